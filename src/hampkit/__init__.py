@@ -1,0 +1,40 @@
+"""Train classifiers that do not betray their training data, and measure how much a model does.
+
+>>> import hampkit
+>>> results = hampkit.run("digits/undefended", "digits/hamp")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hampkit.errors import UserError
+
+if TYPE_CHECKING:
+    from hampkit import attacks, blackbox, defenses, metrics, nn, signals
+    from hampkit.api import attack, report, run, train
+    from hampkit.pipeline import Trained
+    from hampkit.results import AttackResult, ModelResult, Results
+
+__version__ = "0.1.0"
+__all__ = [
+    "AttackResult", "ModelResult", "Results", "Trained", "UserError", "__version__",
+    "attack", "attacks", "blackbox", "defenses", "metrics", "nn", "report", "run", "signals", "train",
+]  # fmt: skip
+
+_HOME = {
+    **dict.fromkeys(("attack", "run", "train"), "hampkit.api"),
+    **dict.fromkeys(("AttackResult", "ModelResult", "Results"), "hampkit.results"),
+    "Trained": "hampkit.pipeline",
+}
+_MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals")
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: importing torch takes seconds, and `hampkit --help` needs none of it."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"hampkit.{name}")
+    raise AttributeError(f"module 'hampkit' has no attribute {name!r}")

@@ -1,0 +1,196 @@
+"""The calls behind ``hampkit.run``, ``hampkit.train``, ``hampkit.attack`` and ``hampkit.report``; the command line adds only printing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hampkit import __version__, pipeline
+from hampkit.checks import FLAGS
+from hampkit.config import Recipe, accepts, keys, load_recipe, with_seed
+from hampkit.errors import UserError, did_you_mean
+from hampkit.pipeline import Trained
+from hampkit.problem import Problem, Settings, prepare
+from hampkit.registry import ATTACKS, DEFENSES, Registry
+from hampkit.report import render_csv, render_html, render_markdown, verdict
+from hampkit.results import ModelResult, Results
+from hampkit.store import Run, read_json, writable, write_file, write_json
+from hampkit.train.trainer import silent
+
+DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
+Track = Callable[[str, int, int], None]
+
+
+def run(
+    *recipes: str,
+    options: Mapping[str, Any] | None = None,
+    attacks: Sequence[str] = (),
+    seed: int | None = None,
+    data: str | Path = "",
+    label: str = "",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    out: str | Path | None = None,
+    device: str = "auto",
+    track: Track = silent,
+    progress: Any = False,
+) -> Results:
+    """Train every recipe, attack it, judge it, and write the report into ``out`` (default: runs_dir).
+
+    recipes: ``DATA/DEFENSE``, ``.toml`` files, or bare defenses together with ``data`` (a table) and ``label`` (its column).
+    options: ``{"train.lr": 0.1, "gamma": 0.9}``, as ``key=value`` on the command line. What was done before with the same
+    recipe, data and seed is found again. Errors: `hampkit.UserError`; whatever the user can get wrong is found before
+    anything is trained or written.
+
+    >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
+    """
+    settings = _settings(data_dir, runs_dir, device, track, progress)
+    wanted = _recipes(recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES), options, seed, data, label)
+    for name in attacks:
+        ATTACKS.get(name)
+    problems = _distinct([prepare(recipe, settings) for recipe in wanted])
+    folder = Path(out) if out is not None else settings.runs_dir
+    for place in (settings.runs_dir, folder):
+        writable(place)
+    models = [pipeline.evaluate_problem(problem, settings, attacks) for problem in problems]
+    return _report(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
+
+
+def train(
+    recipe: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    data: str | Path = "",
+    label: str = "",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    device: str = "auto",
+    track: Track = silent,
+    progress: Any = False,
+) -> Trained:
+    """Train one recipe, or find the run that did: its folder, models, accuracies and black box."""
+    settings = _settings(data_dir, runs_dir, device, track, progress)
+    (wanted,) = _recipes((recipe,), options, seed, data, label)
+    return pipeline.train(wanted, settings)
+
+
+def attack(
+    run: str | Path | Trained,
+    *attacks: str,
+    options: Mapping[str, Any] | None = None,
+    data_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    track: Track = silent,
+    progress: Any = False,
+) -> Results:
+    """Attack the model of a run folder; by default with every attack. Writes the report into ``out`` (default: the run).
+
+    options: only those of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
+    """
+    folder = Path(run.folder if isinstance(run, Trained) else run).resolve()
+    settings = _settings(data_dir, folder.parent, device, track, progress)
+    problem = pipeline.open_run(folder, settings, _attack_options(options or {}))
+    for name in attacks:
+        ATTACKS.get(name)
+    model = pipeline.evaluate_problem(problem, settings, attacks)
+    return _report([model], [Run(folder)], Path(out) if out is not None else folder)
+
+
+def report(*runs: str | Path, out: str | Path) -> Results:
+    """One report over runs that were attacked before; computes nothing anew."""
+    found = [Run.at(Path(folder).resolve()) for folder in runs]
+    for r in found:
+        if not (r.folder / "result.json").is_file():
+            raise UserError(f"{r.folder} was never attacked; run: hampkit attack {r.folder}")
+    models = [ModelResult.from_json(read_json(r.folder / "result.json")) for r in found]
+    writable(Path(out))
+    return _report(models, found, Path(out))
+
+
+def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Results:
+    results = Results(tuple(models), __version__)
+    document, said = results.to_json(), verdict(results)
+    words = {
+        "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
+        "defenses": _texts(DEFENSES, [m.defense for m in models]),
+        "flags": FLAGS,
+    }
+    files = {"json": out / "results.json", "html": out / "report.html", "markdown": out / "report.md", "csv": out / "results.csv"}
+    write_json(files["json"], document)
+    write_file(files["markdown"], render_markdown(document, words, said))
+    write_file(files["csv"], render_csv(document))
+    write_file(files["html"], render_html(document, [pipeline.details(r) for r in runs], words, said))
+    return Results(results.models, results.version, files)
+
+
+def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What the report says of an attack or defense: its docstring and paper."""
+    texts = {}
+    for name in dict.fromkeys(names):
+        cls = registry.get(name)
+        summary = " ".join((cls.__doc__ or "").split())
+        texts[name] = {"summary": summary, "paper": cls.paper, "reference": getattr(cls, "reference", ""), "threat": _threat(cls)}
+    return texts
+
+
+def _threat(cls: Any) -> str:
+    if not hasattr(cls, "needs"):
+        return ""
+    answer = "the predicted label" if cls.label_only else "the released logits"
+    known = " and the membership of a known part of both groups, to fit on" if "known" in cls.needs else ""
+    return f"One query per candidate: the adversary sees {answer}, the true label{known}."
+
+
+def _settings(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any) -> Settings:
+    return Settings(None if data_dir is None else Path(data_dir), Path(runs_dir), device, track, progress)
+
+
+def _recipes(
+    references: Sequence[str], options: Mapping[str, Any] | None, seed: int | None, data: str | Path, label: str
+) -> list[Recipe]:
+    """The recipes with options; each takes those it knows, and each option must be known to one."""
+    texts = {key: _text(value) for key, value in (options or {}).items()}
+    file = str(data)
+    recipes = []
+    for reference in references:
+        mine = {key: text for key, text in texts.items() if accepts(reference, key, file, label)}
+        recipe = load_recipe(reference, mine, file, label)
+        recipes.append(recipe if seed is None else with_seed(recipe, seed))
+    for key in texts:
+        if not any(accepts(reference, key, file, label) for reference in references):
+            known = {k for reference in references for k in keys(reference, file, label)}
+            near = did_you_mean(key, known | {k.rsplit(".", 1)[-1] for k in known})
+            raise UserError(f"unknown key {key!r} in {key}={texts[key]}; {near}")
+    return recipes
+
+
+def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options of a judge or of attacks, sorted into the sections of a run's local.json."""
+    from hampkit.config import Judge
+    from hampkit.options import parse_text
+
+    sections: dict[str, dict[str, Any]] = {"judge": {}, "attacks": {}}
+    judge = set(Judge.__dataclass_fields__)
+    for key, value in options.items():
+        where, _, last = key.removeprefix("attacks.").rpartition(".")
+        value = parse_text(value) if isinstance(value, str) else value
+        if where in ("", "judge") and last in judge:
+            sections["judge"][last] = value
+        elif where in ATTACKS.classes():
+            sections["attacks"].setdefault(where, {})[last] = value
+        else:
+            known = [f"judge.{k}" for k in judge] + [f"{n}." for n in ATTACKS.classes()]
+            raise UserError(f"unknown key {key!r}; a trained run takes only judge and attack options; {did_you_mean(key, known)}")
+    return sections
+
+
+def _distinct(problems: Sequence[Problem]) -> list[Problem]:
+    return list({problem.folder: problem for problem in problems}.values())
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (bool, list, tuple)) else str(value)

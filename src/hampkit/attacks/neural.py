@@ -1,0 +1,114 @@
+"""The neural attack (protocol 4.5): a network learns from the known half what the answers to members look like."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from hampkit import signals
+from hampkit.attacks.base import Attack, Evidence, Known, Scores, first_view
+from hampkit.errors import UserError
+from hampkit.nets.attack import AttackNet
+from hampkit.rng import derive, forked, torch_rng
+
+Features = tuple[Tensor, Tensor, Tensor]  # logits (N, C), labels (N,), loss (N,)
+
+
+@dataclass(frozen=True)
+class Neural(Attack):
+    """A network that sees logits, label and loss learns on the known half to tell members from non-members.
+
+    Differs from the published code: members are the positive class (there the two rates are exchanged), a release's
+    noise is not drawn again in every epoch, and batches are shuffled.
+    """
+
+    name: ClassVar[str] = "neural"
+    paper: ClassVar[str] = "https://arxiv.org/abs/1812.00910"
+    reference: ClassVar[str] = "Nasr et al. 2019"
+    needs: ClassVar[tuple[str, ...]] = ("known",)
+    threshold: ClassVar[float | None] = 0.0
+
+    epochs: int = 200
+    batch_size: int = 256  # half of them members
+    lr: float = 5e-4  # of Adam; a tenth of it from the middle on, as published
+    wide: bool = False  # the larger last part published for Location30
+    small_init: bool = False  # weights from N(0, 0.01²), as published: it starts very slowly
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
+            raise UserError(f"neural.epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr} must be at least 1, 2 and above 0")
+
+    def score(self, evidence: Evidence) -> Scores:
+        assert evidence.known is not None
+        scale = _Scale.of(evidence.known)
+        net = self._train(evidence.known, scale, evidence.seed)
+        with torch.no_grad():
+            return net.logit(*scale.features(evidence.logits, evidence.y)).double().cpu().numpy()
+
+    def _train(self, known: Known, scale: _Scale, seed: int) -> AttackNet:
+        """Adam on the squared error; keeps the weights with the best accuracy on the known examples set aside."""
+        with forked(derive(seed, "neural", "init")):
+            net = AttackNet(known.logits.shape[-1], self.wide, self.small_init).to(known.logits.device)
+        optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
+        features, wanted = scale.features(known.logits, known.y), known.member.float()
+        best, chosen = -1, copy.deepcopy(net.state_dict())
+        for epoch in range(self.epochs):
+            if epoch == (self.epochs + 1) // 2:
+                optimizer.param_groups[0]["lr"] = self.lr / 10
+            for rows in self._batches(known, derive(seed, "neural", epoch)):
+                optimizer.zero_grad()
+                ((net(*(f[rows] for f in features)) - wanted[rows]) ** 2).mean().backward()
+                optimizer.step()
+            right = _right(net, features, known.member, ~known.fit)
+            if right > best:
+                best, chosen = right, copy.deepcopy(net.state_dict())
+        net.load_state_dict(chosen)
+        return net
+
+    def _batches(self, known: Known, seed: int) -> Iterator[Tensor]:
+        """Half members, half non-members; the smaller group is gone through again until the larger one is done."""
+        rng, half = torch_rng(seed), self.batch_size // 2
+        groups = [(known.fit & (known.member == side)).nonzero().squeeze(-1) for side in (True, False)]
+        groups = [rows[torch.randperm(len(rows), generator=rng).to(rows.device)] for rows in groups]
+        longest = max(len(rows) for rows in groups)
+        for start in range(0, longest, half):
+            place = torch.arange(start, min(start + half, longest))
+            yield torch.cat([rows[(place % len(rows)).to(rows.device)] for rows in groups])
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Shift and scale of logits and loss over the known fitting examples.
+
+    The published network sees raw logits. A released model may put them at any scale, and a network that never starts
+    would be read as a model that leaks nothing.
+    """
+
+    logits: tuple[float, float]
+    loss: tuple[float, float]
+
+    @staticmethod
+    def of(known: Known) -> _Scale:
+        z = first_view(known.logits)[known.fit]
+        values = signals.loss(z, known.y[known.fit])
+        return _Scale(*((float(v.mean()), float(v.std(correction=0)) or 1.0) for v in (z, values)))
+
+    def features(self, logits: Tensor, y: Tensor) -> Features:
+        z = first_view(logits)
+        return _scaled(z, self.logits), y, _scaled(signals.loss(z, y), self.loss)
+
+
+def _scaled(values: Tensor, by: tuple[float, float]) -> Tensor:
+    mean, std = by
+    return ((values - mean) / max(std, 1e-12)).clamp(-1e4, 1e4).float() if math.isfinite(std) else values.float()
+
+
+@torch.no_grad()
+def _right(net: AttackNet, features: Features, member: Tensor, rows: Tensor) -> int:
+    return int(((net.logit(*(f[rows] for f in features)) >= 0) == member[rows]).sum())

@@ -1,0 +1,148 @@
+"""Threshold attacks: one signal of one answer, held against one threshold or one per class (protocol 4.1, 4.2)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from hampkit import signals
+from hampkit.attacks.base import Attack, Evidence, Scores, first_view
+from hampkit.ranking import best_threshold
+
+SONG = "https://arxiv.org/abs/2003.10595"
+YEOM = "https://arxiv.org/abs/1709.01604"
+
+
+class _Threshold(Attack):
+    """One member-positive signal; every threshold on it is a point of the ROC."""
+
+    @abstractmethod
+    def signal(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(N, C), (N,) → (N,), higher means member."""
+
+    def score(self, evidence: Evidence) -> Scores:
+        return self.signal(first_view(evidence.logits), evidence.y).cpu().numpy()
+
+
+class _PerClass(_Threshold):
+    """The same with a threshold per class, fitted on the known examples: the score is how far the signal is above it."""
+
+    needs = ("known",)
+    threshold = 0.0
+
+    def score(self, evidence: Evidence) -> Scores:
+        known = evidence.known
+        assert known is not None
+        told = self.signal(first_view(known.logits), known.y).cpu().numpy()
+        thresholds = class_thresholds(told, known.member.cpu().numpy(), known.y.cpu().numpy(), int(evidence.logits.shape[-1]))
+        return super().score(evidence) - thresholds[evidence.y.cpu().numpy()]
+
+
+def class_thresholds(scores: Scores, member: np.ndarray, y: np.ndarray, classes: int) -> Scores:
+    """The threshold with the best balanced accuracy on the known examples of each class: (C,).
+
+    Where a class has no known member or no known non-member, or no threshold beats chance there, that of all classes.
+    """
+    overall = best_threshold(scores, member)
+    overall = overall if np.isfinite(overall) else float(scores.max())
+    found = np.full(classes, overall)
+    for c in range(classes):
+        mine = y == c
+        if member[mine].any() and not member[mine].all():
+            threshold = best_threshold(scores[mine], member[mine])
+            found[c] = threshold if np.isfinite(threshold) else overall
+    return found
+
+
+@dataclass(frozen=True)
+class Correctness(_Threshold):
+    """Says member where the predicted label is right. Uses nothing but the label, so no hiding of confidence helps."""
+
+    name: ClassVar[str] = "correctness"
+    paper: ClassVar[str] = YEOM
+    reference: ClassVar[str] = "Yeom et al. 2018"
+    label_only: ClassVar[bool] = True
+    threshold: ClassVar[float | None] = 0.5
+
+    def signal(self, logits: Tensor, y: Tensor) -> Tensor:
+        return signals.correct(logits, y)
+
+
+@dataclass(frozen=True)
+class Confidence(_Threshold):
+    """Says member where the model is sure of the true label; ranked by ln p_y − ln(1 − p_y), so nothing ties at 1."""
+
+    name: ClassVar[str] = "confidence"
+    paper: ClassVar[str] = SONG
+    reference: ClassVar[str] = "Song & Mittal 2021"
+
+    def signal(self, logits: Tensor, y: Tensor) -> Tensor:
+        return signals.scaled_logit(logits, y)
+
+
+@dataclass(frozen=True)
+class Loss(_Threshold):
+    """Says member where the cross-entropy is low. It orders examples as confidence does, but for rounding."""
+
+    name: ClassVar[str] = "loss"
+    paper: ClassVar[str] = YEOM
+    reference: ClassVar[str] = "Yeom et al. 2018"
+
+    def signal(self, logits: Tensor, y: Tensor) -> Tensor:
+        return -signals.loss(logits, y)
+
+
+@dataclass(frozen=True)
+class Entropy(_Threshold):
+    """Says member where the answer is concentrated on few classes, whichever they are."""
+
+    name: ClassVar[str] = "entropy"
+    paper: ClassVar[str] = SONG
+    reference: ClassVar[str] = "Shokri et al. 2017; Song & Mittal 2021"
+
+    def signal(self, logits: Tensor, y: Tensor) -> Tensor:
+        return -signals.entropy(logits, y)
+
+
+@dataclass(frozen=True)
+class ModifiedEntropy(_Threshold):
+    """Entropy that knows the true label: an answer that is surely wrong counts as uncertain."""
+
+    name: ClassVar[str] = "modified-entropy"
+    paper: ClassVar[str] = SONG
+    reference: ClassVar[str] = "Song & Mittal 2021"
+
+    def signal(self, logits: Tensor, y: Tensor) -> Tensor:
+        return -signals.modified_entropy(logits, y)
+
+
+@dataclass(frozen=True)
+class ConfidencePerClass(_PerClass, Confidence):
+    """Confidence, with a threshold per class fitted on the known half."""
+
+    name: ClassVar[str] = "confidence-per-class"
+
+
+@dataclass(frozen=True)
+class LossPerClass(_PerClass, Loss):
+    """Loss, with a threshold per class fitted on the known half."""
+
+    name: ClassVar[str] = "loss-per-class"
+
+
+@dataclass(frozen=True)
+class EntropyPerClass(_PerClass, Entropy):
+    """Entropy, with a threshold per class fitted on the known half."""
+
+    name: ClassVar[str] = "entropy-per-class"
+
+
+@dataclass(frozen=True)
+class ModifiedEntropyPerClass(_PerClass, ModifiedEntropy):
+    """Modified entropy, with a threshold per class fitted on the known half."""
+
+    name: ClassVar[str] = "modified-entropy-per-class"

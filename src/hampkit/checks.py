@@ -1,0 +1,85 @@
+"""When not to believe a number: every flag with the test behind it and the words for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hampkit import metrics
+from hampkit.metrics import Interval
+
+FLAGS: dict[str, str] = {
+    "unresolved": "Fewer than ten wrong ones are allowed at the asked rate of 0.1 %: with so few examples the number at that rate "
+    "says little, and its interval does not cover that the threshold itself is uncertain.",
+    "tied": "Many examples have the same score, so the threshold that would meet the asked rate falls inside a group of equal "
+    "scores: the rate shown is that of a stricter threshold.",
+    "randomised": "The released answers are random: asking again gives other numbers, and an attacker may ask many times and average.",
+    "masked": "An attack that sees nothing but the predicted label beats this one: the release hides what training still leaks. "
+    "Judge the model by the label-only attack.",
+    "mismatched": "The shadow models were trained in another way than the target: the attack is weaker than it could be.",
+    "inverted": "The AUC lies below 0.5 beyond its interval: the score points the wrong way for this model.",
+    "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by themselves, "
+    "and an attack may measure that instead of the model.",
+    "overlapping": "The candidates include examples that the attack was fitted on (candidates=all, as in parts of the published "
+    "evaluation): the numbers flatter the attack.",
+    "untrained": "The model learnt next to nothing, with every seed tried: what does not fit its data cannot give them away.",
+    "null": "On shuffled membership this run finds an AUC that differs from 0.5 beyond a 99.9 % interval: something in the evaluation leaks.",
+}
+ENOUGH = 10  # wrong ones that must be allowed for a rate to count as resolved
+STRICT_LEVEL = 0.999  # a flag raised on every run by chance would teach people to overlook flags
+
+
+def resolved(rate: float, n: int) -> bool:
+    """Whether n examples can show an error rate: at least ten of them may be wrong.
+
+    >>> resolved(0.001, 10_000), resolved(0.001, 9_999)
+    (True, False)
+    """
+    return metrics.allowed(rate, n) >= ENOUGH
+
+
+def tied(scores: Any, member: Any, rate: float) -> bool:
+    """Whether the threshold for this false-positive rate falls inside a group of equal scores with several non-members."""
+    s, m = np.asarray(scores), np.asarray(member, dtype=bool)
+    others = np.sort(s[~m])[::-1]
+    k = metrics.allowed(rate, len(others))
+    return k < len(others) and int((others == others[k]).sum()) > 1
+
+
+def inverted(auc: Interval) -> bool:
+    return auc.high < 0.5
+
+
+def masked(scores: Any, label_scores: Any, member: Any) -> bool:
+    """Whether a label-only attack beats this one, beyond the interval of the paired difference of their AUCs."""
+    return metrics.auc_difference(label_scores, scores, member).low > 0
+
+
+def off_null(scores: Any, member: Any) -> bool:
+    interval = metrics.auc_interval(scores, member, STRICT_LEVEL)
+    return not interval.low <= 0.5 <= interval.high
+
+
+def shift(
+    x: Any, y: Any, member: Any, x_new: Any, y_new: Any, member_new: Any, seed: int, most: int = 5000
+) -> tuple[Interval, bool]:
+    """AUC of a classifier that tells members from non-members by input and label alone, and whether it surely can.
+
+    Extremely randomised trees, fitted on at most ``most`` known examples, judged on others; no model is asked.
+    """
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(x))[:most]
+    known, told = _table(x[rows], y[rows]), np.asarray(member)[rows]
+    if told.all() or not told.any():
+        return Interval(0.5, 0.0, 1.0), False
+    trees = ExtraTreesClassifier(200, min_samples_leaf=5, max_features="sqrt", random_state=int(rng.integers(2**31)))
+    scores = trees.fit(known, told).predict_proba(_table(x_new, y_new))[:, 1]
+    surely = metrics.auc_interval(scores, member_new, STRICT_LEVEL).low > 0.5
+    return metrics.auc_interval(scores, member_new), surely
+
+
+def _table(x: Any, y: Any) -> np.ndarray:
+    return np.c_[np.asarray(x, dtype=np.float32).reshape(len(x), -1), np.asarray(y, dtype=np.float32)]

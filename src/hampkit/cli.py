@@ -1,0 +1,226 @@
+"""argv → library, one to one. Only this file reads argv; it prints what the library returns."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hampkit import __version__
+from hampkit.errors import UserError
+
+app = typer.Typer(
+    name="hampkit",
+    help="Train classifiers that do not betray their training data, and measure how much a model does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Get and check data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
+RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
+Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
+Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def main() -> None:
+    """The command. Exit codes: 0 done, 2 a mistake the user can mend, 1 a bug."""
+    sys.path.insert(0, os.getcwd())  # for net=mymodule:factory beside the user's own files
+    sys.exit(_guarded(sys.argv[1:]))
+
+
+def _guarded(argv: list[str]) -> int:
+    debug = "--debug" in argv
+    try:
+        return app(args=argv, standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to go on", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe went away; nothing is wrong
+        return 0
+    except UserError as error:
+        if debug:
+            raise
+        return _fail(str(error), 2)
+    except OSError as error:
+        if debug:
+            raise
+        return _fail(f"{error.strerror or error}: {error.filename or 'file system'}; check space and permissions, then run again", 2)
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # Typer's own errors; their class has moved between versions
+        if usage is not None:
+            return _fail(f"{usage()} (see hampkit {' '.join(argv[:1])} --help)", 2)
+        if debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error} (a bug in hampkit; --debug shows where)", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print("hampkit: error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"hampkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    words: Words = None, data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
+    seed: Seed = None, device: Device = "auto", out: Out = None, json: Json = False, quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train, attack, judge, report. Default: digits/undefended digits/hamp.
+
+    A RECIPE is DATA/DEFENSE, a .toml file, or a bare DEFENSE together with --data FILE --label COLUMN.
+    """
+    from hampkit import api
+    from hampkit.terminal import Bars, Download
+
+    recipes, options = _split(words or [])
+    bars = Bars(not quiet)
+    with bars.shown():
+        results = api.run(
+            *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
+            out=out, device=device, track=bars.track, progress=Download(bars),
+        )  # fmt: skip
+    _show(results, json, quiet)
+
+
+@app.command()
+def train(
+    words: Words = None, data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
+    seed: Seed = None, device: Device = "auto", quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train recipes and print their run folders."""
+    from hampkit import api
+    from hampkit.terminal import Bars, Download
+
+    recipes, options = _split(words or [])
+    if not recipes:
+        raise UserError("train needs a recipe, e.g. hampkit train digits/hamp (hampkit list recipes shows all)")
+    bars = Bars(not quiet)
+    for recipe in recipes:
+        with bars.shown():
+            trained = api.train(
+                recipe, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
+                device=device, track=bars.track, progress=Download(bars),
+            )  # fmt: skip
+        a = trained.accuracy
+        print(trained.folder if quiet else f"{trained.folder}  accuracy: train {a['train']:.1%}, val {a['val']:.1%}, test {a['test']:.1%}")
+
+
+@app.command()
+def attack(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[ATTACK…] [KEY=VALUE…]", show_default=False)] = None,
+    data_dir: DataDir = None, device: Device = "auto", out: Out = None, json: Json = False, quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Attack the model of a run folder, by default with every attack."""
+    from hampkit import api
+    from hampkit.terminal import Bars, Download
+
+    names, options = _split(words or [])
+    bars = Bars(not quiet)
+    with bars.shown():
+        results = api.attack(
+            run, *names, options=options, data_dir=data_dir, out=out, device=device, track=bars.track, progress=Download(bars)
+        )
+    _show(results, json, quiet)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that were attacked before.", metavar="RUN…")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("runs"),
+    json: Json = False, quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write one report (HTML, Markdown, CSV, JSON) over several runs."""
+    from hampkit import api
+
+    _show(api.report(*runs, out=out), json, quiet)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="datasets, defenses, attacks, recipes or nets.")],
+    debug: Debug = False,
+) -> None:
+    """List what there is: datasets, defenses, attacks, recipes or nets."""
+    from hampkit.catalog import LISTS
+    from hampkit.errors import did_you_mean
+
+    if what not in LISTS:
+        raise UserError(f"cannot list {what!r}; {did_you_mean(what, LISTS)}")
+    lines = LISTS[what]()
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, about in lines:
+        print(f"{name:<{width}}  {about}".rstrip())
+
+
+@data_app.command("fetch")
+def data_fetch(name: str, data_dir: DataDir = None, debug: Debug = False) -> None:
+    """Find a data set, or download it into the cache, and check it."""
+    from hampkit.catalog import describe_data
+    from hampkit.terminal import Bars, Download
+
+    bars = Bars(True)
+    with bars.shown():
+        lines = describe_data(name, data_dir, download=True, progress=Download(bars))
+    print("\n".join(lines))
+
+
+@data_app.command("check")
+def data_check(name: str, data_dir: DataDir = None, debug: Debug = False) -> None:
+    """Check the files of a data set without downloading anything: shape, hash, class counts."""
+    from hampkit.catalog import describe_data
+
+    print("\n".join(describe_data(name, data_dir, download=False)))
+
+
+def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Recipes or attacks, and the options among them."""
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    return [word for word in words if "=" not in word], options
+
+
+def _show(results: Any, json: bool, quiet: bool) -> None:
+    if json:
+        print(results.files["json"].read_text("utf-8"), end="")
+    elif not quiet:
+        from rich.console import Console
+
+        from hampkit.report import verdict
+        from hampkit.terminal import show_results
+
+        # wide enough for the table where the output is no terminal
+        console = Console() if sys.stdout.isatty() else Console(width=132, highlight=False)
+        show_results(console, results, verdict(results))
+        print(f"report: {results.files['html']}")
+
+
+if __name__ == "__main__":
+    main()

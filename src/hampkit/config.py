@@ -1,0 +1,332 @@
+"""Recipes: everything that decides what is trained, as data. TOML files, JSON and ``key=value`` all end in a `Recipe`.
+
+A recipe has the sections ``data``, ``split``, ``train``, ``defense``, ``judge``, ``attacks`` and the keys ``net`` and ``seed``.
+``judge`` and ``attacks`` say how a trained model is attacked; all the rest decides the training and enters the content hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from hampkit.errors import UserError, did_you_mean
+from hampkit.options import build, parse_text
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TRAINING_VERSION = 1  # raised when the same recipe would train other weights, so that old runs are not taken for new ones
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who is a member (protocol 1.3). One table, shared by every component."""
+
+    train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
+    layout: str = "default"  # how large the other segments are: see hampkit.data.splits.LAYOUTS
+    seed: int = -1  # of the permutation of the rows; -1 takes the recipe's seed
+    permutation: str = ""  # a .npy file with a permutation of the rows, instead of a drawn one
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is fitted: optimiser, schedule, checkpoint choice. The defaults are for data of one's own."""
+
+    epochs: int = 100
+    batch_size: int = 64  # rows
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.0  # SGD only
+    weight_decay: float = 0.0  # added to the gradient, as torch.optim does
+    schedule: Literal["constant", "steps", "cosine"] = "constant"
+    milestones: tuple[int, ...] = ()  # epochs (from 0) at whose start the learning rate is multiplied by `decay`
+    decay: float = 0.1
+    shuffle: bool = True  # False: the same consecutive batches every epoch, as published
+    restart_optimizer: bool = False  # True: momentum starts from zero every epoch, as published for HAMP
+    passes_per_epoch: int = 1
+    select: Literal["best", "last"] = "best"  # best: the epoch with the highest validation accuracy
+    min_delta: float = 0.0  # gain in accuracy (a fraction) that a new best must exceed; published for CIFAR HAMP: 0.01
+    standardize: bool = False  # scale features by mean and deviation of each model's own members
+    retries: int = 3  # how often a diverged model is trained again with another seed
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("passes_per_epoch", 1), ("retries", 0)):
+            _at_least(f"train.{name}", getattr(self, name), low)
+        for name in ("lr", "decay"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"train.{name}={getattr(self, name)} must be above 0")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"train.momentum={self.momentum} must lie in [0, 1)")
+        if self.weight_decay < 0 or self.min_delta < 0:
+            raise UserError(f"train.weight_decay={self.weight_decay} and train.min_delta={self.min_delta} must not be negative")
+        if self.milestones and self.schedule != "steps":
+            raise UserError(f"train.milestones={list(self.milestones)} needs train.schedule=steps, not {self.schedule}")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How scores become numbers (protocol 1.4, 4.4)."""
+
+    known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
+    known_val: float = 0.05  # the same, for choosing
+    candidates: Literal["held-out", "all"] = "held-out"  # all: also the known ones, as published for threshold attacks
+    strict: bool = False  # True: false-positive rate strictly below the asked one, as published
+
+    def __post_init__(self) -> None:
+        if not (0 < self.known_train < 1 and 0 < self.known_val < 1 and self.known_train + self.known_val < 1):
+            raise UserError(
+                f"judge.known_train={self.known_train} and judge.known_val={self.known_val} must be above 0 and add up to less than 1"
+            )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered thing with all its options."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    data: Part
+    split: Split
+    net: str  # a registered network, or package.module:factory
+    train: Training
+    defense: Part
+    seed: int = 0
+    judge: Judge = field(default_factory=Judge)
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attack name → its options
+    fingerprint: str = ""  # sha256 of the data, set once they are loaded
+
+    @property
+    def title(self) -> str:
+        return f"{self.data.options.get('title') or self.data.name}/{self.defense.name}"
+
+    def training(self) -> dict[str, Any]:
+        """The part that decides the trained weights, canonical: what recipe.json holds and the hash covers."""
+        split = dataclasses.asdict(self.split)
+        split.pop("permutation")  # its content is in the fingerprint; where the file lay is not
+        data = {k: v for k, v in self.data.options.items() if k != "file"}
+        return {
+            "schema": 1,
+            "version": TRAINING_VERSION,
+            "data": {"name": self.data.name, **data, "sha256": self.fingerprint},
+            "split": split,
+            "net": self.net,
+            "train": _plain(dataclasses.asdict(self.train)),
+            "defense": {"name": self.defense.name, **_plain(dict(self.defense.options))},
+            "seed": self.seed,
+        }
+
+    def folder(self) -> str:
+        """The name of its run folder, ``<data>-<defense>-<hash8>``."""
+        return f"{self.title.replace('/', '-')}-{content_hash(self.training())[:8]}"
+
+
+def content_hash(document: Any) -> str:
+    """sha256 of the canonical JSON of a document.
+
+    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def canonical_json(document: Any) -> str:
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
+    """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column."""
+    document = _document(reference, file, label)
+    for key, text in (overrides or {}).items():
+        _override(document, key, text)
+    return recipe_from_dict(document, place=f"recipe {reference}")
+
+
+def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
+    """Whether this recipe has such a key."""
+    return bool(_addresses(_document(reference, file, label), key))
+
+
+def keys(reference: str, file: str = "", label: str = "") -> list[str]:
+    """All keys that may be set on the command line, with their section."""
+    return sorted(".".join(address) for address in _all_addresses(_document(reference, file, label)))
+
+
+def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Recipe:
+    """A checked recipe from nested plain values, as read from TOML or JSON."""
+    known = {"data", "split", "net", "train", "defense", "seed", "judge", "attacks"}
+    for key in document:
+        if key not in known:
+            raise UserError(f"unknown section or key {key!r} in {place}; {did_you_mean(key, known)}")
+    data, defense = (_part(document, kind, place) for kind in ("data", "defense"))
+    seed = build(_Seed, {"seed": document.get("seed", 0)}, place).seed
+    net = document.get("net", "mlp")
+    if not isinstance(net, str):
+        raise UserError(f"net={net!r} in {place} must be a name or package.module:factory")
+    attacks = {name: _options(ATTACKS.get(name), dict(options), f"attacks.{name}") for name, options in document.get("attacks", {}).items()}
+    return Recipe(
+        data=data,
+        split=build(Split, document.get("split", {}), "split"),
+        net=net,
+        train=build(Training, document.get("train", {}), "train"),
+        defense=defense,
+        seed=seed,
+        judge=build(Judge, document.get("judge", {}), "judge"),
+        attacks=attacks,
+    )
+
+
+def shipped_recipes() -> list[str]:
+    """``DATA/DEFENSE`` of every recipe in the package."""
+    root = resources.files("hampkit") / "recipes"
+    return sorted(
+        f"{data.name}/{recipe.name[:-5]}"
+        for data in root.iterdir()
+        if data.is_dir() and data.name != "file"
+        for recipe in data.iterdir()
+        if recipe.name.endswith(".toml")
+    )
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    return replace(recipe, seed=build(_Seed, {"seed": seed}, "--seed").seed)
+
+
+@dataclass(frozen=True)
+class _Seed:
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed={self.seed} must lie in [0, 2^63)")
+
+
+def _document(reference: str, file: str, label: str) -> dict[str, Any]:
+    if reference.endswith(".toml"):
+        document = _read_toml(Path(reference))
+        if file:
+            document["data"] = {"name": "file", "file": file, "label": label}
+        return document
+    data, slash, defense = reference.rpartition("/")
+    if file:
+        if slash:
+            raise UserError(f"recipe {reference!r} names a data set, and --data {file} another one; write only the defense, {defense!r}")
+        document = _shipped("file", reference)
+        document["data"] = {"name": "file", "file": file, "label": label}
+        return document
+    if not slash:
+        raise UserError(
+            f"unknown recipe {reference!r}; write DATA/DEFENSE ({did_you_mean(reference, shipped_recipes())}), a .toml file,"
+            " or give your own table by --data FILE --label COLUMN"
+        )
+    if data == "file" or data not in DATASETS.classes():
+        near = did_you_mean(reference, shipped_recipes())
+        raise UserError(f"unknown recipe {reference!r}: no data set {data!r}; {near}")
+    return _shipped(data, defense)
+
+
+def _shipped(data: str, defense: str) -> dict[str, Any]:
+    """The shipped recipe; for a defense without one, the data set's undefended recipe with that defense's own defaults."""
+    classes = DEFENSES.classes()
+    if defense not in classes:
+        near = did_you_mean(defense, classes)
+        raise UserError(f"unknown recipe {f'{data}/{defense}'!r}: no defense {defense!r}; {near}")
+    folder = resources.files("hampkit") / "recipes" / data
+    if (folder / f"{defense}.toml").is_file():
+        return tomllib.loads((folder / f"{defense}.toml").read_text("utf-8"))
+    document = tomllib.loads((folder / "undefended.toml").read_text("utf-8"))
+    document["defense"] = {"name": defense}
+    return document
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no recipe file {path}; give an existing .toml file or DATA/DEFENSE") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read recipe {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {path} is no valid TOML: {error}") from None
+
+
+def _part(document: Mapping[str, Any], kind: str, place: str) -> Part:
+    section = document.get(kind)
+    if isinstance(section, str):
+        section = {"name": section}
+    if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
+        raise UserError(f"{place} does not say its {kind}; add a section [{kind}] with name = \"…\"")
+    cls = (DATASETS if kind == "data" else DEFENSES).get(section["name"])
+    return Part(section["name"], _options(cls, {k: v for k, v in section.items() if k != "name"}, kind))
+
+
+def _options(cls: type, values: dict[str, Any], place: str) -> dict[str, Any]:
+    """All options of a component, checked by building it once."""
+    instance = build(cls, values, place)
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+
+
+def _override(document: dict[str, Any], key: str, text: str) -> None:
+    found = _addresses(document, key)
+    if not found:
+        names = [".".join(a) for a in _all_addresses(document)]
+        raise UserError(f"unknown key {key!r}; {did_you_mean(key, [*names, *(n.rsplit('.', 1)[-1] for n in names)])}")
+    if len(found) > 1:
+        raise UserError(f"key {key!r} is ambiguous; write " + " or ".join(".".join(a) for a in found))
+    *path, last = found[0]
+    section = document
+    for name in path:
+        if isinstance(section.get(name), str):
+            section[name] = {"name": section[name]}
+        section = section.setdefault(name, {})
+    section[last] = parse_text(text)
+
+
+def _addresses(document: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
+    """Where a key may live: its full address, or every address that ends in it (attack options need the attack's name)."""
+    asked = tuple(key.split("."))
+    addresses = _all_addresses(document)
+    if asked in addresses:
+        return [asked]
+    if len(asked) == 2 and ("attacks", *asked) in addresses:
+        return [("attacks", *asked)]
+    return [a for a in addresses if len(asked) == 1 and a[-1] == asked[0] and a[0] != "attacks"]
+
+
+def _all_addresses(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [("net",), ("seed",)]
+    sections: list[tuple[tuple[str, ...], type]] = [(("split",), Split), (("train",), Training), (("judge",), Judge)]
+    for kind, registry in (("data", DATASETS), ("defense", DEFENSES)):
+        section = document.get(kind)
+        name = section if isinstance(section, str) else (section or {}).get("name")
+        if isinstance(name, str) and name in registry.classes():
+            sections.append(((kind,), registry.get(name)))
+    sections += [(("attacks", name), cls) for name, cls in ATTACKS.classes().items()]
+    for address, cls in sections:
+        found += [(*address, f.name) for f in dataclasses.fields(cls)]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that what is hashed equals what is read back from JSON."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if value < low:
+        raise UserError(f"{name}={value} must be at least {low}")

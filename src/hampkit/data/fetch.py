@@ -1,0 +1,167 @@
+"""Public files: found in the user's folder or downloaded, checked by checksum, read from archives without unpacking."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from hampkit.data.base import Place
+from hampkit.errors import UserError
+
+_TIMEOUT = 30  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file that anyone can have: its name, its checksum and its public source."""
+
+    name: str
+    checksum: str  # "sha256:…" or "md5:…"
+    url: str = ""  # empty: lies inside another file, is never downloaded by itself
+
+
+def obtain(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = ()) -> tuple[PublicFile, Path]:
+    """The first of ``files`` that the user's folder holds, else the download of the first one with a url.
+
+    Raises `UserError`: wrong checksum, or neither a file nor a network.
+    """
+    return find(place, files, folders) or _download(place, next(file for file in files if file.url))
+
+
+def find(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = ()) -> tuple[PublicFile, Path] | None:
+    """The first of ``files`` in ``place.data_dir`` or its sub-``folders``, or None; `UserError`: wrong checksum."""
+    if place.data_dir is None:
+        return None
+    for folder in (place.data_dir, *(place.data_dir / name for name in folders)):
+        for file in files:
+            if (folder / file.name).is_file():
+                verify(folder / file.name, file)
+                return file, folder / file.name
+    return None
+
+
+def fetch(place: Place, file: PublicFile) -> Path:
+    """The file in the cache, downloaded when it is not there; raises `UserError` that says how to get it by hand."""
+    return _download(place, file)[1]
+
+
+def verify(path: Path, file: PublicFile) -> None:
+    """Raises `UserError` unless the checksum of ``path`` is the expected one."""
+    kind, _, expected = file.checksum.partition(":")
+    try:
+        found = _digest(path, kind)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it") from None
+    if found != expected:
+        source = f" from {file.url}" if file.url else ""
+        raise UserError(
+            f"{path} is not the expected file: {kind} {found}, expected {expected};"
+            f" replace it by {file.name}{source} or remove it"
+        )
+
+
+def read_members(archive: Path, names: Iterable[str], limit: int = 1 << 30) -> dict[str, bytes]:
+    """The content of some members of a tar archive, read in memory: nothing is written to disk.
+
+    limit: bytes that one member may have. Raises `UserError` for a damaged archive, a member that would lie outside the
+    archive's folder, a link, or a member that is missing.
+    """
+    wanted = set(names)
+    found: dict[str, bytes] = {}
+    with _readable(archive), tarfile.open(archive) as tar:
+        for member in tar:
+            _check_member(archive, member)
+            name = str(PurePosixPath(member.name))
+            if name in wanted:
+                found[name] = _content(archive, tar, member, limit)
+    for name in sorted(wanted - found.keys()):
+        raise UserError(f"{archive} holds no file {name!r}; replace it by the public archive or remove it")
+    return found
+
+
+def read_member(archive: Path, name: str, limit: int = 1 << 30) -> bytes:
+    """The content of one member of a tar archive; errors as in `read_members`."""
+    return read_members(archive, [name], limit)[name]
+
+
+def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
+    cached = place.cache / file.name
+    kind, _, expected = file.checksum.partition(":")
+    if cached.is_file() and _digest(cached, kind) == expected:
+        return file, cached
+    if not place.download:
+        raise UserError(_by_hand(place, file, "downloads are switched off"))
+    import pooch
+
+    try:
+        with _quiet(pooch.get_logger()):
+            ask: Any = pooch.HTTPDownloader(progressbar=place.progress, timeout=_TIMEOUT)
+            return file, Path(pooch.retrieve(file.url, file.checksum, file.name, place.cache, downloader=ask))
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's wrong checksum is a ValueError
+        text = " ".join(str(error).split())
+        raise UserError(_by_hand(place, file, f"the download failed: {type(error).__name__}: {text:.160}")) from None
+
+
+def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
+    kind, _, expected = file.checksum.partition(":")
+    folder = place.data_dir or place.cache
+    other = "" if place.data_dir else ", or into any folder named by --data-dir or $HAMPKIT_DATA"
+    return f"no file {file.name} and {reason}; put {file.name} ({kind} {expected}) from {file.url} into {folder}{other}"
+
+
+def _digest(path: Path, kind: str) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _readable(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{archive} is damaged or no archive ({text:.120}); fetch it again or remove it") from None
+
+
+def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+    path, windows = PurePosixPath(member.name), PureWindowsPath(member.name)
+    outside = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
+    if outside or not (member.isreg() or member.isdir()):
+        what = "lies outside its folder" if outside else "is neither a file nor a folder"
+        raise UserError(
+            f"{archive} is unsafe: its member {member.name!r} {what}; replace it by the public archive or remove it"
+        )
+
+
+def _content(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> bytes:
+    stream = tar.extractfile(member) if member.isreg() and member.size <= limit else None
+    if stream is None:
+        raise UserError(
+            f"{archive} is not the expected archive: its member {member.name!r} is no file of at most {limit} bytes;"
+            " replace it by the public archive or remove it"
+        )
+    content = stream.read()
+    if len(content) != member.size:
+        raise EOFError(f"member {member.name!r} ends early")
+    return content
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Printing is the command line's business, not pooch's."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

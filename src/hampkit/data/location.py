@@ -1,0 +1,78 @@
+"""Location30: binary features of Foursquare check-ins in Bangkok, 30 classes (Shokri et al., IEEE S&P 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NoReturn
+
+import numpy as np
+import torch
+
+from hampkit.data.base import Place, Source, fingerprint
+from hampkit.data.fetch import PublicFile, obtain, read_member
+from hampkit.errors import UserError
+from hampkit.types import Dataset, Domain
+
+ARCHIVE = PublicFile(
+    "dataset_location.tgz",
+    "sha256:927203f85a868f8ee17a0ded1dc61699efe602167beabe34fbf45b4b1de94b33",
+    "https://github.com/privacytrustlab/datasets/raw/master/dataset_location.tgz",
+)
+UNPACKED = PublicFile("bangkok", "sha256:2ca8f7fc231251e089823e44d39f2d1eed124574cc351c7f80368cfe631dd718")
+ROWS, FEATURES, CLASSES = 5010, 446, 30
+_LIMIT = 1 << 24  # bytes; the real member has 4.5 MB
+
+
+@dataclass(frozen=True)
+class Location30(Source):
+    """5,010 users, 446 binary features (has been in a region, or a kind of place), 30 clusters as classes."""
+
+    name: ClassVar[str] = "location30"
+    about: ClassVar[str] = "5,010 users' check-ins, 446 binary features, 30 classes; downloaded (0.3 MB)"
+    layout: ClassVar[str] = "location30"
+
+    def load(self, place: Place) -> Dataset:
+        file, path = obtain(place, (ARCHIVE, UNPACKED), ("location30", "location"))
+        content = read_member(path, UNPACKED.name, _LIMIT) if file.name == ARCHIVE.name else path.read_bytes()
+        features, labels = _parse(content, path)
+        x, y = torch.from_numpy(features), torch.from_numpy(labels)
+        return Dataset(
+            name=self.name,
+            x=x,
+            y=y,
+            num_classes=CLASSES,
+            domain=Domain.grid((FEATURES,), 0, 1, 1),
+            sha256=fingerprint(x, y),
+            classes=tuple(str(c + 1) for c in range(CLASSES)),
+        )
+
+
+def _parse(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Lines of ``"label",bit,…,bit`` → features (5010, 446) uint8 and labels (5010,) int64 in 0..29."""
+    parts = [line.partition(b",") for line in content.splitlines()]
+    if len(parts) != ROWS:
+        _wrong(path, f"{len(parts)} lines", f"{ROWS} lines")
+    labels = np.empty(ROWS, np.int64)
+    for i, (label, _, bits) in enumerate(parts):
+        text = label.strip(b'"')
+        if not (text.isdigit() and 1 <= int(text) <= CLASSES):
+            _wrong(path, f"label {label.decode('utf-8', 'replace')!r:.40} in line {i + 1}", f"1 to {CLASSES}")
+        if len(bits) != 2 * FEATURES - 1:
+            found = f"{bits.count(b',') + 1} features in {len(bits)} bytes in line {i + 1}"
+            _wrong(path, found, f"{FEATURES} single digits")
+        labels[i] = int(text) - 1
+    # All rows are equally long now, digits at even and commas at odd places: far quicker than a csv reader.
+    table = np.frombuffer(b"".join(bits for _, _, bits in parts), np.uint8).reshape(ROWS, 2 * FEATURES - 1)
+    features = table[:, ::2] - ord("0")
+    bad = (features > 1).any(1) | (table[:, 1::2] != ord(",")).any(1)
+    if bad.any():
+        _wrong(path, f"a feature other than 0 and 1 in line {int(bad.argmax()) + 1}", "0 or 1, with commas between")
+    return features, labels
+
+
+def _wrong(path: Path, found: str, expected: str) -> NoReturn:
+    raise UserError(
+        f"{path} is not Location30: {found}, expected {expected};"
+        f" replace it by {ARCHIVE.name} from {ARCHIVE.url} or remove it"
+    )

@@ -1,0 +1,210 @@
+"""Who is a member: consecutive segments of one permutation, the known half, and the shadow models' masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hampkit.errors import UserError, did_you_mean
+from hampkit.types import Dataset
+
+SEGMENTS = ("members", "reference", "validation", "test", "unused", "nonmembers", "remaining")
+SMALLEST = 20  # T: below that a validation set of int(0.2 T) rows chooses nothing
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How large the segments are (protocol 1.3), from T = train size and P = int(0.9 T) members; P non-members."""
+
+    val: float  # share of T
+    test: Callable[[int], int]  # T → rows
+    reference: int = 0  # times P
+    unused: int = 0  # times P; rows between test and non-members that nobody may use
+
+    def sizes(self, train_size: int) -> tuple[int, ...]:
+        """Rows of the segments, without the remaining ones."""
+        p = int(0.9 * train_size)
+        return p, self.reference * p, int(self.val * train_size), self.test(train_size), self.unused * p, p
+
+    def largest(self, n: int) -> int:
+        """The largest T that fits n rows, 0 if none does.
+
+        Searched from above: Purchase100's test set shrinks at T = 10,000, so the total does not always grow with T.
+        """
+        p_at_most = n // (2 + self.reference + self.unused)
+        candidates = range(int((p_at_most + 1) / 0.9) + 1, 0, -1)
+        return next((t for t in candidates if sum(self.sizes(t)) <= n), 0)
+
+
+def _tenth(train_size: int) -> int:
+    return int(0.1 * train_size)
+
+
+def _fifth(train_size: int) -> int:
+    return int(0.2 * train_size)
+
+
+def _thousand(train_size: int) -> int:
+    return 1000
+
+
+def _six_hundred(train_size: int) -> int:
+    return 600
+
+
+def _purchase_test(train_size: int) -> int:
+    return int(0.1 * train_size) if train_size >= 10000 else 10000
+
+
+LAYOUTS = {
+    "default": Layout(val=0.2, test=_fifth),
+    "purchase100": Layout(val=0.1, test=_purchase_test, reference=1, unused=1),
+    "texas100": Layout(val=0.1, test=_tenth, reference=1),
+    "location30": Layout(val=0.2, test=_thousand),
+    "cifar": Layout(val=0.1, test=_tenth),
+    "digits": Layout(val=0.2, test=_six_hundred),  # few members, many rows: a test accuracy that means something
+}
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """One permutation cut into consecutive segments: the only place where membership is decided."""
+
+    permutation: Tensor  # (N,) int64, rows of the data set
+    segments: dict[str, tuple[int, int]]  # name → half-open range in the permutation; in the order of SEGMENTS
+
+    def __post_init__(self) -> None:
+        n = len(self.permutation)
+        assert self.permutation.dtype == torch.int64, self.permutation.dtype
+        assert torch.equal(self.permutation.sort().values, torch.arange(n)), "no permutation"
+        assert tuple(self.segments) == SEGMENTS, tuple(self.segments)
+        edges = [0, *(stop for _, stop in self.segments.values())]
+        # Each begins where the one before ends, none is negative, the last ends at N: disjoint and complete.
+        assert [start for start, _ in self.segments.values()] == edges[:-1], self.segments
+        assert edges == sorted(edges), self.segments
+        assert edges[-1] == n, (edges[-1], n)
+
+    def __len__(self) -> int:
+        return len(self.permutation)
+
+    @property
+    def members_count(self) -> int:
+        """P."""
+        return self.segments["members"][1]
+
+    def rows(self, name: str) -> Tensor:
+        """Rows of the data set in a segment, (n,) int64, in the order of the permutation."""
+        start, stop = self.segments[name]
+        return self.permutation[start:stop]
+
+    def population(self) -> Tensor:
+        """The first 2P rows (2P,) int64, members first: what shadow models are trained on (protocol 5.1)."""
+        return self.permutation[: 2 * self.members_count]
+
+
+def split_table(n: int, train_size: int, layout: str, seed: int, permutation_file: str = "") -> SplitTable:
+    """The split of n rows; train_size 0 takes the largest T that fits.
+
+    The permutation is ``numpy.random.default_rng(seed).permutation(n)`` or the content of a .npy file.
+    Raises `UserError` for an unknown layout, a T that does not fit, or a file that is no permutation of n rows.
+    """
+    if layout not in LAYOUTS:
+        raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
+    sizes = LAYOUTS[layout].sizes(_train_size(n, train_size, layout))
+    edges = [*np.cumsum([0, *sizes]).tolist(), n]
+    order = _read_permutation(permutation_file, n) if permutation_file else np.random.default_rng(seed).permutation(n)
+    segments = {name: (edges[i], edges[i + 1]) for i, name in enumerate(SEGMENTS)}
+    return SplitTable(torch.from_numpy(order.astype(np.int64)), segments)
+
+
+def _train_size(n: int, train_size: int, layout: str) -> int:
+    rule = LAYOUTS[layout]
+    if train_size and train_size < SMALLEST:
+        raise UserError(f"split.train_size={train_size} must be at least {SMALLEST}, or 0 for the largest that fits")
+    if train_size and sum(rule.sizes(train_size)) <= n:
+        return train_size
+    largest = rule.largest(n)
+    if largest < SMALLEST:
+        need = sum(rule.sizes(SMALLEST))
+        raise UserError(
+            f"{n} rows are too few for split.layout={layout!r}, which takes {need} of them"
+            f" for split.train_size={SMALLEST}; give more rows or take another layout"
+        )
+    if train_size:
+        raise UserError(
+            f"split.train_size={train_size} takes {sum(rule.sizes(train_size))} rows in split.layout={layout!r},"
+            f" and the data have {n}; give at most {largest}, or 0 for the largest that fits"
+        )
+    return largest
+
+
+def _read_permutation(file: str, n: int) -> np.ndarray:
+    path, place = Path(file).expanduser(), f"split.permutation={file!r}"
+    if path.suffix.lower() in (".pkl", ".pickle"):
+        raise UserError(
+            f"{place} is a pickle, which can run any code when it is read; if you trust it, convert it once:"
+            f" numpy.save({str(path.with_suffix('.npy'))!r}, numpy.load({str(path)!r}, allow_pickle=True))"
+        )
+    try:
+        order = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise UserError(f"cannot read {place}: {text}; give a .npy file of {n} whole numbers") from None
+    if not isinstance(order, np.ndarray) or order.dtype.kind not in "iu":
+        what = order.dtype if isinstance(order, np.ndarray) else "an archive of arrays"
+        raise UserError(f"{place} holds {what}, not whole numbers; save one array of the numbers 0 to {n - 1}")
+    if order.shape != (n,):
+        raise UserError(
+            f"{place} has shape {order.shape}, and the data have {n} rows; give each number from 0 to {n - 1} once"
+        )
+    if not np.array_equal(np.sort(order), np.arange(n)):
+        raise UserError(f"{place} is no permutation of the {n} rows; give each number from 0 to {n - 1} once")
+    return order
+
+
+def check_classes(dataset: Dataset, table: SplitTable) -> None:
+    """Raises `UserError` if a class has no members: a network could never predict it."""
+    counts = torch.bincount(dataset.y[table.rows("members")], minlength=dataset.num_classes)
+    for c in (counts == 0).nonzero().flatten().tolist():
+        name = dataset.classes[c] if dataset.classes else str(c)
+        rows = int((dataset.y == c).sum())
+        raise UserError(
+            f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.members_count}"
+            " members; remove or merge the class, raise split.train_size or change split.seed"
+        )
+
+
+def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]:
+    """``(a, b)`` of P rows: ``[0, a)`` known for fitting, ``[a, b)`` for choosing, ``[b, P)`` unknown (protocol 1.4).
+
+    >>> known_split(18000, 0.45, 0.05), known_split(1350, 0.3, 0.2)
+    ((8100, 9000), (405, 675))
+    """
+    # 0.7 + 0.1 is a little less than 0.8: without rounding, int() would lose a row.
+    return int(round(known_train * p, 6)), int(round((known_train + known_val) * p, 6))
+
+
+def shadow_members(M: int, N: int, seed: int, scheme: Literal["published", "paired"] = "published") -> Tensor:
+    """``(M, N)`` bool, who is IN for which shadow model: every example for exactly M/2 of them.
+
+    published: the masks of protocol 5.1 to the bit, ``argsort(U, axis=0) < M/2`` with legacy NumPy uniforms, so that
+    sizes differ a little between models. paired: model 2i has N // 2 examples, model 2i+1 the others.
+    Raises `UserError` unless M is even and at least 4.
+    """
+    if M < 4 or M % 2:
+        raise UserError(f"{M} shadow models: each example must be in half of them; give an even number of at least 4")
+    if scheme == "published":
+        # Legacy seeds have 32 bits; larger ones enter as two words, so that 0 to 2^32-1 stay the published ones.
+        legacy = np.random.RandomState(seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32])
+        return torch.from_numpy(legacy.uniform(0, 1, (M, N)).argsort(axis=0) < M // 2)
+    if scheme == "paired":
+        rng = np.random.default_rng(seed)
+        first = rng.permuted(np.tile(np.arange(N) < N // 2, (M // 2, 1)), axis=1)
+        return torch.from_numpy(np.stack([first, ~first], axis=1).reshape(M, N))
+    raise UserError(f"unknown shadow scheme {scheme!r}; {did_you_mean(scheme, ('published', 'paired'))}")

@@ -1,0 +1,28 @@
+"""No defense: the baseline that all others are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from hampkit.defenses.base import Defense, Models
+from hampkit.train import MeanLoss, Trainer
+from hampkit.types import Batch, Task
+
+
+@dataclass(frozen=True)
+class Undefended(Defense):
+    """Plain cross-entropy training, and the network's own answers."""
+
+    name: ClassVar[str] = "undefended"
+    paper: ClassVar[str] = "https://arxiv.org/abs/1610.05820"
+
+    def fit(self, task: Task, trainer: Trainer) -> Models:
+        return Models(trainer.fit(task, MeanLoss(_cross_entropy)))
+
+
+def _cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    return cross_entropy(logits, batch.y, reduction="none")

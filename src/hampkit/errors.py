@@ -1,0 +1,26 @@
+"""The one exception that means: the user can mend this."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend. Its text is one line: the value, the place and the remedy.
+
+    The command line prints it as ``hampkit: error: …`` and exits with 2; the library raises it.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence part for an unknown name: the nearest known ones, or all of them when none is near.
+
+    >>> did_you_mean("hmap", ["hamp", "undefended"])
+    "did you mean 'hamp'?"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.55)
+    if near:
+        return "did you mean " + " or ".join(repr(name) for name in near) + "?"
+    return "known: " + (", ".join(names) if names else "none")

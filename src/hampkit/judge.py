@@ -1,0 +1,100 @@
+"""Where membership meets scores: candidates, known examples, and what the scores of an attack amount to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hampkit import checks, metrics
+from hampkit.attacks import Attack, Evidence, Known
+from hampkit.config import Judge
+from hampkit.data.splits import known_split
+from hampkit.results import FPRS, AttackResult, Rate
+from hampkit.rng import derive, numpy_rng
+from hampkit.types import Dataset
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An adversary's evidence, and beside it the truth that only the judge knows."""
+
+    evidence: Evidence
+    member: Bools  # (N,) of the candidates
+    known_member: Bools  # (K,) of the known examples
+
+
+def build_case(pool: Dataset, members: int, logits: Tensor, judge: Judge, seed: int) -> Case:
+    """Candidates and known examples of a pool whose first ``members`` rows are members (protocol 1.4), in random order."""
+    a, b = known_split(members, judge.known_train, judge.known_val)
+    others = len(pool) - members
+    c, d = known_split(others, judge.known_train, judge.known_val)
+    known = torch.cat([torch.arange(b), members + torch.arange(d)])
+    fit = torch.cat([torch.arange(b) < a, torch.arange(d) < c])
+    everyone = torch.arange(len(pool))
+    held_out = torch.cat([torch.arange(b, members), members + torch.arange(d, others)])
+    rows = everyone if judge.candidates == "all" else held_out
+    # no attack may profit from the order of the candidates
+    rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]
+    told = Known(pool.x[known], pool.y[known], logits[known], known < members, fit)
+    evidence = Evidence(pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told)
+    return Case(evidence, (rows < members).numpy(), told.member.numpy())
+
+
+def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The attack's scores of the candidates and of the known examples (for a threshold), from one fit."""
+    e = case.evidence
+    assert e.known is not None
+    both = replace(
+        e, x=torch.cat([e.x, e.known.x]), y=torch.cat([e.y, e.known.y]), logits=torch.cat([e.logits, e.known.logits])
+    )
+    scores = attack(both)
+    return scores[: len(e.y)], scores[len(e.y) :]
+
+
+def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: Judge) -> AttackResult:
+    """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known half."""
+    member = case.member
+    of, others = int(member.sum()), int((~member).sum())
+    threshold = attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
+    tpr = [metrics.tpr_point(scores, member, rate, judge.strict) for rate in FPRS]
+    tnr = [metrics.tnr_point(scores, member, rate, judge.strict) for rate in FPRS]
+    auc = metrics.auc_interval(scores, member)
+    flags = {
+        "unresolved": not checks.resolved(FPRS[0], min(of, others)),
+        "tied": checks.tied(scores, member, FPRS[0]),
+        "inverted": checks.inverted(auc),
+        "overlapping": judge.candidates == "all" and "known" in attack.needs,
+    }
+    return AttackResult(
+        attack=attack.name,
+        needs=attack.needs,
+        label_only=attack.label_only,
+        members=of,
+        nonmembers=others,
+        auc=auc,
+        tpr_at_fpr=tuple(_rate(p, rate, others) for p, rate in zip(tpr, FPRS, strict=True)),
+        tnr_at_fnr=tuple(_rate(p, rate, of) for p, rate in zip(tnr, FPRS, strict=True)),
+        balanced_accuracy=metrics.balanced_point(scores, member, threshold),
+        flags=tuple(name for name, raised in flags.items() if raised),
+    )
+
+
+def shuffled(case: Case, seed: int) -> Case:
+    """The same case with membership dealt anew, among the candidates and among the known examples: nothing can be found."""
+    rng = numpy_rng(derive(seed, "null"))
+    known = case.evidence.known
+    assert known is not None
+    told = rng.permutation(case.known_member)
+    evidence = replace(case.evidence, known=replace(known, member=torch.from_numpy(told)))
+    return Case(evidence, rng.permutation(case.member), told)
+
+
+def _rate(point: metrics.Point, rate: float, n: int) -> Rate:
+    return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, checks.resolved(rate, n))

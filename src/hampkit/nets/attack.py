@@ -1,0 +1,43 @@
+"""The neural attack's network (protocol 2.4)."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+
+class AttackNet(nn.Module):
+    """Logits, one-hot label and loss, each through its own layers, then together to one probability of membership.
+
+    logits (B, C), y (B,), loss (B,) → (B,) in (0, 1). ``wide``: the larger last part that was published for Location30.
+    ``small_init``: all weights from N(0, 0.01²) and biases 0, as published; it starts very slowly.
+    """
+
+    def __init__(self, num_classes: int, wide: bool = False, small_init: bool = False) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.logits = _layers((num_classes, 1024, 512, 64))
+        self.label = _layers((num_classes, 128, 64))
+        self.loss = _layers((1, num_classes, 64))
+        self.combine = _layers((192, *((512,) if wide else ()), 256, 128, 64, 1), last_relu=False)
+        if small_init:
+            for p in self.parameters():
+                nn.init.normal_(p, 0.0, 0.01) if p.ndim > 1 else nn.init.zeros_(p)
+
+    def forward(self, logits: Tensor, y: Tensor, loss: Tensor) -> Tensor:
+        return torch.sigmoid(self.logit(logits, y, loss))
+
+    def logit(self, logits: Tensor, y: Tensor, loss: Tensor) -> Tensor:
+        """ln p − ln(1 − p) of membership: the score to rank by, for p itself saturates at 1."""
+        hot = nn.functional.one_hot(y, self.num_classes).to(logits.dtype)
+        parts = (self.logits(logits), self.label(hot), self.loss(loss.unsqueeze(-1)))
+        return self.combine(torch.cat(parts, -1)).squeeze(-1)
+
+
+def _layers(widths: tuple[int, ...], last_relu: bool = True) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*(layers if last_relu else layers[:-1]))

@@ -1,0 +1,86 @@
+"""Plain values → checked frozen dataclasses: types, choices and unknown names, each with one clear line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from hampkit.errors import UserError, did_you_mean
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], place: str) -> T:
+    """An instance of a dataclass from plain values; ``place`` names the section in error messages."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{place} must be a section with keys, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    names = {f.name for f in dataclasses.fields(cls) if f.init}  # pyright: ignore[reportArgumentType]
+    for key in values:
+        if key not in names:
+            raise UserError(f"unknown key {key!r} in {place}; {did_you_mean(key, names)}")
+    return cls(**{key: coerce(value, hints[key], f"{place}.{key}") for key, value in values.items()})
+
+
+def coerce(value: Any, hint: Any, place: str) -> Any:
+    """A value as the type a field asks for, or one line that says what it should have been.
+
+    >>> coerce(1, float, "train.lr")
+    1.0
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise UserError(f"{place}={_show(value)} must be one of {', '.join(map(str, args))}; {did_you_mean(str(value), map(str, args))}")
+    if origin in (types.UnionType, typing.Union):
+        return _union(value, args, place)
+    if origin is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(coerce(item, args[0], place) for item in items)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise UserError(f"{place}={value} must be finite")
+        return float(value)
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise UserError(f"{place}={_show(value)} must be {_NAMES.get(hint, hint)}, not {type(value).__name__}")
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def _union(value: Any, args: tuple[Any, ...], place: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    (wanted,) = (a for a in args if a is not type(None))
+    return None if value == "none" and type(None) in args else coerce(value, wanted, place)
+
+
+def parse_text(text: str) -> Any:
+    """The value of ``key=value`` on the command line: a number, true/false, a [list, …], else the text itself.
+
+    >>> parse_text("0.5"), parse_text("true"), parse_text("[60, 90]"), parse_text("adam")
+    (0.5, True, [60, 90], 'adam')
+    """
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        return [parse_text(item) for item in text[1:-1].split(",") if item.strip()]
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _show(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)

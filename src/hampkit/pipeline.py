@@ -1,0 +1,312 @@
+"""Train, ask, attack, judge: exactly what the command line calls."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hampkit import checks, metrics, signals
+from hampkit.attacks import Attack
+from hampkit.blackbox import BlackBox
+from hampkit.config import Recipe, content_hash
+from hampkit.defenses import Models
+from hampkit.environment import environment
+from hampkit.errors import UserError
+from hampkit.judge import Case, build_case, judge_scores, score, shuffled
+from hampkit.metrics import Interval
+from hampkit.options import build
+from hampkit.problem import Problem, Settings, prepare, recipe_of_run
+from hampkit.registry import ATTACKS
+from hampkit.results import AttackResult, ModelResult
+from hampkit.rng import derive, forked
+from hampkit.store import Run, load_tensors, locked, read_json, save_tensors, write_json
+from hampkit.types import Dataset, History, Stack
+
+JOB = "models/000-000"
+ATTACK_VERSION = 1  # raised when an attack or the judge would give other numbers on the same answers
+NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model on disk."""
+
+    run: Run
+    problem: Problem
+    models: Models
+    accuracy: dict[str, float]  # train, val, test: fractions, from the network's own answers
+    history: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder
+
+    def black_box(self) -> BlackBox:
+        """The model as its users meet it."""
+        state = {k: v[0] for k, v in self.models.state.items()}
+        release = self.problem.defense.release(state, self.problem.dataset.domain)
+        return BlackBox(self.models.stack, release, self.problem.trainer)
+
+
+def train(recipe: Recipe, settings: Settings) -> Trained:
+    """Train a recipe, or find the run that did."""
+    problem = prepare(recipe, settings)
+    with locked(settings.runs_dir, problem.folder):
+        return _train(problem, settings)
+
+
+def evaluate(recipe: Recipe, settings: Settings, attacks: Sequence[str] = ()) -> ModelResult:
+    """Train a recipe and attack it with the named attacks, by default with every one whose evidence a run holds."""
+    return evaluate_problem(prepare(recipe, settings), settings, attacks)
+
+
+def evaluate_problem(problem: Problem, settings: Settings, attacks: Sequence[str] = ()) -> ModelResult:
+    chosen = _choose(problem.recipe.attacks, attacks)
+    with locked(settings.runs_dir, problem.folder):
+        return _attack(_train(problem, settings), chosen, settings)
+
+
+def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Problem:
+    """The problem of an existing run, its data loaded again. Errors: `UserError` where the data are others by now."""
+    run = Run.at(folder)
+    local = read_json(run.folder / "local.json")
+    for section, values in (overrides or {}).items():
+        local[section] = {**local[section], **values}
+    problem = prepare(recipe_of_run(run.recipe(), local), settings)
+    if problem.folder != run.name:
+        raise UserError(f"the data of {folder} are not those it was trained on (sha256 {problem.recipe.fingerprint[:12]}…); put them back")
+    return problem
+
+
+def details(run: Run) -> dict[str, Any]:
+    """What a report shows beside the result: curves, histograms, provenance."""
+    return read_json(run.folder / "details.json")
+
+
+def _train(problem: Problem, settings: Settings) -> Trained:
+    run = Run.create(settings.runs_dir, problem.folder, lambda folder: _write_run(problem, folder))
+    job = run.step(JOB, lambda folder: _write_models(problem, folder))
+    history = read_json(job / "history.json")
+    models = _read_models(problem, job, history)
+    return Trained(run, problem, models, history["accuracy"], history)
+
+
+def _write_run(problem: Problem, folder: Path) -> None:
+    recipe = problem.recipe
+    local = {
+        "judge": asdict(recipe.judge),
+        "attacks": {name: dict(options) for name, options in recipe.attacks.items()},
+        "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
+        "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
+    }
+    write_json(folder / "recipe.json", recipe.training())
+    write_json(folder / "local.json", local)
+    write_json(folder / "env.json", environment(problem.trainer.device))
+    rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
+    np.savez(folder / "split.npz", members=problem.task.members.numpy(), seeds=np.array(problem.task.seeds), **_prefixed(rows))
+
+
+def _prefixed(rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"rows_{name}": value for name, value in rows.items()}
+
+
+def _write_models(problem: Problem, folder: Path) -> None:
+    started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
+    models = problem.defense.fit(problem.task, problem.trainer)
+    tensors = {f"{kind}.{k}": v for kind, group in _groups(models) for k, v in group.items()}
+    save_tensors(folder / "stack.safetensors", tensors)
+    parts = {"train": _members(problem), "val": problem.task.val, "test": problem.test}
+    accuracy = {name: _accuracy(problem, models.stack, data) for name, data in parts.items() if data is not None}
+    history = {
+        "accuracy": accuracy,
+        "models": [asdict(h) for h in models.stack.history],
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 3),
+    }
+    write_json(folder / "history.json", history)
+
+
+def _groups(models: Models) -> list[tuple[str, dict[str, Tensor]]]:
+    return [("params", models.stack.params), ("buffers", models.stack.buffers), ("state", models.state)]
+
+
+def _read_models(problem: Problem, folder: Path, history: dict[str, Any]) -> Models:
+    groups: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "state": {}}
+    for key, tensor in load_tensors(folder / "stack.safetensors").items():
+        kind, _, name = key.partition(".")
+        groups[kind][name] = tensor
+    with forked(0):
+        net = problem.task.net()
+    past = tuple(History(tuple(h["seeds"]), h["epoch"], tuple(h["val_accuracy"]), h["diverged"]) for h in history["models"])
+    return Models(Stack(net, groups["params"], groups["buffers"], past), groups["state"])
+
+
+def _members(problem: Problem) -> Dataset:
+    return problem.task.pool.take(problem.task.members[0].nonzero().squeeze(-1))
+
+
+def _accuracy(problem: Problem, stack: Stack, data: Dataset) -> float:
+    logits = problem.trainer.predict(stack, data.x)[0]
+    return float((logits.argmax(-1) == data.y).double().mean())
+
+
+def _attack(trained: Trained, attacks: list[Attack], settings: Settings) -> ModelResult:
+    problem, run = trained.problem, trained.run
+    recipe = problem.recipe
+    answers = run.step("answers", lambda folder: _write_answers(trained, folder))
+    released = torch.from_numpy(np.load(answers / "released.npy", allow_pickle=False))
+    case = build_case(problem.task.pool, problem.table.members_count, released.unsqueeze(1), recipe.judge, recipe.seed)
+    results, scores = [], {}
+    for k, attack in enumerate(attacks):
+        settings.track(f"attacking {recipe.title}", k, len(attacks))
+        folder = run.step(_step(attack, recipe), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder))
+        results.append(AttackResult.from_json(read_json(folder / "result.json")))
+        scores[attack.name] = np.load(folder / "scores.npz", allow_pickle=False)["scores"]
+    settings.track(f"attacking {recipe.title}", len(attacks), len(attacks))
+    found = run.step(f"checks/{_digest(recipe)}", lambda folder: _write_checks(case, recipe, folder))
+    checked = {**read_json(found / "result.json"), **read_json(answers / "result.json")}
+    result = _assemble(trained, case, results, scores, checked)
+    write_json(run.folder / "result.json", result.to_json())
+    write_json(run.folder / "details.json", _details(trained, case, scores, answers))
+    return result
+
+
+def _choose(options: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[Attack]:
+    """The named attacks with the recipe's options; without names all that need no more than known examples."""
+    classes = ATTACKS.classes()
+    for name in names:
+        ATTACKS.get(name)
+    wanted = list(names) or [name for name, cls in classes.items() if set(cls.needs) <= {"known"}]
+    return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(wanted)]
+
+
+def _step(attack: Attack, recipe: Recipe) -> str:
+    return f"attacks/{attack.name}-{_digest(recipe, attack)}"
+
+
+def _digest(recipe: Recipe, attack: Attack | None = None) -> str:
+    options = {} if attack is None else asdict(attack)  # pyright: ignore[reportArgumentType]
+    return content_hash({"version": ATTACK_VERSION, "judge": asdict(recipe.judge), "options": options})[:8]
+
+
+def _write_answers(trained: Trained, folder: Path) -> None:
+    """Released and own answers to the whole pool, and whether asking again gives others."""
+    pool, seed = trained.problem.task.pool, derive(trained.problem.recipe.seed, "query")
+    box = trained.black_box()
+    released = box.query(pool.x, seed)
+    again = box.query(pool.x[:64], derive(seed, "again"))
+    own = trained.problem.trainer.predict(trained.models.stack, pool.x)[0].double()
+    assert torch.equal(released.argmax(-1), own.argmax(-1)), "a release changed a predicted label"
+    np.save(folder / "released.npy", released.numpy())
+    np.save(folder / "own.npy", own.numpy())
+    # the same rows in a batch of another size may differ in the last digits; noise differs far more
+    randomised = not torch.allclose(again, released[:64], rtol=1e-3, atol=1e-3)
+    write_json(folder / "result.json", {"randomised": randomised, "queries": box.queries})
+
+
+def _write_attack(attack: Attack, case: Case, recipe: Recipe, folder: Path) -> None:
+    scores, known = score(attack, case)
+    np.savez(folder / "scores.npz", scores=scores, known_scores=known, member=case.member)
+    write_json(folder / "result.json", judge_scores(attack, scores, known, case, recipe.judge).to_json())
+
+
+def _write_checks(case: Case, recipe: Recipe, folder: Path) -> None:
+    """The null, and whether members differ from non-members without any model."""
+    null = shuffled(case, recipe.seed)
+    scores, _ = score(ATTACKS.get(NULL_ATTACK)(), null)
+    e, known = case.evidence, case.evidence.known
+    assert known is not None
+    shift, surely = checks.shift(known.x, known.y, known.member, e.x, e.y, case.member, derive(recipe.seed, "shift"))
+    document = {
+        "null": asdict(metrics.auc_interval(scores, null.member)),
+        "off_null": checks.off_null(scores, null.member),
+        "shift": asdict(shift),
+        "shifted": surely,
+    }
+    write_json(folder / "result.json", document)
+
+
+def _assemble(
+    trained: Trained, case: Case, results: list[AttackResult], scores: Mapping[str, Any], checked: Mapping[str, Any]
+) -> ModelResult:
+    recipe = trained.problem.recipe
+    label_only = [scores[r.attack] for r in results if r.label_only]
+    untrained = any(h.diverged for h in trained.models.stack.history)
+    everywhere = {"shifted": checked["shifted"], "untrained": untrained, "null": checked["off_null"]}
+    judged = []
+    for r in results:
+        mine = {
+            **everywhere,
+            "randomised": checked["randomised"] and not r.label_only,
+            "masked": not r.label_only and any(checks.masked(scores[r.attack], label, case.member) for label in label_only),
+        }
+        judged.append(replace(r, flags=r.flags + tuple(name for name, raised in mine.items() if raised)))
+    return ModelResult(
+        recipe=recipe.title,
+        defense=recipe.defense.name,
+        run=trained.run.name,
+        seed=recipe.seed,
+        data=trained.problem.data(),
+        accuracy=trained.accuracy,
+        attacks=tuple(judged),
+        null=Interval(**checked["null"]),
+        null_attack=NULL_ATTACK,
+        shift=Interval(**checked["shift"]),
+    )
+
+
+def _details(trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path) -> dict[str, Any]:
+    problem = trained.problem
+    member, y = problem.task.members[0].numpy(), problem.task.pool.y.numpy()
+    losses = {part: signals.loss(np.load(answers / f"{part}.npy", allow_pickle=False), y) for part in ("own", "released")}
+    top = float(np.quantile(np.concatenate(list(losses.values())), 0.99)) or 1.0
+    edges = np.linspace(0, top, 31)
+    env = read_json(trained.run.folder / "env.json")
+    state = {k: v[0] for k, v in trained.models.state.items()}
+    return {
+        "curves": {name: _curve(s, case.member) for name, s in scores.items()},
+        "histogram": {
+            "signal": "loss",
+            "unit": "nats",
+            "before": _histogram(losses["own"], member, edges),
+            "after": _histogram(losses["released"], member, edges),
+        },
+        "release": problem.defense.release(state, problem.dataset.domain).about,
+        "provenance": {
+            "recipe": {**problem.recipe.training(), **read_json(trained.run.folder / "local.json")},
+            "versions": {"python": env["python"], **env["versions"]},
+            "device": env["device"],
+            "git": env["git"],
+            "seeds": [s for h in trained.models.stack.history for s in h.seeds],
+            "started": trained.history["started"],
+            "seconds": trained.history["seconds"],
+        },
+    }
+
+
+def _curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
+    """The corners of a ROC, thinned to a number that a page can hold: evenly in both rates and in their logarithms."""
+    fpr, tpr = metrics.roc(scores, member)
+    turn = np.r_[True, (np.diff(fpr)[1:] * np.diff(tpr)[:-1] != np.diff(fpr)[:-1] * np.diff(tpr)[1:]), True]
+    fpr, tpr = fpr[turn], tpr[turn]
+    if len(fpr) > most:
+        floor = np.log(np.clip(fpr, 1e-6, 1)) - np.log(1e-6)
+        travelled = np.cumsum(np.r_[0, np.abs(np.diff(fpr)) + np.abs(np.diff(tpr)) + np.abs(np.diff(floor)) / floor[-1]])
+        keep = np.unique(np.searchsorted(travelled, np.linspace(0, travelled[-1], most)).clip(0, len(fpr) - 1))
+        fpr, tpr = fpr[keep], tpr[keep]
+    return {"fpr": np.round(fpr, 6).tolist(), "tpr": np.round(tpr, 6).tolist()}
+
+
+def _histogram(values: Any, member: Any, edges: Any) -> dict[str, list[float]]:
+    """Counts per bin; what lies beyond the last edge is counted in the last bin."""
+    inside = np.clip(values, edges[0], edges[-1])
+    counts = {name: np.histogram(inside[rows], edges)[0].tolist() for name, rows in (("members", member), ("nonmembers", ~member))}
+    return {"edges": np.round(edges, 6).tolist(), **counts}

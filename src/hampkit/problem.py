@@ -1,0 +1,159 @@
+"""From a recipe to the problem it poses: data, split, network, device. Everything the user can get wrong is found here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hampkit.config import Recipe, recipe_from_dict
+from hampkit.data.base import Place
+from hampkit.data.splits import SplitTable, check_classes, split_table
+from hampkit.defenses import Defense
+from hampkit.errors import UserError
+from hampkit.nets import net_factory
+from hampkit.nets.normalize import Normalize
+from hampkit.registry import DATASETS, DEFENSES
+from hampkit.rng import derive, forked
+from hampkit.train import Trainer
+from hampkit.train.trainer import silent
+from hampkit.types import Dataset, Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things lie and run; nothing here changes a result."""
+
+    data_dir: Path | None = None  # searched for data files before the user's cache; default: $HAMPKIT_DATA
+    runs_dir: Path = Path("runs")
+    device: str = "auto"  # auto, cpu or cuda
+    track: Callable[[str, int, int], None] = silent  # told what is being done, how much of it is done, how much there is
+    progress: Any = False  # pooch's progress bar for downloads
+
+    def place(self) -> Place:
+        return Place.default(self.data_dir, progress=self.progress)
+
+    def torch_device(self) -> torch.device:
+        """Errors: `UserError` where CUDA is asked for and absent."""
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UserError(f"--device {self.device} must be auto, cpu or cuda")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu or auto")
+        cuda = self.device != "cpu" and torch.cuda.is_available()
+        return torch.device("cuda" if cuda else "cpu")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A recipe with its data loaded, checked and split: ready to train."""
+
+    recipe: Recipe
+    dataset: Dataset
+    table: SplitTable
+    task: Task  # pool: the members, then as many non-members
+    defense: Defense
+    trainer: Trainer
+    test: Dataset = field(repr=False)
+
+    @property
+    def folder(self) -> str:
+        return self.recipe.folder()
+
+    def data(self) -> dict[str, Any]:
+        """What a result says of its data."""
+        features = int(torch.tensor(self.dataset.shape).prod())
+        name = str(self.recipe.data.options.get("title") or self.dataset.name)
+        return {
+            "name": name,
+            "rows": len(self.dataset),
+            "features": features,
+            "classes": self.dataset.num_classes,
+            "sha256": self.dataset.sha256,
+        }
+
+
+def prepare(recipe: Recipe, settings: Settings) -> Problem:
+    """Load and split the data and try the network. Errors: `UserError`; nothing is written."""
+    device = settings.torch_device()
+    dataset = DATASETS.get(recipe.data.name)(**recipe.data.options).load(settings.place())
+    split_seed = recipe.split.seed if recipe.split.seed >= 0 else recipe.seed
+    table = split_table(
+        len(dataset), recipe.split.train_size, recipe.split.layout, derive(split_seed, "split"), recipe.split.permutation
+    )
+    check_classes(dataset, table)
+    recipe = replace(recipe, fingerprint=_fingerprint(dataset, table, recipe.split.permutation))
+    net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
+    _try_network(net, dataset, recipe.net)
+    return Problem(
+        recipe=recipe,
+        dataset=dataset,
+        table=table,
+        task=_task(recipe, dataset, table, net),
+        defense=DEFENSES.get(recipe.defense.name)(**recipe.defense.options),
+        trainer=Trainer(recipe.train, device, track=settings.track),
+        test=dataset.take(table.rows("test")),
+    )
+
+
+def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
+    """The recipe of a run folder, from its recipe.json and its local.json."""
+    document = {k: v for k, v in training.items() if k not in ("schema", "version")}
+    document["data"] = {k: v for k, v in document["data"].items() if k != "sha256"}
+    if local.get("file"):
+        document["data"]["file"] = local["file"]
+    document["split"] = {**document["split"], "permutation": local.get("permutation", "")}
+    return recipe_from_dict({**document, "judge": local["judge"], "attacks": local["attacks"]}, place="recipe.json")
+
+
+def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[], nn.Module]) -> Task:
+    members, others = table.rows("members"), table.rows("nonmembers")
+    mask = torch.zeros(1, len(members) + len(others), dtype=torch.bool)
+    mask[:, : len(members)] = True
+    reference = table.rows("reference")
+    return Task(
+        pool=dataset.take(torch.cat([members, others])),
+        members=mask,
+        seeds=(derive(recipe.seed, "model", 0),),
+        net=net,
+        reference=dataset.take(reference) if len(reference) else None,
+        val=dataset.take(table.rows("validation")),
+    )
+
+
+def _fingerprint(dataset: Dataset, table: SplitTable, permutation: str) -> str:
+    """The data's hash; with a given permutation, that of both."""
+    if not permutation:
+        return dataset.sha256
+    order = torch.cat([table.rows(name) for name in table.segments])
+    return hashlib.sha256(dataset.sha256.encode() + order.numpy().tobytes()).hexdigest()
+
+
+def _normalize(dataset: Dataset, standardize: bool) -> Normalize | None:
+    if standardize:
+        return Normalize(torch.zeros(dataset.shape), torch.ones(dataset.shape), own=True)
+    if dataset.mean is None or dataset.std is None:
+        return None
+    return Normalize(_per_channel(dataset.mean, dataset.shape), _per_channel(dataset.std, dataset.shape))
+
+
+def _per_channel(values: tuple[float, ...], shape: tuple[int, ...]) -> Tensor:
+    return torch.tensor(values).view(-1, *(1,) * (len(shape) - 1))
+
+
+def _try_network(factory: Callable[[], nn.Module], dataset: Dataset, name: str) -> None:
+    """Ask a fresh network about two rows: a user's own network may not fit the data."""
+    with forked(0):
+        net = factory().eval()
+    try:
+        with torch.no_grad():
+            out = net(dataset.x[:2].float())
+    except Exception as error:  # whatever a user's code raises, it is about that code
+        raise UserError(f"net={name} fails on inputs of shape {dataset.shape}: {type(error).__name__}: {error}".splitlines()[0]) from error
+    if not isinstance(out, Tensor) or out.shape != (2, dataset.num_classes):
+        got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        raise UserError(f"net={name} answers two rows with {got}; it must return logits of shape (2, {dataset.num_classes})")

@@ -1,0 +1,77 @@
+"""Names → classes. A new defense or attack is one new file: it is found because it lies in the package.
+
+Third parties register by entry point: group ``hampkit.defenses`` or ``hampkit.attacks``, any name, value
+``package.module:Class``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from hampkit.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All concrete classes with a ``name`` below ``base`` (``module:Class``) in a package, and those of entry points."""
+
+    kind: str  # "defense", for error messages
+    package: str  # "hampkit.defenses"; also the entry point group
+    base: str  # "hampkit.defenses.base:Defense"
+
+    def get(self, name: str) -> type[Any]:
+        known = self.classes()
+        if name not in known:
+            raise UserError(f"unknown {self.kind} {name!r}; {did_you_mean(name, known)}")
+        return known[name]
+
+    def classes(self) -> dict[str, type[Any]]:
+        """Every registered class by name, sorted by name."""
+        return dict(sorted(_scan(self).items()))
+
+
+DEFENSES = Registry("defense", "hampkit.defenses", "hampkit.defenses.base:Defense")
+ATTACKS = Registry("attack", "hampkit.attacks", "hampkit.attacks.base:Attack")
+DATASETS = Registry("data set", "hampkit.data", "hampkit.data.base:Source")
+
+
+@functools.cache
+def _scan(registry: Registry) -> dict[str, type[Any]]:
+    base = load_object(registry.base)
+    package = importlib.import_module(registry.package)
+    modules = [importlib.import_module(f"{registry.package}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    found: dict[str, type[Any]] = {}
+    for cls in (cls for module in modules for cls in _concrete(module, base)):
+        found[cls.name] = cls
+    for point in importlib.metadata.entry_points(group=registry.package):
+        cls = point.load()
+        if not (inspect.isclass(cls) and issubclass(cls, base)):
+            raise UserError(f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__}")
+        found[cls.name] = cls
+    return found
+
+
+def _concrete(module: ModuleType, base: type) -> list[type]:
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base)]
+    return [cls for cls in classes if cls.__module__ == module.__name__ and not inspect.isabstract(cls) and hasattr(cls, "name")]
+
+
+def load_object(path: str) -> Any:
+    """``package.module:attribute`` → the object, with one clear line when there is none."""
+    module, _, attribute = path.partition(":")
+    if not module or not attribute:
+        raise UserError(f"{path!r} is no import path; write package.module:attribute")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise UserError(f"cannot import {module!r} of {path!r}: {error}; is it installed and on PYTHONPATH?") from error
+    except AttributeError:
+        names = [n for n in vars(importlib.import_module(module)) if not n.startswith("_")]
+        raise UserError(f"module {module!r} has no {attribute!r}; {did_you_mean(attribute, names)}") from None

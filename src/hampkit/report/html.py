@@ -1,0 +1,180 @@
+"""The results as one HTML page that needs nothing from outside: scripts, style and data are within it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.resources import files
+from typing import Any
+
+from hampkit.report import charts, view
+from hampkit.report.table_csv import render_csv
+from hampkit.report.view import Json
+
+
+def render_html(results: Json, details: Sequence[Json], texts: Json, verdict: str) -> str:
+    """The page. details: one per model, in the same order; a model whose details lack a part is shown without it."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
+    scripts = [get_plotlyjs(), _read("page.js")]
+    return env.from_string(_read("template.html.jinja")).render(
+        page_context(results, details, texts, verdict),
+        style=Markup(_read("style.css")),
+        scripts=[Markup(script) for script in scripts],
+        script_hashes=[_hash(script) for script in scripts],
+    )
+
+
+def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: str) -> dict[str, Any]:
+    """All that the template shows, as names."""
+    assert len(details) == len(results["models"]), (len(details), len(results["models"]))
+    blocks, levels = view.blocks(results), view.levels(results)
+    figures, panels = _charts(results, details, [block.title for block in blocks])
+    attacks, recipes = view.seen_attacks(results), view.unique(model["recipe"] for model in results["models"])
+    known_flags, seen = texts.get("flags", {}), view.seen_flags(results)
+    return {
+        "results": results,
+        "csv": render_csv(results),
+        "verdict": verdict,
+        "blocks": blocks,
+        "levels": levels,
+        "level": view.main_level(levels),
+        "level_options": [(name, name) for name in levels],
+        "columns": 6,
+        "charts": figures,
+        "panels": panels,
+        "attack_legend": charts.styles(attacks),
+        "recipe_legend": charts.styles(recipes),
+        "when": _when(details),
+        "data": _data(results),
+        "attacks": [_about(texts, "attacks", name, _needs(results, name)) for name in attacks],
+        "defenses": [
+            _about(texts, "defenses", name) for name in view.unique(model["defense"] for model in results["models"])
+        ],
+        "flags": {name: known_flags.get(name) or "No explanation was given." for name in seen},
+        "other_flags": {name: text for name, text in known_flags.items() if name not in seen},
+        "provenance": [_provenance(model, detail) for model, detail in zip(results["models"], details, strict=True)],
+    }
+
+
+def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """All charts by the id of their element, and for every model the ids that the page has to place."""
+    style = charts.styles(
+        view.unique([*view.seen_attacks(results), *(name for detail in details for name in detail.get("curves") or {})])
+    )
+    floor = charts.roc_floor(results)
+    recipes = charts.styles(view.unique(model["recipe"] for model in results["models"]))
+    figures: dict[str, Any] = {"tradeoff": charts.tradeoff_chart(results, recipes)} if results["models"] else {}
+    panels = []
+    for i, (model, detail, title) in enumerate(zip(results["models"], details, titles, strict=True)):
+        panel: dict[str, Any] = {"title": title, "roc": None, "histograms": {}, "release": detail.get("release") or ""}
+        if detail.get("curves"):
+            panel["roc"] = f"roc-{i}"
+            figures[f"roc-{i}"] = charts.roc_chart(model, title, detail["curves"], floor, style)
+        histogram = detail.get("histogram") or {}
+        for part, label in _histogram_parts(histogram).items():
+            panel["histograms"][f"histogram-{i}-{part}"] = label
+            figures[f"histogram-{i}-{part}"] = charts.histogram_chart(histogram, part, title)
+        panels.append(panel)
+    return figures, panels
+
+
+def _histogram_parts(histogram: Json) -> dict[str, str]:
+    before, after = histogram.get("before"), histogram.get("after")
+    if before and (after is None or before == after):
+        return {"before": "The release changes nothing here"}
+    return {
+        part: label
+        for part, label in (("before", "Before the release"), ("after", "After the release"))
+        if histogram.get(part)
+    }
+
+
+def _about(texts: Json, kind: str, name: str, needs: str = "") -> dict[str, str]:
+    text = view.about(texts, kind, name)
+    return text | {"name": name, "needs": needs, "link": view.web_link(text["paper"])}
+
+
+def _needs(results: Json, name: str) -> str:
+    attacks = (attack for model in results["models"] for attack in model["attacks"])
+    return view.need_words(next(attack["needs"] for attack in attacks if attack["attack"] == name))
+
+
+def _when(details: Sequence[Json]) -> str:
+    """The day or days of the runs, as dates of UTC."""
+    starts = [(detail.get("provenance") or {}).get("started") for detail in details]
+    days = sorted({_moment(start)[:10] for start in starts if start})
+    return " to ".join(view.unique([days[0], days[-1]])) if days else ""
+
+
+def _moment(text: str) -> str:
+    """``2026-01-31T12:00:00+01:00`` → ``2026-01-31 11:00 UTC``; what is no ISO moment stays as it is."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return text
+    if moment.tzinfo is None:
+        return f"{moment:%Y-%m-%d %H:%M}"
+    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def _data(results: Json) -> list[str]:
+    """Each data set once, with its size."""
+    sets = (model["data"] for model in results["models"])
+    size = "{name}: {rows:,} examples, {features:,} features, {classes:,} classes"
+    return view.unique(size.format(**data) for data in sets)
+
+
+def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
+    source = detail.get("provenance") or {}
+    started, seconds, seeds = source.get("started"), source.get("seconds"), list(source.get("seeds") or [])
+    facts = {
+        "Run": model["run"],
+        "Seed": model["seed"],
+        "Seeds": ", ".join(map(str, seeds)) if seeds != [model["seed"]] else "",
+        "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
+        "SHA-256 of the data": model["data"]["sha256"],
+        "Device": source.get("device"),
+        "Git revision": source.get("git"),
+        "Started": _moment(started) if started else "",
+        "Took": _duration(seconds) if seconds is not None else "",
+    }
+    return {
+        "Run": {key: str(value) for key, value in facts.items() if value not in ("", None)},
+        "Recipe": _flat(source.get("recipe") or {}),
+        "Versions": {key: str(value) for key, value in (source.get("versions") or {}).items()},
+    }
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested recipe as dotted keys, as one writes them on the command line."""
+    flat: dict[str, str] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def _read(name: str) -> str:
+    return files("hampkit.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def _hash(script: str) -> str:
+    """What a content security policy calls this script; any other script on the page is refused by the browser."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

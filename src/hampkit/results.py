@@ -1,0 +1,124 @@
+"""Results as data: typed objects that are exactly what results.json holds. All rates are fractions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hampkit.metrics import Interval
+
+FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which every attack is read off
+
+
+@dataclass(frozen=True)
+class Rate(Interval):
+    """A rate at an asked error rate, with the counts behind it."""
+
+    at: float  # the asked error rate
+    hits: int  # true positives (true negatives)
+    errors: int  # false positives (false negatives)
+    resolved: bool  # at least ten wrong ones were allowed: fewer cannot show such a rate
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attack on one model, judged on candidates that no attack has used for fitting."""
+
+    attack: str
+    needs: tuple[str, ...]
+    label_only: bool
+    members: int
+    nonmembers: int
+    auc: Interval
+    tpr_at_fpr: tuple[Rate, ...]
+    tnr_at_fnr: tuple[Rate, ...]
+    balanced_accuracy: Interval
+    flags: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "attack": self.attack,
+            "needs": list(self.needs),
+            "label_only": self.label_only,
+            "members": self.members,
+            "nonmembers": self.nonmembers,
+            "auc": asdict(self.auc),
+            "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in self.tpr_at_fpr],
+            "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in self.tnr_at_fnr],
+            "balanced_accuracy": asdict(self.balanced_accuracy),
+            "flags": list(self.flags),
+        }
+
+    @staticmethod
+    def from_json(d: dict[str, Any]) -> AttackResult:
+        return AttackResult(
+            d["attack"], tuple(d["needs"]), d["label_only"], d["members"], d["nonmembers"], Interval(**d["auc"]),
+            tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
+            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
+            Interval(**d["balanced_accuracy"]), tuple(d["flags"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One trained model and all attacks on it."""
+
+    recipe: str
+    defense: str
+    run: str  # the name of its folder
+    seed: int
+    data: dict[str, Any]
+    accuracy: dict[str, float]
+    attacks: tuple[AttackResult, ...]
+    null: Interval  # AUC of an attack on shuffled membership
+    null_attack: str
+    shift: Interval | None = None  # AUC of telling members from non-members without the model
+
+    def strongest(self) -> AttackResult:
+        """The attack with the highest lower bound of its AUC."""
+        return max(self.attacks, key=lambda a: a.auc.low)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe,
+            "defense": self.defense,
+            "run": self.run,
+            "seed": self.seed,
+            "data": self.data,
+            "accuracy": self.accuracy,
+            "attacks": [a.to_json() for a in self.attacks],
+            "null": {"auc": asdict(self.null), "attack": self.null_attack},
+            "shift": None if self.shift is None else {"auc": asdict(self.shift)},
+        }
+
+
+    @staticmethod
+    def from_json(d: dict[str, Any]) -> ModelResult:
+        return ModelResult(
+            **{k: d[k] for k in ("recipe", "defense", "run", "seed", "data", "accuracy")},
+            attacks=tuple(AttackResult.from_json(a) for a in d["attacks"]),
+            null=Interval(**d["null"]["auc"]),
+            null_attack=d["null"]["attack"],
+            shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `hampkit.run` returns: the content of results.json, and where the files are."""
+
+    models: tuple[ModelResult, ...]
+    version: str
+    files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": 1, "hampkit": self.version, "models": [m.to_json() for m in self.models]}
+
+
+def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:
+    return {at: r.at, "value": r.value, "low": r.low, "high": r.high, hits: r.hits, errors: r.errors, "resolved": r.resolved}
+
+
+def _from_rate(d: dict[str, Any], at: str, hits: str, errors: str) -> Rate:
+    return Rate(d["value"], d["low"], d["high"], d[at], d[hits], d[errors], d["resolved"])

@@ -1,0 +1,190 @@
+"""A run on disk: a folder whose steps appear only when complete.
+
+A step writes into a scratch folder that is renamed when all of it is there and its checksums are written. So resuming is
+re-running, a kill at any moment loses at most the step in flight, and a damaged file is noticed and made again. One process
+works on a run at a time; the lock is the operating system's and dies with the process. No pickle, neither written nor read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hampkit.config import content_hash
+from hampkit.errors import UserError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, ``<data>-<defense>-<hash8>``."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @staticmethod
+    def create(runs_dir: Path, name: str, write: Callable[[Path], None]) -> Run:
+        """The run of that name, made by ``write`` in a scratch folder where it does not exist. Its lock must be held."""
+        run = Run(runs_dir / name)
+        if not run.folder.exists():
+            with _scratch(run.folder) as scratch:
+                write(scratch)
+        run.recipe()
+        for left in run.folder.rglob("*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+        return run
+
+    @staticmethod
+    def at(folder: Path) -> Run:
+        """An existing run. Errors: `UserError` where there is none or its recipe was edited."""
+        if not (folder / "recipe.json").is_file():
+            raise UserError(f"{folder} is no run folder (it holds no recipe.json); give one that hampkit train or hampkit run made")
+        run = Run(folder)
+        run.recipe()
+        return run
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as it was when the run was made."""
+        path = self.folder / "recipe.json"
+        recipe = read_json(path)
+        found = content_hash(recipe)[:8]
+        if found != self.name.rsplit("-", 1)[-1]:
+            raise UserError(
+                f"{path} was edited: its content has the hash {found}, the folder's name says {self.name.rsplit('-', 1)[-1]};"
+                " put the old file back, or delete the folder and run the new recipe"
+            )
+        return recipe
+
+    def step(self, name: str, make: Callable[[Path], None]) -> Path:
+        """The folder of a step; ``make`` fills it where it is missing or damaged."""
+        folder = self.folder / name
+        if folder.exists() and not _intact(folder):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            with _scratch(folder) as scratch:
+                make(scratch)
+                _write_manifest(scratch)
+        return folder
+
+    def done(self, name: str) -> bool:
+        return (self.folder / name).exists() and _intact(self.folder / name)
+
+
+@contextlib.contextmanager
+def locked(runs_dir: Path, name: str) -> Iterator[None]:
+    """Hold the run's lock. Errors: `UserError` where another process holds it, or the folder cannot be written."""
+    from filelock import FileLock, Timeout
+
+    writable(runs_dir)
+    locks = runs_dir / ".locks"
+    locks.mkdir(exist_ok=True)
+    lock = FileLock(locks / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another process is working on {runs_dir / name}; wait for it, or use another --runs-dir") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def writable(folder: Path) -> None:
+    """Make a folder and try to write into it. Errors: `UserError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from None
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing."""
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Canonical enough to compare byte for byte: sorted keys, shortest floats, no NaN."""
+    write_file(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no file {path}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}; delete its folder and run again") from None
+
+
+def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    from safetensors.torch import save
+
+    write_file(path, save({k: v.contiguous() for k, v in tensors.items()}))
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    from safetensors.torch import load
+
+    return load(path.read_bytes())
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` that takes its place at the end, or vanishes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
+    try:
+        scratch.chmod(0o755)
+        yield scratch
+        os.rename(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _write_manifest(folder: Path) -> None:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    write_json(folder / MANIFEST, {str(p.relative_to(folder)): file_hash(p) for p in files})
+
+
+def _intact(folder: Path) -> bool:
+    """Whether every file of a step is what its manifest says."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return all(file_hash(folder / name) == wanted for name, wanted in manifest.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

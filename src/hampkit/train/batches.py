@@ -1,0 +1,62 @@
+"""Which rows make which batch, per model: a function of a model's own members and seed, never of its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hampkit.config import Training
+from hampkit.rng import derive, torch_rng
+from hampkit.types import Batch, Dataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of one epoch. Padding repeats a model's own rows and has weight 0; no other model's row is touched."""
+
+    rows: Tensor  # (M, S, B) int64
+    weight: Tensor  # (M, S, B) float32
+    active: Tensor  # (M, S) bool: false once a model has gone through its members
+
+
+def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: Training) -> Plan:
+    """Batches of every model for one epoch."""
+    b = config.batch_size
+    streams = [_stream(rows, seed, epoch, config) for rows, seed in zip(members, seeds, strict=True)]
+    steps = max(-(-len(s) // b) for s in streams)
+    rows = torch.stack([s[torch.arange(steps * b) % len(s)] for s in streams]).view(len(streams), steps, b)
+    place = torch.arange(steps * b).view(steps, b)
+    sizes = torch.tensor([len(s) for s in streams]).view(-1, 1, 1)
+    weight = (place < sizes).float()
+    active = weight[:, :, 0] > 0
+    return Plan(rows, weight, active)
+
+
+def batches(plan: Plan, pool: Dataset, targets: Tensor | None, device: torch.device, pad: bool) -> Iterator[tuple[Batch, Tensor]]:
+    """The batches of an epoch on the device, each (M, B, …), and which models are active (M,).
+
+    ``pad`` keeps rows that no model of the stack fills: batch norm sees them, so they must not depend on neighbours.
+    """
+    rows_on_device, weight, active = plan.rows.to(device), plan.weight.to(device), plan.active.to(device)
+    models = torch.arange(len(rows_on_device), device=device).unsqueeze(-1)
+    for s in range(plan.rows.shape[1]):
+        filled = int(plan.weight[:, s].sum(-1).max())
+        b = plan.rows.shape[2] if pad else filled
+        rows, w = rows_on_device[:, s, :b], weight[:, s, :b]
+        y = pool.y[rows]
+        if targets is None:
+            target = torch.empty((*rows.shape, 0), device=device)
+        else:
+            target = targets[rows] if targets.ndim == 2 else targets[models, rows]
+        yield Batch(pool.x[rows].float(), y, target, w), active[:, s]
+
+
+def _stream(rows: Tensor, seed: int, epoch: int, config: Training) -> Tensor:
+    """A model's members in the order of this epoch, as often as the recipe passes over them."""
+    if not config.shuffle:
+        return rows.repeat(config.passes_per_epoch)
+    rng = torch_rng(derive(seed, "batches", epoch))
+    return torch.cat([rows[torch.randperm(len(rows), generator=rng)] for _ in range(config.passes_per_epoch)])

@@ -1,0 +1,279 @@
+"""Fits stacks: batches, optimiser, checkpoint choice, divergence. Nobody else can tell how many models run together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from hampkit.config import Training
+from hampkit.errors import UserError
+from hampkit.nets.normalize import Normalize
+from hampkit.rng import derive, forked, torch_rng
+from hampkit.train.batches import batches, plan_epoch
+from hampkit.train.objectives import Each, Objective
+from hampkit.train.optim import Optimizer, learning_rate
+from hampkit.types import Dataset, History, Stack, Task
+
+Track = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
+NOT_FINITE = "its loss or its weights became infinite or NaN"
+COLLAPSED = 0.05  # of the way from naming the largest class to a perfect fit: below it a model has learnt next to nothing
+EVAL_ROWS = 4096  # rows answered at once, times models
+
+
+class Diverged(UserError):
+    """A model's training ended in infinite or NaN numbers, with every seed that was tried."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The default for `Trainer.track`: nobody watches."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    config: Training
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    width: int = 0  # models that run together; 0: one on a CPU, where stacking was measured to lose, sixteen on a GPU
+    track: Track = silent
+
+    def fit(self, task: Task, objective: Objective, targets: Tensor | None = None) -> Stack:
+        """Train every model of the task; a diverged model is trained again with another seed, the others never notice.
+
+        targets: (N, C) or (M, N, C) float32 for the loss, where the defense has any. Raises `Diverged`.
+        """
+        stack = self._fit_all(task, objective, targets)
+        for attempt in range(1, self.config.retries + 1):
+            failed = [m for m, h in enumerate(stack.history) if h.diverged]
+            if not failed:
+                return stack
+            again = replace(task.only(failed), seeds=tuple(derive(task.seeds[m], "retry", attempt) for m in failed))
+            stack = _put(stack, failed, self._fit_all(again, objective, _of_models(targets, failed)))
+        for m, h in enumerate(stack.history):
+            if h.diverged == NOT_FINITE:
+                tried = ", ".join(map(str, h.seeds))
+                raise Diverged(f"model {m} diverged with every seed tried ({tried}): {h.diverged}; lower train.lr={self.config.lr}")
+        return stack  # a model that learnt nothing is kept: its history says so, and the judge flags it
+
+    def predict(self, stack: Stack, x: Tensor) -> Tensor:
+        """Logits of every model on every row, in evaluation mode: (M, N, C) float32 on the CPU."""
+        return torch.cat([self._predict_job(_on(part, self.device), x) for part in self._jobs(stack)])
+
+    def _fit_all(self, task: Task, objective: Objective, targets: Tensor | None) -> Stack:
+        width = self._width(task.net)
+        jobs = [list(range(i, min(i + width, len(task)))) for i in range(0, len(task), width)]
+        pool, val = _to(task.pool, self.device), _to(task.val, self.device)
+        stacks = []
+        for k, models in enumerate(jobs):
+            job = replace(task.only(models), pool=pool, val=val)
+            mine = _of_models(targets, models)
+            stacks.append(self._fit_job(job, objective, None if mine is None else mine.to(self.device), k, len(jobs)))
+        return Stack.join(stacks)
+
+    def _fit_job(self, task: Task, objective: Objective, targets: Tensor | None, k: int, jobs: int) -> Stack:
+        """One stacked training of all models of the task, from initialisation to the chosen checkpoint."""
+        members = [row.nonzero().squeeze(-1) for row in task.members]
+        for m, rows in enumerate(members):
+            assert len(rows), f"model {m} has no members"
+        stack = _on(_initial(task, members), self.device)
+        rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
+        run = _Run(self, task, objective, targets, members, rngs, stack)
+        with forked(derive(task.seeds[0], "dropout")):  # only networks that run alone draw from it
+            for epoch in range(self.config.epochs):
+                run.epoch(epoch)
+                self.track("training", k * self.config.epochs + epoch + 1, jobs * self.config.epochs)
+        return run.result()
+
+    def _width(self, factory: Callable[[], nn.Module]) -> int:
+        with forked(0):
+            net = factory()
+        if any(isinstance(m, nn.modules.dropout._DropoutNd) for m in net.modules()):
+            return 1  # dropout draws inside the network: only a model that runs alone gets its own numbers
+        return self.width or (1 if self.device.type == "cpu" else 16)
+
+    def _jobs(self, stack: Stack) -> list[Stack]:
+        width = self._width(lambda: stack.net)
+        return [stack.take(list(range(i, min(i + width, len(stack))))) for i in range(0, len(stack), width)]
+
+    @torch.no_grad()
+    def _predict_job(self, stack: Stack, x: Tensor) -> Tensor:
+        stack.net.eval()
+        each = each_of(len(stack))
+
+        def answer(params: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
+            return functional_call(stack.net, (params, buffers), (rows,))
+
+        # torch runs a matrix product of few rows by another kernel; a constant size keeps the answer of a row its own
+        parts = [x[i : i + EVAL_ROWS] for i in range(0, len(x), EVAL_ROWS)]
+        m = len(stack)
+        shared = [part.to(self.device).float().unsqueeze(0).expand(m, *part.shape) for part in parts]
+        return torch.cat([each(answer)(stack.params, stack.buffers, rows).cpu() for rows in shared], 1)
+
+
+def each_of(models: int) -> Each:
+    """How a function of one model is applied to all: mapped together, or as it is where there is only one."""
+    if models > 1:
+        return lambda f: vmap(f, randomness="error")
+    return lambda f: lambda *args: _map(lambda t: t.unsqueeze(0), f(*(_map(lambda t: t.squeeze(0), a) for a in args)))
+
+
+@dataclass
+class _Run:
+    """One job under way."""
+
+    trainer: Trainer
+    task: Task
+    objective: Objective
+    targets: Tensor | None
+    members: list[Tensor]
+    rngs: list[torch.Generator]
+    stack: Stack
+
+    def __post_init__(self) -> None:
+        self.config = self.trainer.config
+        self.each = each_of(len(self.stack))
+        self.optimizer = Optimizer(self.config)
+        self.state: Any = self.objective.init(self.stack, self.rngs)
+        norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+        self.pad = any(isinstance(m, norms) for m in self.stack.net.modules())  # batch norm sees padded rows: always pad
+        models = len(self.stack)
+        self.best = self.stack
+        self.best_correct = torch.zeros(models, dtype=torch.float64)
+        self.best_epoch = [-1] * models
+        self.curve: list[Tensor] = []
+        self.broken = torch.zeros(models, dtype=torch.bool, device=self.trainer.device)
+
+    def epoch(self, epoch: int) -> None:
+        if self.broken.all():
+            return
+        if self.config.restart_optimizer:
+            self.optimizer.restart()
+        lr = learning_rate(self.config, epoch)
+        plan = plan_epoch(self.members, self.task.seeds, epoch, self.config)
+        self.stack.net.train()
+        for batch, active in batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad):
+            step = self.objective.gradient(self.each, self.stack, self.state, batch, self.rngs)
+            self.optimizer.step(self.stack.params, step.grads, lr, active)
+            self.state = step.state
+            for name, old in self.stack.buffers.items():
+                shape = (-1, *(1,) * (old.ndim - 1))
+                self.stack.buffers[name] = torch.where(active.view(shape), step.buffers[name], old)
+            self.broken |= ~step.value.isfinite() & active
+        self._choose(epoch)
+
+    def _choose(self, epoch: int) -> None:
+        """Keep the models whose validation accuracy is the highest so far."""
+        if self.task.val is None or self.config.select == "last":
+            return
+        correct = self._correct(self.task.val)
+        self.curve.append(correct / len(self.task.val))
+        better = correct > self.best_correct + self.config.min_delta * len(self.task.val)
+        if better.any():
+            self.best = _merge(better.to(self.trainer.device), self.stack, self.best)
+            self.best_correct = torch.where(better, correct, self.best_correct)
+            self.best_epoch = [epoch if b else e for b, e in zip(better.tolist(), self.best_epoch, strict=True)]
+
+    def result(self) -> Stack:
+        chosen = torch.tensor([e >= 0 for e in self.best_epoch], device=self.trainer.device)
+        stack = _merge(chosen, self.best, self.stack)  # where nothing was ever chosen, the last epoch
+        return replace(_on(stack, torch.device("cpu")), history=tuple(self._history(stack, m) for m in range(len(stack))))
+
+    def _history(self, stack: Stack, m: int) -> History:
+        return History(
+            seeds=(self.task.seeds[m],),
+            epoch=self.best_epoch[m] if self.best_epoch[m] >= 0 else self.config.epochs - 1,
+            val_accuracy=tuple(round(float(c[m]), 6) for c in self.curve),
+            diverged=self._failure(stack, m),
+        )
+
+    def _failure(self, stack: Stack, m: int) -> str:
+        """Why this model is no use, or nothing: numbers that are not finite, or no better than naming one class."""
+        if bool(self.broken[m]) or not all(bool(v[m].isfinite().all()) for v in stack.params.values()):
+            return NOT_FINITE
+        rows = self.members[m]
+        mine = self.task.pool.take(rows.to(self.trainer.device))
+        share = float(mine.y.bincount().max()) / len(rows)
+        logits = self.trainer._predict_job(stack.take([m]), mine.x)[0]
+        accuracy = float((logits.argmax(-1) == mine.y.cpu()).double().mean())
+        # where one class holds most rows, naming it may well be the best there is
+        if share < 0.5 and accuracy <= share + COLLAPSED * (1 - share):
+            return f"it learnt nothing: training accuracy {accuracy:.1%}, naming the largest class gives {share:.1%}"
+        return ""
+
+    def _correct(self, data: Dataset) -> Tensor:
+        logits = self.trainer._predict_job(self.stack, data.x)
+        return (logits.argmax(-1) == data.y.cpu()).sum(-1).double()
+
+
+
+
+def _initial(task: Task, members: list[Tensor]) -> Stack:
+    nets = [_seeded(task, m, rows) for m, rows in enumerate(members)]
+    params = {k: torch.stack([dict(n.named_parameters())[k].detach() for n in nets]) for k, _ in nets[0].named_parameters()}
+    buffers = {k: torch.stack([dict(n.named_buffers())[k] for n in nets]) for k, _ in nets[0].named_buffers()}
+    if not params:
+        raise UserError(f"the network {type(nets[0]).__name__} has no parameters to train")
+    return Stack(copy.deepcopy(nets[0]), params, buffers)
+
+
+def _seeded(task: Task, m: int, rows: Tensor) -> nn.Module:
+    with forked(derive(task.seeds[m], "init")):
+        net = task.net()
+    for layer in net.modules():
+        if isinstance(layer, Normalize) and layer.own:
+            layer.fit(task.pool.x[rows.to(task.pool.x.device)].cpu())
+    return net
+
+
+def _merge(first: Tensor, a: Stack, b: Stack) -> Stack:
+    """Model by model a where ``first`` (M,) is true, else b, in new tensors."""
+
+    def pick(x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(first.view(-1, *(1,) * (x.ndim - 1)), x, y)
+
+    return replace(
+        a,
+        params={k: pick(v, b.params[k]) for k, v in a.params.items()},
+        buffers={k: pick(v, b.buffers[k]) for k, v in a.buffers.items()},
+    )
+
+
+def _put(stack: Stack, where: list[int], new: Stack) -> Stack:
+    """The stack with some of its models exchanged; their histories remember every seed that was tried."""
+    params, buffers = ({k: v.clone() for k, v in group.items()} for group in (stack.params, stack.buffers))
+    history = list(stack.history)
+    for j, m in enumerate(where):
+        for group, fresh in ((params, new.params), (buffers, new.buffers)):
+            for k in group:
+                group[k][m] = fresh[k][j]
+        history[m] = replace(new.history[j], seeds=stack.history[m].seeds + new.history[j].seeds)
+    return replace(stack, params=params, buffers=buffers, history=tuple(history))
+
+
+def _map(f: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """f on every tensor of nested tuples and dicts."""
+    if isinstance(value, Tensor):
+        return f(value)
+    if isinstance(value, dict):
+        return {k: _map(f, v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        items = [_map(f, v) for v in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def _on(stack: Stack, device: torch.device) -> Stack:
+    params, buffers = ({k: v.to(device) for k, v in group.items()} for group in (stack.params, stack.buffers))
+    return replace(stack, net=stack.net.to(device), params=params, buffers=buffers)
+
+
+def _to(data: Dataset | None, device: torch.device) -> Any:
+    return None if data is None else replace(data, x=data.x.to(device), y=data.y.to(device))
+
+
+def _of_models(targets: Tensor | None, models: list[int]) -> Tensor | None:
+    return targets if targets is None or targets.ndim == 2 else targets[models]

@@ -1,0 +1,158 @@
+"""What the parts hand to each other.
+
+Axes: N examples, M models, B batch rows, C classes, V views of one example, K known examples. The model is axis 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The set that inputs come from, as far as it is public: bounds, step and one-hot blocks, not a distribution.
+
+    low, high, step: ``(*shape)`` float32; step 0 means continuous, else values are low, low + step, …, high.
+    groups: ``[start, stop)`` column ranges of which exactly one is 1 (a category in one-hot form; tables only).
+    """
+
+    low: Tensor
+    high: Tensor
+    step: Tensor
+    groups: tuple[tuple[int, int], ...] = ()
+
+    @staticmethod
+    def grid(shape: tuple[int, ...], low: float, high: float, step: float) -> Domain:
+        """The same bounds for every coordinate, e.g. ``grid((446,), 0, 1, 1)`` for binary features."""
+        return Domain(torch.full(shape, low), torch.full(shape, high), torch.full(shape, step))
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """``(n, *shape)`` float32, independent and uniform over the domain (HAMP's "random non-member" inputs)."""
+        u = torch.rand((n, *self.low.shape), generator=rng)
+        span = self.high - self.low
+        steps = torch.where(self.step > 0, (span / self.step.clamp_min(1e-12)).round() + 1, torch.ones_like(span))
+        stepped = self.low + (u * steps).floor().minimum(steps - 1) * self.step
+        x = torch.where(self.step > 0, stepped, self.low + u * span)
+        for start, stop in self.groups:
+            hot = (u[:, start] * (stop - start)).long().clamp_max(stop - start - 1)
+            x[:, start:stop] = nn.functional.one_hot(hot, stop - start).to(x.dtype)
+        return x
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N labelled examples, kept as compact as they came.
+
+    x: ``(N, *shape)`` uint8 or float32, raw values (a network normalises by itself); y: ``(N,)`` int64 in [0, C).
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor
+    num_classes: int
+    domain: Domain
+    sha256: str = ""  # of the content, so that results name the data they came from
+    classes: tuple[str, ...] = ()  # names of the labels
+    mean: tuple[float, ...] | None = None  # constants for normalisation that are public knowledge (one, or per channel)
+    std: tuple[float, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.x.shape[1:])
+
+    def take(self, rows: Tensor) -> Dataset:
+        """The same data set with only these rows, in this order."""
+        return replace(self, x=self.x[rows], y=self.y[rows])
+
+
+class Batch(NamedTuple):
+    """One batch of one model (the trainer adds the model axis in front and maps over it).
+
+    A NamedTuple because torch.func maps over it as it is. Rows with weight 0 are padding and must not count.
+    """
+
+    x: Tensor  # (B, *shape) float32
+    y: Tensor  # (B,) int64
+    target: Tensor  # (B, C) float32, or (B, 0) where the defense gives no targets
+    weight: Tensor  # (B,) float32
+
+
+Loss = Callable[[Tensor, Batch], Tensor]  # logits (B, C), batch → loss per row (B,); one model, pure
+
+
+@dataclass(frozen=True)
+class Task:
+    """M training problems posed on one pool of N examples."""
+
+    pool: Dataset
+    members: Tensor  # (M, N) bool: model m trains on example i
+    seeds: tuple[int, ...]  # (M,) the only source of randomness
+    net: Callable[[], nn.Module]
+    reference: Dataset | None = None  # non-members a defense may use
+    val: Dataset | None = None  # for choosing a checkpoint
+
+    def __post_init__(self) -> None:
+        assert self.members.dtype == torch.bool, self.members.dtype
+        assert self.members.shape == (len(self.seeds), len(self.pool)), (self.members.shape, len(self.seeds))
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def only(self, models: list[int]) -> Task:
+        """The same problem for some of its models."""
+        return replace(self, members=self.members[models], seeds=tuple(self.seeds[m] for m in models))
+
+
+@dataclass(frozen=True)
+class History:
+    """How one model came to be."""
+
+    seeds: tuple[int, ...]  # every seed that was tried, the one that was kept last
+    epoch: int  # whose weights were kept, from 0
+    val_accuracy: tuple[float, ...] = ()  # after each epoch, a fraction
+    diverged: str = ""  # why the model is no use, or nothing
+
+
+@dataclass(frozen=True)
+class Stack:
+    """M networks of one architecture."""
+
+    net: nn.Module  # the structure; its own weights are never used
+    params: dict[str, Tensor]  # each (M, *shape)
+    buffers: dict[str, Tensor] = field(default_factory=dict)  # each (M, *shape)
+    history: tuple[History, ...] = ()  # (M,), where the stack was trained here
+
+    def __len__(self) -> int:
+        return len(next(iter(self.params.values())))
+
+    def take(self, models: list[int]) -> Stack:
+        return Stack(
+            self.net,
+            {k: v[models] for k, v in self.params.items()},
+            {k: v[models] for k, v in self.buffers.items()},
+            tuple(self.history[m] for m in models) if self.history else (),
+        )
+
+    def state(self, m: int) -> dict[str, Tensor]:
+        """Model m as an ordinary state dict."""
+        return {k: v[m] for k, v in (self.params | self.buffers).items()}
+
+    @staticmethod
+    def join(stacks: list[Stack]) -> Stack:
+        """Several stacks of one architecture, one after the other."""
+        first = stacks[0]
+        return Stack(
+            first.net,
+            {k: torch.cat([s.params[k] for s in stacks]) for k in first.params},
+            {k: torch.cat([s.buffers[k] for s in stacks]) for k in first.buffers},
+            tuple(h for s in stacks for h in s.history),
+        )

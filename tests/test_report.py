@@ -1,0 +1,408 @@
+"""The report: its schema, its three forms, and the page in a real browser."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import unescape
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hampkit.report import RESULTS_SCHEMA, load_schema, percent, render_csv, render_html, render_markdown
+
+CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+HOSTILE = "</script><script>alert(1)</script>\"'|`<b>$x$&=1"
+VERDICT = "Undefended, the model gives away members; with HAMP no attack tells them apart at 0.1% FPR."
+ATTACKS = {"confidence": ["known"], "loss": ["known"], "lira-online": ["shadows"], "label-only": ["known", "oracle"]}
+
+
+def example_results(n: int = 400) -> dict[str, Any]:
+    """Three models under four attacks, with flags, unresolved rates and a null; numbers are made up but consistent."""
+    specs = [("digits/undefended", "undefended", 1.0), ("digits/hamp", "hamp", 0.2), ("digits/selena", "selena", 0.45)]
+    return {"schema": 1, "hampkit": "0.1.0", "models": [_model(*spec, n, i) for i, spec in enumerate(specs)]}
+
+
+def example_details(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Curves, histograms and provenance for example_results, in its order."""
+    return [_detail(model) for model in results["models"]]
+
+
+def example_texts() -> dict[str, Any]:
+    """Texts as the registries of attacks, defenses and flags would give them."""
+    paper = "https://arxiv.org/abs/2307.01610"
+    about = {"summary": "One sentence about it.", "threat": "Black box.", "paper": paper, "reference": "Somebody, 2024"}
+    return {
+        "attacks": {name: about | {"summary": f"What {name} does."} for name in ATTACKS},
+        "defenses": {name: about | {"summary": f"How {name} trains."} for name in ("undefended", "hamp", "selena")},
+        "flags": {name: f"What {name} means." for name in ("unresolved", "tied", "masked", "shifted")},
+    }
+
+
+def _model(recipe: str, defense: str, shift: float, n: int, seed: int) -> dict[str, Any]:
+    attacks = [_attack(name, needs, shift * (1 - 0.12 * i), n) for i, (name, needs) in enumerate(ATTACKS.items())]
+    attacks[0]["flags"] = ["unresolved", "tied"]
+    attacks[3]["flags"] = ["unresolved", "masked"] if defense == "hamp" else []
+    return {
+        "recipe": recipe,
+        "defense": defense,
+        "run": f"runs/{recipe.replace('/', '-')}-1a2b3c4{seed}",
+        "seed": seed,
+        "data": {"name": "digits", "rows": 1797, "features": 64, "classes": 10, "sha256": "9f" * 32},
+        "accuracy": {"train": 1.0 - 0.013 * seed, "val": 0.921 - 0.004 * seed, "test": 0.9137 + 0.0041 * seed},
+        "attacks": attacks,
+        "null": {"auc": {"value": 0.497, "low": 0.457, "high": 0.537}, "attack": "confidence"},
+    }
+
+
+def _normal(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
+def _roc(shift: float) -> tuple[list[float], list[float]]:
+    cuts = [4.5 - 0.1 * i for i in range(91)]
+    inner = [(_normal(-cut), _normal(shift - cut)) for cut in cuts]
+    return [0.0, *(x for x, _ in inner), 1.0], [0.0, *(y for _, y in inner), 1.0]
+
+
+def _estimate(value: float, n: int) -> dict[str, float]:
+    half = 1.96 * math.sqrt(max(value * (1 - value), 1 / n) / n)
+    return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half)}
+
+
+def _attack(name: str, needs: list[str], shift: float, n: int) -> dict[str, Any]:
+    fpr, tpr = _roc(shift)
+    points = []
+    for level in (0.001, 0.01, 0.1):
+        hits = math.floor(n * max(y for x, y in zip(fpr, tpr, strict=True) if x <= level))
+        wrong = math.floor(level * n)
+        points.append((level, hits, wrong, _estimate(hits / n, n), level * n >= 10))
+    return {
+        "attack": name,
+        "needs": needs,
+        "members": n,
+        "nonmembers": n,
+        "auc": _estimate(_normal(shift / math.sqrt(2)), n),
+        "tpr_at_fpr": [{"fpr": x, **e, "tp": k, "fp": w, "resolved": ok} for x, k, w, e, ok in points],
+        "tnr_at_fnr": [{"fnr": x, **e, "tn": k, "fn": w, "resolved": ok} for x, k, w, e, ok in points],
+        "balanced_accuracy": _estimate(_normal(shift / 2), n),
+        "flags": [],
+    }
+
+
+def _detail(model: dict[str, Any]) -> dict[str, Any]:
+    shift = {"undefended": 1.0, "hamp": 0.2, "selena": 0.45}.get(model["defense"], 0.5)
+    rocs = {name: _roc(shift * (1 - 0.12 * i)) for i, name in enumerate(ATTACKS)}
+    before, after = _histogram(2.4, 1.1), _histogram(0.8, 0.75)
+    released = model["defense"] == "hamp"
+    return {
+        "curves": {name: {"fpr": fpr, "tpr": tpr} for name, (fpr, tpr) in rocs.items()},
+        "histogram": {"signal": "loss", "unit": "nats", "before": before, "after": after if released else before},
+        "release": "confidences of random inputs, reordered" if released else "nothing is changed",
+        "provenance": {
+            "recipe": {"data": "digits", "defense": {"name": model["defense"], "gamma": 0.95, "alpha": 0.005}},
+            "versions": {"python": "3.11.7", "torch": "2.9.0", "numpy": "2.3.5"},
+            "device": "cpu",
+            "git": None,
+            "seeds": [model["seed"]],
+            "started": "2026-11-24T03:50:00+00:00",
+            "seconds": 83.4,
+        },
+    }
+
+
+def _histogram(members: float, nonmembers: float) -> dict[str, Any]:
+    edges = [0.15 * i for i in range(41)]
+    rates = {"members": members, "nonmembers": nonmembers}
+    left = {who: [400 * math.exp(-rate * x) for x in edges] for who, rate in rates.items()}
+    return {"edges": edges, **{who: [round(a - b) for a, b in pairwise(tail)] for who, tail in left.items()}}
+
+
+@contextmanager
+def open_page(path: Path, scheme: str = "light", size: tuple[int, int] = (1280, 900)) -> Iterator[Any]:
+    """A file in headless Chromium under a colour scheme; skips where Debian's Chromium is missing. Gives the driver."""
+    if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
+        pytest.skip(f"needs {CHROMIUM} and {CHROMEDRIVER} (apt install chromium chromium-driver)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{word}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
+    try:
+        set_scheme(driver, scheme)
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)  # a window cannot be narrower than 500
+        driver.get(path.resolve().as_uri())
+        yield driver
+    finally:
+        driver.quit()
+
+
+def set_scheme(driver: Any, scheme: str) -> None:
+    """What the system prefers: light or dark."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def wait_drawn(driver: Any, times: int = 1) -> None:
+    """Until all charts have been drawn so many times."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    count = "return Number(document.documentElement.dataset.drawn || 0)"
+    WebDriverWait(driver, 60).until(lambda d: d.execute_script(count) >= times)
+
+
+BREAKS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {  # results, its first attack → a mistake in them
+    "rate of 1.5": lambda _, attack: attack["auc"].update(value=1.5),
+    "negative rate": lambda _, attack: attack["tpr_at_fpr"][0].update(low=-0.1),
+    "rate as text": lambda _, attack: attack["balanced_accuracy"].update(value="0.5"),
+    "missing key": lambda _, attack: attack.pop("tnr_at_fnr"),
+    "missing interval": lambda _, attack: attack["auc"].pop("high"),
+    "missing models": lambda results, _: results.pop("models"),
+    "wrong schema": lambda results, _: results.update(schema=2),
+    "flag with a space": lambda _, attack: attack["flags"].append("not ok"),
+    "unknown key on top": lambda results, _: results.update(extra=1),
+    "half a member": lambda _, attack: attack["tpr_at_fpr"][0].update(tp=0.5),
+}
+
+
+def numbers(results: dict[str, Any]) -> set[str]:
+    """Every number that a table of these results must show at 0.1 %."""
+    shown = set()
+    for model in results["models"]:
+        shown |= {percent(model["accuracy"][part]) for part in ("train", "test")}
+        for attack in model["attacks"]:
+            auc = attack["auc"]
+            shown |= {f"{auc['value']:.3f}", f"{auc['low']:.3f}–{auc['high']:.3f}"}
+            shown |= {percent(attack["balanced_accuracy"]["value"]), f"{attack['members']} + {attack['nonmembers']}"}
+            for point in (attack["tpr_at_fpr"][0], attack["tnr_at_fnr"][0]):
+                shown |= {percent(point["value"], 2), percent(point["high"], 2)}
+    return shown
+
+
+def split(html: str) -> tuple[str, list[str]]:
+    """A page without its scripts and style, and these. Attributes hold no bare > and <, or the tests below fail."""
+    found = r"<(script|style)\b.*?</\1>"
+    return re.sub(found, "", html, flags=re.DOTALL), [m.group(0) for m in re.finditer(found, html, re.DOTALL)]
+
+
+def text_of(html: str) -> str:
+    """What a reader of the page sees."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", split(html)[0])).split())
+
+
+def links_of(html: str) -> list[tuple[str, str]]:
+    """What the elements of the page refer to: (tag, address)."""
+    return re.findall(r'<(\w+)[^>]*?\s(?:src|href)="([^"]*)"', split(html)[0])
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    results = example_results()
+    inputs = (results, example_details(results), example_texts(), VERDICT)
+    kept = copy.deepcopy(inputs)
+    page = render_html(*inputs)
+    assert inputs == kept  # a report changes nothing
+    return page
+
+
+@pytest.fixture(scope="module")
+def page_file(html: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def test_schema_takes_the_example_and_is_itself_valid():
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(load_schema())
+    Draft202012Validator(RESULTS_SCHEMA).validate(json.loads(json.dumps(example_results())))
+
+
+@pytest.mark.parametrize("change", BREAKS)
+def test_schema_refuses(change: str):
+    from jsonschema import Draft202012Validator
+
+    results = example_results()
+    BREAKS[change](results, results["models"][0]["attacks"][0])
+    assert not Draft202012Validator(RESULTS_SCHEMA).is_valid(results)
+
+
+def test_percent_never_rounds_to_nothing_or_to_all():
+    rates = [(0, 1), (1, 1), (1e-3, 2), (1e-6, 2), (0.99996, 2), (0.5, 0)]
+    assert [percent(*rate) for rate in rates] == ["0.0%", "100.0%", "0.10%", "<0.01%", ">99.99%", "50%"]
+
+
+def test_html_shows_every_number(html: str):
+    text = text_of(html)
+    assert VERDICT in text
+    assert [number for number in numbers(example_results()) if number not in text] == []
+    for flag, why in example_texts()["flags"].items():
+        assert flag in text
+        assert why in text
+
+
+def test_html_requests_nothing(html: str):
+    assert {tag for tag, link in links_of(html) if "//" in link} == {"a"}
+    style, *scripts = split(html)[1]
+    assert not re.search(r"@import|url\(", style)
+    assert not [script for script in scripts if re.match(r"<script[^>]*\ssrc", script)]
+    assert "default-src 'none'" in html
+
+
+def test_hostile_names_are_escaped():
+    results = example_results()
+    model = results["models"][0]
+    model["recipe"] = model["defense"] = model["data"]["name"] = model["attacks"][0]["attack"] = HOSTILE
+    texts = example_texts() | {"flags": {"tied": HOSTILE}}
+    texts["attacks"]["loss"]["paper"] = "javascript:alert(1)"
+    details = example_details(results)
+    details[0]["release"], details[0]["curves"] = HOSTILE, {HOSTILE: details[0]["curves"]["loss"]}
+    page = render_html(results, details, texts, HOSTILE)
+    assert len(split(page)[1]) == 4  # the style, the data, Plotly, the page's own script
+    assert "<script" not in split(page)[0]
+    assert text_of(page).count(HOSTILE) > 5
+    assert not [link for _, link in links_of(page) if link.startswith("javascript")]
+    markdown = render_markdown(results, texts, HOSTILE)
+    assert "<script" not in markdown
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("|")}) == 1
+    model["data"]["name"] = "=cmd()"
+    assert next(csv.DictReader(io.StringIO(render_csv(results))))["data"] == "'=cmd()"
+
+
+def test_markdown_shows_every_number():
+    results = example_results()
+    markdown = render_markdown(results, example_texts(), VERDICT)
+    lines = [line for line in markdown.splitlines() if line.startswith("| digits")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert len(rows) == 12
+    assert all(len(row) == 9 for row in rows)
+    assert [number for number in numbers(results) if number.replace("<", "&lt;") not in markdown] == []
+    assert rows[0][5].startswith(f"{results['models'][0]['attacks'][0]['auc']['value']:.3f} (")
+
+
+def test_csv_gives_the_numbers_back():
+    results = example_results()
+    rows = list(csv.DictReader(io.StringIO(render_csv(results))))
+    expected = [(model, attack) for model in results["models"] for attack in model["attacks"]]
+    assert len(rows) == len(expected)
+    for row, (model, attack) in zip(rows, expected, strict=True):
+        assert (row["recipe"], row["attack"]) == (model["recipe"], attack["attack"])
+        assert float(row["auc_low"]) == attack["auc"]["low"]
+        assert float(row["tpr_at_fpr_0.001"]) == attack["tpr_at_fpr"][0]["value"]
+        assert int(row["tnr_at_fnr_0.1_tn"]) == attack["tnr_at_fnr"][2]["tn"]
+        assert row["flags"].split() == attack["flags"]
+
+
+@pytest.mark.parametrize("models", [0, 1])
+def test_few_models_and_missing_parts(models: int):
+    results = example_results()
+    results["models"] = results["models"][:models]
+    for model in results["models"]:
+        del model["null"], model["accuracy"]["val"]
+        model["attacks"][0]["tpr_at_fpr"] = []
+    empty: dict[str, Any] = {"attacks": {}, "defenses": {}, "flags": {}}
+    assert "<h1>" in render_html(results, [{} for _ in results["models"]], empty, VERDICT)
+    assert VERDICT in render_markdown(results, empty, VERDICT)
+    render_csv(results)
+
+
+def test_importing_is_quick():
+    code = "import sys, hampkit.report; sys.exit(bool({'plotly', 'selenium'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_page_in_a_browser(page_file: Path):
+    with open_page(page_file) as driver:
+        wait_drawn(driver)
+        plots = driver.execute_script(
+            "return [...document.querySelectorAll('.js-plotly-plot')].map(p => [p.id, p.data.length])"
+        )
+        assert dict(plots) == {
+            "tradeoff": 3,
+            **{f"roc-{i}": 5 for i in range(3)},
+            "histogram-0-before": 2,
+            "histogram-1-before": 2,
+            "histogram-1-after": 2,
+            "histogram-2-before": 2,
+        }
+        assert len(driver.find_elements("css selector", "svg.main-svg")) >= len(plots)
+        assert driver.find_elements("css selector", ".chart:not([aria-label])") == []
+        tools = driver.execute_script(
+            "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || b.ariaLabel || '')"
+        )
+        assert tools
+        assert not re.search(r"cloud|link|share|upload", " ".join(tools), re.IGNORECASE)
+        text = driver.find_element("css selector", "table.results").text
+        assert [number for number in numbers(example_results()) if number not in text] == []
+        assert severe(driver) == []
+
+
+@pytest.mark.slow
+def test_light_dark_and_buttons(page_file: Path):
+    with open_page(page_file, "light") as driver:
+        wait_drawn(driver)
+        light = colours(driver)
+        set_scheme(driver, "dark")
+        wait_drawn(driver, 2)
+        dark = colours(driver)
+        assert light["page"] != dark["page"]
+        assert light["chart"] != dark["chart"]
+        click(driver, "button[data-theme=light]")
+        wait_drawn(driver, 3)
+        assert colours(driver) == light
+        click(driver, "button[data-choose='10%']")
+        point = example_results()["models"][0]["attacks"][0]["tpr_at_fpr"][2]
+        assert percent(point["value"], 2) in driver.find_element("css selector", "table.results").text
+        title = "return document.getElementById('roc-0').layout.xaxis.title.text"
+        hidden = "return document.getElementById('roc-0').data.filter(t => !t.visible).map(t => t.meta)"
+        before = driver.execute_script(title)
+        click(driver, "button[data-view=tnr]")
+        wait_drawn(driver, 4)
+        click(driver, "button[data-trace=loss]")
+        wait_drawn(driver, 5)
+        assert (before, driver.execute_script(title)) == ("FPR", "FNR")
+        assert driver.execute_script(hidden) == ["loss"]
+        assert severe(driver) == []
+
+
+@pytest.mark.slow
+def test_narrow_page_does_not_overflow(page_file: Path):
+    with open_page(page_file, size=(360, 800)) as driver:
+        wait_drawn(driver)
+        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        assert severe(driver) == []
+
+
+def severe(driver: Any) -> list[dict[str, Any]]:
+    """What the browser's console complains about."""
+    return [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def colours(driver: Any) -> dict[str, str]:
+    """The colour of the page and of the text in a chart."""
+    return driver.execute_script(
+        "const tick = document.querySelector('#roc-0 .xtick text');"
+        "return {page: getComputedStyle(document.body).backgroundColor, chart: getComputedStyle(tick).fill}"
+    )
+
+
+def click(driver: Any, selector: str) -> None:
+    """By script, as a sticky bar may lie above an element that was scrolled into view."""
+    driver.execute_script("document.querySelector(arguments[0]).click()", selector)
