@@ -22,6 +22,7 @@ from hampkit.data import location as location_module
 from hampkit.data.embedded import Digits
 from hampkit.data.fetch import PublicFile, fetch, read_members
 from hampkit.data.location import Location30
+from hampkit.data.splits import LAYOUTS
 from hampkit.data.table import File
 from hampkit.data.toy import Toy
 from hampkit.options import build
@@ -36,14 +37,20 @@ def nowhere(tmp_path: Path) -> Place:
     return Place(None, tmp_path / "cache", download=False)
 
 
-@pytest.fixture
-def fake_location(monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes, np.ndarray, np.ndarray]:
-    """An archive and its member in the layout of Location30, with random content and its checksums put in place."""
+@pytest.fixture(scope="module")
+def fake_content() -> tuple[bytes, bytes, np.ndarray, np.ndarray]:
+    """An archive and its member in the layout of Location30 with random content, labels 1 to 30 and bits."""
     rng = np.random.default_rng(3)
     labels, bits = rng.integers(1, 31, 5010), rng.integers(0, 2, (5010, 446))
     lines = [f'"{label}",' + ",".join(map(str, row)) for label, row in zip(labels, bits.tolist(), strict=True)]
     member = ("\n".join(lines) + "\n").encode()
-    archive = tgz({"bangkok": member})
+    return tgz({"bangkok": member}), member, labels, bits
+
+
+@pytest.fixture
+def fake_location(fake_content, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes, np.ndarray, np.ndarray]:
+    """The fake content, with its checksums in the place of the real ones."""
+    archive, member, labels, bits = fake_content
     for name, content in (("ARCHIVE", archive), ("UNPACKED", member)):
         checksum = "sha256:" + hashlib.sha256(content).hexdigest()
         monkeypatch.setattr(location_module, name, replace(getattr(location_module, name), checksum=checksum))
@@ -52,7 +59,7 @@ def fake_location(monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes, np.nda
 
 def tgz(members: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -73,8 +80,8 @@ def test_all_sources_are_registered_and_describe_themselves():
     assert {"digits", "toy", "location30", "file"} <= set(classes)
     for name, cls in classes.items():
         assert cls.name == name
-        assert cls.about
-        assert "\n" not in cls.about
+        assert len(cls.about.splitlines()) == 1
+        assert cls.layout in LAYOUTS
         assert cls() == build(cls, {}, "data")
 
 
@@ -93,12 +100,7 @@ def test_place_reads_the_environment_unless_a_folder_is_given(tmp_path, monkeypa
 def test_fingerprint_depends_on_values_types_and_shape():
     x, y = torch.arange(12, dtype=torch.uint8).reshape(3, 4), torch.tensor([0, 1, 1])
     same = fingerprint(x.clone(), y.clone())
-    others = [
-        fingerprint(x + 1, y),
-        fingerprint(x, 1 - y),
-        fingerprint(x.float(), y),
-        fingerprint(x.reshape(3, 2, 2), y),
-    ]
+    others = [fingerprint(a, b) for a, b in ((x + 1, y), (x, 1 - y), (x.float(), y), (x.reshape(3, 2, 2), y))]
     assert fingerprint(x, y) == same
     assert len({same, *others}) == 5
     assert len(same) == 64

@@ -36,7 +36,7 @@ def refused(call: Callable[[], object], *parts: str) -> None:
 
 # --- segments ------------------------------------------------------------------------------------------------------
 
-# Protocol 1.3, "Concrete layout for the shipped sizes": stops of members, reference, validation, test, unused, non-members.
+# Protocol 1.3, "Concrete layout for the shipped sizes": where members, reference, …, unused, non-members stop.
 PUBLISHED = {
     "purchase100": (197324, 20000, [18000, 36000, 38000, 40000, 58000, 76000]),
     "texas100": (67330, 15000, [13500, 27000, 28500, 30000, 30000, 43500]),
@@ -57,7 +57,7 @@ def test_published_segments(layout):
 
 
 def test_purchase_has_a_fixed_test_set_below_ten_thousand():
-    assert split_table(197324, 9999, "purchase100", 0).segments["test"] == (18997 - 1000 + 999 - 999 + 999, 28996)
+    assert split_table(197324, 9999, "purchase100", 0).segments["test"] == (2 * 8999 + 999, 2 * 8999 + 999 + 10000)
 
 
 def test_default_layout_for_a_users_data():
@@ -101,11 +101,12 @@ def test_the_largest_size_fits_and_one_more_does_not(layout):
     assert sum(LAYOUTS[layout].sizes(largest)) <= n
     assert all(sum(LAYOUTS[layout].sizes(t)) > n for t in range(largest + 1, largest + 2000))
     assert split_table(n, 0, layout, 0).members_count == int(0.9 * largest)
-    refused(lambda: split_table(n, largest + 1, layout, 0), f"train_size={largest + 1}", f"at most {largest}", str(n), layout)
+    more = largest + 1
+    refused(lambda: split_table(n, more, layout, 0), f"train_size={more}", f"at most {largest}", str(n), layout)
 
 
 def test_too_large_for_location():
-    refused(lambda: split_table(5010, 3000, "location30", 0), "split.train_size=3000", "5010", "at most 2005", "location30")
+    refused(lambda: split_table(5010, 3000, "location30", 0), "train_size=3000", "5010", "at most 2005", "location30")
 
 
 def test_too_few_rows_and_too_small_sizes():
@@ -176,10 +177,11 @@ def test_bad_permutation_files(tmp_path: Path):
 
 def test_a_pickle_is_never_read_but_told_how_to_convert(tmp_path: Path):
     np.arange(50).dump(tmp_path / "location_shuffle.pkl")
-    call = f"numpy.save('{tmp_path}/location_shuffle.npy', numpy.load('{tmp_path}/location_shuffle.pkl', allow_pickle=True))"
-    refused(lambda: split_table(50, 20, "default", 0, str(tmp_path / "location_shuffle.pkl")), "pickle", call)
-    exec("import numpy; " + call)  # the remedy must work
-    table = split_table(50, 20, "default", 0, str(tmp_path / "location_shuffle.npy"))
+    source, target = str(tmp_path / "location_shuffle.pkl"), str(tmp_path / "location_shuffle.npy")
+    remedy = f"numpy.save({target!r}, numpy.load({source!r}, allow_pickle=True))"
+    refused(lambda: split_table(50, 20, "default", 0, source), "pickle", remedy)
+    exec("import numpy; " + remedy)  # the remedy must work
+    table = split_table(50, 20, "default", 0, target)
     assert table.permutation.tolist() == list(range(50))
 
 

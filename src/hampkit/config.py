@@ -33,7 +33,7 @@ class Split:
     """Who is a member (protocol 1.3). One table, shared by every component."""
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
-    layout: str = "default"  # how large the other segments are: see hampkit.data.splits.LAYOUTS
+    layout: str = ""  # how large the other segments are (hampkit.data.splits.LAYOUTS); empty: the data set's own
     seed: int = -1  # of the permutation of the rows; -1 takes the recipe's seed
     permutation: str = ""  # a .npy file with a permutation of the rows, instead of a drawn one
 

@@ -71,6 +71,8 @@ def auc(scores: Any, member: Any) -> float:
 def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     """AUC with DeLong's variance (DeLong et al. 1988), on the logit scale so that the interval stays inside [0, 1].
 
+    Each group's variance gets two pseudo-observations, one at 0 and one at 1 (as Agresti & Coull do for a proportion):
+    where a score has few values, one group may show no variance at all, and the plain formula would claim certainty.
     Where the two groups are wholly separated the variance is 0 and says nothing; then the bound is the exact one for
     min(members, non-members) successes without a failure.
     """
@@ -83,7 +85,7 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
         n = min(len(of_members), len(of_nonmembers))
         low, high = clopper_pearson(n if value == 1.0 else 0, n, level)
         return Interval(value, low, high)
-    variance = of_members.var(ddof=1) / len(of_members) + of_nonmembers.var(ddof=1) / len(of_nonmembers)
+    variance = _variance_of_mean(of_members) + _variance_of_mean(of_nonmembers)
     half = _normal_quantile(level) * math.sqrt(variance) / (value * (1 - value))
     center = math.log(value / (1 - value))
     return Interval(value, 1 / (1 + math.exp(half - center)), 1 / (1 + math.exp(-half - center)))
@@ -173,6 +175,11 @@ def _placements(s: Array, m: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Per member the share of non-members below it, per non-member the share of members above it; ties count half."""
     pos, neg = s[m], s[~m]
     return _share_below(pos, neg), 1 - _share_below(neg, pos)
+
+
+def _variance_of_mean(shares: Array) -> float:
+    mean, n = shares.mean(), len(shares)
+    return float((((shares - mean) ** 2).sum() + mean**2 + (1 - mean) ** 2) / (n + 1) / n)
 
 
 def _share_below(values: Array, others: Array) -> Array:

@@ -80,10 +80,15 @@ class Problem:
 def prepare(recipe: Recipe, settings: Settings) -> Problem:
     """Load and split the data and try the network. Errors: `UserError`; nothing is written."""
     device = settings.torch_device()
-    dataset = DATASETS.get(recipe.data.name)(**recipe.data.options).load(settings.place())
+    source = DATASETS.get(recipe.data.name)(**recipe.data.options)
+    dataset = source.load(settings.place())
     split_seed = recipe.split.seed if recipe.split.seed >= 0 else recipe.seed
     table = split_table(
-        len(dataset), recipe.split.train_size, recipe.split.layout, derive(split_seed, "split"), recipe.split.permutation
+        len(dataset),
+        recipe.split.train_size,
+        recipe.split.layout or source.layout,
+        derive(split_seed, "split"),
+        recipe.split.permutation,
     )
     check_classes(dataset, table)
     recipe = replace(recipe, fingerprint=_fingerprint(dataset, table, recipe.split.permutation))

@@ -18,6 +18,7 @@ class Digits(Source):
 
     name: ClassVar[str] = "digits"
     about: ClassVar[str] = "1,797 handwritten digits, 8 × 8 pixels, 10 classes; part of scikit-learn, no download"
+    layout: ClassVar[str] = "digits"
 
     def load(self, place: Place) -> Dataset:
         from sklearn.datasets import load_digits

@@ -55,10 +55,7 @@ def fetch(place: Place, file: PublicFile) -> Path:
 def verify(path: Path, file: PublicFile) -> None:
     """Raises `UserError` unless the checksum of ``path`` is the expected one."""
     kind, _, expected = file.checksum.partition(":")
-    try:
-        found = _digest(path, kind)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it") from None
+    found = _digest(path, kind)
     if found != expected:
         source = f" from {file.url}" if file.url else ""
         raise UserError(
@@ -118,9 +115,12 @@ def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
 
 def _digest(path: Path, kind: str) -> str:
     digest = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it") from None
     return digest.hexdigest()
 
 

@@ -57,7 +57,7 @@ def _parse(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     for i, (label, _, bits) in enumerate(parts):
         text = label.strip(b'"')
         if not (text.isdigit() and 1 <= int(text) <= CLASSES):
-            _wrong(path, f"label {label.decode('utf-8', 'replace')!r:.40} in line {i + 1}", f"1 to {CLASSES}")
+            _wrong(path, f"label {text.decode('utf-8', 'replace')!r:.40} in line {i + 1}", f"1 to {CLASSES}")
         if len(bits) != 2 * FEATURES - 1:
             found = f"{bits.count(b',') + 1} features in {len(bits)} bytes in line {i + 1}"
             _wrong(path, found, f"{FEATURES} single digits")

@@ -20,24 +20,25 @@ SMALLEST = 20  # T: below that a validation set of int(0.2 T) rows chooses nothi
 
 @dataclass(frozen=True)
 class Layout:
-    """How large the segments are (protocol 1.3), from T = train size and P = int(0.9 T) members; P non-members."""
+    """How large the segments are (protocol 1.3), from T = train size and P = int(0.9 T) members."""
 
     val: float  # share of T
     test: Callable[[int], int]  # T → rows
     reference: int = 0  # times P
     unused: int = 0  # times P; rows between test and non-members that nobody may use
+    nonmembers: int = 1  # times P
 
     def sizes(self, train_size: int) -> tuple[int, ...]:
         """Rows of the segments, without the remaining ones."""
         p = int(0.9 * train_size)
-        return p, self.reference * p, int(self.val * train_size), self.test(train_size), self.unused * p, p
+        return p, self.reference * p, int(self.val * train_size), self.test(train_size), self.unused * p, self.nonmembers * p
 
     def largest(self, n: int) -> int:
         """The largest T that fits n rows, 0 if none does.
 
         Searched from above: Purchase100's test set shrinks at T = 10,000, so the total does not always grow with T.
         """
-        p_at_most = n // (2 + self.reference + self.unused)
+        p_at_most = n // (1 + self.nonmembers + self.reference + self.unused)
         candidates = range(int((p_at_most + 1) / 0.9) + 1, 0, -1)
         return next((t for t in candidates if sum(self.sizes(t)) <= n), 0)
 
@@ -68,7 +69,8 @@ LAYOUTS = {
     "texas100": Layout(val=0.1, test=_tenth, reference=1),
     "location30": Layout(val=0.2, test=_thousand),
     "cifar": Layout(val=0.1, test=_tenth),
-    "digits": Layout(val=0.2, test=_six_hundred),  # few members, many rows: a test accuracy that means something
+    # few members: more non-members and test rows than members, or no number would mean anything
+    "digits": Layout(val=0.2, test=_six_hundred, nonmembers=4),
 }
 
 

@@ -21,6 +21,7 @@ from hampkit.types import Dataset, Domain
 MIN_ROWS = 44  # the smallest number that the default split can cut into its segments
 MAX_CATEGORIES = 100  # distinct values of a text column; more is an identifier, or numbers written as text
 _SUFFIXES = (".csv", ".parquet", ".npz")
+_KIND = {".csv": ".csv file with commas between its columns, in UTF-8", ".parquet": ".parquet file"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def _read(path: Path) -> Any:
         assert table.column_names is not None  # names that are no UTF-8 raise here
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {_one_line(error)}; is it a complete {path.suffix} file?") from None
+        what = _KIND[path.suffix.lower()]
+        raise UserError(f"cannot read {path}: {_one_line(error)}; is it a complete {what}?") from None
 
 
 def _check_names(path: Path, names: list[str], label: str, drop: Sequence[str]) -> None:
@@ -314,4 +316,4 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 def _one_line(error: Exception) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return " ".join(text.split())[:160]
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))[:160].strip()

@@ -190,7 +190,7 @@ def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str
             "color": style["color"],
             "size": 12,
             "symbol": [style["symbol"] + ("" if known else "-open") for known in resolved],
-            "line": {"width": 2},
+            "line": {"width": 2, "color": style["color"]},
         },
         "hovertemplate": "%{customdata[0]}<br>test accuracy %{x:.1%}<br>%{customdata[1]}: " + form + "<extra></extra>",
     }

@@ -22,7 +22,7 @@ from hampkit.types import Dataset, History, Stack, Task
 
 Track = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
 NOT_FINITE = "its loss or its weights became infinite or NaN"
-COLLAPSED = 0.05  # of the way from naming the largest class to a perfect fit: below it a model has learnt next to nothing
+COLLAPSED = 0.15  # of the way from naming the largest class to a perfect fit: below it a model has learnt next to nothing
 EVAL_ROWS = 4096  # rows answered at once, times models
 
 

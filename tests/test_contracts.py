@@ -1,0 +1,167 @@
+"""What every registered defense and attack promises. A new one is tested here with no edit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hampkit.attacks import Evidence, Known
+from hampkit.blackbox import BlackBox
+from hampkit.defenses.hamp import Hamp
+from hampkit.metrics import auc_interval
+from hampkit.registry import ATTACKS, DEFENSES
+from hampkit.train import Trainer
+
+defenses = pytest.mark.parametrize("defense", [cls() for cls in DEFENSES.classes().values()], ids=lambda d: d.name)
+attacks = pytest.mark.parametrize("attack", [cls() for cls in ATTACKS.classes().values()], ids=lambda a: a.name)
+
+
+def close(a, b, rtol=1e-5):
+    """Every weight, to 1e-5 of the size of its tensor."""
+    for name, value in (a.params | a.buffers).items():
+        other = (b.params | b.buffers)[name]
+        scale = value.double().abs().max().clamp_min(1e-6)
+        assert ((value.double() - other.double()).abs() / scale).max() <= rtol, name
+
+
+@defenses
+def test_stacked_equals_one_by_one_equals_alone(defense, task, short):
+    stacked = defense.fit(task, Trainer(short, width=8)).stack
+    in_pairs = defense.fit(task, Trainer(short, width=3)).stack
+    one_by_one = defense.fit(task, Trainer(short, width=1)).stack
+    close(stacked, one_by_one)
+    close(stacked, in_pairs)
+    for m in (0, 3, 7):
+        alone = defense.fit(task.only([m]), Trainer(short, width=8)).stack
+        close(stacked.take([m]), alone)
+
+
+@defenses
+def test_adam_and_shuffling_stack_too(defense, task, short):
+    config = replace(short, optimizer="adam", lr=1e-3, momentum=0.0, epochs=2, shuffle=False, passes_per_epoch=2, restart_optimizer=True)
+    close(defense.fit(task, Trainer(config, width=8)).stack, defense.fit(task, Trainer(config, width=1)).stack, rtol=1e-4)
+
+
+@defenses
+@pytest.mark.parametrize("width", [1, 8])
+def test_nothing_of_a_non_member_enters_its_model(defense, task, short, width):
+    one = replace(task.only([2]), pool=task.pool)
+    spoilt = task.pool.x.float().clone()
+    spoilt[~task.members[2]] = torch.nan
+    clean = defense.fit(one, Trainer(short, width=width))
+    poisoned = defense.fit(replace(one, pool=replace(task.pool, x=spoilt)), Trainer(short, width=width))
+    for group in ("params", "buffers"):
+        for name, value in getattr(clean.stack, group).items():
+            assert torch.equal(value, getattr(poisoned.stack, group)[name]), name
+
+
+@defenses
+def test_one_seed_gives_the_same_bytes_and_another_seed_others(defense, task, short):
+    trainer = Trainer(replace(short, epochs=2), width=8)
+    a, b = defense.fit(task, trainer), defense.fit(task, trainer)
+    other = defense.fit(replace(task, seeds=tuple(s + 50 for s in task.seeds)), trainer)
+    for name, value in a.stack.params.items():
+        assert value.numpy().tobytes() == b.stack.params[name].numpy().tobytes(), name
+    assert any(not torch.equal(value, other.stack.params[name]) for name, value in a.stack.params.items())
+    for name, value in a.state.items():
+        assert torch.equal(value, b.state[name]), name
+
+
+@defenses
+def test_the_released_label_is_the_models_own(defense, task, short):
+    trainer = Trainer(short)
+    variants = [defense, Hamp(bank=20), Hamp(noise="keyed")] if isinstance(defense, Hamp) else [defense]
+    for variant in variants:
+        models = variant.fit(task.only([0]), trainer)
+        release = variant.release({k: v[0] for k, v in models.state.items()}, task.pool.domain)
+        box = BlackBox(models.stack, release, trainer)
+        answers = box.query(task.pool.x, seed=1)
+        own = trainer.predict(models.stack, task.pool.x)[0]
+        assert torch.equal(answers.argmax(-1), own.argmax(-1))
+        assert torch.equal(answers, box.query(task.pool.x, seed=1))
+        assert box.queries == 2 * len(task.pool)
+
+
+def evidence(seed=0, n=160, known=160, gap=2.0, classes=4):
+    """An overfitted model's answers: members are answered more surely, and more often rightly, than non-members."""
+    rng = np.random.default_rng(seed)
+
+    def side(count):
+        member = rng.permutation(np.arange(count) % 2 == 0)
+        y = rng.integers(0, classes, count)
+        logits = rng.normal(size=(count, 1, classes))
+        logits[np.arange(count), 0, y] += 1.5 + gap * member
+        x = rng.normal(size=(count, 6))
+        return torch.from_numpy(x).float(), torch.from_numpy(y), torch.from_numpy(logits), torch.from_numpy(member)
+
+    x, y, logits, member = side(n)
+    kx, ky, klogits, kmember = side(known)
+    fit = torch.arange(known) < int(0.8 * known)
+    return Evidence(x, y, logits, seed, Known(kx, ky, klogits, kmember, fit)), member
+
+
+@attacks
+def test_attack_finds_members_of_an_overfitted_model_and_points_the_right_way(attack):
+    e, member = evidence()
+    interval = auc_interval(attack(e), member.numpy())
+    assert interval.low > 0.5, interval
+
+
+@attacks
+def test_attack_finds_nothing_where_there_is_nothing(attack):
+    """Membership shuffled, for the fit and for the judgement: five times, inside a 99.9 % interval each."""
+    for seed in range(5):
+        e, member = evidence(seed)
+        rng = torch.Generator().manual_seed(seed)
+        assert e.known is not None
+        known = replace(e.known, member=e.known.member[torch.randperm(len(e.known.member), generator=rng)])
+        truth = member[torch.randperm(len(member), generator=rng)].numpy()
+        interval = auc_interval(attack(replace(e, known=known)), truth, level=0.999)
+        assert interval.low <= 0.5 <= interval.high, (seed, interval)
+
+
+@attacks
+def test_scores_permute_with_the_candidates(attack):
+    e, _ = evidence(1)
+    order = torch.randperm(len(e.y), generator=torch.Generator().manual_seed(0))
+    moved = replace(e, x=e.x[order], y=e.y[order], logits=e.logits[order])
+    assert np.allclose(attack(e)[order.numpy()], attack(moved), rtol=1e-4, atol=1e-5)
+
+
+@attacks
+def test_attack_is_deterministic_and_finite_on_extreme_answers(attack):
+    e, _ = evidence(2)
+    rows = e.logits.clone()
+    rows[0], rows[1], rows[2] = 1e4 * torch.eye(4).double()[0], -1e4 * torch.eye(4).double()[1], 0.0
+    extreme = replace(e, logits=rows)
+    assert np.isfinite(attack(extreme)).all()
+    assert np.array_equal(attack(extreme), attack(extreme))
+
+
+@attacks
+def test_attack_says_what_it_needs(attack):
+    e, _ = evidence()
+    if "known" in attack.needs:
+        with pytest.raises(ValueError, match="needs known"):
+            attack(replace(e, known=None))
+    else:
+        assert np.isfinite(attack(replace(e, known=None))).all()
+
+
+@attacks
+def test_one_class_among_the_known_examples_is_no_trouble(attack):
+    """Only members of class 0 are known, and class 3 is not known at all."""
+    e, _ = evidence(3)
+    assert e.known is not None
+    keep = (e.known.y != 3) & ((e.known.y != 0) | e.known.member)
+    known = Known(*(t[keep] for t in (e.known.x, e.known.y, e.known.logits, e.known.member, e.known.fit)))
+    assert np.isfinite(attack(replace(e, known=known))).all()
+
+
+@pytest.mark.parametrize("registry", [DEFENSES, ATTACKS], ids=lambda r: r.kind)
+def test_everything_registered_explains_itself(registry):
+    for name, cls in registry.classes().items():
+        assert name == cls.name
+        assert cls.paper.startswith("https://"), name
+        assert len((cls.__doc__ or "").strip()) > 30, name

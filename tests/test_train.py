@@ -1,0 +1,206 @@
+"""The trainer against torch.optim and plain loops; checkpoints, divergence, schedules, batches."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from hampkit.config import Training
+from hampkit.nets import net_factory
+from hampkit.nets.normalize import Normalize
+from hampkit.rng import derive, forked
+from hampkit.train import Diverged, MeanLoss, Trainer
+from hampkit.train.batches import batches, plan_epoch
+from hampkit.train.optim import learning_rate
+
+CE = MeanLoss(lambda logits, batch: cross_entropy(logits, batch.y, reduction="none"))
+
+
+@pytest.fixture
+def network(toy):
+    return net_factory("mlp-small", toy.shape, toy.num_classes)
+
+
+CONFIGS = {
+    "sgd": Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "plain sgd": Training(optimizer="sgd", lr=0.1),
+    "adam": Training(optimizer="adam", lr=1e-3, weight_decay=1e-3),
+    "published": Training(
+        optimizer="sgd", lr=0.2, momentum=0.99, weight_decay=1e-5, restart_optimizer=True, schedule="steps", milestones=(2,)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_training_equals_a_plain_loop_with_torch_optim(name, task):
+    """Same initialisation, same consecutive batches, torch.optim: the same weights after a whole training."""
+    config = replace(CONFIGS[name], epochs=4, batch_size=32, shuffle=False, select="last", retries=0)
+    ours = Trainer(config, width=8).fit(task, CE)
+    m = 5
+    with forked(derive(task.seeds[m], "init")):
+        net = task.net()
+    x, y = task.pool.x[task.members[m]].float(), task.pool.y[task.members[m]]
+    optimizer = None
+    for epoch in range(4):
+        if optimizer is None or config.restart_optimizer:
+            if config.optimizer == "adam":
+                optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+            else:
+                optimizer = torch.optim.SGD(net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+        optimizer.param_groups[0]["lr"] = config.lr * (0.1 if config.milestones and epoch >= 2 else 1)
+        for bx, by in zip(x.split(32), y.split(32), strict=True):
+            optimizer.zero_grad()
+            cross_entropy(net(bx), by).backward()
+            optimizer.step()
+    for key, value in net.state_dict().items():
+        assert torch.allclose(ours.params[key][m], value, rtol=1e-4, atol=1e-6), key
+
+
+def test_the_best_checkpoint_is_kept_per_model(task):
+    config = Training(epochs=6, batch_size=32, lr=0.01, retries=0)
+    stack = Trainer(config, width=8).fit(task, CE)
+    assert task.val is not None
+    logits = Trainer(config).predict(stack, task.val.x)
+    for m, history in enumerate(stack.history):
+        kept = float((logits[m].argmax(-1) == task.val.y).double().mean())
+        assert kept == pytest.approx(max(history.val_accuracy), abs=1e-6)
+        assert history.epoch == history.val_accuracy.index(max(history.val_accuracy)), "the first of equals"
+
+
+def test_min_delta_keeps_an_earlier_checkpoint(task):
+    config = Training(epochs=6, batch_size=32, lr=0.01, retries=0)
+    free = Trainer(config, width=8).fit(task, CE)
+    strict = Trainer(replace(config, min_delta=0.9), width=8).fit(task, CE)
+    assert all(h.epoch == 5 for h in strict.history), "nothing gains 90 points: the last epoch stands"
+    assert any(h.epoch != 5 for h in free.history)
+
+
+class Touchy(nn.Module):
+    """Answers NaN where one weight of its initialisation is positive: about half of all seeds fail."""
+
+    def __init__(self, features, classes):
+        super().__init__()
+        self.layer = nn.Linear(features, classes)
+        self.register_buffer("bad", (self.layer.weight[0, 0] > 0).float().detach().clone())
+
+    def forward(self, x):
+        return self.layer(x) + torch.where(self.bad > 0, torch.nan, 0.0)
+
+
+def test_a_diverged_model_is_tried_again_and_never_touches_the_others(task):
+    touchy = replace(task, net=lambda: Touchy(24, 4))
+    config = Training(epochs=6, lr=0.05, retries=20)
+    stack = Trainer(config, width=8).fit(touchy, CE)
+    retried = [m for m, h in enumerate(stack.history) if len(h.seeds) > 1]
+    assert 0 < len(retried) < 8
+    assert all(v.isfinite().all() for v in stack.params.values())
+    assert all(h.seeds[0] == task.seeds[m] for m, h in enumerate(stack.history))
+    fine = next(m for m in range(8) if m not in retried)
+    alone = Trainer(replace(config, retries=0)).fit(touchy.only([fine]), CE)
+    assert torch.allclose(stack.params["layer.weight"][fine], alone.params["layer.weight"][0], rtol=1e-5, atol=1e-7)
+
+
+def test_divergence_with_every_seed_is_one_clear_error(task):
+    with pytest.raises(Diverged, match=r"diverged with every seed .* lower train.lr=1e\+38"):
+        Trainer(Training(optimizer="sgd", lr=1e38, epochs=2, retries=1)).fit(task.only([0]), CE)
+
+
+def test_a_model_that_learns_nothing_is_kept_with_a_note(task):
+    stack = Trainer(Training(optimizer="sgd", lr=1e-12, epochs=1, retries=1)).fit(task.only([0]), CE)
+    assert "learnt nothing" in stack.history[0].diverged
+    assert len(stack.history[0].seeds) == 2
+
+
+def test_every_member_is_seen_once_per_pass_and_padding_is_its_own(task):
+    config = Training(batch_size=32, passes_per_epoch=2)
+    members = [row.nonzero().squeeze(-1) for row in task.members]
+    plan = plan_epoch(members, task.seeds, 0, config)
+    for m, rows in enumerate(members):
+        counted = plan.rows[m][plan.weight[m] > 0].bincount(minlength=320)
+        assert (counted[rows] == 2).all()
+        assert counted.sum() == 2 * len(rows)
+        assert set(plan.rows[m].flatten().tolist()) == set(rows.tolist()), "padding touches no other model's rows"
+        assert plan.active[m].sum() == math.ceil(2 * len(rows) / 32)
+    first, second = (plan_epoch(members, task.seeds, e, config).rows for e in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_batches_hold_targets_of_each_model(task):
+    members = [row.nonzero().squeeze(-1) for row in task.members]
+    targets = torch.randn(8, 320, 4)
+    plan = plan_epoch(members, task.seeds, 0, Training(batch_size=32))
+    batch, active = next(batches(plan, task.pool, targets, torch.device("cpu"), False))
+    assert active.all()
+    for m in range(8):
+        assert torch.equal(batch.target[m], targets[m][plan.rows[m, 0]])
+        assert torch.equal(batch.y[m], task.pool.y[plan.rows[m, 0]])
+
+
+def test_schedules_have_the_published_values():
+    dp = Training(lr=0.005, schedule="cosine", epochs=200)
+    assert learning_rate(dp, 0) == 0.005
+    assert learning_rate(dp, 199) == pytest.approx(1.22e-6, rel=0.01)
+    assert learning_rate(replace(dp, epochs=50), 49) == pytest.approx(1.89e-5, rel=0.01)
+    hamp = Training(lr=0.5, schedule="steps", milestones=(60, 90, 150))
+    assert [learning_rate(hamp, e) for e in (0, 59, 60, 90, 150)] == pytest.approx([0.5, 0.5, 0.05, 0.005, 0.0005])
+
+
+def test_momentum_gain_with_a_restart_is_the_published_one():
+    """Location30: 22 steps of momentum 0.99 move by at most (1 − 0.99^22) / 0.01 = 19.8 gradients at a time."""
+    from hampkit.train.optim import Optimizer
+
+    optimizer = Optimizer(Training(optimizer="sgd", momentum=0.99))
+    params, one = {"w": torch.zeros(1, 1)}, {"w": torch.ones(1, 1)}
+    for _ in range(22):
+        before = params["w"].clone()
+        optimizer.step(params, one, 1.0, torch.ones(1, dtype=torch.bool))
+    assert (before - params["w"]).item() == pytest.approx(19.8, abs=0.06)
+
+
+def test_own_statistics_come_from_the_members_of_each_model(task):
+    normalize = Normalize(torch.zeros(24), torch.ones(24), own=True)
+    factory = net_factory("mlp-small", (24,), 4, normalize)
+    stack = Trainer(Training(epochs=1, retries=0), width=8).fit(replace(task, net=factory), CE)
+    for m in range(8):
+        mine = task.pool.x[task.members[m]].float()
+        assert torch.allclose(stack.buffers["0.mean"][m], mine.mean(0), atol=1e-6)
+        assert torch.allclose(stack.buffers["0.std"][m], mine.std(0, correction=0), atol=1e-6)
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(24, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 4))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_networks_with_dropout_do_not_know_their_neighbours(task, short):
+    dropping = replace(task, net=Dropping)
+    together = Trainer(short, width=8).fit(dropping, CE)
+    alone = Trainer(short, width=8).fit(dropping.only([6]), CE)
+    assert torch.equal(together.params["layers.3.weight"][6], alone.params["layers.3.weight"][0])
+    state = torch.random.get_rng_state()
+    Trainer(short).fit(dropping.only([6]), CE)
+    assert torch.equal(state, torch.random.get_rng_state()), "the global generator is as it was"
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(24, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_prediction_is_in_evaluation_mode_and_does_not_depend_on_the_batch(task):
+    conv = replace(task, net=Normed)
+    trainer = Trainer(Training(epochs=1, retries=0), width=8)
+    stack = trainer.fit(conv, CE)
+    whole, part = trainer.predict(stack, task.pool.x), trainer.predict(stack, task.pool.x[:3])
+    assert torch.allclose(whole[:, :3], part, atol=1e-5)
