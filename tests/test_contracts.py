@@ -11,7 +11,7 @@ from hampkit.blackbox import BlackBox
 from hampkit.defenses.hamp import Hamp
 from hampkit.metrics import auc_interval
 from hampkit.registry import ATTACKS, DEFENSES
-from hampkit.train import Trainer
+from hampkit.training import Trainer
 
 defenses = pytest.mark.parametrize("defense", [cls() for cls in DEFENSES.classes().values()], ids=lambda d: d.name)
 attacks = pytest.mark.parametrize("attack", [cls() for cls in ATTACKS.classes().values()], ids=lambda a: a.name)
@@ -111,6 +111,8 @@ def test_attack_finds_members_of_an_overfitted_model_and_points_the_right_way(at
 @attacks
 def test_attack_finds_nothing_where_there_is_nothing(attack):
     """Membership shuffled, for the fit and for the judgement: five times, inside a 99.9 % interval each."""
+    if hasattr(attack, "epochs"):
+        attack = replace(attack, epochs=40)  # what cannot be learnt in 40 epochs can be overfitted as well as in 200
     for seed in range(5):
         e, member = evidence(seed)
         rng = torch.Generator().manual_seed(seed)

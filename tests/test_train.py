@@ -12,9 +12,9 @@ from hampkit.config import Training
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked
-from hampkit.train import Diverged, MeanLoss, Trainer
-from hampkit.train.batches import batches, plan_epoch
-from hampkit.train.optim import learning_rate
+from hampkit.training import Diverged, MeanLoss, Trainer
+from hampkit.training.batches import batches, plan_epoch
+from hampkit.training.optim import learning_rate
 
 CE = MeanLoss(lambda logits, batch: cross_entropy(logits, batch.y, reduction="none"))
 
@@ -150,7 +150,7 @@ def test_schedules_have_the_published_values():
 
 def test_momentum_gain_with_a_restart_is_the_published_one():
     """Location30: 22 steps of momentum 0.99 move by at most (1 − 0.99^22) / 0.01 = 19.8 gradients at a time."""
-    from hampkit.train.optim import Optimizer
+    from hampkit.training.optim import Optimizer
 
     optimizer = Optimizer(Training(optimizer="sgd", momentum=0.99))
     params, one = {"w": torch.zeros(1, 1)}, {"w": torch.ones(1, 1)}

@@ -13,18 +13,18 @@ from hampkit.errors import UserError
 
 if TYPE_CHECKING:
     from hampkit import attacks, blackbox, defenses, metrics, nn, signals
-    from hampkit.api import attack, report, run, train
+    from hampkit.api import attack, run, train, write_report
     from hampkit.pipeline import Trained
     from hampkit.results import AttackResult, ModelResult, Results
 
 __version__ = "0.1.0"
 __all__ = [
     "AttackResult", "ModelResult", "Results", "Trained", "UserError", "__version__",
-    "attack", "attacks", "blackbox", "defenses", "metrics", "nn", "report", "run", "signals", "train",
+    "attack", "attacks", "blackbox", "defenses", "metrics", "nn", "run", "signals", "train", "write_report",
 ]  # fmt: skip
 
 _HOME = {
-    **dict.fromkeys(("attack", "run", "train"), "hampkit.api"),
+    **dict.fromkeys(("attack", "run", "train", "write_report"), "hampkit.api"),
     **dict.fromkeys(("AttackResult", "ModelResult", "Results"), "hampkit.results"),
     "Trained": "hampkit.pipeline",
 }

@@ -1,9 +1,10 @@
-"""The calls behind ``hampkit.run``, ``hampkit.train``, ``hampkit.attack`` and ``hampkit.report``; the command line adds only printing."""
+"""The calls behind ``hampkit.run``, ``hampkit.train``, ``hampkit.attack`` and ``hampkit.write_report``; the command line adds only printing."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from hampkit import __version__, pipeline
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, keys, load_recipe, with_seed
 from hampkit.errors import UserError, did_you_mean
+from hampkit.metrics import Interval
 from hampkit.pipeline import Trained
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry
 from hampkit.report import render_csv, render_html, render_markdown, verdict
 from hampkit.results import ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
-from hampkit.train.trainer import silent
+from hampkit.training.trainer import silent
 
 DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
 Track = Callable[[str, int, int], None]
@@ -100,7 +102,7 @@ def attack(
     return _report([model], [Run(folder)], Path(out) if out is not None else folder)
 
 
-def report(*runs: str | Path, out: str | Path) -> Results:
+def write_report(*runs: str | Path, out: str | Path) -> Results:
     """One report over runs that were attacked before; computes nothing anew."""
     found = [Run.at(Path(folder).resolve()) for folder in runs]
     for r in found:
@@ -112,7 +114,7 @@ def report(*runs: str | Path, out: str | Path) -> Results:
 
 
 def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Results:
-    results = Results(tuple(models), __version__)
+    results = Results(tuple(models), __version__, difference=_difference(models, runs))
     document, said = results.to_json(), verdict(results)
     words = {
         "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
@@ -124,7 +126,14 @@ def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Re
     write_file(files["markdown"], render_markdown(document, words, said))
     write_file(files["csv"], render_csv(document))
     write_file(files["html"], render_html(document, [pipeline.details(r) for r in runs], words, said))
-    return Results(results.models, results.version, files)
+    return replace(results, files=files)
+
+
+def _difference(models: Sequence[ModelResult], runs: Sequence[Run]) -> Interval | None:
+    """Of two models on the same candidates: how much higher the strongest attack's AUC on the first is."""
+    if len(models) != 2:
+        return None
+    return pipeline.compare(runs[0], runs[1], models[0].strongest().attack, models[1].strongest().attack)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hampkit.defenses.base import Release
 from hampkit.rng import derive, torch_rng
-from hampkit.train import Trainer
+from hampkit.training import Trainer
 from hampkit.types import Stack
 
 

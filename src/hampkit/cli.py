@@ -26,7 +26,7 @@ app.add_typer(data_app, name="data")
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.", min=0)]
+Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
@@ -161,7 +161,7 @@ def report(
     """Write one report (HTML, Markdown, CSV, JSON) over several runs."""
     from hampkit import api
 
-    _show(api.report(*runs, out=out), json, quiet)
+    _show(api.write_report(*runs, out=out), json, quiet)
 
 
 @app.command("list")

@@ -91,12 +91,27 @@ def details(run: Run) -> dict[str, Any]:
     return read_json(run.folder / "details.json")
 
 
+def compare(a: Run, b: Run, attack_a: str, attack_b: str) -> Interval | None:
+    """AUC of one attack on one model minus that of another on a second model, paired; None where the candidates differ."""
+    files = [np.load(run.folder / details(run)["scores"][name], allow_pickle=False) for run, name in ((a, attack_a), (b, attack_b))]
+    (first, second), members = ([f["scores"] for f in files], [f["member"] for f in files])
+    if not np.array_equal(*members) or len({_same_split(run) for run in (a, b)}) > 1:
+        return None
+    return metrics.auc_difference(first, second, members[0])
+
+
+def _same_split(run: Run) -> str:
+    recipe, local = run.recipe(), read_json(run.folder / "local.json")
+    return content_hash([recipe["data"], recipe["split"], recipe["seed"], local["judge"]])
+
+
 def _train(problem: Problem, settings: Settings) -> Trained:
     run = Run.create(settings.runs_dir, problem.folder, lambda folder: _write_run(problem, folder))
     job = run.step(JOB, lambda folder: _write_models(problem, folder))
     history = read_json(job / "history.json")
     models = _read_models(problem, job, history)
-    return Trained(run, problem, models, history["accuracy"], history)
+    accuracy = {name: history["accuracy"][name] for name in ("train", "val", "test")}
+    return Trained(run, problem, models, accuracy, history)
 
 
 def _write_run(problem: Problem, folder: Path) -> None:
@@ -164,18 +179,19 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings) -> Mode
     answers = run.step("answers", lambda folder: _write_answers(trained, folder))
     released = torch.from_numpy(np.load(answers / "released.npy", allow_pickle=False))
     case = build_case(problem.task.pool, problem.table.members_count, released.unsqueeze(1), recipe.judge, recipe.seed)
-    results, scores = [], {}
+    results, scores, places = [], {}, {}
     for k, attack in enumerate(attacks):
         settings.track(f"attacking {recipe.title}", k, len(attacks))
         folder = run.step(_step(attack, recipe), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder))
         results.append(AttackResult.from_json(read_json(folder / "result.json")))
+        places[attack.name] = str((folder / "scores.npz").relative_to(run.folder))
         scores[attack.name] = np.load(folder / "scores.npz", allow_pickle=False)["scores"]
     settings.track(f"attacking {recipe.title}", len(attacks), len(attacks))
     found = run.step(f"checks/{_digest(recipe)}", lambda folder: _write_checks(case, recipe, folder))
     checked = {**read_json(found / "result.json"), **read_json(answers / "result.json")}
     result = _assemble(trained, case, results, scores, checked)
     write_json(run.folder / "result.json", result.to_json())
-    write_json(run.folder / "details.json", _details(trained, case, scores, answers))
+    write_json(run.folder / "details.json", {**_details(trained, case, scores, answers), "scores": places})
     return result
 
 

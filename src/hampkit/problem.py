@@ -20,8 +20,8 @@ from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.rng import derive, forked
-from hampkit.train import Trainer
-from hampkit.train.trainer import silent
+from hampkit.training import Trainer
+from hampkit.training.trainer import silent
 from hampkit.types import Dataset, Task
 
 

@@ -73,5 +73,5 @@ def load_object(path: str) -> Any:
     except ImportError as error:
         raise UserError(f"cannot import {module!r} of {path!r}: {error}; is it installed and on PYTHONPATH?") from error
     except AttributeError:
-        names = [n for n in vars(importlib.import_module(module)) if not n.startswith("_")]
+        names = [n for n in vars(importlib.import_module(module)) if n.isidentifier() and not n.startswith("_")]
         raise UserError(f"module {module!r} has no {attribute!r}; {did_you_mean(attribute, names)}") from None

@@ -110,6 +110,7 @@ class Results:
 
     models: tuple[ModelResult, ...]
     version: str
+    difference: Interval | None = None  # of two models: AUC of the strongest attack on the first minus on the second, paired
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
 
     def to_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hampkit.train import Trainer
+from hampkit.training import Trainer
 from hampkit.types import Domain, Stack, Task
 
 Ask = Callable[[Tensor], Tensor]  # inputs (B, *shape) → logits (B, C) of the protected network

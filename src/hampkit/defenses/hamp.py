@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax
 from hampkit.defenses.base import Ask, Defense, Models, Release
 from hampkit.errors import UserError
 from hampkit.rng import derive, torch_rng
-from hampkit.train import MeanLoss, Trainer
+from hampkit.training import MeanLoss, Trainer
 from hampkit.types import Batch, Domain, Stack, Task
 
 PUBLISHED_CHUNK = 1024  # noise inputs drawn and answered at once

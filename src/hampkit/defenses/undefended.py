@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hampkit.defenses.base import Defense, Models
-from hampkit.train import MeanLoss, Trainer
+from hampkit.training import MeanLoss, Trainer
 from hampkit.types import Batch, Task
 
 

@@ -15,9 +15,9 @@ from hampkit.config import Training
 from hampkit.errors import UserError
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng
-from hampkit.train.batches import batches, plan_epoch
-from hampkit.train.objectives import Each, Objective
-from hampkit.train.optim import Optimizer, learning_rate
+from hampkit.training.batches import batches, plan_epoch
+from hampkit.training.objectives import Each, Objective
+from hampkit.training.optim import Optimizer, learning_rate
 from hampkit.types import Dataset, History, Stack, Task
 
 Track = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is

@@ -1,0 +1,136 @@
+"""Killed at any moment and started again, a run ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import hampkit
+from hampkit.errors import UserError
+from hampkit.store import Run, locked
+
+ARGS = [
+    "run", "toy/undefended", "toy/hamp", "rows=1200", "features=32", "classes=4", "epochs=12", "neural.epochs=12", "--quiet",
+]  # fmt: skip
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "hampkit.cli", *ARGS], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def outcome(folder):
+    """results.json and every score, byte for byte."""
+    runs = folder / "runs"
+    scores = sorted(p.relative_to(runs) for p in runs.rglob("scores.npz"))
+    values = {str(p): np.load(runs / p, allow_pickle=False)["scores"].tobytes() for p in scores}
+    stacks = {str(p.relative_to(runs)): p.read_bytes() for p in sorted(runs.rglob("stack.safetensors"))}
+    return (runs / "results.json").read_bytes(), values, stacks
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_a_run_ends_with_the_same_bytes(tmp_path):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    undisturbed.mkdir()
+    disturbed.mkdir()
+    clock = time.perf_counter()
+    assert start(undisturbed).wait() == 0
+    whole = time.perf_counter() - clock
+    rng, killed = random.Random(0), 0
+    for k in range(10):
+        process = start(disturbed)
+        # import takes most of a short run: the moments lie in the part after it, later and later as work gets done
+        time.sleep(whole * (0.35 + 0.065 * k) * rng.uniform(0.9, 1.1))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed >= 5, "the moments must fall into the run"
+    last = start(disturbed)
+    assert last.wait() == 0, last.stderr.read() if last.stderr else ""
+    assert outcome(disturbed) == outcome(undisturbed)
+    assert not list((disturbed / "runs").rglob("*.partial"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    options = {"rows": 300, "features": 8, "classes": 3, "epochs": 1, "neural.epochs": 1}
+    results = hampkit.run("toy/hamp", options=options, runs_dir=tmp_path / "runs")
+
+    def again():
+        return hampkit.run("toy/hamp", options=options, runs_dir=tmp_path / "runs")
+
+    return tmp_path / "runs" / results.models[0].run, results, again
+
+
+def test_a_second_run_computes_nothing(run):
+    folder, results, again = run
+    times = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.parent != folder}
+    assert again().models == results.models
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+
+
+@pytest.mark.parametrize("name", ["models/000-000/stack.safetensors", "answers/released.npy", "models/000-000/manifest.json"])
+def test_a_damaged_file_is_noticed_and_made_again(run, name):
+    folder, results, again = run
+    good = (folder / name).read_bytes()
+    middle = len(good) // 2
+    (folder / name).write_bytes(good[:middle] + bytes([good[middle] ^ 0xFF]) + good[middle + 1 :])
+    assert again().models == results.models
+    if not name.endswith("manifest.json"):  # a history within the step holds its own times
+        assert (folder / name).read_bytes() == good
+
+
+def test_a_damaged_model_does_not_leave_old_answers_behind(run):
+    """Another network under the same name would make old answers wrong; here the bytes are the same again."""
+    folder, results, again = run
+    before = json.loads((folder / "result.json").read_text())
+    (folder / "models/000-000/history.json").unlink()
+    again()
+    assert json.loads((folder / "result.json").read_text()) == before
+
+
+@pytest.mark.parametrize("key", ["gamma=0.3", "lr=0.01", "rows=320", "net=mlp", "seed=9", "split.seed=3", "train_size=120"])
+def test_any_change_of_the_recipe_is_another_run(run, key):
+    folder, _, _ = run
+    name, value = key.split("=")
+    base = {"rows": 300, "features": 8, "classes": 3, "epochs": 1, "neural.epochs": 1}
+    trained = hampkit.train("toy/hamp", options={**base, name: value}, runs_dir=folder.parent)
+    assert trained.folder != folder
+    assert folder.exists()
+
+
+def test_a_step_that_fails_leaves_nothing(tmp_path):
+    run = Run(tmp_path / "x-00000000")
+
+    def half(folder):
+        (folder / "half").write_text("written")
+        raise RuntimeError("killed here")
+
+    with pytest.raises(RuntimeError):
+        run.step("models/000-000", half)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not run.done("models/000-000")
+
+
+def test_a_lock_is_free_after_its_holder_is_gone(tmp_path):
+    holder = (
+        "import sys, time; from pathlib import Path; from hampkit.store import locked\n"
+        "with locked(Path(sys.argv[1]), 'r'): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="another process"), locked(tmp_path, "r"):
+        pass
+    process.kill()
+    process.wait()
+    with locked(tmp_path, "r"):
+        pass

@@ -1,0 +1,107 @@
+"""The import graph is the threat model: who may know whom, parsed from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import hampkit
+
+ROOT = Path(hampkit.__file__).parent
+BASE = {"errors", "rng", "types"}
+LOW = BASE | {"registry", "options", "config", "ranking", "signals", "metrics"}
+TRAIN = LOW | {"nets", "training"}
+MIDDLE = TRAIN | {"data", "store", "defenses", "blackbox", "checks", "attacks", "results", "environment"}
+ALLOWED = {
+    "errors": set(),
+    "rng": set(),
+    "types": set(),
+    "ranking": set(),
+    "registry": {"errors"},
+    "options": {"errors"},
+    "config": {"errors", "options", "registry"},
+    "store": {"config", "errors"},
+    "signals": BASE,
+    "metrics": {"ranking"},
+    "nets": {"errors", "registry", "types"},
+    "data": {"errors", "rng", "types", "registry", "options"},
+    "training": BASE | {"config", "nets"},
+    "defenses": BASE | {"training"},
+    "blackbox": BASE | {"training", "defenses"},
+    "attacks": BASE | {"registry", "signals", "nets", "ranking"},  # never a defense, a trainer, a split or a metric
+    "checks": {"metrics"},
+    "results": {"metrics"},
+    "environment": set(),
+    "problem": TRAIN | {"data", "defenses"},
+    "judge": MIDDLE,
+    "pipeline": MIDDLE | {"problem", "judge"},
+    "report": {"errors"},
+    "nn": BASE | {"defenses"},
+    "api": MIDDLE | {"problem", "judge", "pipeline", "report", "api"},
+    "catalog": LOW | {"data", "nets"},
+    "terminal": {"results"},
+    "cli": {"errors", "api", "catalog", "report", "terminal"},
+}
+
+
+def imports(path):
+    """Every hampkit module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hampkit":
+            inner = node.module.split(".")[1:]
+            yield from [inner[0]] if inner else [alias.name for alias in node.names if not alias.name.startswith("__")]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("hampkit."))
+
+
+def part(path):
+    inner = path.relative_to(ROOT).parts
+    return inner[0].removesuffix(".py")
+
+
+FILES = [p for p in sorted(ROOT.rglob("*.py")) if p != ROOT / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_obey_the_design(path):
+    me = part(path)
+    assert me in ALLOWED, f"{me} is new: say in docs/architecture.md and here whom it may import"
+    assert set(imports(path)) <= ALLOWED[me] | {me}
+
+
+def test_defenses_and_attacks_do_not_import_each_other():
+    for package in ("defenses", "attacks"):
+        for path in (ROOT / package).glob("*.py"):
+            if path.name in ("__init__.py", "base.py"):
+                continue
+            found = {n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.module}
+            inside = {m for m in found if m.startswith(f"hampkit.{package}.")}
+            assert inside <= {f"hampkit.{package}.base"}, path
+
+
+def test_every_file_is_under_400_lines():
+    assert not [p for p in FILES if len(p.read_text().splitlines()) >= 400]
+
+
+def test_only_the_command_line_prints_and_nothing_unpickles():
+    for path in FILES:
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        names = {f.id for f in calls if isinstance(f, ast.Name)} | {f.attr for f in calls if isinstance(f, ast.Attribute)}
+        if part(path) not in ("cli", "terminal"):
+            assert "print" not in names, path
+        text = path.read_text()
+        assert "import pickle" not in text, path
+        loads = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.keyword) and n.arg in ("allow_pickle", "weights_only")]
+        assert all(isinstance(n.value, ast.Constant) and n.value.value is (n.arg == "weights_only") for n in loads), path
+        assert "torch.manual_seed" not in text or part(path) == "rng", path
+
+
+def test_public_names_are_what_they_say_whatever_was_imported_before():
+    """A subpackage of the same name would take a function's place as soon as it is imported."""
+    import hampkit.api
+    import hampkit.training.trainer  # noqa: F401
+
+    for name in ("run", "train", "attack", "write_report"):
+        assert callable(getattr(hampkit, name)), name
+    assert set(hampkit.__all__) <= {n for n in hampkit.__all__ if getattr(hampkit, n) is not None}
+    assert not {p.name.removesuffix(".py") for p in ROOT.iterdir()} & {"run", "train", "attack", "write_report"}
