@@ -29,7 +29,11 @@ def table(models: Sequence[ModelResult]) -> str:
     """One recipe: a row per attack, mean ± standard deviation over the seeds (sample deviation, n − 1)."""
     first = models[0]
     accuracy = ", ".join(f"{k} {_spread([100 * m.accuracy[k] for m in models], 1)} %" for k in first.accuracy)
-    lines = [f"**{first.recipe}**, {len(models)} seeds, accuracy: {accuracy}", "", f"| attack | n | {' | '.join(COLUMNS)} | flagged |"]
+    lines = [
+        f"**{first.recipe}**, {len(models)} seeds, accuracy: {accuracy}",
+        "",
+        f"| attack | n | {' | '.join(COLUMNS)} | flagged |",
+    ]
     lines.append("|" + "---|" * (len(COLUMNS) + 3))
     for k, attack in enumerate(first.attacks):
         same = [m.attacks[k] for m in models]
@@ -55,7 +59,14 @@ def main() -> None:
     recipes = [w for w in asked.words if "=" not in w]
     options = dict(w.split("=", 1) for w in asked.words if "=" in w)
     runs = [
-        hampkit.run(*recipes, options=options, seed=s, data_dir=asked.data_dir, runs_dir=asked.runs_dir, out=Path(asked.runs_dir) / f"seed{s}")
+        hampkit.run(
+            *recipes,
+            options=options,
+            seed=s,
+            data_dir=asked.data_dir,
+            runs_dir=asked.runs_dir,
+            out=Path(asked.runs_dir) / f"seed{s}",
+        )
         for s in range(asked.seeds)
     ]
     print("\n\n".join(table([run.models[k] for run in runs]) for k in range(len(recipes))))

@@ -23,7 +23,9 @@ class SmallConv(nn.Module):
     def __init__(self, shape, classes):
         super().__init__()
         self.side = int(torch.tensor(shape).prod().item() ** 0.5)
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+        )
         self.head = nn.Linear(16, classes)
 
     def forward(self, x):

@@ -43,7 +43,11 @@ def refused(result, *said):
 
 
 def nothing_written(folder="."):
-    left = [p for p in Path(folder).rglob("*") if p.is_file() and p.suffix not in (".csv", ".npz", ".npy", ".toml", ".tgz", ".py")]
+    left = [
+        p
+        for p in Path(folder).rglob("*")
+        if p.is_file() and p.suffix not in (".csv", ".npz", ".npy", ".toml", ".tgz", ".py")
+    ]
     assert not left, left
 
 
@@ -83,7 +87,13 @@ def test_run_folder_has_the_documented_layout(finished):
     folder, results = finished
     for model in results.models:
         run = folder / "runs" / model.run
-        for name in ("recipe.json", "env.json", "split.npz", "models/000-000/stack.safetensors", "models/000-000/history.json"):
+        for name in (
+            "recipe.json",
+            "env.json",
+            "split.npz",
+            "models/000-000/stack.safetensors",
+            "models/000-000/history.json",
+        ):
             assert (run / name).is_file(), name
         assert model.run.startswith(f"toy-{model.defense}-")
         assert not list(run.rglob("*.partial"))
@@ -106,7 +116,16 @@ def test_hamp_is_flagged_as_random_and_small_samples_as_unresolved(finished):
 def test_run_prints_a_table_a_verdict_and_the_report(cli):
     code, out, err = cli("run", *QUICK)
     assert (code, err) == (0, "")
-    for word in ("toy/hamp", "TPR@0.1%FPR", "TNR@0.1%FNR", "AUC", "confidence", "neural", "unresolved", "test accuracy"):
+    for word in (
+        "toy/hamp",
+        "TPR@0.1%FPR",
+        "TNR@0.1%FNR",
+        "AUC",
+        "confidence",
+        "neural",
+        "unresolved",
+        "test accuracy",
+    ):
         assert word in out, word
     report = out.strip().splitlines()[-1].removeprefix("report: ")
     assert Path(report).read_text().startswith("<!DOCTYPE html>") or "<html" in Path(report).read_text()[:200]
@@ -134,7 +153,13 @@ def test_train_attack_report_and_lists(cli):
     code, out, _ = cli("report", run, "--out", "all", "--json")
     assert code == 0
     assert Path("all/report.html").exists()
-    for what, word in [("datasets", "location30"), ("defenses", "hamp"), ("attacks", "neural"), ("recipes", "digits/hamp"), ("nets", "mlp")]:
+    for what, word in [
+        ("datasets", "location30"),
+        ("defenses", "hamp"),
+        ("attacks", "neural"),
+        ("recipes", "digits/hamp"),
+        ("nets", "mlp"),
+    ]:
         code, out, _ = cli("list", what)
         assert code == 0
         assert word in out
@@ -157,10 +182,11 @@ def test_attack_options_change_only_the_attack(cli):
 
 def test_a_toml_file_is_a_recipe(cli):
     Path("mine.toml").write_text(
-        'net = "mlp-small"\n[data]\nname = "toy"\nrows = 300\nclasses = 3\n[train]\nepochs = 1\n[defense]\nname = "hamp"\ngamma = 0.2\n'
+        'net = "mlp-small"\n[data]\nname = "toy"\nrows = 300\nclasses = 3\n[train]\nepochs = 1\n'
+        '[defense]\nname = "hamp"\ngamma = 0.2\n'
         "[attacks.neural]\nepochs = 1\n"
     )
-    code, out, err = cli("run", "mine.toml", "--json")
+    code, _, err = cli("run", "mine.toml", "--json")
     assert (code, err) == (0, "")
     (run,) = Path("runs").glob("toy-hamp-*")
     assert json.loads((run / "recipe.json").read_text())["defense"]["gamma"] == 0.2
@@ -180,7 +206,9 @@ def write_table(name="people.csv", rows=200, **columns):
 
 
 def test_a_table_of_ones_own(cli):
-    code, out, err = cli("run", "undefended", "hamp", "--data", write_table(), "--label", "risk", "epochs=2", "neural.epochs=2", "--json")
+    code, out, err = cli(
+        "run", "undefended", "hamp", "--data", write_table(), "--label", "risk", "epochs=2", "neural.epochs=2", "--json"
+    )
     assert (code, err) == (0, "")
     model = json.loads(out)["models"][1]
     assert model["recipe"] == "people/hamp"

@@ -39,8 +39,19 @@ def test_stacked_equals_one_by_one_equals_alone(defense, task, short):
 
 @defenses
 def test_adam_and_shuffling_stack_too(defense, task, short):
-    config = replace(short, optimizer="adam", lr=1e-3, momentum=0.0, epochs=2, shuffle=False, passes_per_epoch=2, restart_optimizer=True)
-    close(defense.fit(task, Trainer(config, width=8)).stack, defense.fit(task, Trainer(config, width=1)).stack, rtol=1e-4)
+    config = replace(
+        short,
+        optimizer="adam",
+        lr=1e-3,
+        momentum=0.0,
+        epochs=2,
+        shuffle=False,
+        passes_per_epoch=2,
+        restart_optimizer=True,
+    )
+    close(
+        defense.fit(task, Trainer(config, width=8)).stack, defense.fit(task, Trainer(config, width=1)).stack, rtol=1e-4
+    )
 
 
 @defenses

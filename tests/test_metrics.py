@@ -113,7 +113,12 @@ def test_balanced_interval_holds_its_value(groups):
 
 @pytest.mark.parametrize(
     ("scores", "member", "said"),
-    [([1.0, np.nan], [1, 0], "NaN"), ([1.0, 2.0], [1, 1], "non-members"), ([1.0], [1, 0], "same length"), ([1.0, 2.0], [1, 2], "0/1")],
+    [
+        ([1.0, np.nan], [1, 0], "NaN"),
+        ([1.0, 2.0], [1, 1], "non-members"),
+        ([1.0], [1, 0], "same length"),
+        ([1.0, 2.0], [1, 2], "0/1"),
+    ],
 )
 def test_bad_input_is_refused(scores, member, said):
     with pytest.raises(ValueError, match=said):

@@ -20,7 +20,9 @@ def test_loss_equals_the_published_formula():
     expected = (t * (t.log() - p.log())).sum() / (9 * 5) + 0.05 * (p * p.log()).sum(-1).mean()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
     batchmean = hampkit.nn.HampLoss(5, gamma=0.7, alpha=0.25, kl="batchmean")(logits, y)
-    assert batchmean.item() == pytest.approx(5 * expected.item(), abs=1e-9), "alpha · C for the one is alpha for the other"
+    assert batchmean.item() == pytest.approx(5 * expected.item(), abs=1e-9), (
+        "alpha · C for the one is alpha for the other"
+    )
 
 
 def test_loss_trains_to_the_optimum_of_the_publication():

@@ -22,7 +22,11 @@ ARGS = [
 
 def start(folder):
     return subprocess.Popen(
-        [sys.executable, "-m", "hampkit.cli", *ARGS], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-m", "hampkit.cli", *ARGS],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -77,7 +81,9 @@ def test_a_second_run_computes_nothing(run):
     assert {p: p.stat().st_mtime_ns for p in times} == times
 
 
-@pytest.mark.parametrize("name", ["models/000-000/stack.safetensors", "answers/released.npy", "models/000-000/manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["models/000-000/stack.safetensors", "answers/released.npy", "models/000-000/manifest.json"]
+)
 def test_a_damaged_file_is_noticed_and_made_again(run, name):
     folder, results, again = run
     good = (folder / name).read_bytes()
@@ -90,14 +96,16 @@ def test_a_damaged_file_is_noticed_and_made_again(run, name):
 
 def test_a_damaged_model_does_not_leave_old_answers_behind(run):
     """Another network under the same name would make old answers wrong; here the bytes are the same again."""
-    folder, results, again = run
+    folder, _, again = run
     before = json.loads((folder / "result.json").read_text())
     (folder / "models/000-000/history.json").unlink()
     again()
     assert json.loads((folder / "result.json").read_text()) == before
 
 
-@pytest.mark.parametrize("key", ["gamma=0.3", "lr=0.01", "rows=320", "net=mlp", "seed=9", "split.seed=3", "train_size=120"])
+@pytest.mark.parametrize(
+    "key", ["gamma=0.3", "lr=0.01", "rows=320", "net=mlp", "seed=9", "split.seed=3", "train_size=120"]
+)
 def test_any_change_of_the_recipe_is_another_run(run, key):
     folder, _, _ = run
     name, value = key.split("=")

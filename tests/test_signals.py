@@ -35,8 +35,14 @@ def reference(name: str, logits: list[float], y: int) -> float:
             "confidence": lambda: p[y],
             "loss": lambda: -mpmath.log(p[y]),
             "entropy": lambda: -mpmath.fsum(q * mpmath.log(q) for q in p),
-            "modified_entropy": lambda: -rest * mpmath.log(p[y])
-            - mpmath.fsum(q * mpmath.log(mpmath.fsum(p[k] for k in range(len(p)) if k != j)) for j, q in enumerate(p) if j != y),
+            "modified_entropy": lambda: (
+                -rest * mpmath.log(p[y])
+                - mpmath.fsum(
+                    q * mpmath.log(mpmath.fsum(p[k] for k in range(len(p)) if k != j))
+                    for j, q in enumerate(p)
+                    if j != y
+                )
+            ),
             "scaled_logit": lambda: mpmath.log(p[y]) - mpmath.log(rest),
             "hinge": lambda: z[y] - max(others),
         }[name]()

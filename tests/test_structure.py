@@ -74,7 +74,9 @@ def test_defenses_and_attacks_do_not_import_each_other():
         for path in (ROOT / package).glob("*.py"):
             if path.name in ("__init__.py", "base.py"):
                 continue
-            found = {n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.module}
+            found = {
+                n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.module
+            }
             inside = {m for m in found if m.startswith(f"hampkit.{package}.")}
             assert inside <= {f"hampkit.{package}.base"}, path
 
@@ -86,20 +88,28 @@ def test_every_file_is_under_400_lines():
 def test_only_the_command_line_prints_and_nothing_unpickles():
     for path in FILES:
         calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
-        names = {f.id for f in calls if isinstance(f, ast.Name)} | {f.attr for f in calls if isinstance(f, ast.Attribute)}
+        names = {f.id for f in calls if isinstance(f, ast.Name)} | {
+            f.attr for f in calls if isinstance(f, ast.Attribute)
+        }
         if part(path) not in ("cli", "terminal"):
             assert "print" not in names, path
         text = path.read_text()
         assert "import pickle" not in text, path
-        loads = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.keyword) and n.arg in ("allow_pickle", "weights_only")]
-        assert all(isinstance(n.value, ast.Constant) and n.value.value is (n.arg == "weights_only") for n in loads), path
+        loads = [
+            n
+            for n in ast.walk(ast.parse(text))
+            if isinstance(n, ast.keyword) and n.arg in ("allow_pickle", "weights_only")
+        ]
+        assert all(isinstance(n.value, ast.Constant) and n.value.value is (n.arg == "weights_only") for n in loads), (
+            path
+        )
         assert "torch.manual_seed" not in text or part(path) == "rng", path
 
 
 def test_public_names_are_what_they_say_whatever_was_imported_before():
     """A subpackage of the same name would take a function's place as soon as it is imported."""
     import hampkit.api
-    import hampkit.training.trainer  # noqa: F401
+    import hampkit.training.trainer
 
     for name in ("run", "train", "attack", "write_report"):
         assert callable(getattr(hampkit, name)), name

@@ -29,7 +29,13 @@ CONFIGS = {
     "plain sgd": Training(optimizer="sgd", lr=0.1),
     "adam": Training(optimizer="adam", lr=1e-3, weight_decay=1e-3),
     "published": Training(
-        optimizer="sgd", lr=0.2, momentum=0.99, weight_decay=1e-5, restart_optimizer=True, schedule="steps", milestones=(2,)
+        optimizer="sgd",
+        lr=0.2,
+        momentum=0.99,
+        weight_decay=1e-5,
+        restart_optimizer=True,
+        schedule="steps",
+        milestones=(2,),
     ),
 }
 
@@ -49,7 +55,9 @@ def test_training_equals_a_plain_loop_with_torch_optim(name, task):
             if config.optimizer == "adam":
                 optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
             else:
-                optimizer = torch.optim.SGD(net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+                optimizer = torch.optim.SGD(
+                    net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+                )
         optimizer.param_groups[0]["lr"] = config.lr * (0.1 if config.milestones and epoch >= 2 else 1)
         for bx, by in zip(x.split(32), y.split(32), strict=True):
             optimizer.zero_grad()

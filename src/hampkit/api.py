@@ -1,4 +1,4 @@
-"""The calls behind ``hampkit.run``, ``hampkit.train``, ``hampkit.attack`` and ``hampkit.write_report``; the command line adds only printing."""
+"""The calls of ``hampkit.run``, ``train``, ``attack`` and ``write_report``; the command line adds only printing."""
 
 from __future__ import annotations
 
@@ -121,7 +121,12 @@ def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Re
         "defenses": _texts(DEFENSES, [m.defense for m in models]),
         "flags": FLAGS,
     }
-    files = {"json": out / "results.json", "html": out / "report.html", "markdown": out / "report.md", "csv": out / "results.csv"}
+    files = {
+        "json": out / "results.json",
+        "html": out / "report.html",
+        "markdown": out / "report.md",
+        "csv": out / "results.csv",
+    }
     write_json(files["json"], document)
     write_file(files["markdown"], render_markdown(document, words, said))
     write_file(files["csv"], render_csv(document))
@@ -142,7 +147,12 @@ def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]
     for name in dict.fromkeys(names):
         cls = registry.get(name)
         summary = " ".join((cls.__doc__ or "").split())
-        texts[name] = {"summary": summary, "paper": cls.paper, "reference": getattr(cls, "reference", ""), "threat": _threat(cls)}
+        texts[name] = {
+            "summary": summary,
+            "paper": cls.paper,
+            "reference": getattr(cls, "reference", ""),
+            "threat": _threat(cls),
+        }
     return texts
 
 
@@ -193,7 +203,9 @@ def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             sections["attacks"].setdefault(where, {})[last] = value
         else:
             known = [f"judge.{k}" for k in judge] + [f"{n}." for n in ATTACKS.classes()]
-            raise UserError(f"unknown key {key!r}; a trained run takes only judge and attack options; {did_you_mean(key, known)}")
+            raise UserError(
+                f"unknown key {key!r}; a trained run takes only judge and attack options; {did_you_mean(key, known)}"
+            )
     return sections
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from hampkit.defenses.base import Release
@@ -20,7 +19,7 @@ class BlackBox:
         self.queries = 0  # rows answered so far
 
     def query(self, x: Tensor, seed: int) -> Tensor:
-        """Released logits (N, C) float64 for raw inputs (N, *shape); one seed gives one answer, as a service's own noise would."""
+        """Released logits (N, C) float64 for raw inputs (N, *shape); the seed is that of the service's own noise."""
         self.queries += len(x)
         return self._release(self._ask, x, torch_rng(derive(seed, "release"))).double()
 

@@ -36,7 +36,10 @@ LISTS: dict[str, Callable[[], list[Line]]] = {
     "defenses": lambda: _classes(DEFENSES),
     "attacks": lambda: _classes(ATTACKS),
     "recipes": _recipes,
-    "nets": lambda: [*((name, net.about) for name, net in NETS.items()), ("package.module:factory", "a network of your own")],
+    "nets": lambda: [
+        *((name, net.about) for name, net in NETS.items()),
+        ("package.module:factory", "a network of your own"),
+    ],
 }
 
 
@@ -47,7 +50,8 @@ def describe_data(name: str, data_dir: Path | None, download: bool, progress: An
     counts = data.y.bincount(minlength=data.num_classes).tolist()
     return [
         f"{name}: {source.about}",
-        f"rows {len(data)}, shape of one {tuple(data.shape)}, {str(data.x.dtype).removeprefix('torch.')}, classes {data.num_classes}",
+        f"rows {len(data)}, shape of one {data.shape}, {str(data.x.dtype).removeprefix('torch.')}",
+        f"classes {data.num_classes}",
         f"sha256 {data.sha256}",
         f"rows per class {counts}",
     ]

@@ -10,21 +10,24 @@ from hampkit import metrics
 from hampkit.metrics import Interval
 
 FLAGS: dict[str, str] = {
-    "unresolved": "Fewer than ten wrong ones are allowed at the asked rate of 0.1 %: with so few examples the number at that rate "
-    "says little, and its interval does not cover that the threshold itself is uncertain.",
-    "tied": "Many examples have the same score, so the threshold that would meet the asked rate falls inside a group of equal "
-    "scores: the rate shown is that of a stricter threshold.",
-    "randomised": "The released answers are random: asking again gives other numbers, and an attacker may ask many times and average.",
-    "masked": "An attack that sees nothing but the predicted label beats this one: the release hides what training still leaks. "
-    "Judge the model by the label-only attack.",
+    "unresolved": "Fewer than ten wrong ones are allowed at the asked rate of 0.1 %: with so few examples the number at "
+    "that rate says little, and its interval does not cover that the threshold itself is uncertain.",
+    "tied": "Many examples have the same score, so the threshold that would meet the asked rate falls inside a group of "
+    "equal scores: the rate shown is that of a stricter threshold.",
+    "randomised": "The released answers are random: asking again gives other numbers, and an attacker may ask many "
+    "times and average.",
+    "masked": "An attack that sees nothing but the predicted label beats this one: the release hides what training "
+    "still leaks. Judge the model by the label-only attack.",
     "mismatched": "The shadow models were trained in another way than the target: the attack is weaker than it could be.",
     "inverted": "The AUC lies below 0.5 beyond its interval: the score points the wrong way for this model.",
-    "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by themselves, "
-    "and an attack may measure that instead of the model.",
-    "overlapping": "The candidates include examples that the attack was fitted on (candidates=all, as in parts of the published "
-    "evaluation): the numbers flatter the attack.",
-    "untrained": "The model learnt next to nothing, with every seed tried: what does not fit its data cannot give them away.",
-    "null": "On shuffled membership this run finds an AUC that differs from 0.5 beyond a 99.9 % interval: something in the evaluation leaks.",
+    "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by "
+    "themselves, and an attack may measure that instead of the model.",
+    "overlapping": "The candidates include examples that the attack was fitted on (candidates=all, as in parts of the "
+    "published evaluation): the numbers flatter the attack.",
+    "untrained": "The model learnt next to nothing, with every seed tried: what does not fit its data cannot give them "
+    "away.",
+    "null": "On shuffled membership this run finds an AUC that differs from 0.5 beyond a 99.9 % interval: something in "
+    "the evaluation leaks.",
 }
 ENOUGH = 10  # wrong ones that must be allowed for a rate to count as resolved
 STRICT_LEVEL = 0.999  # a flag raised on every run by chance would teach people to overlook flags

@@ -49,7 +49,9 @@ def _guarded(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; run the same command again to go on", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe went away; nothing is wrong
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader of a pipe went away; nothing is wrong
         return 0
     except UserError as error:
         if debug:
@@ -58,7 +60,10 @@ def _guarded(argv: list[str]) -> int:
     except OSError as error:
         if debug:
             raise
-        return _fail(f"{error.strerror or error}: {error.filename or 'file system'}; check space and permissions, then run again", 2)
+        return _fail(
+            f"{error.strerror or error}: {error.filename or 'file system'}; check space and permissions, then run again",
+            2,
+        )
     except typer.Abort:
         return 130
     except Exception as error:
@@ -83,7 +88,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -130,14 +137,19 @@ def train(
                 device=device, track=bars.track, progress=Download(bars),
             )  # fmt: skip
         a = trained.accuracy
-        print(trained.folder if quiet else f"{trained.folder}  accuracy: train {a['train']:.1%}, val {a['val']:.1%}, test {a['test']:.1%}")
+        print(
+            trained.folder
+            if quiet
+            else f"{trained.folder}  accuracy: train {a['train']:.1%}, val {a['val']:.1%}, test {a['test']:.1%}"
+        )
 
 
 @app.command()
 def attack(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[ATTACK…] [KEY=VALUE…]", show_default=False)] = None,
-    data_dir: DataDir = None, device: Device = "auto", out: Out = None, json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    data_dir: DataDir = None, device: Device = "auto", out: Out = None,
+    json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack the model of a run folder, by default with every attack."""
     from hampkit import api
@@ -147,7 +159,14 @@ def attack(
     bars = Bars(not quiet)
     with bars.shown():
         results = api.attack(
-            run, *names, options=options, data_dir=data_dir, out=out, device=device, track=bars.track, progress=Download(bars)
+            run,
+            *names,
+            options=options,
+            data_dir=data_dir,
+            out=out,
+            device=device,
+            track=bars.track,
+            progress=Download(bars),
         )
     _show(results, json, quiet)
 

@@ -23,9 +23,11 @@ from hampkit.registry import ATTACKS, DATASETS, DEFENSES
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
-TRAINING_VERSION = 1  # raised when the same recipe would train other weights, so that old runs are not taken for new ones
+TRAINING_VERSION = (
+    1  # raised when the same recipe would train other weights, so that old runs are not taken for new ones
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Training:
         if not 0 <= self.momentum < 1:
             raise UserError(f"train.momentum={self.momentum} must lie in [0, 1)")
         if self.weight_decay < 0 or self.min_delta < 0:
-            raise UserError(f"train.weight_decay={self.weight_decay} and train.min_delta={self.min_delta} must not be negative")
+            raise UserError(
+                f"train.weight_decay={self.weight_decay} and train.min_delta={self.min_delta} must not be negative"
+            )
         if self.milestones and self.schedule != "steps":
             raise UserError(f"train.milestones={list(self.milestones)} needs train.schedule=steps, not {self.schedule}")
 
@@ -85,7 +89,8 @@ class Judge:
     def __post_init__(self) -> None:
         if not (0 < self.known_train < 1 and 0 < self.known_val < 1 and self.known_train + self.known_val < 1):
             raise UserError(
-                f"judge.known_train={self.known_train} and judge.known_val={self.known_val} must be above 0 and add up to less than 1"
+                f"judge.known_train={self.known_train} and judge.known_val={self.known_val} must be above 0"
+                " and add up to less than 1"
             )
 
 
@@ -176,7 +181,10 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
     net = document.get("net", "mlp")
     if not isinstance(net, str):
         raise UserError(f"net={net!r} in {place} must be a name or package.module:factory")
-    attacks = {name: _options(ATTACKS.get(name), dict(options), f"attacks.{name}") for name, options in document.get("attacks", {}).items()}
+    attacks = {
+        name: _options(ATTACKS.get(name), dict(options), f"attacks.{name}")
+        for name, options in document.get("attacks", {}).items()
+    }
     return Recipe(
         data=data,
         split=build(Split, document.get("split", {}), "split"),
@@ -223,7 +231,9 @@ def _document(reference: str, file: str, label: str) -> dict[str, Any]:
     data, slash, defense = reference.rpartition("/")
     if file:
         if slash:
-            raise UserError(f"recipe {reference!r} names a data set, and --data {file} another one; write only the defense, {defense!r}")
+            raise UserError(
+                f"recipe {reference!r} names a data set, and --data {file} another one; write only the defense, {defense!r}"
+            )
         document = _shipped("file", reference)
         document["data"] = {"name": "file", "file": file, "label": label}
         return document
@@ -268,7 +278,7 @@ def _part(document: Mapping[str, Any], kind: str, place: str) -> Part:
     if isinstance(section, str):
         section = {"name": section}
     if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
-        raise UserError(f"{place} does not say its {kind}; add a section [{kind}] with name = \"…\"")
+        raise UserError(f'{place} does not say its {kind}; add a section [{kind}] with name = "…"')
     cls = (DATASETS if kind == "data" else DEFENSES).get(section["name"])
     return Part(section["name"], _options(cls, {k: v for k, v in section.items() if k != "name"}, kind))
 

@@ -62,7 +62,9 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
     """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known half."""
     member = case.member
     of, others = int(member.sum()), int((~member).sum())
-    threshold = attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
+    threshold = (
+        attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
+    )
     tpr = [metrics.tpr_point(scores, member, rate, judge.strict) for rate in FPRS]
     tnr = [metrics.tnr_point(scores, member, rate, judge.strict) for rate in FPRS]
     auc = metrics.auc_interval(scores, member)

@@ -16,8 +16,22 @@ from numpy.typing import NDArray
 from hampkit.ranking import best_threshold, check_scores, count
 
 __all__ = [
-    "Interval", "Point", "Roc", "allowed", "auc", "auc_difference", "auc_interval", "balanced_accuracy", "balanced_point",
-    "best_threshold", "clopper_pearson", "roc", "tnr_at_fnr", "tnr_point", "tpr_at_fpr", "tpr_point",
+    "Interval",
+    "Point",
+    "Roc",
+    "allowed",
+    "auc",
+    "auc_difference",
+    "auc_interval",
+    "balanced_accuracy",
+    "balanced_point",
+    "best_threshold",
+    "clopper_pearson",
+    "roc",
+    "tnr_at_fnr",
+    "tnr_point",
+    "tpr_at_fpr",
+    "tpr_point",
 ]
 
 Array = NDArray[np.float64]
@@ -162,7 +176,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     >>> tuple(round(v, 4) for v in clopper_pearson(0, 10))
     (0.0, 0.3085)
     """
-    assert 0 <= k <= n and n > 0, (k, n)
+    assert 0 <= k <= n != 0, (k, n)
     from scipy.stats import beta  # SciPy takes a second to import
 
     tail = (1 - level) / 2

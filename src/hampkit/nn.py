@@ -1,9 +1,9 @@
 """HAMP for a training loop of one's own: a loss, and a wrapper that releases only the order of the classes.
 
-    loss_fn = hampkit.nn.HampLoss(num_classes=10, gamma=0.5, alpha=0.003)
-    ...                                             # any loop: loss_fn(model(x), y).backward()
-    released = hampkit.nn.HampModel(model, noise="uniform")
-    released(x)                                     # same predicted labels, the confidence of random inputs
+loss_fn = hampkit.nn.HampLoss(num_classes=10, gamma=0.5, alpha=0.003)
+...                                             # any loop: loss_fn(model(x), y).backward()
+released = hampkit.nn.HampModel(model, noise="uniform")
+released(x)                                     # same predicted labels, the confidence of random inputs
 """
 
 from __future__ import annotations
@@ -43,12 +43,16 @@ class HampLoss(nn.Module):
         super().__init__()
         if kl not in ("mean", "batchmean"):
             raise UserError(f"kl={kl!r} must be 'mean' or 'batchmean'")
-        self.register_buffer("table", soft_labels(torch.arange(num_classes), num_classes, gamma, grid), persistent=False)
+        self.register_buffer(
+            "table", soft_labels(torch.arange(num_classes), num_classes, gamma, grid), persistent=False
+        )
         self.rows = hamp_loss(alpha, kl)
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] != len(self.table) or y.shape != logits.shape[:1]:
-            raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} must be (B, {len(self.table)}) and (B,)")
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} must be (B, {len(self.table)}) and (B,)"
+            )
         target = self.table.to(logits)[y]
         return self.rows(logits, Batch(logits, y, target, torch.ones_like(y, dtype=logits.dtype))).mean()
 
@@ -77,7 +81,9 @@ class HampModel(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(noise, str) and noise not in ("bernoulli", "uniform"):
-            raise UserError(f"noise={noise!r} must be 'bernoulli', 'uniform', a Domain, a tensor of inputs or a function of (n, generator)")
+            raise UserError(
+                f"noise={noise!r} must be 'bernoulli', 'uniform', a Domain, a tensor of inputs or a function of (n, generator)"
+            )
         if bank < 0:
             raise UserError(f"bank={bank} must be 0 or the number of answers to prepare")
         self.model = model

@@ -82,7 +82,9 @@ def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[s
         local[section] = {**local[section], **values}
     problem = prepare(recipe_of_run(run.recipe(), local), settings)
     if problem.folder != run.name:
-        raise UserError(f"the data of {folder} are not those it was trained on (sha256 {problem.recipe.fingerprint[:12]}…); put them back")
+        raise UserError(
+            f"the data of {folder} are not those it was trained on (sha256 {problem.recipe.fingerprint[:12]}…); put them back"
+        )
     return problem
 
 
@@ -93,7 +95,10 @@ def details(run: Run) -> dict[str, Any]:
 
 def compare(a: Run, b: Run, attack_a: str, attack_b: str) -> Interval | None:
     """AUC of one attack on one model minus that of another on a second model, paired; None where the candidates differ."""
-    files = [np.load(run.folder / details(run)["scores"][name], allow_pickle=False) for run, name in ((a, attack_a), (b, attack_b))]
+    files = [
+        np.load(run.folder / details(run)["scores"][name], allow_pickle=False)
+        for run, name in ((a, attack_a), (b, attack_b))
+    ]
     (first, second), members = ([f["scores"] for f in files], [f["member"] for f in files])
     if not np.array_equal(*members) or len({_same_split(run) for run in (a, b)}) > 1:
         return None
@@ -126,7 +131,12 @@ def _write_run(problem: Problem, folder: Path) -> None:
     write_json(folder / "local.json", local)
     write_json(folder / "env.json", environment(problem.trainer.device))
     rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
-    np.savez(folder / "split.npz", members=problem.task.members.numpy(), seeds=np.array(problem.task.seeds), **_prefixed(rows))
+    np.savez(
+        folder / "split.npz",
+        members=problem.task.members.numpy(),
+        seeds=np.array(problem.task.seeds),
+        **_prefixed(rows),
+    )
 
 
 def _prefixed(rows: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +170,9 @@ def _read_models(problem: Problem, folder: Path, history: dict[str, Any]) -> Mod
         groups[kind][name] = tensor
     with forked(0):
         net = problem.task.net()
-    past = tuple(History(tuple(h["seeds"]), h["epoch"], tuple(h["val_accuracy"]), h["diverged"]) for h in history["models"])
+    past = tuple(
+        History(tuple(h["seeds"]), h["epoch"], tuple(h["val_accuracy"]), h["diverged"]) for h in history["models"]
+    )
     return Models(Stack(net, groups["params"], groups["buffers"], past), groups["state"])
 
 
@@ -182,7 +194,9 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings) -> Mode
     results, scores, places = [], {}, {}
     for k, attack in enumerate(attacks):
         settings.track(f"attacking {recipe.title}", k, len(attacks))
-        folder = run.step(_step(attack, recipe), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder))
+        folder = run.step(
+            _step(attack, recipe), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder)
+        )
         results.append(AttackResult.from_json(read_json(folder / "result.json")))
         places[attack.name] = str((folder / "scores.npz").relative_to(run.folder))
         scores[attack.name] = np.load(folder / "scores.npz", allow_pickle=False)["scores"]
@@ -262,7 +276,8 @@ def _assemble(
         mine = {
             **everywhere,
             "randomised": checked["randomised"] and not r.label_only,
-            "masked": not r.label_only and any(checks.masked(scores[r.attack], label, case.member) for label in label_only),
+            "masked": not r.label_only
+            and any(checks.masked(scores[r.attack], label, case.member) for label in label_only),
         }
         judged.append(replace(r, flags=r.flags + tuple(name for name, raised in mine.items() if raised)))
     return ModelResult(
@@ -282,7 +297,9 @@ def _assemble(
 def _details(trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path) -> dict[str, Any]:
     problem = trained.problem
     member, y = problem.task.members[0].numpy(), problem.task.pool.y.numpy()
-    losses = {part: signals.loss(np.load(answers / f"{part}.npy", allow_pickle=False), y) for part in ("own", "released")}
+    losses = {
+        part: signals.loss(np.load(answers / f"{part}.npy", allow_pickle=False), y) for part in ("own", "released")
+    }
     top = float(np.quantile(np.concatenate(list(losses.values())), 0.99)) or 1.0
     edges = np.linspace(0, top, 31)
     env = read_json(trained.run.folder / "env.json")
@@ -315,7 +332,9 @@ def _curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
     fpr, tpr = fpr[turn], tpr[turn]
     if len(fpr) > most:
         floor = np.log(np.clip(fpr, 1e-6, 1)) - np.log(1e-6)
-        travelled = np.cumsum(np.r_[0, np.abs(np.diff(fpr)) + np.abs(np.diff(tpr)) + np.abs(np.diff(floor)) / floor[-1]])
+        travelled = np.cumsum(
+            np.r_[0, np.abs(np.diff(fpr)) + np.abs(np.diff(tpr)) + np.abs(np.diff(floor)) / floor[-1]]
+        )
         keep = np.unique(np.searchsorted(travelled, np.linspace(0, travelled[-1], most)).clip(0, len(fpr) - 1))
         fpr, tpr = fpr[keep], tpr[keep]
     return {"fpr": np.round(fpr, 6).tolist(), "tpr": np.round(tpr, 6).tolist()}
@@ -324,5 +343,8 @@ def _curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
 def _histogram(values: Any, member: Any, edges: Any) -> dict[str, list[float]]:
     """Counts per bin; what lies beyond the last edge is counted in the last bin."""
     inside = np.clip(values, edges[0], edges[-1])
-    counts = {name: np.histogram(inside[rows], edges)[0].tolist() for name, rows in (("members", member), ("nonmembers", ~member))}
+    counts = {
+        name: np.histogram(inside[rows], edges)[0].tolist()
+        for name, rows in (("members", member), ("nonmembers", ~member))
+    }
     return {"edges": np.round(edges, 6).tolist(), **counts}

@@ -32,7 +32,9 @@ class Settings:
     data_dir: Path | None = None  # searched for data files before the user's cache; default: $HAMPKIT_DATA
     runs_dir: Path = Path("runs")
     device: str = "auto"  # auto, cpu or cuda
-    track: Callable[[str, int, int], None] = silent  # told what is being done, how much of it is done, how much there is
+    track: Callable[[str, int, int], None] = (
+        silent  # told what is being done, how much of it is done, how much there is
+    )
     progress: Any = False  # pooch's progress bar for downloads
 
     def place(self) -> Place:
@@ -43,7 +45,9 @@ class Settings:
         if self.device not in ("auto", "cpu", "cuda"):
             raise UserError(f"--device {self.device} must be auto, cpu or cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu or auto")
+            raise UserError(
+                "--device cuda: this machine has no CUDA device that torch can use; take --device cpu or auto"
+            )
         cuda = self.device != "cpu" and torch.cuda.is_available()
         return torch.device("cuda" if cuda else "cpu")
 
@@ -158,7 +162,11 @@ def _try_network(factory: Callable[[], nn.Module], dataset: Dataset, name: str) 
         with torch.no_grad():
             out = net(dataset.x[:2].float())
     except Exception as error:  # whatever a user's code raises, it is about that code
-        raise UserError(f"net={name} fails on inputs of shape {dataset.shape}: {type(error).__name__}: {error}".splitlines()[0]) from error
+        raise UserError(
+            f"net={name} fails on inputs of shape {dataset.shape}: {type(error).__name__}: {error}".splitlines()[0]
+        ) from error
     if not isinstance(out, Tensor) or out.shape != (2, dataset.num_classes):
         got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise UserError(f"net={name} answers two rows with {got}; it must return logits of shape (2, {dataset.num_classes})")
+        raise UserError(
+            f"net={name} answers two rows with {got}; it must return logits of shape (2, {dataset.num_classes})"
+        )

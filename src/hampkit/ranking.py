@@ -39,7 +39,7 @@ def count(scores: Any, member: Any) -> Counts:
     order = np.argsort(-s, kind="stable")
     s, m = s[order], m[order]
     last = np.r_[s[1:] != s[:-1], True]  # the last row of every group of equal scores
-    tp, fp = np.cumsum(m)[last], np.cumsum(~m)[last]
+    tp, fp = (np.cumsum(side, dtype=np.int64)[last] for side in (m, ~m))
     return Counts(s[last], tp, fp, int(tp[-1]), int(fp[-1]))
 
 

@@ -49,18 +49,24 @@ def _scan(registry: Registry) -> dict[str, type[Any]]:
     modules = [importlib.import_module(f"{registry.package}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
     found: dict[str, type[Any]] = {}
     for cls in (cls for module in modules for cls in _concrete(module, base)):
-        found[cls.name] = cls
+        found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
     for point in importlib.metadata.entry_points(group=registry.package):
         cls = point.load()
         if not (inspect.isclass(cls) and issubclass(cls, base)):
-            raise UserError(f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__}")
-        found[cls.name] = cls
+            raise UserError(
+                f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__}"
+            )
+        found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
     return found
 
 
 def _concrete(module: ModuleType, base: type) -> list[type]:
     classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base)]
-    return [cls for cls in classes if cls.__module__ == module.__name__ and not inspect.isabstract(cls) and hasattr(cls, "name")]
+    return [
+        cls
+        for cls in classes
+        if cls.__module__ == module.__name__ and not inspect.isabstract(cls) and hasattr(cls, "name")
+    ]
 
 
 def load_object(path: str) -> Any:

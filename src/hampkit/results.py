@@ -92,7 +92,6 @@ class ModelResult:
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
         }
 
-
     @staticmethod
     def from_json(d: dict[str, Any]) -> ModelResult:
         return ModelResult(
@@ -110,7 +109,9 @@ class Results:
 
     models: tuple[ModelResult, ...]
     version: str
-    difference: Interval | None = None  # of two models: AUC of the strongest attack on the first minus on the second, paired
+    difference: Interval | None = (
+        None  # of two models: AUC of the strongest attack on the first minus on the second, paired
+    )
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +119,15 @@ class Results:
 
 
 def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:
-    return {at: r.at, "value": r.value, "low": r.low, "high": r.high, hits: r.hits, errors: r.errors, "resolved": r.resolved}
+    return {
+        at: r.at,
+        "value": r.value,
+        "low": r.low,
+        "high": r.high,
+        hits: r.hits,
+        errors: r.errors,
+        "resolved": r.resolved,
+    }
 
 
 def _from_rate(d: dict[str, Any], at: str, hits: str, errors: str) -> Rate:

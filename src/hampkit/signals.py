@@ -46,7 +46,9 @@ def loss(logits: Any, y: Any) -> Any:
     >>> round(loss(np.array([0.0, 0.0]), np.array(1)).item(), 6)
     0.693147
     """
-    return _apply(lambda z, y: torch.logaddexp(torch.zeros((), dtype=z.dtype, device=z.device), -_margin(z, y)), logits, y)
+    return _apply(
+        lambda z, y: torch.logaddexp(torch.zeros((), dtype=z.dtype, device=z.device), -_margin(z, y)), logits, y
+    )
 
 
 def entropy(logits: Any, y: Any = None) -> Any:
@@ -73,7 +75,8 @@ def _apply(signal: Callable[[Tensor, Tensor], Tensor], logits: Any, y: Any) -> A
     tensors = isinstance(logits, Tensor)
     z = logits.double() if tensors else torch.from_numpy(np.asarray(logits, dtype=np.float64))
     labels = torch.as_tensor(y, device=z.device).long()
-    assert z.ndim >= 1 and z.shape[-1] >= 2, f"logits need at least two classes in the last axis, not shape {tuple(z.shape)}"
+    assert z.ndim, "logits need an axis of classes"
+    assert z.shape[-1] >= 2, f"logits need at least two classes in the last axis, not shape {tuple(z.shape)}"
     assert labels.shape == z.shape[:-1], f"labels {tuple(labels.shape)} do not fit logits {tuple(z.shape)}"
     out = signal(z, labels)
     return out if tensors else out.numpy()

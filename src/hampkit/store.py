@@ -50,7 +50,9 @@ class Run:
     def at(folder: Path) -> Run:
         """An existing run. Errors: `UserError` where there is none or its recipe was edited."""
         if not (folder / "recipe.json").is_file():
-            raise UserError(f"{folder} is no run folder (it holds no recipe.json); give one that hampkit train or hampkit run made")
+            raise UserError(
+                f"{folder} is no run folder (it holds no recipe.json); give one that hampkit train or hampkit run made"
+            )
         run = Run(folder)
         run.recipe()
         return run
@@ -94,7 +96,9 @@ def locked(runs_dir: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"another process is working on {runs_dir / name}; wait for it, or use another --runs-dir") from None
+        raise UserError(
+            f"another process is working on {runs_dir / name}; wait for it, or use another --runs-dir"
+        ) from None
     try:
         yield
     finally:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -19,7 +27,13 @@ class Bars:
 
     def __init__(self, show: bool) -> None:
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=console, disable=not (show and console.is_terminal), transient=True)
         self.tasks: dict[str, TaskID] = {}
 
@@ -58,7 +72,9 @@ def show_results(console: Console, results: Results, verdict: str) -> None:
     for model in results.models:
         console.print(_table(model))
     console.print(verdict, highlight=False)
-    console.print("95 % intervals in brackets, n = candidates of each kind. Flags are explained in the report.", style="dim")
+    console.print(
+        "95 % intervals in brackets, n = candidates of each kind. Flags are explained in the report.", style="dim"
+    )
 
 
 def _table(model: ModelResult) -> Table:

@@ -51,7 +51,9 @@ class Attack(ABC):
     reference: ClassVar[str]  # authors and year, for the report
     needs: ClassVar[tuple[str, ...]] = ()  # evidence that must be present: the threat model
     label_only: ClassVar[bool] = False  # uses nothing of an answer but its label
-    threshold: ClassVar[float | None] = None  # member where score ≥ threshold; None: the judge takes one from the known half
+    threshold: ClassVar[float | None] = (
+        None  # member where score ≥ threshold; None: the judge takes one from the known half
+    )
 
     @final
     def __call__(self, evidence: Evidence) -> Scores:
@@ -60,7 +62,9 @@ class Attack(ABC):
         if missing:
             raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence does not hold")
         scores = np.asarray(self.score(evidence), dtype=np.float64)
-        assert scores.shape == (len(evidence.y),), f"{self.name}: scores {scores.shape} for {len(evidence.y)} candidates"
+        assert scores.shape == (len(evidence.y),), (
+            f"{self.name}: scores {scores.shape} for {len(evidence.y)} candidates"
+        )
         assert np.isfinite(scores).all(), f"{self.name}: {int((~np.isfinite(scores)).sum())} scores are not finite"
         return scores
 

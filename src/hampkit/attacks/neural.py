@@ -42,7 +42,9 @@ class Neural(Attack):
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
-            raise UserError(f"neural.epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr} must be at least 1, 2 and above 0")
+            raise UserError(
+                f"neural.epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr} must be at least 1, 2 and above 0"
+            )
 
     def score(self, evidence: Evidence) -> Scores:
         assert evidence.known is not None

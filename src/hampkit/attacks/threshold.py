@@ -38,7 +38,9 @@ class _PerClass(_Threshold):
         known = evidence.known
         assert known is not None
         told = self.signal(first_view(known.logits), known.y).cpu().numpy()
-        thresholds = class_thresholds(told, known.member.cpu().numpy(), known.y.cpu().numpy(), int(evidence.logits.shape[-1]))
+        thresholds = class_thresholds(
+            told, known.member.cpu().numpy(), known.y.cpu().numpy(), int(evidence.logits.shape[-1])
+        )
         return super().score(evidence) - thresholds[evidence.y.cpu().numpy()]
 
 

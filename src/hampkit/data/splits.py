@@ -31,7 +31,14 @@ class Layout:
     def sizes(self, train_size: int) -> tuple[int, ...]:
         """Rows of the segments, without the remaining ones."""
         p = int(0.9 * train_size)
-        return p, self.reference * p, int(self.val * train_size), self.test(train_size), self.unused * p, self.nonmembers * p
+        return (
+            p,
+            self.reference * p,
+            int(self.val * train_size),
+            self.test(train_size),
+            self.unused * p,
+            self.nonmembers * p,
+        )
 
     def largest(self, n: int) -> int:
         """The largest T that fits n rows, 0 if none does.

@@ -40,7 +40,9 @@ class Hamp(Defense):
     kl: Literal["batchmean", "mean"] = "batchmean"  # mean: divided by rows and by classes, as published
     grid: float | None = None  # step of the search for the soft label; published: 0.01
     modify: bool = True  # False: release the network's own answers (training alone)
-    noise: Literal["fresh", "keyed"] = "fresh"  # keyed: the noise follows from the input and a secret; repeating teaches nothing
+    noise: Literal["fresh", "keyed"] = (
+        "fresh"  # keyed: the noise follows from the input and a secret; repeating teaches nothing
+    )
     bank: int = 0  # answers to this many noise inputs are prepared once and drawn from; 0: a new noise input per query
 
     def __post_init__(self) -> None:
@@ -50,7 +52,9 @@ class Hamp(Defense):
         if self.grid is not None and not 0 < self.grid < 1:
             raise UserError(f"defense.grid={self.grid} must lie between 0 and 1 (published: 0.01), or be none")
         if self.bank < 0:
-            raise UserError(f"defense.bank={self.bank} must be 0 (fresh noise inputs) or the number of answers to prepare")
+            raise UserError(
+                f"defense.bank={self.bank} must be 0 (fresh noise inputs) or the number of answers to prepare"
+            )
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         classes = task.pool.num_classes
@@ -65,7 +69,10 @@ class Hamp(Defense):
 
     def _state(self, task: Task, stack: Stack, trainer: Trainer) -> dict[str, Tensor]:
         """A secret per model, and its bank of noise answers where one is asked for; both follow from the model's seed."""
-        secrets = [torch.randint(0, 256, (32,), generator=torch_rng(derive(s, "secret")), dtype=torch.uint8) for s in task.seeds]
+        secrets = [
+            torch.randint(0, 256, (32,), generator=torch_rng(derive(s, "secret")), dtype=torch.uint8)
+            for s in task.seeds
+        ]
         state = {"secret": torch.stack(secrets)}
         if self.modify and self.bank:
             noise = [task.pool.domain.sample(self.bank, torch_rng(derive(s, "bank"))) for s in task.seeds]
@@ -105,7 +112,9 @@ def top_probability(num_classes: int, gamma: float, grid: float | None = None) -
         if _entropy(top, num_classes) >= wanted:
             return round(top, 12)
         k += 1
-    raise UserError(f"gamma={gamma} cannot be reached with {num_classes} classes on a grid of {grid}; use grid=none or a lower gamma")
+    raise UserError(
+        f"gamma={gamma} cannot be reached with {num_classes} classes on a grid of {grid}; use grid=none or a lower gamma"
+    )
 
 
 def hamp_loss(alpha: float, kl: str = "batchmean") -> Any:
@@ -162,7 +171,11 @@ class SwapConfidences(Release):
     def __call__(self, ask: Ask, x: Tensor, rng: torch.Generator) -> Tensor:
         logits = ask(x)
         if self.bank is not None:
-            rows = self._numbers(x, len(self.bank)) if self.noise == "keyed" else torch.randint(len(self.bank), (len(x),), generator=rng)
+            rows = (
+                self._numbers(x, len(self.bank))
+                if self.noise == "keyed"
+                else torch.randint(len(self.bank), (len(x),), generator=rng)
+            )
             return swap_confidences(logits, self.bank[rows].to(logits))
         parts = [ask(self._inputs(part, rng)) for part in x.split(PUBLISHED_CHUNK)]
         return swap_confidences(logits, torch.cat(parts))

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -40,7 +41,10 @@ def net_factory(name: str, shape: tuple[int, ...], num_classes: int, normalize: 
 
 
 def _build(
-    build: Callable[[tuple[int, ...], int], nn.Module], shape: tuple[int, ...], classes: int, normalize: Normalize | None
+    build: Callable[[tuple[int, ...], int], Any],
+    shape: tuple[int, ...],
+    classes: int,
+    normalize: Normalize | None,
 ) -> nn.Module:
     net = build(shape, classes)
     if not isinstance(net, nn.Module):
@@ -50,15 +54,19 @@ def _build(
 
 def _registered(name: str) -> Callable[[tuple[int, ...], int], nn.Module]:
     if name not in NETS:
-        raise UserError(f"unknown network {name!r}; {did_you_mean(name, NETS)} (one of your own: net=package.module:factory)")
+        raise UserError(
+            f"unknown network {name!r}; {did_you_mean(name, NETS)} (one of your own: net=package.module:factory)"
+        )
     return NETS[name].build
 
 
-def _own(path: str) -> Callable[[tuple[int, ...], int], nn.Module]:
+def _own(path: str) -> Callable[[tuple[int, ...], int], Any]:
     """A user's factory: called with (shape, classes) where it takes two arguments, else without any."""
     factory = load_object(path)
-    if not callable(factory):
-        raise UserError(f"net={path} is a {type(factory).__name__}; it must be a function or class that makes a network")
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise UserError(
+            f"net={path} is a {type(factory).__name__}; it must be a function or class that makes a network"
+        )
     try:
         inspect.signature(factory).bind((1,), 2)
     except TypeError:

@@ -20,8 +20,14 @@ def _model(m: Any) -> str:
     best = m.strongest()
     found = f"{m.recipe} (test accuracy {percent(m.accuracy['test'])}): "
     if best.auc.low <= 0.5:
-        return found + f"no attack tells members from non-members beyond chance (highest: {best.attack}, AUC {_interval(best.auc)})"
-    return found + f"members give themselves away, AUC {_interval(best.auc)} by the attack {best.attack} (0.5 would be none)"
+        return (
+            found
+            + f"no attack tells members from non-members beyond chance (highest: {best.attack}, AUC {_interval(best.auc)})"
+        )
+    return (
+        found
+        + f"members give themselves away, AUC {_interval(best.auc)} by the attack {best.attack} (0.5 would be none)"
+    )
 
 
 def _interval(i: Any) -> str:

@@ -35,7 +35,9 @@ def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config
     return Plan(rows, weight, active)
 
 
-def batches(plan: Plan, pool: Dataset, targets: Tensor | None, device: torch.device, pad: bool) -> Iterator[tuple[Batch, Tensor]]:
+def batches(
+    plan: Plan, pool: Dataset, targets: Tensor | None, device: torch.device, pad: bool
+) -> Iterator[tuple[Batch, Tensor]]:
     """The batches of an epoch on the device, each (M, B, …), and which models are active (M,).
 
     ``pad`` keeps rows that no model of the stack fills: batch norm sees them, so they must not depend on neighbours.

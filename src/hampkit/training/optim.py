@@ -57,8 +57,12 @@ class Optimizer:
         if "mean" not in self.state:
             self.state["mean"] = {k: torch.zeros_like(p) for k, p in params.items()}
             self.state["square"] = {k: torch.zeros_like(p) for k, p in params.items()}
-            self.state["steps"] = {"": next(iter(params.values())).new_zeros(len(next(iter(params.values()))), dtype=torch.float64)}
-        steps = self.state["steps"][""].add_(1)  # per model: models of one stack may have taken different numbers of steps
+            self.state["steps"] = {
+                "": next(iter(params.values())).new_zeros(len(next(iter(params.values()))), dtype=torch.float64)
+            }
+        steps = self.state["steps"][""].add_(
+            1
+        )  # per model: models of one stack may have taken different numbers of steps
         rate = lr / (1 - beta1**steps)
         unbias = 1 / (1 - beta2**steps).sqrt()
         for k, p in params.items():

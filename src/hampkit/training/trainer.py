@@ -22,7 +22,9 @@ from hampkit.types import Dataset, History, Stack, Task
 
 Track = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
 NOT_FINITE = "its loss or its weights became infinite or NaN"
-COLLAPSED = 0.15  # of the way from naming the largest class to a perfect fit: below it a model has learnt next to nothing
+COLLAPSED = (
+    0.15  # of the way from naming the largest class to a perfect fit: below it a model has learnt next to nothing
+)
 EVAL_ROWS = 4096  # rows answered at once, times models
 
 
@@ -56,7 +58,9 @@ class Trainer:
         for m, h in enumerate(stack.history):
             if h.diverged == NOT_FINITE:
                 tried = ", ".join(map(str, h.seeds))
-                raise Diverged(f"model {m} diverged with every seed tried ({tried}): {h.diverged}; lower train.lr={self.config.lr}")
+                raise Diverged(
+                    f"model {m} diverged with every seed tried ({tried}): {h.diverged}; lower train.lr={self.config.lr}"
+                )
         return stack  # a model that learnt nothing is kept: its history says so, and the judge flags it
 
     def predict(self, stack: Stack, x: Tensor) -> Tensor:
@@ -139,7 +143,9 @@ class _Run:
         self.optimizer = Optimizer(self.config)
         self.state: Any = self.objective.init(self.stack, self.rngs)
         norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-        self.pad = any(isinstance(m, norms) for m in self.stack.net.modules())  # batch norm sees padded rows: always pad
+        self.pad = any(
+            isinstance(m, norms) for m in self.stack.net.modules()
+        )  # batch norm sees padded rows: always pad
         models = len(self.stack)
         self.best = self.stack
         self.best_correct = torch.zeros(models, dtype=torch.float64)
@@ -180,7 +186,9 @@ class _Run:
     def result(self) -> Stack:
         chosen = torch.tensor([e >= 0 for e in self.best_epoch], device=self.trainer.device)
         stack = _merge(chosen, self.best, self.stack)  # where nothing was ever chosen, the last epoch
-        return replace(_on(stack, torch.device("cpu")), history=tuple(self._history(stack, m) for m in range(len(stack))))
+        return replace(
+            _on(stack, torch.device("cpu")), history=tuple(self._history(stack, m) for m in range(len(stack)))
+        )
 
     def _history(self, stack: Stack, m: int) -> History:
         return History(
@@ -209,11 +217,11 @@ class _Run:
         return (logits.argmax(-1) == data.y.cpu()).sum(-1).double()
 
 
-
-
 def _initial(task: Task, members: list[Tensor]) -> Stack:
     nets = [_seeded(task, m, rows) for m, rows in enumerate(members)]
-    params = {k: torch.stack([dict(n.named_parameters())[k].detach() for n in nets]) for k, _ in nets[0].named_parameters()}
+    params = {
+        k: torch.stack([dict(n.named_parameters())[k].detach() for n in nets]) for k, _ in nets[0].named_parameters()
+    }
     buffers = {k: torch.stack([dict(n.named_buffers())[k] for n in nets]) for k, _ in nets[0].named_buffers()}
     if not params:
         raise UserError(f"the network {type(nets[0]).__name__} has no parameters to train")
