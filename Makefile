@@ -1,0 +1,45 @@
+# `make run` and `make test` set up all they need on a fresh machine: .venv and what is in constraints.txt.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/pip
+
+.PHONY: run test test-all lint types bench bench-full clean
+
+run: $(VENV)/.ready  ## the main job on embedded data
+	$(BIN)/hampkit run
+
+test: $(VENV)/.ready-dev  ## the fast tests
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(VENV)/.ready-dev  ## all tests
+	$(BIN)/pytest
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-dev
+	$(BIN)/pyright
+
+bench: $(VENV)/.ready  ## a minute of measurements
+	$(BIN)/python -m benchmarks.release
+
+bench-full: bench  ## what stands behind the figures in the documentation: minutes
+	$(BIN)/python -m benchmarks.digits_size
+	$(BIN)/python -m benchmarks.seeds digits/undefended digits/hamp --seeds 10
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and by its exact version: asked for loosely, pip would take a build with gigabytes of CUDA
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -q -e .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) install -q -e ".[dev]"
+	touch $@
