@@ -1,0 +1,139 @@
+"""Recipes: TOML, key=value, JSON, hashes; registries and entry points."""
+
+import importlib.metadata
+import json
+import sys
+
+import pytest
+
+from hampkit.attacks.threshold import Loss
+from hampkit.config import Training, load_recipe, recipe_from_dict, shipped_recipes, with_seed
+from hampkit.data.toy import Toy
+from hampkit.errors import UserError
+from hampkit.options import parse_text
+from hampkit.registry import DEFENSES
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_loads_and_survives_json(name):
+    recipe = load_recipe(name)
+    assert recipe.title == name
+    again = json.loads(json.dumps(recipe.training()))
+    assert again == recipe.training()
+
+
+def test_published_location30_recipes_hold_the_published_numbers():
+    hamp, plain = load_recipe("location30/hamp"), load_recipe("location30/undefended")
+    assert plain.train == Training(epochs=50, batch_size=64, optimizer="sgd", lr=0.5, shuffle=False)
+    assert hamp.train == Training(
+        epochs=100, batch_size=64, optimizer="sgd", lr=0.5, momentum=0.99, weight_decay=1e-5, schedule="steps",
+        milestones=(60, 90, 150), shuffle=False, restart_optimizer=True,
+    )  # fmt: skip
+    assert {k: hamp.defense.options[k] for k in ("gamma", "alpha", "kl", "grid")} == {
+        "gamma": 0.5, "alpha": 0.001, "kl": "mean", "grid": 0.01,
+    }  # fmt: skip
+    for recipe in (hamp, plain):
+        assert (recipe.split.train_size, recipe.split.layout, recipe.net) == (1500, "location30", "mlp")
+        assert (recipe.judge.known_train, recipe.judge.known_val) == (0.3, 0.2)
+
+
+def test_key_value_reaches_every_section():
+    recipe = load_recipe(
+        "toy/hamp",
+        {"gamma": "0.25", "train.lr": "0.5", "rows": "900", "net": "mlp", "seed": "7", "neural.epochs": "3", "strict": "true",
+         "milestones": "[2,4]", "schedule": "steps", "grid": "none"},
+    )  # fmt: skip
+    assert recipe.defense.options["gamma"] == 0.25
+    assert recipe.defense.options["grid"] is None
+    assert (recipe.train.lr, recipe.train.milestones, recipe.net, recipe.seed) == (0.5, (2, 4), "mlp", 7)
+    assert recipe.data.options["rows"] == 900
+    assert recipe.attacks["neural"]["epochs"] == 3
+    assert recipe.judge.strict
+
+
+def test_an_ambiguous_key_asks_for_its_section(monkeypatch):
+    from dataclasses import dataclass
+
+    from hampkit.defenses.undefended import Undefended
+
+    @dataclass(frozen=True)
+    class Slow(Undefended):
+        lr: float = 0.1
+
+    monkeypatch.setattr("hampkit.registry._scan", lambda registry: {"undefended": Slow, "toy": Toy, "loss": Loss})
+    with pytest.raises(UserError, match=r"'lr' is ambiguous; write train.lr or defense.lr"):
+        load_recipe("toy/undefended", {"lr": "0.2"})
+    assert load_recipe("toy/undefended", {"defense.lr": "0.2"}).defense.options["lr"] == 0.2
+
+
+def test_the_hash_covers_training_and_not_the_judge():
+    base = load_recipe("toy/hamp")
+    assert load_recipe("toy/hamp", {"strict": "true", "neural.epochs": "2"}).folder() == base.folder()
+    for key, value in {
+        "gamma": "0.4",
+        "epochs": "59",
+        "rows": "500",
+        "split.seed": "3",
+        "net": "mlp",
+        "noise": "keyed",
+    }.items():
+        assert load_recipe("toy/hamp", {key: value}).folder() != base.folder(), key
+    assert with_seed(base, 1).folder() != base.folder()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("3.0", 3.0),
+        ("1e-3", 1e-3),
+        ("TRUE", True),
+        ("[]", []),
+        ("[a, 2]", ["a", 2]),
+        ("-1", -1),
+        ("x=y", "x=y"),
+    ],
+)
+def test_values_are_read_as_what_they_look_like(text, value):
+    assert parse_text(text) == value
+    assert type(parse_text(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"defense": "hamp"}, "does not say its data"),
+        ({"data": "toy"}, "does not say its defense"),
+        ({"data": "toy", "defense": "hamp", "trian": {}}, "did you mean 'train'"),
+        ({"data": "toy", "defense": "hamp", "train": 3}, "section"),
+        ({"data": "toy", "defense": {"name": "hamp", "gamma": "high"}}, "a number"),
+        ({"data": "toy", "defense": "hamp", "seed": -1}, "seed=-1"),
+        ({"data": "toy", "defense": "hamp", "net": 3}, "net=3"),
+        ({"data": "toy", "defense": "hamp", "attacks": {"neurla": {}}}, "did you mean 'neural'"),
+    ],
+)
+def test_bad_recipes_are_refused(document, said):
+    with pytest.raises(UserError, match=said):
+        recipe_from_dict(document)
+
+
+def test_a_defense_of_another_package_is_found_by_entry_point(monkeypatch, tmp_path):
+    (tmp_path / "otherdefense.py").write_text(
+        "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom hampkit.defenses.undefended import Undefended\n"
+        "@dataclass(frozen=True)\nclass Other(Undefended):\n    '''Another way to do nothing.'''\n    name: ClassVar[str] = 'other'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    point = importlib.metadata.EntryPoint("other", "otherdefense:Other", "hampkit.defenses")
+    real = importlib.metadata.entry_points
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda **k: [point] if k.get("group") == "hampkit.defenses" else real(**k)
+    )
+    from hampkit import registry
+
+    registry._scan.cache_clear()
+    try:
+        assert "other" in DEFENSES.classes()
+        assert load_recipe("digits/other").train == load_recipe("digits/undefended").train
+    finally:
+        registry._scan.cache_clear()
+        sys.modules.pop("otherdefense", None)

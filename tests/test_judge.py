@@ -1,0 +1,206 @@
+"""Candidates, known halves, flags and the null: each flag is raised where it must be and silent where it must not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hampkit import checks, metrics
+from hampkit.attacks.threshold import Correctness, Loss, ModifiedEntropyPerClass, class_thresholds
+from hampkit.config import Judge
+from hampkit.judge import build_case, judge_scores, score, shuffled
+from hampkit.results import AttackResult
+from hampkit.types import Dataset, Domain
+
+
+def make_case(members=60, others=60, gap=2.0, seed=0, judge=None):
+    rng = np.random.default_rng(seed)
+    n = members + others
+    y = torch.from_numpy(rng.integers(0, 3, n))
+    logits = torch.from_numpy(rng.normal(size=(n, 1, 3)))
+    logits[torch.arange(n), 0, y] += 1 + gap * (torch.arange(n) < members)
+    pool = Dataset("p", torch.arange(n, dtype=torch.float32).unsqueeze(-1), y, 3, Domain.grid((1,), 0, 1, 0))
+    return build_case(pool, members, logits, judge or Judge(), seed)
+
+
+@pytest.mark.parametrize(("members", "others"), [(60, 60), (40, 160)])
+def test_candidates_are_held_out_and_in_no_telling_order(members, others):
+    case = make_case(members, others)
+    e, known = case.evidence, case.evidence.known
+    assert known is not None
+    candidates, told = set(e.x.flatten().int().tolist()), set(known.x.flatten().int().tolist())
+    assert not candidates & told
+    assert candidates | told == set(range(members + others))
+    assert case.member.sum() == members // 2
+    assert (~case.member).sum() == others // 2
+    assert np.array_equal(case.member, e.x.flatten().numpy() < members)
+    assert np.array_equal(case.known_member, known.x.flatten().numpy() < members)
+    assert known.fit.sum() == int(0.45 * members) + int(0.45 * others)
+    assert not (case.member[: members // 2]).all(), "members do not come first"
+
+
+def test_all_candidates_is_the_published_choice_and_flagged_where_it_flatters():
+    case = make_case(judge=Judge(candidates="all"))
+    assert len(case.member) == 120
+    for attack, flagged in ((Loss(), False), (ModifiedEntropyPerClass(), True)):
+        result = judge_scores(attack, *score(attack, case), case, Judge(candidates="all"))
+        assert ("overlapping" in result.flags) == flagged
+
+
+def test_a_result_says_what_its_scores_say():
+    case = make_case(members=400, others=400)
+    scores, known = score(Loss(), case)
+    result = judge_scores(Loss(), scores, known, case, Judge())
+    assert result.auc == metrics.auc_interval(scores, case.member)
+    assert result.tpr_at_fpr[1].value == metrics.tpr_at_fpr(scores, case.member, 0.01)
+    assert result.tnr_at_fnr[2].value == metrics.tnr_at_fnr(scores, case.member, 0.1)
+    threshold = metrics.best_threshold(known, case.known_member)
+    assert result.balanced_accuracy.value == metrics.balanced_accuracy(scores, case.member, threshold)
+    assert result.balanced_accuracy.value < metrics.balanced_accuracy(scores, case.member) + 1e-12
+    assert AttackResult.from_json(result.to_json()) == result
+
+
+def test_strict_is_passed_on():
+    case = make_case(members=400, others=400)
+    scores, known = score(Loss(), case)
+    loose, strict = (judge_scores(Loss(), scores, known, case, Judge(strict=s)) for s in (False, True))
+    assert (loose.tpr_at_fpr[1].errors, strict.tpr_at_fpr[1].errors) == (2, 1)
+
+
+def test_shuffled_membership_keeps_the_counts_and_nothing_else():
+    case = make_case(members=200, others=200)
+    null = shuffled(case, 0)
+    assert null.member.sum() == case.member.sum()
+    assert null.known_member.sum() == case.known_member.sum()
+    assert 0.3 < (null.member == case.member).mean() < 0.7
+    assert null.evidence.known is not None
+    assert np.array_equal(null.evidence.known.member.numpy(), null.known_member)
+
+
+def test_the_null_is_calibrated():
+    """200 shuffles of one overfitted model: the 95 % interval covers 0.5 in 90 to 99 % of cases, for a fitted attack too."""
+    case, hits = make_case(members=160, others=160), {"loss": 0, "per class": 0}
+    for seed in range(200):
+        null = shuffled(case, seed)
+        for name, attack in (("loss", Loss()), ("per class", ModifiedEntropyPerClass())):
+            scores, _ = score(attack, null)
+            interval = metrics.auc_interval(scores, null.member)
+            hits[name] += interval.low <= 0.5 <= interval.high
+    for name, count in hits.items():
+        assert 0.90 <= count / 200 <= 0.99, name
+
+
+def test_the_null_of_a_label_only_attack_is_calibrated():
+    """Few distinct values: the plain DeLong interval would be too narrow here."""
+    case, hits = make_case(members=160, others=160, gap=4.0), 0
+    for seed in range(200):
+        null = shuffled(case, seed)
+        interval = metrics.auc_interval(score(Correctness(), null)[0], null.member)
+        hits += interval.low <= 0.5 <= interval.high
+    assert 0.90 <= hits / 200 <= 1.0
+
+
+def test_unresolved():
+    assert checks.resolved(0.001, 10_000)
+    assert not checks.resolved(0.001, 9_999)
+    assert checks.resolved(0.1, 100)
+
+
+def test_tied():
+    member = np.arange(4000) < 2000
+    distinct = np.random.default_rng(0).permutation(4000).astype(float)
+    assert not checks.tied(distinct, member, 0.001)
+    assert checks.tied((distinct > 3000).astype(float), member, 0.001)
+    saturated = np.where(distinct > 3950, 1e9, distinct)
+    assert checks.tied(saturated, member, 0.001), "confident answers that tie at the top"
+    tied_below = np.where(distinct < 1000, 0.0, distinct)
+    assert not checks.tied(tied_below, member, 0.001), "ties far below the threshold do no harm"
+
+
+def test_inverted_and_off_null():
+    rng = np.random.default_rng(0)
+    member = np.arange(200) < 100
+    against = rng.normal(size=200) - member
+    assert checks.inverted(metrics.auc_interval(against, member))
+    assert not checks.inverted(metrics.auc_interval(rng.normal(size=200), member))
+    assert checks.off_null(against, member)
+
+
+def test_masked():
+    rng = np.random.default_rng(0)
+    member = np.arange(2000) < 1000
+    right = (rng.random(2000) < np.where(member, 0.95, 0.6)).astype(float)
+    hidden, honest = rng.normal(size=2000), right * 3 + rng.normal(size=2000)
+    assert checks.masked(hidden, right, member)
+    assert not checks.masked(honest, right, member)
+
+
+def test_shifted_finds_other_inputs_and_other_labels_and_nothing_else():
+    rng = np.random.default_rng(0)
+    member, new = np.arange(400) % 2 == 0, np.arange(400) % 2 == 1
+    x, z, y, v = rng.normal(size=(400, 5)), rng.normal(size=(400, 5)), rng.integers(0, 3, 400), rng.integers(0, 3, 400)
+    assert not any(
+        checks.shift(x, y, rng.permutation(member), z, v, rng.permutation(new), seed)[1] for seed in range(8)
+    )
+    assert checks.shift(x + member[:, None], y, member, z + new[:, None], v, new, 0)[1]
+    assert checks.shift(x, y + 3 * member, member, z, v + 3 * new, new, 0)[1]
+    assert not checks.shift(x, y, np.ones(400, bool), z, v, new, 0)[1]
+
+
+def test_class_thresholds_equal_a_loop():
+    rng = np.random.default_rng(3)
+    scores, member, y = rng.normal(size=90), rng.random(90) < 0.5, rng.integers(0, 4, 90)
+    member[y == 3] = True  # no known non-member of class 3
+    found = class_thresholds(scores, member, y, 5)
+    overall = metrics.best_threshold(scores, member)
+    for c in range(5):
+        mine = y == c
+        if c < 3:
+            best = max(
+                sorted(set(scores[mine]), reverse=True),
+                key=lambda t, mine=mine: metrics.balanced_accuracy(scores[mine], member[mine], t),
+            )
+            assert found[c] == best
+        else:
+            assert found[c] == overall
+
+
+def test_domain_samples_what_it_says():
+    rng = torch.Generator().manual_seed(0)
+    binary = Domain.grid((5,), 0, 1, 1).sample(4000, rng)
+    assert set(binary.unique().tolist()) == {0.0, 1.0}
+    assert binary.mean(0).sub(0.5).abs().max() < 0.05
+    pixels = Domain.grid((1, 2, 2), 0, 254, 1).sample(2000, rng)
+    assert pixels.shape == (2000, 1, 2, 2)
+    assert (pixels == pixels.round()).all()
+    assert pixels.min() < 5
+    assert pixels.max() <= 254
+    assert pixels.max() > 249
+    mixed = Domain(torch.tensor([-1.0, 0, 0, 0]), torch.tensor([3.0, 1, 1, 1]), torch.tensor([0.0, 1, 1, 1]), ((1, 4),))
+    x = mixed.sample(3000, rng)
+    assert (x[:, 1:].sum(-1) == 1).all()
+    assert x[:, 1:].mean(0).sub(1 / 3).abs().max() < 0.05
+    assert -1 <= x[:, 0].min() < -0.9
+    assert 2.9 < x[:, 0].max() <= 3
+
+
+def test_the_verdict_says_no_more_than_the_intervals():
+    from hampkit.metrics import Interval
+    from hampkit.report import verdict
+    from hampkit.results import ModelResult, Results
+
+    def model(name, auc):
+        attack = AttackResult("loss", (), False, 50, 50, auc, (), (), auc, ("unresolved",))
+        return ModelResult(name, name, name, 0, {"sha256": "x"}, {"train": 1.0, "test": 0.9}, (attack,), auc, "loss")
+
+    leaky, safe = model("toy/a", Interval(0.7, 0.65, 0.75)), model("toy/b", Interval(0.52, 0.45, 0.58))
+    sure = verdict(Results((leaky, safe), "0", difference=Interval(0.18, 0.1, 0.26)))
+    assert "toy/b leaks less than toy/a" in sure
+    assert "toy/b (test accuracy 90.0%): no attack tells members" in sure
+    assert "50 non-members cannot show" in sure
+    unsure = verdict(Results((leaky, safe), "0", difference=Interval(0.05, -0.1, 0.2)))
+    assert "neither is shown to leak less" in unsure
+    other = verdict(Results((leaky, safe), "0", difference=Interval(-0.18, -0.26, -0.1)))
+    assert "toy/a leaks less than toy/b" in other
+    assert "leaks less" not in verdict(Results((leaky, replace(safe)), "0"))
