@@ -120,7 +120,8 @@ def test_bad_recipes_are_refused(document, said):
 def test_a_defense_of_another_package_is_found_by_entry_point(monkeypatch, tmp_path):
     (tmp_path / "otherdefense.py").write_text(
         "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom hampkit.defenses.undefended import Undefended\n"
-        "@dataclass(frozen=True)\nclass Other(Undefended):\n    '''Another way to do nothing.'''\n    name: ClassVar[str] = 'other'\n"
+        "@dataclass(frozen=True)\nclass Other(Undefended):\n    '''Another way to do nothing.'''\n"
+        "    name: ClassVar[str] = 'other'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     point = importlib.metadata.EntryPoint("other", "otherdefense:Other", "hampkit.defenses")
