@@ -230,6 +230,7 @@ def test_a_network_of_ones_own(cli, monkeypatch):
         "def wrong(): return nn.Linear(16, 4)\n"
         "def broken(): return nn.Linear(5, 3)\n"
         "number = 3\n"
+        "def lazy(): return nn.LazyLinear(3)\n"
     )
     monkeypatch.syspath_prepend(".")
     for name in ("tiny", "fixed"):
@@ -238,6 +239,7 @@ def test_a_network_of_ones_own(cli, monkeypatch):
     refused(cli("run", *QUICK, "net=mynets_for_test:wrong"), "(2, 4)", "(2, 3)")
     refused(cli("run", *QUICK, "net=mynets_for_test:broken"), "fails on inputs of shape (16,)")
     refused(cli("run", *QUICK, "net=mynets_for_test:tinny"), "did you mean 'tiny'")
+    refused(cli("run", *QUICK, "net=mynets_for_test:lazy"), "lazy layers")
     refused(cli("run", *QUICK, "net=mynets_for_test:number"), "must be a function or class")
     refused(cli("run", *QUICK, "net=no_such_module:x"), "cannot import 'no_such_module'")
 
@@ -266,6 +268,7 @@ MISTAKES = {
     "missing data folder": (["run", "location30/hamp", "--data-dir", "nowhere"], ["nowhere"]),
     "milestones without steps": (["run", "toy/hamp", "milestones=[3]"], ["train.milestones=[3]", "schedule=steps"]),
     "known shares": (["run", "toy/hamp", "known_train=0.99"], ["known_train=0.99"]),
+    "nothing known": (["run", "toy/hamp", "rows=100", "known_train=0.001"], ["known_train=0.001", "0 known"]),
     "learning rate": (["run", "toy/hamp", "lr=0"], ["train.lr=0"]),
     "infinite learning rate": (["run", "toy/hamp", "lr=inf"], ["train.lr=inf", "finite"]),
     "data given twice": (["run", "digits/hamp", "--data", "x.csv"], ["'digits/hamp'", "x.csv"]),
@@ -333,8 +336,8 @@ def test_an_edited_recipe_is_noticed(cli):
     (run,) = Path("runs").glob("toy-hamp-*")
     recipe = run / "recipe.json"
     recipe.write_text(recipe.read_text().replace('"epochs": 2', '"epochs": 3'))
-    refused(cli("attack", run), "recipe.json was edited")
-    refused(cli("run", *QUICK), "recipe.json was edited")
+    refused(cli("attack", run), "edited, or its folder renamed")
+    refused(cli("run", *QUICK), "edited, or its folder renamed")
     recipe.write_text("{")
     refused(cli("attack", run), "recipe.json")
 

@@ -212,3 +212,23 @@ def test_prediction_is_in_evaluation_mode_and_does_not_depend_on_the_batch(task)
     stack = trainer.fit(conv, CE)
     whole, part = trainer.predict(stack, task.pool.x), trainer.predict(stack, task.pool.x[:3])
     assert torch.allclose(whole[:, :3], part, atol=1e-5)
+
+
+def test_frozen_parameters_stay_as_they_were_and_shared_ones_stay_shared(task):
+    class Partly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen, self.twice, self.head = nn.Linear(24, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+            self.again = self.twice
+            self.frozen.requires_grad_(False)
+
+        def forward(self, x):
+            return self.head(self.again(torch.relu(self.twice(torch.relu(self.frozen(x))))))
+
+    stack = Trainer(Training(epochs=2, retries=0), width=8).fit(replace(task, net=Partly), CE)
+    assert "frozen.weight" in stack.buffers
+    assert {k for k in stack.params if "weight" in k} == {"twice.weight", "head.weight"}
+    with forked(derive(task.seeds[3], "init")):
+        fresh = Partly()
+    assert torch.equal(stack.buffers["frozen.weight"][3], fresh.frozen.weight)
+    assert not torch.equal(stack.params["twice.weight"][3], fresh.twice.weight)

@@ -188,20 +188,23 @@ def _accuracy(problem: Problem, stack: Stack, data: Dataset) -> float:
 def _attack(trained: Trained, attacks: list[Attack], settings: Settings) -> ModelResult:
     problem, run = trained.problem, trained.run
     recipe = problem.recipe
+    settings.track(f"asking {recipe.title}", 0, 1)
     answers = run.step("answers", lambda folder: _write_answers(trained, folder))
+    settings.track(f"asking {recipe.title}", 1, 1)
     released = torch.from_numpy(np.load(answers / "released.npy", allow_pickle=False))
     case = build_case(problem.task.pool, problem.table.members_count, released.unsqueeze(1), recipe.judge, recipe.seed)
     results, scores, places = [], {}, {}
     for k, attack in enumerate(attacks):
-        settings.track(f"attacking {recipe.title}", k, len(attacks))
+        settings.track(f"attacking {recipe.title}", k, len(attacks) + 1)
         folder = run.step(
             _step(attack, recipe), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder)
         )
         results.append(AttackResult.from_json(read_json(folder / "result.json")))
         places[attack.name] = str((folder / "scores.npz").relative_to(run.folder))
         scores[attack.name] = np.load(folder / "scores.npz", allow_pickle=False)["scores"]
-    settings.track(f"attacking {recipe.title}", len(attacks), len(attacks))
+    settings.track(f"attacking {recipe.title}", len(attacks), len(attacks) + 1)
     found = run.step(f"checks/{_digest(recipe)}", lambda folder: _write_checks(case, recipe, folder))
+    settings.track(f"attacking {recipe.title}", len(attacks) + 1, len(attacks) + 1)
     checked = {**read_json(found / "result.json"), **read_json(answers / "result.json")}
     result = _assemble(trained, case, results, scores, checked)
     write_json(run.folder / "result.json", result.to_json())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hampkit.config import Recipe, recipe_from_dict
 from hampkit.data.base import Place
-from hampkit.data.splits import SplitTable, check_classes, split_table
+from hampkit.data.splits import SplitTable, check_classes, known_split, split_table
 from hampkit.defenses import Defense
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
@@ -95,6 +95,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         recipe.split.permutation,
     )
     check_classes(dataset, table)
+    _check_known(table, recipe)
     recipe = replace(recipe, fingerprint=_fingerprint(dataset, table, recipe.split.permutation))
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
     _try_network(net, dataset, recipe.net)
@@ -134,6 +135,19 @@ def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[],
     )
 
 
+def _check_known(table: SplitTable, recipe: Recipe) -> None:
+    """Every part of the known and of the unknown half must hold members and non-members."""
+    judge = recipe.judge
+    for name in ("members", "nonmembers"):
+        count = len(table.rows(name))
+        a, b = known_split(count, judge.known_train, judge.known_val)
+        if not 0 < a < b < count:
+            raise UserError(
+                f"judge.known_train={judge.known_train} and judge.known_val={judge.known_val} of {count} {name} leave {a} known"
+                f" for fitting, {b - a} for choosing and {count - b} to judge on; each needs at least 1"
+            )
+
+
 def _fingerprint(dataset: Dataset, table: SplitTable, permutation: str) -> str:
     """The data's hash; with a given permutation, that of both."""
     if not permutation:
@@ -158,6 +172,8 @@ def _try_network(factory: Callable[[], nn.Module], dataset: Dataset, name: str) 
     """Ask a fresh network about two rows: a user's own network may not fit the data."""
     with forked(0):
         net = factory().eval()
+    if any(isinstance(p, nn.UninitializedParameter) for p in net.parameters()):
+        raise UserError(f"net={name} has lazy layers, whose shapes are not known yet; give them their number of inputs")
     try:
         with torch.no_grad():
             out = net(dataset.x[:2].float())

@@ -64,8 +64,8 @@ class Run:
         found = content_hash(recipe)[:8]
         if found != self.name.rsplit("-", 1)[-1]:
             raise UserError(
-                f"{path} was edited: its content has the hash {found}, the folder's name says {self.name.rsplit('-', 1)[-1]};"
-                " put the old file back, or delete the folder and run the new recipe"
+                f"{path} was edited, or its folder renamed: the content has the hash {found}, the folder's name is {self.name};"
+                " put file and name back, or delete the folder and run the recipe anew"
             )
         return recipe
 
@@ -141,7 +141,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
+        raise UserError(f"{path} is missing; delete {path.parent} and run again") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}; delete its folder and run again") from None
 

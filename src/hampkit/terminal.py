@@ -40,7 +40,7 @@ class Bars:
     def track(self, what: str, done: int, total: int) -> None:
         """Told by the library how far it is."""
         task = self.tasks.get(what)
-        if task is None or self.progress.tasks[task].finished:
+        if task is None or self.progress.tasks[self.progress.task_ids.index(task)].finished:
             task = self.tasks[what] = self.progress.add_task(what, total=total)
         self.progress.update(task, completed=done, total=total)
 

@@ -95,7 +95,11 @@ class Trainer:
     def _width(self, factory: Callable[[], nn.Module]) -> int:
         with forked(0):
             net = factory()
-        if any(isinstance(m, nn.modules.dropout._DropoutNd) for m in net.modules()):
+        everywhere = list(net.named_modules(remove_duplicate=False))
+        shared = len(everywhere) > len(
+            list(net.modules())
+        )  # functional_call leaves mapped weights behind in shared layers
+        if shared or any(isinstance(m, nn.modules.dropout._DropoutNd) for _, m in everywhere):
             return 1  # dropout draws inside the network: only a model that runs alone gets its own numbers
         return self.width or (1 if self.device.type == "cpu" else 16)
 
@@ -219,13 +223,19 @@ class _Run:
 
 def _initial(task: Task, members: list[Tensor]) -> Stack:
     nets = [_seeded(task, m, rows) for m, rows in enumerate(members)]
-    params = {
-        k: torch.stack([dict(n.named_parameters())[k].detach() for n in nets]) for k, _ in nets[0].named_parameters()
-    }
-    buffers = {k: torch.stack([dict(n.named_buffers())[k] for n in nets]) for k, _ in nets[0].named_buffers()}
+    first = dict(nets[0].named_parameters())
+    trained = [k for k, p in first.items() if p.requires_grad]
+    held = [
+        k for k in (*dict(nets[0].named_buffers()), *first) if k not in trained
+    ]  # frozen parameters go with the buffers
+    params, buffers = ({k: torch.stack([_tensors(n)[k] for n in nets]) for k in names} for names in (trained, held))
     if not params:
         raise UserError(f"the network {type(nets[0]).__name__} has no parameters to train")
     return Stack(copy.deepcopy(nets[0]), params, buffers)
+
+
+def _tensors(net: nn.Module) -> dict[str, Tensor]:
+    return {k: t.detach() for k, t in (*net.named_parameters(), *net.named_buffers())}
 
 
 def _seeded(task: Task, m: int, rows: Tensor) -> nn.Module:
