@@ -342,6 +342,18 @@ def test_an_edited_recipe_is_noticed(cli):
     refused(cli("attack", run), "recipe.json")
 
 
+@pytest.mark.parametrize("name", ["local.json", "result.json", "details.json"])
+def test_a_damaged_run_folder_is_one_clear_line(cli, name):
+    cli("run", *QUICK, "--quiet")
+    (run,) = Path("runs").glob("toy-hamp-*")
+    command = ("attack", run) if name == "local.json" else ("report", run, "--out", "o")
+    for content in ("{}", "[1]", "{"):
+        (run / name).write_text(content)
+        refused(cli(*command), name, "run again")
+    (run / name).unlink()
+    refused(cli(*command), "hampkit")
+
+
 def test_changed_data_are_noticed(cli):
     cli("train", "hamp", "--data", write_table(), "--label", "risk", "epochs=1", "--quiet")
     (run,) = Path("runs").glob("people-hamp-*")

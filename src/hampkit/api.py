@@ -22,6 +22,7 @@ from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.training.trainer import silent
 
 DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
+RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "attacks", "null")
 Track = Callable[[str, int, int], None]
 
 
@@ -108,7 +109,7 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     for r in found:
         if not (r.folder / "result.json").is_file():
             raise UserError(f"{r.folder} was never attacked; run: hampkit attack {r.folder}")
-    models = [ModelResult.from_json(read_json(r.folder / "result.json")) for r in found]
+    models = [ModelResult.from_json(read_json(r.folder / "result.json", *RESULT_KEYS)) for r in found]
     writable(Path(out))
     return _report(models, found, Path(out))
 

@@ -77,7 +77,7 @@ def evaluate_problem(problem: Problem, settings: Settings, attacks: Sequence[str
 def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Problem:
     """The problem of an existing run, its data loaded again. Errors: `UserError` where the data are others by now."""
     run = Run.at(folder)
-    local = read_json(run.folder / "local.json")
+    local = read_json(run.folder / "local.json", "judge", "attacks")
     for section, values in (overrides or {}).items():
         local[section] = {**local[section], **values}
     problem = prepare(recipe_of_run(run.recipe(), local), settings)
@@ -90,7 +90,7 @@ def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[s
 
 def details(run: Run) -> dict[str, Any]:
     """What a report shows beside the result: curves, histograms, provenance."""
-    return read_json(run.folder / "details.json")
+    return read_json(run.folder / "details.json", "curves", "scores", "provenance")
 
 
 def compare(a: Run, b: Run, attack_a: str, attack_b: str) -> Interval | None:
@@ -305,7 +305,7 @@ def _details(trained: Trained, case: Case, scores: Mapping[str, Any], answers: P
     }
     top = float(np.quantile(np.concatenate(list(losses.values())), 0.99)) or 1.0
     edges = np.linspace(0, top, 31)
-    env = read_json(trained.run.folder / "env.json")
+    env = read_json(trained.run.folder / "env.json", "python", "versions", "device", "git")
     state = {k: v[0] for k, v in trained.models.state.items()}
     return {
         "curves": {name: _curve(s, case.member) for name, s in scores.items()},

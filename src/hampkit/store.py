@@ -137,13 +137,18 @@ def write_json(path: Path, document: Any) -> None:
     write_file(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *needed: str) -> Any:
+    """A document with all needed keys. Errors: `UserError` where the file is missing, damaged or lacks one."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        document = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; delete {path.parent} and run again") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}; delete its folder and run again") from None
+    for key in needed:
+        if not isinstance(document, dict) or key not in document:
+            raise UserError(f"{path} lacks {key!r}: it was edited or damaged; delete {path.parent} and run again")
+    return document
 
 
 def save_tensors(path: Path, tensors: dict[str, Any]) -> None:

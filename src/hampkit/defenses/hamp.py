@@ -68,7 +68,11 @@ class Hamp(Defense):
         return SwapConfidences(domain, self.noise, state["secret"], state.get("bank"))
 
     def _state(self, task: Task, stack: Stack, trainer: Trainer) -> dict[str, Tensor]:
-        """A secret per model, and its bank of noise answers where one is asked for; both follow from the model's seed."""
+        """A secret per model, and its bank of noise answers where one is asked for.
+
+        Both follow from the model's seed, so that an evaluation repeats. Who serves a model keeps a secret of their own:
+        `hampkit.nn.HampModel` draws one unless it is given.
+        """
         secrets = [
             torch.randint(0, 256, (32,), generator=torch_rng(derive(s, "secret")), dtype=torch.uint8)
             for s in task.seeds
