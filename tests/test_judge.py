@@ -114,16 +114,22 @@ def test_tied():
     assert checks.tied((distinct > 3000).astype(float), member, 0.001)
     saturated = np.where(distinct > 3950, 1e9, distinct)
     assert checks.tied(saturated, member, 0.001), "confident answers that tie at the top"
-    tied_below = np.where(distinct < 1000, 0.0, distinct)
-    assert not checks.tied(tied_below, member, 0.001), "ties far below the threshold do no harm"
+    middle = np.where((distinct > 1000) & (distinct < 3000), 2000.0, distinct)
+    assert not checks.tied(middle, member, 0.001), "ties far from both thresholds do no harm"
+    below = np.where(distinct < 1000, 0.0, distinct)
+    assert checks.tied(below, member, 0.001), "ties at the bottom keep the TNR from being read off"
+    pair = np.r_[np.arange(100), 200.0, 200.0]  # the two highest non-members tie, and none is allowed
+    assert not checks.tied(np.r_[np.full(100, 300.0), pair], np.arange(202) < 100, 0.0), "nothing is lost by this tie"
+    four = np.r_[np.full(3997, -1.0), 4.0, 3.0, 2.0, 1.0]
+    assert not checks.tied(np.r_[-9.0, four], np.arange(4002) < 1, 0.001, strict=True), "three fit below 0.1 % of 4,001"
 
 
 def test_inverted_and_off_null():
     rng = np.random.default_rng(0)
     member = np.arange(200) < 100
     against = rng.normal(size=200) - member
-    assert checks.inverted(metrics.auc_interval(against, member))
-    assert not checks.inverted(metrics.auc_interval(rng.normal(size=200), member))
+    assert checks.inverted(against, member)
+    assert not checks.inverted(rng.normal(size=200), member)
     assert checks.off_null(against, member)
 
 
@@ -192,7 +198,9 @@ def test_the_verdict_says_no_more_than_the_intervals():
 
     def model(name, auc):
         attack = AttackResult("loss", (), False, 50, 50, auc, (), (), auc, ("unresolved",))
-        return ModelResult(name, name, name, 0, {"sha256": "x"}, {"train": 1.0, "test": 0.9}, (attack,), auc, "loss")
+        of = {"train": 50, "test": 50}
+        accuracy = {"train": 1.0, "test": 0.9}
+        return ModelResult(name, name, name, 0, {"sha256": "x"}, accuracy, of, {}, {}, (attack,), auc, "loss")
 
     leaky, safe = model("toy/a", Interval(0.7, 0.65, 0.75)), model("toy/b", Interval(0.52, 0.45, 0.58))
     sure = verdict(Results((leaky, safe), "0", difference=Interval(0.18, 0.1, 0.26)))

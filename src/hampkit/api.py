@@ -12,17 +12,16 @@ from hampkit import __version__, pipeline
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, keys, load_recipe, with_seed
 from hampkit.errors import UserError, did_you_mean
-from hampkit.metrics import Interval
 from hampkit.pipeline import Trained
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry
 from hampkit.report import render_csv, render_html, render_markdown, verdict
-from hampkit.results import ModelResult, Results
+from hampkit.results import Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.training.trainer import silent
 
 DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
-RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "attacks", "null")
+RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
 Track = Callable[[str, int, int], None]
 
 
@@ -135,11 +134,13 @@ def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Re
     return replace(results, files=files)
 
 
-def _difference(models: Sequence[ModelResult], runs: Sequence[Run]) -> Interval | None:
+def _difference(models: Sequence[ModelResult], runs: Sequence[Run]) -> Difference | None:
     """Of two models on the same candidates: how much higher the strongest attack's AUC on the first is."""
     if len(models) != 2:
         return None
-    return pipeline.compare(runs[0], runs[1], models[0].strongest().attack, models[1].strongest().attack)
+    names = (models[0].strongest().attack, models[1].strongest().attack)
+    found = pipeline.compare(runs[0], runs[1], *names)
+    return None if found is None else Difference(found.value, found.low, found.high, names)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -11,21 +11,22 @@ from hampkit.metrics import Interval
 
 FLAGS: dict[str, str] = {
     "unresolved": "Fewer than ten wrong ones are allowed at the asked rate of 0.1 %: with so few examples the number at "
-    "that rate says little, and its interval does not cover that the threshold itself is uncertain.",
-    "tied": "Many examples have the same score, so the threshold that would meet the asked rate falls inside a group of "
-    "equal scores: the rate shown is that of a stricter threshold.",
+    "that rate says little.",
+    "tied": "The threshold that would meet the asked rate of 0.1 % falls inside a group of equal scores: the rate shown is "
+    "that of a stricter threshold.",
     "randomised": "The released answers are random: asking again gives other numbers, and an attacker may ask many "
     "times and average.",
-    "masked": "An attack that sees nothing but the predicted label beats this one: the release hides what training "
-    "still leaks. Judge the model by the label-only attack.",
+    "masked": "The release changes the answers, and an attack that sees nothing but the predicted label beats this one: the "
+    "release hides what training still leaks. Judge the model by the label-only attack.",
     "mismatched": "The shadow models were trained in another way than the target: the attack is weaker than it could be.",
-    "inverted": "The AUC lies below 0.5 beyond its interval: the score points the wrong way for this model.",
+    "inverted": "The AUC lies below 0.5 beyond a 99.9 % interval: the score points the wrong way for this model, and who "
+    "turns it around finds what it hides.",
     "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by "
     "themselves, and an attack may measure that instead of the model.",
     "overlapping": "The candidates include examples that the attack was fitted on (candidates=all, as in parts of the "
     "published evaluation): the numbers flatter the attack.",
-    "untrained": "The model learnt next to nothing, with every seed tried: what does not fit its data cannot give them "
-    "away.",
+    "untrained": "The model learnt next to nothing, with every seed tried: its numbers say little about a model that fits "
+    "its data, which would give away more.",
     "null": "On shuffled membership this run finds an AUC that differs from 0.5 beyond a 99.9 % interval: something in "
     "the evaluation leaks.",
 }
@@ -42,21 +43,25 @@ def resolved(rate: float, n: int) -> bool:
     return metrics.allowed(rate, n) >= ENOUGH
 
 
-def tied(scores: Any, member: Any, rate: float) -> bool:
-    """Whether the threshold for this false-positive rate falls inside a group of equal scores with several non-members."""
-    s, m = np.asarray(scores), np.asarray(member, dtype=bool)
-    others = np.sort(s[~m])[::-1]
-    k = metrics.allowed(rate, len(others))
-    return k < len(others) and int((others == others[k]).sum()) > 1
+def tied(scores: Any, member: Any, rate: float, strict: bool = False) -> bool:
+    """Whether equal scores cost the TPR or the TNR at this rate: the next group in line holds members and non-members."""
+    s, m = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
+    return _cut(s, m, metrics.tpr_point(s, m, rate, strict)) or _cut(-s, ~m, metrics.tnr_point(s, m, rate, strict))
 
 
-def inverted(auc: Interval) -> bool:
-    return auc.high < 0.5
+def _cut(s: Any, m: Any, point: metrics.Point) -> bool:
+    """Whether the highest scores below the threshold are shared by both groups."""
+    below = s[s < point.threshold]
+    return len(below) > 0 and len(set(m[s == below.max()].tolist())) == 2
+
+
+def inverted(scores: Any, member: Any) -> bool:
+    return metrics.auc_interval(scores, member, STRICT_LEVEL).high < 0.5
 
 
 def masked(scores: Any, label_scores: Any, member: Any) -> bool:
-    """Whether a label-only attack beats this one, beyond the interval of the paired difference of their AUCs."""
-    return metrics.auc_difference(label_scores, scores, member).low > 0
+    """Whether a label-only attack beats this one, beyond the 99.9 % interval of the paired difference of their AUCs."""
+    return metrics.auc_difference(label_scores, scores, member, STRICT_LEVEL).low > 0
 
 
 def off_null(scores: Any, member: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,13 +66,19 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
     threshold = (
         attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
     )
-    tpr = [metrics.tpr_point(scores, member, rate, judge.strict) for rate in FPRS]
-    tnr = [metrics.tnr_point(scores, member, rate, judge.strict) for rate in FPRS]
+    tpr = [
+        _rate(metrics.tpr_point(scores, member, r, judge.strict), metrics.tpr_bounds(scores, member, r), r, others)
+        for r in FPRS
+    ]
+    tnr = [
+        _rate(metrics.tnr_point(scores, member, r, judge.strict), metrics.tnr_bounds(scores, member, r), r, of)
+        for r in FPRS
+    ]
     auc = metrics.auc_interval(scores, member)
     flags = {
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),
-        "tied": checks.tied(scores, member, FPRS[0]),
-        "inverted": checks.inverted(auc),
+        "tied": checks.tied(scores, member, FPRS[0], judge.strict),
+        "inverted": checks.inverted(scores, member),
         "overlapping": judge.candidates == "all" and "known" in attack.needs,
     }
     return AttackResult(
@@ -81,11 +88,18 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         members=of,
         nonmembers=others,
         auc=auc,
-        tpr_at_fpr=tuple(_rate(p, rate, others) for p, rate in zip(tpr, FPRS, strict=True)),
-        tnr_at_fnr=tuple(_rate(p, rate, of) for p, rate in zip(tnr, FPRS, strict=True)),
+        tpr_at_fpr=tuple(tpr),
+        tnr_at_fnr=tuple(tnr),
         balanced_accuracy=metrics.balanced_point(scores, member, threshold),
         flags=tuple(name for name, raised in flags.items() if raised),
+        options=unusual(attack),
     )
+
+
+def unusual(attack: Attack) -> dict[str, Any]:
+    """The attack's options that are not its defaults."""
+    fields = dataclasses.fields(attack)  # pyright: ignore[reportArgumentType]
+    return {f.name: getattr(attack, f.name) for f in fields if getattr(attack, f.name) != f.default}
 
 
 def shuffled(case: Case, seed: int) -> Case:
@@ -98,5 +112,6 @@ def shuffled(case: Case, seed: int) -> Case:
     return Case(evidence, rng.permutation(case.member), told)
 
 
-def _rate(point: metrics.Point, rate: float, n: int) -> Rate:
-    return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, checks.resolved(rate, n))
+def _rate(point: metrics.Point, outer: tuple[float, float], rate: float, n: int) -> Rate:
+    low, high = min(outer[0], point.low), max(outer[1], point.high)
+    return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, low, high, checks.resolved(rate, n))

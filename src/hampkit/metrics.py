@@ -28,6 +28,8 @@ __all__ = [
     "best_threshold",
     "clopper_pearson",
     "roc",
+    "tnr_bounds",
+    "tpr_bounds",
     "tnr_at_fnr",
     "tnr_point",
     "tpr_at_fpr",
@@ -131,6 +133,32 @@ def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level:
     hits, errors = (int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0)
     low, high = clopper_pearson(hits, members, level)
     return Point(hits / members, low, high, hits, members, errors, float(thresholds[k - 1]) if k else math.inf)
+
+
+def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tuple[float, float]:
+    """An interval for the TPR at a true FPR of exactly ``fpr``: the threshold's own uncertainty is in it.
+
+    `tpr_point` takes its threshold from the same non-members; its exact interval holds for that threshold, whose true FPR is
+    another one. Of n non-members, a binomial number (n, fpr) lies above the threshold that is meant; between the quantiles of
+    that number the members are counted, and their lowest and highest rate get exact bounds. Coverage is above the level.
+    """
+    from scipy.stats import binom
+
+    thresholds, tp, fp, members, nonmembers = count(scores, member)
+    tail = (1 - level) / 2
+    fewest, most = (int(binom.ppf(q, nonmembers, fpr)) for q in (tail, 1 - tail))
+    # thresholds run down from +∞: the first that reaches the fewest, the last before more than the most
+    first = int(np.searchsorted(fp, fewest, side="left"))
+    last = int(np.searchsorted(fp, most, side="right"))
+    low = int(tp[first]) if fewest > 0 else 0
+    high = int(tp[last - 1]) if last else 0
+    return clopper_pearson(low, members, level)[0], clopper_pearson(high, members, level)[1]
+
+
+def tnr_bounds(scores: Any, member: Any, fnr: float, level: float = 0.95) -> tuple[float, float]:
+    """The same for the TNR at a true FNR."""
+    s, m = check_scores(scores, member)
+    return tpr_bounds(-s, ~m, fnr, level)
 
 
 def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level: float = 0.95) -> Point:

@@ -115,6 +115,12 @@ class _Drawn:
     def __init__(self, noise: str | Domain | Tensor | Draw, shape: tuple[int, ...]) -> None:
         self.noise, self.shape = noise, shape
 
+    def snap(self, x: Tensor) -> Tensor:
+        """Inputs as the keyed noise sees them: on 0 and 1 for bernoulli noise, as they are where the domain is not known."""
+        if isinstance(self.noise, Domain):
+            return self.noise.snap(x)
+        return (x.round().clamp(0, 1) if isinstance(self.noise, str) and self.noise == "bernoulli" else x) + 0.0
+
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         if isinstance(self.noise, Domain):
             return self.noise.sample(n, rng)

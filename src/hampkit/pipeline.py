@@ -27,11 +27,11 @@ from hampkit.problem import Problem, Settings, prepare, recipe_of_run
 from hampkit.registry import ATTACKS
 from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
-from hampkit.store import Run, load_tensors, locked, read_json, save_tensors, write_json
+from hampkit.store import Run, file_hash, load_tensors, locked, read_json, save_tensors, write_json
 from hampkit.types import Dataset, History, Stack
 
 JOB = "models/000-000"
-ATTACK_VERSION = 1  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 2  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 
@@ -106,8 +106,8 @@ def compare(a: Run, b: Run, attack_a: str, attack_b: str) -> Interval | None:
 
 
 def _same_split(run: Run) -> str:
-    recipe, local = run.recipe(), read_json(run.folder / "local.json")
-    return content_hash([recipe["data"], recipe["split"], recipe["seed"], local["judge"]])
+    recipe, judged = run.recipe(), details(run)["provenance"]["recipe"]["judge"]
+    return content_hash([recipe["data"], recipe["split"], recipe["seed"], judged])
 
 
 def _train(problem: Problem, settings: Settings) -> Trained:
@@ -189,27 +189,45 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings) -> Mode
     problem, run = trained.problem, trained.run
     recipe = problem.recipe
     settings.track(f"asking {recipe.title}", 0, 1)
-    answers = run.step("answers", lambda folder: _write_answers(trained, folder))
+    model = file_hash(run.folder / JOB / "stack.safetensors")[:8]  # weights that were trained again have other answers
+    answers = run.step(f"answers/{model}", lambda folder: _write_answers(trained, folder))
     settings.track(f"asking {recipe.title}", 1, 1)
     released = torch.from_numpy(np.load(answers / "released.npy", allow_pickle=False))
     case = build_case(problem.task.pool, problem.table.members_count, released.unsqueeze(1), recipe.judge, recipe.seed)
+    everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
     results, scores, places = [], {}, {}
-    for k, attack in enumerate(attacks):
-        settings.track(f"attacking {recipe.title}", k, len(attacks) + 1)
+    for k, attack in enumerate(everyone):
+        settings.track(f"attacking {recipe.title}", k, len(everyone) + 1)
         folder = run.step(
-            _step(attack, recipe), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder)
+            _step(attack, recipe, model), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder)
         )
         results.append(AttackResult.from_json(read_json(folder / "result.json")))
         places[attack.name] = str((folder / "scores.npz").relative_to(run.folder))
         scores[attack.name] = np.load(folder / "scores.npz", allow_pickle=False)["scores"]
-    settings.track(f"attacking {recipe.title}", len(attacks), len(attacks) + 1)
-    found = run.step(f"checks/{_digest(recipe)}", lambda folder: _write_checks(case, recipe, folder))
-    settings.track(f"attacking {recipe.title}", len(attacks) + 1, len(attacks) + 1)
+    settings.track(f"attacking {recipe.title}", len(everyone), len(everyone) + 1)
+    found = run.step(f"checks/{_digest(recipe, model)}", lambda folder: _write_checks(case, recipe, folder))
+    settings.track(f"attacking {recipe.title}", len(everyone) + 1, len(everyone) + 1)
     checked = {**read_json(found / "result.json"), **read_json(answers / "result.json")}
     result = _assemble(trained, case, results, scores, checked)
     write_json(run.folder / "result.json", result.to_json())
     write_json(run.folder / "details.json", {**_details(trained, case, scores, answers), "scores": places})
-    return result
+    return replace(result, attacks=result.attacks[: len(attacks)])
+
+
+def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
+    """The attacks that the run's result holds besides these, judged in the same way: a report goes on showing them."""
+    path = run.folder / "result.json"
+    if not path.is_file():
+        return []
+    document, classes = read_json(path), ATTACKS.classes()
+    if document.get("judge") != asdict(recipe.judge):
+        return []
+    found = [(row["attack"], row.get("options", {})) for row in document["attacks"]]
+    return [
+        build(classes[name], options, f"attacks.{name}")
+        for name, options in found
+        if name in classes and name not in names
+    ]
 
 
 def _choose(options: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[Attack]:
@@ -221,13 +239,14 @@ def _choose(options: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> l
     return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(wanted)]
 
 
-def _step(attack: Attack, recipe: Recipe) -> str:
-    return f"attacks/{attack.name}-{_digest(recipe, attack)}"
+def _step(attack: Attack, recipe: Recipe, model: str) -> str:
+    return f"attacks/{attack.name}-{_digest(recipe, model, attack)}"
 
 
-def _digest(recipe: Recipe, attack: Attack | None = None) -> str:
+def _digest(recipe: Recipe, model: str, attack: Attack | None = None) -> str:
     options = {} if attack is None else asdict(attack)  # pyright: ignore[reportArgumentType]
-    return content_hash({"version": ATTACK_VERSION, "judge": asdict(recipe.judge), "options": options})[:8]
+    what = {"version": ATTACK_VERSION, "model": model, "judge": asdict(recipe.judge), "options": options}
+    return content_hash(what)[:8]
 
 
 def _write_answers(trained: Trained, folder: Path) -> None:
@@ -242,7 +261,8 @@ def _write_answers(trained: Trained, folder: Path) -> None:
     np.save(folder / "own.npy", own.numpy())
     # the same rows in a batch of another size may differ in the last digits; noise differs far more
     randomised = not torch.allclose(again, released[:64], rtol=1e-3, atol=1e-3)
-    write_json(folder / "result.json", {"randomised": randomised, "queries": box.queries})
+    modified = not torch.equal(released, own)
+    write_json(folder / "result.json", {"randomised": randomised, "modified": modified, "queries": box.queries})
 
 
 def _write_attack(attack: Attack, case: Case, recipe: Recipe, folder: Path) -> None:
@@ -279,7 +299,8 @@ def _assemble(
         mine = {
             **everywhere,
             "randomised": checked["randomised"] and not r.label_only,
-            "masked": not r.label_only
+            "masked": checked["modified"]
+            and not r.label_only
             and any(checks.masked(scores[r.attack], label, case.member) for label in label_only),
         }
         judged.append(replace(r, flags=r.flags + tuple(name for name, raised in mine.items() if raised)))
@@ -290,9 +311,13 @@ def _assemble(
         seed=recipe.seed,
         data=trained.problem.data(),
         accuracy=trained.accuracy,
+        rows=trained.problem.rows(),
+        known={"members": int(case.known_member.sum()), "nonmembers": int((~case.known_member).sum())},
+        judge=asdict(recipe.judge),
         attacks=tuple(judged),
         null=Interval(**checked["null"]),
         null_attack=NULL_ATTACK,
+        off_null=checked["off_null"],
         shift=Interval(**checked["shift"]),
     )
 
@@ -317,7 +342,11 @@ def _details(trained: Trained, case: Case, scores: Mapping[str, Any], answers: P
         },
         "release": problem.defense.release(state, problem.dataset.domain).about,
         "provenance": {
-            "recipe": {**problem.recipe.training(), **read_json(trained.run.folder / "local.json")},
+            "recipe": {
+                **problem.recipe.training(),
+                "judge": asdict(problem.recipe.judge),
+                "attacks": {name: dict(options) for name, options in problem.recipe.attacks.items()},
+            },
             "versions": {"python": env["python"], **env["versions"]},
             "device": env["device"],
             "git": env["git"],

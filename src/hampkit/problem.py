@@ -68,6 +68,11 @@ class Problem:
     def folder(self) -> str:
         return self.recipe.folder()
 
+    def rows(self) -> dict[str, int]:
+        """How many examples stand behind the accuracies."""
+        val = 0 if self.task.val is None else len(self.task.val)
+        return {"train": self.table.members_count, "val": val, "test": len(self.test)}
+
     def data(self) -> dict[str, Any]:
         """What a result says of its data."""
         features = int(torch.tensor(self.dataset.shape).prod())

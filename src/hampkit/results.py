@@ -18,6 +18,8 @@ class Rate(Interval):
     at: float  # the asked error rate
     hits: int  # true positives (true negatives)
     errors: int  # false positives (false negatives)
+    outer_low: float  # low and high take the threshold as given; this wider interval is for the asked rate exactly
+    outer_high: float
     resolved: bool  # at least ten wrong ones were allowed: fewer cannot show such a rate
 
 
@@ -35,10 +37,12 @@ class AttackResult:
     tnr_at_fnr: tuple[Rate, ...]
     balanced_accuracy: Interval
     flags: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
 
     def to_json(self) -> dict[str, Any]:
         return {
             "attack": self.attack,
+            "options": self.options,
             "needs": list(self.needs),
             "label_only": self.label_only,
             "members": self.members,
@@ -56,7 +60,7 @@ class AttackResult:
             d["attack"], tuple(d["needs"]), d["label_only"], d["members"], d["nonmembers"], Interval(**d["auc"]),
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
-            Interval(**d["balanced_accuracy"]), tuple(d["flags"]),
+            Interval(**d["balanced_accuracy"]), tuple(d["flags"]), d.get("options", {}),
         )  # fmt: skip
 
 
@@ -70,9 +74,13 @@ class ModelResult:
     seed: int
     data: dict[str, Any]
     accuracy: dict[str, float]
+    rows: dict[str, int]  # how many examples each accuracy is over
+    known: dict[str, int]  # members and nonmembers that the adversary knew, and no attack is judged on
+    judge: dict[str, Any]  # how candidates were chosen and rates read off
     attacks: tuple[AttackResult, ...]
     null: Interval  # AUC of an attack on shuffled membership
     null_attack: str
+    off_null: bool = False  # 0.5 lies outside its 99.9 % interval
     shift: Interval | None = None  # AUC of telling members from non-members without the model
 
     def strongest(self) -> AttackResult:
@@ -87,20 +95,31 @@ class ModelResult:
             "seed": self.seed,
             "data": self.data,
             "accuracy": self.accuracy,
+            "rows": self.rows,
+            "known": self.known,
+            "judge": self.judge,
             "attacks": [a.to_json() for a in self.attacks],
-            "null": {"auc": asdict(self.null), "attack": self.null_attack},
+            "null": {"auc": asdict(self.null), "attack": self.null_attack, "off": self.off_null},
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
         }
 
     @staticmethod
     def from_json(d: dict[str, Any]) -> ModelResult:
         return ModelResult(
-            **{k: d[k] for k in ("recipe", "defense", "run", "seed", "data", "accuracy")},
+            **{k: d[k] for k in ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge")},
             attacks=tuple(AttackResult.from_json(a) for a in d["attacks"]),
             null=Interval(**d["null"]["auc"]),
             null_attack=d["null"]["attack"],
+            off_null=d["null"]["off"],
             shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
         )
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """AUC of one attack on the first model minus that of another on the second, on the same candidates."""
+
+    attacks: tuple[str, str]  # the strongest on each: chosen on the same candidates, which the interval does not cover
 
 
 @dataclass(frozen=True)
@@ -109,13 +128,15 @@ class Results:
 
     models: tuple[ModelResult, ...]
     version: str
-    difference: Interval | None = (
-        None  # of two models: AUC of the strongest attack on the first minus on the second, paired
-    )
+    difference: Difference | None = None  # of two models on the same candidates
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": 1, "hampkit": self.version, "models": [m.to_json() for m in self.models]}
+        difference = (
+            None if self.difference is None else {**asdict(self.difference), "attacks": [*self.difference.attacks]}
+        )
+        models = [m.to_json() for m in self.models]
+        return {"schema": 1, "hampkit": self.version, "models": models, "difference": difference}
 
 
 def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:
@@ -126,9 +147,13 @@ def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:
         "high": r.high,
         hits: r.hits,
         errors: r.errors,
+        "outer_low": r.outer_low,
+        "outer_high": r.outer_high,
         "resolved": r.resolved,
     }
 
 
 def _from_rate(d: dict[str, Any], at: str, hits: str, errors: str) -> Rate:
-    return Rate(d["value"], d["low"], d["high"], d[at], d[hits], d[errors], d["resolved"])
+    return Rate(
+        d["value"], d["low"], d["high"], d[at], d[hits], d[errors], d["outer_low"], d["outer_high"], d["resolved"]
+    )

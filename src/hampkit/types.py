@@ -43,6 +43,13 @@ class Domain:
             x[:, start:stop] = nn.functional.one_hot(hot, stop - start).to(x.dtype)
         return x
 
+    def snap(self, x: Tensor) -> Tensor:
+        """Every value moved to the nearest one of the domain, (N, *shape) float64; continuous ones only into its bounds."""
+        low, high, step = (t.double() for t in (self.low, self.high, self.step))
+        x = torch.nan_to_num(x).clamp(low, high)
+        stepped = low + ((x - low) / step.clamp_min(1e-12)).round() * step
+        return torch.where(step > 0, stepped, x) + 0.0  # + 0.0: −0.0 is 0
+
 
 @dataclass(frozen=True)
 class Dataset:

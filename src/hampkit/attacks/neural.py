@@ -54,12 +54,12 @@ class Neural(Attack):
             return net.logit(*scale.features(evidence.logits, evidence.y)).double().cpu().numpy()
 
     def _train(self, known: Known, scale: _Scale, seed: int) -> AttackNet:
-        """Adam on the squared error; keeps the weights with the best accuracy on the known examples set aside."""
+        """Adam on the squared error; keeps the weights with the best balanced accuracy on the known examples set aside."""
         with forked(derive(seed, "neural", "init")):
             net = AttackNet(known.logits.shape[-1], self.wide, self.small_init).to(known.logits.device)
         optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
         features, wanted = scale.features(known.logits, known.y), known.member.float()
-        best, chosen = -1, copy.deepcopy(net.state_dict())
+        best, chosen = -1.0, copy.deepcopy(net.state_dict())
         for epoch in range(self.epochs):
             if epoch == (self.epochs + 1) // 2:
                 optimizer.param_groups[0]["lr"] = self.lr / 10
@@ -112,5 +112,10 @@ def _scaled(values: Tensor, by: tuple[float, float]) -> Tensor:
 
 
 @torch.no_grad()
-def _right(net: AttackNet, features: Features, member: Tensor, rows: Tensor) -> int:
-    return int(((net.logit(*(f[rows] for f in features)) >= 0) == member[rows]).sum())
+def _right(net: AttackNet, features: Features, member: Tensor, rows: Tensor) -> float:
+    """Balanced accuracy: where non-members are many, always saying non-member would be right most of the time."""
+    right = (net.logit(*(f[rows] for f in features)) >= 0) == member[rows]
+    shares = [
+        right[member[rows] == side].double().mean() for side in (True, False) if bool((member[rows] == side).any())
+    ]
+    return float(sum(shares)) / len(shares)

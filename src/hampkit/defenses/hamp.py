@@ -192,10 +192,14 @@ class SwapConfidences(Release):
         return torch.cat([self.domain.sample(1, torch_rng(int(seed))) for seed in seeds])
 
     def _numbers(self, x: Tensor, below: int) -> Tensor:
-        """A keyed hash of every row as a number: equal inputs give equal numbers, and only the secret's owner can tell which."""
+        """A keyed hash of every row as a number: equal inputs give equal numbers, and only the secret's owner can tell which.
+
+        An input is snapped to its domain's bounds and steps first, so that −0.0, 1.0000001 and 1 are one input. Inputs on a
+        continuous scale cannot be snapped: whoever changes one a little gets other noise.
+        """
         from hashlib import blake2b
 
-        rows = x.detach().cpu().float().flatten(1).contiguous().numpy()
+        rows = self.domain.snap(x.detach().cpu().double()).flatten(1).contiguous().numpy()
         digests = [blake2b(row.tobytes(), key=self.secret, digest_size=8).digest() for row in rows]
         return torch.tensor([int.from_bytes(d, "little") % below for d in digests])
 
