@@ -28,11 +28,11 @@ __all__ = [
     "best_threshold",
     "clopper_pearson",
     "roc",
-    "tnr_bounds",
-    "tpr_bounds",
     "tnr_at_fnr",
+    "tnr_bounds",
     "tnr_point",
     "tpr_at_fpr",
+    "tpr_bounds",
     "tpr_point",
 ]
 
@@ -144,7 +144,7 @@ def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tup
     """
     from scipy.stats import binom
 
-    thresholds, tp, fp, members, nonmembers = count(scores, member)
+    _, tp, fp, members, nonmembers = count(scores, member)
     tail = (1 - level) / 2
     fewest, most = (int(binom.ppf(q, nonmembers, fpr)) for q in (tail, 1 - tail))
     # thresholds run down from +∞: the first that reaches the fewest, the last before more than the most
