@@ -244,6 +244,9 @@ def test_models_that_were_judged_otherwise_or_split_otherwise_are_not_compared(r
     assert hampkit.write_report(a, b, out=tmp_path).difference is not None
     other = hampkit.run("toy/hamp", options=QUICK, attacks=("loss",), seed=1, runs_dir=folder).models[0]
     assert hampkit.write_report(a, folder / other.run, out=tmp_path).difference is None
+    # the same places in the list of candidates, but other examples in them
+    resplit = hampkit.run("toy/hamp", options={**QUICK, "split.seed": 5}, attacks=("loss",), runs_dir=folder).models[0]
+    assert hampkit.write_report(a, folder / resplit.run, out=tmp_path).difference is None
 
 
 def test_options_of_the_judge_give_other_numbers_and_the_report_says_which(runs, tmp_path):
