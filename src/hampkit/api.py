@@ -16,7 +16,7 @@ from hampkit.errors import UserError, did_you_mean, unknown_key
 from hampkit.pipeline import Trained
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry
-from hampkit.report import render_csv, render_html, render_markdown, verdict
+from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
 from hampkit.results import Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.training.trainer import silent
@@ -134,6 +134,7 @@ def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Re
         "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
         "defenses": _texts(DEFENSES, [m.defense for m in models]),
         "flags": FLAGS,
+        "limits": limits(results),
     }
     files = {
         "json": out / "results.json",

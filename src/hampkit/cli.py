@@ -40,6 +40,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 def main() -> None:
     """The command. Exit codes: 0 done, 2 a mistake the user can mend, 1 a bug."""
+    # before torch is loaded: threads that wait by spinning make small networks several times slower on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.path.insert(0, os.getcwd())  # for net=mymodule:factory beside the user's own files
     sys.exit(_guarded(sys.argv[1:]))
 
@@ -268,12 +270,12 @@ def _show(results: Any, json: bool, quiet: bool) -> None:
     elif not quiet:
         from rich.console import Console
 
-        from hampkit.report import verdict
+        from hampkit.report import limits, verdict
         from hampkit.terminal import show_results
 
         # wide enough for the table where the output is no terminal
         console = Console() if sys.stdout.isatty() else Console(width=132, highlight=False)
-        show_results(console, results, verdict(results))
+        show_results(console, results, verdict(results), limits(results))
         print(f"report: {results.files['html']}")
 
 

@@ -34,7 +34,7 @@ LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has 
 
 @dataclass(frozen=True)
 class Split:
-    """Who is a member (protocol 1.3). One table, shared by every component."""
+    """Who is a member. One table, shared by every component."""
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
     layout: str = ""  # how large the other segments are (hampkit.data.splits.LAYOUTS); empty: the data set's own
@@ -89,7 +89,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Judge:
-    """How scores become numbers (protocol 1.4, 4.4)."""
+    """How scores become numbers."""
 
     known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
     known_val: float = 0.05  # the same, for choosing

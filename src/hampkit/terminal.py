@@ -67,19 +67,26 @@ class Download:
         self.bars.track("downloading", self.done, self.done or 1)
 
 
-def show_results(console: Console, results: Results, verdict: str) -> None:
-    """One table per model, and the line that says what they mean."""
+def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
+    """One table per model, the line that says what they mean, and the line that says what they cannot."""
     for model in results.models:
         console.print(_table(model))
     console.print(verdict, highlight=False)
+    console.print(limits, highlight=False)
     console.print(
-        "95 % intervals in brackets, n = candidates of each kind. Flags are explained in the report.", style="dim"
+        "95 % intervals in brackets, for TPR and TNR at the asked rate exactly; n = members + non-members judged."
+        " Flags are explained in the report.",
+        style="dim",
     )
 
 
 def _table(model: ModelResult) -> Table:
     a = model.accuracy
-    title = f"{model.recipe}  seed {model.seed}  accuracy: train {a['train']:.1%}, test {a['test']:.1%}"
+    of = model.rows
+    title = (
+        f"{model.recipe}  seed {model.seed}  accuracy: train {a['train']:.1%} (n = {of['train']}),"
+        f" test {a['test']:.1%} (n = {of['test']})"
+    )
     table = Table(title=title, title_justify="left", caption_justify="left", caption=_null(model))
     table.add_column("attack", no_wrap=True)
     for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
@@ -95,14 +102,23 @@ def _table(model: ModelResult) -> Table:
 def _row(attack: AttackResult) -> tuple[str, ...]:
     tpr, tnr = attack.tpr_at_fpr[0], attack.tnr_at_fnr[0]
     auc = f"{attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}]"
-    n = str(attack.members) if attack.members == attack.nonmembers else f"{attack.members}+{attack.nonmembers}"
-    return attack.attack, _rate(tpr), _rate(tnr), auc.replace("[", r"\["), n, " ".join(attack.flags)
+    n = f"{attack.members}+{attack.nonmembers}"
+    options = " ".join(f"{k}={v}" for k, v in attack.options.items())
+    return (
+        f"{attack.attack} {options}".strip(),
+        _rate(tpr),
+        _rate(tnr),
+        auc.replace("[", r"\["),
+        n,
+        " ".join(attack.flags),
+    )
 
 
 def _rate(rate: Any) -> str:
-    return rf"{100 * rate.value:.1f} \[{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+    return rf"{100 * rate.value:.1f} \[{100 * rate.outer_low:.1f}, {100 * rate.outer_high:.1f}]"
 
 
 def _null(model: ModelResult) -> str:
     null = model.null
-    return rf"null (shuffled membership): AUC {null.value:.3f} \[{null.low:.3f}, {null.high:.3f}]"
+    said = ", off beyond 99.9 %: do not trust these numbers" if model.off_null else ""
+    return rf"null (shuffled membership): AUC {null.value:.3f} \[{null.low:.3f}, {null.high:.3f}]{said}"

@@ -124,7 +124,7 @@ def top_probability(num_classes: int, gamma: float, grid: float | None = None) -
 
 
 def hamp_loss(alpha: float, kl: str = "batchmean") -> Any:
-    """The loss per row, KL(t ‖ p) − alpha · H(p), with the KL term divided by C where ``kl`` is "mean" (protocol 3.2b)."""
+    """The loss per row, KL(t ‖ p) − alpha · H(p), with the KL term divided by C where ``kl`` is "mean"."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         log_p = log_softmax(logits, -1)

@@ -74,6 +74,12 @@ def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
     return {"group": "tradeoff", "alt": alt, "views": views}
 
 
+def first_measure(results: Json) -> str:
+    """What the trade-off shows at first: the TPR at 0.1 % where any model resolves it, else the AUC."""
+    points = [p for m in results["models"] for a in m["attacks"] for p in a["tpr_at_fpr"]]
+    return "tpr" if any(p["resolved"] for p in points if p["fpr"] == LEVEL) else "auc"
+
+
 def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
     """The signal's distribution over members and non-members, ``part`` before or after the release."""
     import plotly.graph_objects as go
@@ -158,14 +164,18 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
 
 
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
-    """The estimate of the model's strongest attack, by the lower bound of this very measure."""
+    """The estimate of the attack that the table marks as strongest."""
+    best = view.strongest(model["attacks"])
     found = [
-        {**estimate, "attack": attack["attack"]}
+        {**estimate, "attack": best}
         for attack in model["attacks"]
         for estimate in ([attack["auc"]] if measure == "auc" else attack["tpr_at_fpr"])
-        if measure == "auc" or view.level_label(estimate["fpr"]) == view.level_label(LEVEL)
+        if attack["attack"] == best
+        and (measure == "auc" or view.level_label(estimate["fpr"]) == view.level_label(LEVEL))
     ]
-    return max(found, key=lambda estimate: (estimate["low"], estimate["value"]), default=None)
+    return (
+        {**found[0], **{end: found[0].get(f"outer_{end}", found[0][end]) for end in ("low", "high")}} if found else None
+    )
 
 
 def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str) -> dict[str, Any]:

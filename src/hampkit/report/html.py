@@ -42,6 +42,8 @@ def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: s
         "results": results,
         "csv": render_csv(results),
         "verdict": verdict,
+        "limits": texts.get("limits", ""),
+        "tradeoff_view": charts.first_measure(results),
         "blocks": blocks,
         "levels": levels,
         "level": view.main_level(levels),
@@ -137,7 +139,7 @@ def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
     facts = {
         "Run": model["run"],
         "Seed": model["seed"],
-        "Seeds": ", ".join(map(str, seeds)) if seeds != [model["seed"]] else "",
+        "Seeds of training": ", ".join(map(str, seeds)) + " (derived from the seed)" if seeds else "",
         "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
         "SHA-256 of the data": model["data"]["sha256"],
         "Device": source.get("device"),
@@ -147,9 +149,16 @@ def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
     }
     return {
         "Run": {key: str(value) for key, value in facts.items() if value not in ("", None)},
-        "Recipe": _flat(source.get("recipe") or {}),
+        "Recipe": _shown(_flat(source.get("recipe") or {})),
         "Versions": {key: str(value) for key, value in (source.get("versions") or {}).items()},
     }
+
+
+def _shown(recipe: dict[str, str]) -> dict[str, str]:
+    """Without the file format's own numbers and what is empty."""
+    own = ("schema", "version")
+    kept = {key: value for key, value in recipe.items() if key not in own and value not in ("", "{}", "[]", "()")}
+    return kept | ({"split.seed": "the recipe's"} if kept.get("split.seed") == "-1" else {})
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -15,7 +15,9 @@ def render_markdown(results: Json, texts: Json, verdict: str) -> str:
     parts = [
         "# Membership inference report",
         f"**{_text(verdict)}**",
+        _text(texts.get("limits", "")),
         _table(blocks, level),
+        _models(blocks),
         _nulls(blocks),
         _notes(level),
         _flags(view.seen_flags(results), texts),
@@ -42,7 +44,7 @@ def _table(blocks: list[ModelBlock], level: str) -> str:
 
 
 def _cells(block: ModelBlock, row: AttackRow, level: str) -> list[str]:
-    name = _text(row.name)
+    name = _text(f"{row.name} {row.options}".strip())
     return [
         _text(block.title),
         f"{block.accuracy['train']} / {block.accuracy['test']}",
@@ -67,16 +69,37 @@ def _nulls(blocks: list[ModelBlock]) -> str:
     nulls = [(block.title, block.null) for block in blocks if block.null]
     return "\n".join(
         f"- {_text(title)}, membership shuffled ({_text(null.attack)}): AUC {null.auc.value} ({null.auc.interval}), "
-        + ("0.5 is inside, as it must be." if null.ok else "**0.5 is outside: do not trust this model's numbers.**")
+        + _said(null)
         for title, null in nulls
     )
+
+
+def _said(null: view.NullRow) -> str:
+    if not null.ok:
+        return "**0.5 is outside its 99.9 % interval: do not trust this model's numbers.**"
+    if null.inside:
+        return "0.5 is inside."
+    return "0.5 is outside the 95 % interval, as in one of 20 sound runs, and inside that of 99.9 %."
+
+
+def _models(blocks: list[ModelBlock]) -> str:
+    lines = []
+    for block in blocks:
+        parts = ((name, f"{name}_interval") for name in ("train", "val", "test"))
+        accuracy = [f"{n} {block.accuracy[n]} ({block.accuracy[i]})" for n, i in parts if i in block.accuracy]
+        facts = "; ".join(
+            part for part in ("accuracy: " + ", ".join(accuracy) if accuracy else "", block.judged) if part
+        )
+        lines += [f"- {_text(block.title)}: {_text(facts)}."] if facts else []
+    return "\n".join(lines)
 
 
 def _notes(level: str) -> str:
     return (
         f"Member = positive. TPR @ {level} FPR: the share of members that the attack finds while it accuses at most "
         f"{level} of the non-members; TNR @ FNR is the mirror image. In parentheses: the 95 % interval, for TPR and "
-        "TNR exact (Clopper–Pearson) given the threshold. **Bold**: the strongest attack on that model, by the lower "
+        "TNR that at the asked error rate exactly, which also covers that the threshold was read off "
+        "these examples. **Bold**: the strongest attack on that model, by the lower "
         "bound of its AUC. *Italic*: unresolved, too few examples for this rate. The CSV has every operating point."
     )
 

@@ -30,7 +30,9 @@ def _row(model: Json, attack: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense", "run", "seed")}
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
     row |= {f"accuracy_{part}": model["accuracy"].get(part) for part in ("train", "val", "test")}
+    row |= {f"accuracy_{part}_n": n for part, n in (model.get("rows") or {}).items()}
     row |= {"attack": attack["attack"], "needs": " ".join(attack["needs"])}
+    row |= {"options": " ".join(f"{k}={v}" for k, v in (attack.get("options") or {}).items())}
     row |= {key: attack[key] for key in ("members", "nonmembers")}
     row |= _estimate("auc", attack["auc"])
     for curve, key in (("tpr_at_fpr", "fpr"), ("tnr_at_fnr", "fnr")):

@@ -12,6 +12,7 @@ Json = Mapping[str, Any]
 NEEDS = {  # the evidence an adversary may hold, in words
     "known": "some known members and non-members",
     "shadows": "shadow models",
+    "population": "other examples of the same kind",
     "oracle": "queries of its own choice",
 }
 
@@ -31,6 +32,7 @@ class AttackRow:
     """One attack on one model."""
 
     name: str
+    options: str  # those that are not the attack's defaults
     needs: tuple[str, ...]
     strongest: bool  # highest lower bound of the AUC among the attacks on this model
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
@@ -46,7 +48,8 @@ class NullRow:
 
     attack: str
     auc: Cell
-    ok: bool  # the interval contains 0.5
+    ok: bool  # 0.5 lies in its 99.9 % interval
+    inside: bool  # and in the 95 % interval that is shown
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class ModelBlock:
     seed: int
     data: str
     accuracy: dict[str, str]  # train, val, test, gap
+    judged: str  # who was a candidate, in words
     rows: tuple[AttackRow, ...]
     null: NullRow | None
 
@@ -163,9 +167,9 @@ def need_words(needs: Iterable[str]) -> str:
     """The threat model as a phrase.
 
     >>> need_words(["known", "shadows"]), need_words([])
-    ('some known members and non-members; shadow models', 'the answers only')
+    ('some known members and non-members; shadow models', 'answers and true labels only')
     """
-    return "; ".join(NEEDS.get(need, need) for need in needs) or "the answers only"
+    return "; ".join(NEEDS.get(need, need) for need in needs) or "answers and true labels only"
 
 
 def _block(model: Json, title: str) -> ModelBlock:
@@ -176,23 +180,56 @@ def _block(model: Json, title: str) -> ModelBlock:
         run=model["run"],
         seed=model["seed"],
         data=model["data"]["name"],
-        accuracy=_accuracy(model["accuracy"]),
+        accuracy=_accuracy(model["accuracy"], model.get("rows") or {}),
+        judged=_judged(model),
         rows=tuple(_row(attack, attack["attack"] == best) for attack in model["attacks"]),
         null=_null(model.get("null")),
     )
 
 
-def _accuracy(accuracy: Json) -> dict[str, str]:
-    shown = {part: percent(accuracy[part]) for part in ("train", "val", "test") if accuracy.get(part) is not None}
+def accuracy_interval(rate: float, n: int) -> tuple[float, float]:
+    """The exact 95 % interval of an accuracy over n examples (Clopper & Pearson 1934)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(round(rate * n), n).proportion_ci(0.95, "exact")
+    return float(found.low), float(found.high)
+
+
+def _accuracy(accuracy: Json, rows: Json) -> dict[str, str]:
+    """Each accuracy with its interval and n where the results say how many examples it is over."""
+    shown = {}
+    for part in ("train", "val", "test"):
+        if accuracy.get(part) is None:
+            continue
+        shown[part] = percent(accuracy[part])
+        if n := rows.get(part):
+            low, high = accuracy_interval(accuracy[part], n)
+            shown[f"{part}_interval"] = f"{percent(low)[:-1]}–{percent(high)}, n = {n:,}"
     gap = round(100 * (accuracy["train"] - accuracy["test"]), 1) + 0.0  # + 0.0: no "-0.0"
     return shown | {"gap": f"{gap:.1f} points".replace("-", "−")}
+
+
+def _judged(model: Json) -> str:
+    """How many members and non-members there are, how many of them the adversary knew and how many were judged."""
+    known, attacks = model.get("known"), model["attacks"]
+    if not known or not attacks:
+        return ""
+    parts = []
+    overlap = (model.get("judge") or {}).get("candidates") == "all"
+    for group, word in (("members", "members"), ("nonmembers", "non-members")):
+        judged = attacks[0][group]
+        total = judged if overlap else judged + known[group]
+        parts.append(f"{total:,} {word}: {known[group]:,} known to the adversary, {judged:,} judged")
+    return "; ".join(parts)
 
 
 def _row(attack: Json, best: bool) -> AttackRow:
     members, nonmembers = attack["members"], attack["nonmembers"]
     both = f"{members:,} + {nonmembers:,}"
+    options = ", ".join(f"{key}={value}" for key, value in (attack.get("options") or {}).items())
     return AttackRow(
         name=attack["attack"],
+        options=f"({options})" if options else "",
         needs=tuple(attack["needs"]),
         strongest=best,
         tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} of {members:,}") for p in attack["tpr_at_fpr"]},
@@ -207,11 +244,13 @@ def _null(null: Json | None) -> NullRow | None:
     if null is None:
         return None
     auc = null["auc"]
-    return NullRow(null["attack"], _auc(auc, ""), auc["low"] <= 0.5 <= auc["high"])
+    inside = auc["low"] <= 0.5 <= auc["high"]
+    return NullRow(null["attack"], _auc(auc, ""), not null.get("off", not inside), inside)
 
 
 def _rate(point: Json, count: str, digits: int = 2) -> Cell:
-    low, high = percent(point["low"], digits), percent(point["high"], digits)
+    """With the outer interval where there is one: the exact one holds for a threshold that was read off these examples."""
+    low, high = (percent(point.get(f"outer_{end}", point[end]), digits) for end in ("low", "high"))
     return Cell(percent(point["value"], digits), f"{low[:-1]}–{high}", count, not point.get("resolved", True))
 
 
