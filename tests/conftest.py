@@ -97,3 +97,59 @@ def _write_table(name="people.csv", rows=200, **columns):
     lines = [",".join(data)] + [",".join(map(str, row)) for row in zip(*data.values(), strict=True)]
     Path(name).write_text("\n".join(lines) + "\n")
     return name
+
+
+@pytest.fixture
+def refused():
+    """Check what `cli` returned: exit code 2, one line, every one of the words in it, and no traceback."""
+    return _refused
+
+
+@pytest.fixture
+def nothing_written():
+    """Check that nothing but the test's own input lies in the folder."""
+    return _nothing_written
+
+
+def _refused(result, *said):
+    """Exit code 2, one line, every one of these words in it, and no traceback."""
+    code, _, err = result
+    assert code == 2, err
+    assert err.startswith("hampkit: error: "), err
+    assert err.count("\n") == 1, err
+    for word in said:
+        assert word in err, err
+
+
+def _nothing_written(folder="."):
+    left = [
+        p
+        for p in Path(folder).rglob("*")
+        if p.is_file() and p.suffix not in (".csv", ".npz", ".npy", ".toml", ".tgz", ".py")
+    ]
+    assert not left, left
+
+
+@pytest.fixture
+def plugin(monkeypatch, tmp_path):
+    """Lay a file into the package of the defenses or the attacks."""
+    import importlib
+    import sys
+
+    from hampkit import registry
+
+    laid = []
+
+    def lay(package, name, text):
+        folder = tmp_path / "plugins" / package
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.py").write_text(text)
+        module = importlib.import_module(f"hampkit.{package}")
+        monkeypatch.setattr(module, "__path__", [*module.__path__, str(folder)])
+        laid.append(f"hampkit.{package}.{name}")
+        registry._scan.cache_clear()
+
+    yield lay
+    registry._scan.cache_clear()
+    for name in laid:
+        sys.modules.pop(name, None)

@@ -1,7 +1,6 @@
 """What the documentation shows is run."""
 
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -26,32 +25,25 @@ def test_the_training_loop_of_the_readme_is_under_15_lines():
     assert len(blocks("README.md")[1].strip().splitlines()) < 15
 
 
-PREAMBLE = """
-from dataclasses import dataclass
-from typing import ClassVar
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-from hampkit import signals
-from hampkit.attacks import Attack, Evidence
-from hampkit.defenses import Defense, Models
-from hampkit.training import MeanLoss, Trainer
-from hampkit.types import Task
-"""
-
-
-def test_the_defense_and_the_attack_of_contributing_work(task, short):
+def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tmp_path, task, short):
+    """As whole files, exactly as printed, in the package."""
+    import hampkit
+    from hampkit.registry import ATTACKS, DEFENSES
     from hampkit.training import Trainer
 
-    names: dict = {"__name__": "contributing"}
-    exec(PREAMBLE, names)
-    for block in blocks("CONTRIBUTING.md"):
-        exec(textwrap.dedent(block), names)
-    defense, attack = names["ConfidencePenalty"](beta=0.2), names["Hinge"]()
+    defense_text, attack_text = blocks("CONTRIBUTING.md")
+    plugin("defenses", "my_confidence_penalty", defense_text)
+    plugin("attacks", "my_hinge", attack_text)
+    defense = DEFENSES.get("my-confidence-penalty")(beta=0.2)
     stacked, alone = (defense.fit(task, Trainer(short, width=w)).stack for w in (8, 1))
     for key, value in stacked.params.items():
         assert torch.allclose(value, alone.params[key], rtol=1e-4, atol=1e-5), key
-    logits = torch.randn(50, 1, 4, dtype=torch.float64)
-    assert attack(names["Evidence"](task.pool.x[:50], task.pool.y[:50], logits)).shape == (50,)
+    options = {"rows": 300, "features": 16, "classes": 3, "epochs": 1, "beta": 0.3}
+    results = hampkit.run(
+        "toy/my-confidence-penalty", options=options, attacks=["my-hinge"], runs_dir=tmp_path / "runs"
+    )
+    assert [a.attack for a in results.models[0].attacks] == ["my-hinge"]
+    assert "my-hinge" in ATTACKS.classes()
 
 
 def test_recipes_and_version_are_described():

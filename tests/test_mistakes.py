@@ -1,52 +1,16 @@
 """Every mistake a user can make is one clear line, with exit code 2, and leaves nothing half-written."""
 
+import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=2", "neural.epochs=2"]
-
-
-def refused(result, *said):
-    """Exit code 2, one line, every one of these words in it, and no traceback."""
-    code, _, err = result
-    assert code == 2, err
-    assert err.startswith("hampkit: error: "), err
-    assert err.count("\n") == 1, err
-    for word in said:
-        assert word in err, err
-
-
-def nothing_written(folder="."):
-    left = [
-        p
-        for p in Path(folder).rglob("*")
-        if p.is_file() and p.suffix not in (".csv", ".npz", ".npy", ".toml", ".tgz", ".py")
-    ]
-    assert not left, left
-
-
-def test_a_network_of_ones_own(cli, monkeypatch):
-    Path("mynets_for_test.py").write_text(
-        "from torch import nn\n"
-        "def tiny(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(shape[0], classes))\n"
-        "def fixed(): return nn.Linear(16, 3)\n"
-        "def wrong(): return nn.Linear(16, 4)\n"
-        "def broken(): return nn.Linear(5, 3)\n"
-        "number = 3\n"
-        "def lazy(): return nn.LazyLinear(3)\n"
-    )
-    monkeypatch.syspath_prepend(".")
-    for name in ("tiny", "fixed"):
-        code, _, err = cli("run", *QUICK, f"net=mynets_for_test:{name}", "--quiet")
-        assert (code, err) == (0, "")
-    refused(cli("run", *QUICK, "net=mynets_for_test:wrong"), "(2, 4)", "(2, 3)")
-    refused(cli("run", *QUICK, "net=mynets_for_test:broken"), "fails on inputs of shape (16,)")
-    refused(cli("run", *QUICK, "net=mynets_for_test:tinny"), "did you mean 'tiny'")
-    refused(cli("run", *QUICK, "net=mynets_for_test:lazy"), "lazy layers")
-    refused(cli("run", *QUICK, "net=mynets_for_test:number"), "must be a function or class")
-    refused(cli("run", *QUICK, "net=no_such_module:x"), "cannot import 'no_such_module'")
 
 
 MISTAKES = {
@@ -81,13 +45,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_clear_line_and_nothing_is_written(cli, name):
+def test_a_mistake_is_one_clear_line_and_nothing_is_written(cli, name, refused, nothing_written):
     argv, said = MISTAKES[name]
     refused(cli(*argv), *said)
     nothing_written()
 
 
-def test_unknown_attack(cli):
+def test_unknown_attack(cli, refused):
     cli("train", *QUICK, "--quiet")
     (run,) = Path("runs").glob("toy-hamp-*")
     refused(cli("attack", run, "nural"), "'nural'", "did you mean 'neural'?")
@@ -95,7 +59,7 @@ def test_unknown_attack(cli):
     refused(cli("attack", run, "neural.epoks=3"), "epoks", "did you mean 'epochs'?")
 
 
-def test_cuda_absent(cli):
+def test_cuda_absent(cli, refused, nothing_written):
     import torch
 
     if torch.cuda.is_available():
@@ -115,7 +79,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_bad_table_is_one_clear_line(cli, write_table, name):
+def test_a_bad_table_is_one_clear_line(cli, write_table, name, refused, nothing_written):
     columns, label, said = TABLES[name]
     file = write_table(**columns)
     # whether the one rare row is a member depends on the seed; with seed 1 it is not
@@ -123,20 +87,20 @@ def test_a_bad_table_is_one_clear_line(cli, write_table, name):
     nothing_written()
 
 
-def test_an_empty_table(cli):
+def test_an_empty_table(cli, refused, nothing_written):
     Path("empty.csv").write_text("")
     refused(cli("run", "hamp", "--data", "empty.csv", "--label", "y"), "empty.csv")
     nothing_written()
 
 
-def test_unwritable_runs_folder(cli):
+def test_unwritable_runs_folder(cli, refused):
     Path("file").write_text("")
     refused(cli("run", *QUICK, "--runs-dir", "file/runs"), "file/runs", "another folder")
     refused(cli("run", *QUICK, "--out", "file/out"), "file/out")
     assert not Path("runs").exists() or not any(p.is_file() for p in Path("runs").rglob("*"))
 
 
-def test_an_edited_recipe_is_noticed(cli):
+def test_an_edited_recipe_is_noticed(cli, refused):
     cli("train", *QUICK, "--quiet")
     (run,) = Path("runs").glob("toy-hamp-*")
     recipe = run / "recipe.json"
@@ -148,7 +112,7 @@ def test_an_edited_recipe_is_noticed(cli):
 
 
 @pytest.mark.parametrize("name", ["local.json", "result.json", "details.json"])
-def test_a_damaged_run_folder_is_one_clear_line(cli, name):
+def test_a_damaged_run_folder_is_one_clear_line(cli, name, refused):
     cli("run", *QUICK, "--quiet")
     (run,) = Path("runs").glob("toy-hamp-*")
     command = ("attack", run) if name == "local.json" else ("report", run, "--out", "o")
@@ -159,14 +123,14 @@ def test_a_damaged_run_folder_is_one_clear_line(cli, name):
     refused(cli(*command), "hampkit")
 
 
-def test_changed_data_are_noticed(cli, write_table):
+def test_changed_data_are_noticed(cli, write_table, refused):
     cli("train", "hamp", "--data", write_table(), "--label", "risk", "epochs=1", "--quiet")
     (run,) = Path("runs").glob("people-hamp-*")
     write_table(age=range(200))
     refused(cli("attack", run), "not those it was trained on")
 
 
-def test_two_processes_on_one_run(cli):
+def test_two_processes_on_one_run(cli, refused):
     from hampkit.config import load_recipe
     from hampkit.problem import Settings, prepare
     from hampkit.store import locked
@@ -190,7 +154,7 @@ def test_two_processes_on_one_run(cli):
     assert cli("run", *QUICK, "--quiet")[0] == 0
 
 
-def test_a_full_disk_is_one_clear_line(cli, monkeypatch):
+def test_a_full_disk_is_one_clear_line(cli, monkeypatch, refused):
     import hampkit.store
 
     def full(path, content):
@@ -201,178 +165,117 @@ def test_a_full_disk_is_one_clear_line(cli, monkeypatch):
     assert not list(Path("runs").rglob("*.partial"))
 
 
-NETS = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-class Base(nn.Module):
-    def __init__(self, shape=(16,), classes=3):
-        super().__init__()
-        self.last = nn.Linear(16, classes)
-        self.calls = 0
-
-class Nan(Base):
-    def forward(self, x): return self.last(x) / 0 * 0
-
-class Infinite(Base):
-    def forward(self, x): return self.last(x).exp() * float("inf")
-
-class Dropout(Base):
-    def forward(self, x): return F.dropout(self.last(x))
-
-class Noise(Base):
-    def forward(self, x): return self.last(x) + 0.1 * torch.randn(len(x), 3)
-
-class TrainTuple(Base):
-    def forward(self, x): return (self.last(x), x) if self.training else self.last(x)
-
-class TrainWidth(Base):
-    def forward(self, x): return torch.cat([self.last(x)] * 2, 1) if self.training else self.last(x)
-
-class TrainRaises(Base):
-    def forward(self, x):
-        if self.training: raise ValueError("no training\\nhere")
-        return self.last(x)
-
-class TrainBackward(Base):
-    def forward(self, x): return self.last(x).exp().add_(1) if self.training else self.last(x)
-
-class TwoRows(Base):
-    def forward(self, x): return self.last(x[:2])
-
-class Folded(Base):
-    def forward(self, x): return self.last(x.view(2, 16))
-
-class Whole(Base):
-    def forward(self, x): return self.last(x).long()
-
-class Raises(Base):
-    def __init__(self): raise ValueError("no such thing")
-
-class Exits(Base):
-    def __init__(self): raise SystemExit(3)
-
-class Norm(Base):
-    def __init__(self, shape, classes):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(3)
-    def forward(self, x): return self.norm(self.last(x))
-
-class OwnNorm(Base):
-    def forward(self, x): return F.batch_norm(self.last(x), torch.zeros(3), torch.ones(3), training=self.training)
-"""
-OWN = {
-    "Nan": ["NaN or infinite", "train.standardize"],
-    "Infinite": ["NaN or infinite"],
-    "Dropout": ["other answers when asked again", "nn.Dropout"],
-    "Noise": ["other answers when asked again"],
-    "TrainTuple": ["in training mode answers 64 rows with a tuple", "(64, 3)"],
-    "TrainWidth": ["in training mode answers 64 rows with shape (64, 6)"],
-    "TrainRaises": ["fails in training", "ValueError: no training"],
-    "TrainBackward": ["fails in training", "inplace"],
-    "TwoRows": ["246 rows with shape (2, 3)", "(246, 3)"],
-    "Folded": ["fails on inputs of shape (16,), 246 at once"],
-    "Whole": ["torch.int64", "floating-point"],
-    "Raises": ["cannot be made: ValueError: no such thing"],
-    "Exits": ["cannot be made: SystemExit: 3"],
-    "Norm batch_size=1": ["train.batch_size=1", "at least two rows"],
-    "OwnNorm batch_size=61": ["train.batch_size=61", "at least two rows"],
+DEFENSE = '[defense]\nname = "hamp"\n'
+DATA = '[data]\nname = "toy"\n'
+SHAPES = {
+    "attacks=3": ("attacks = 3\n" + DATA + DEFENSE, [], ["attacks must be a section", "3"]),
+    "[attacks] neural=3": (DATA + DEFENSE + "[attacks]\nneural = 3\n", [], ["attacks.neural must be a section"]),
+    "neural=[x]": ('attacks = {neural = ["x"]}\n' + DATA + DEFENSE, [], ["attacks.neural must be a section", "['x']"]),
+    "train=5": ("train = 5\n" + DATA + DEFENSE, ["lr=0.1"], ["train must be a section", "5"]),
+    "attacks=3 and an option": ("attacks = 3\n" + DATA + DEFENSE, ["neural.epochs=1"], ["attacks must be a section"]),
+    "data=3": ("data = 3\n" + DEFENSE, ["lr=0.1"], ["does not say its data"]),
 }
 
 
-@pytest.mark.parametrize("case", OWN)
-def test_a_network_that_cannot_be_trained_or_asked_is_refused_before_training(cli, monkeypatch, case):
-    name, *options = case.split()
-    Path("ownnets_for_test.py").write_text(NETS)
-    monkeypatch.syspath_prepend(".")
-    refused(cli("run", *QUICK, f"net=ownnets_for_test:{name}", *options), f"ownnets_for_test:{name}", *OWN[case])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_recipe_of_another_shape(cli, refused, nothing_written, name):
+    text, options, said = SHAPES[name]
+    Path("mine.toml").write_text(text)
+    refused(cli("run", "mine.toml", *options), *said)
     nothing_written()
 
 
-@pytest.mark.parametrize("name", ["Norm", "OwnNorm"])
-def test_the_trial_lets_good_networks_pass(cli, monkeypatch, name):
-    Path("ownnets_for_test.py").write_text(NETS)
-    monkeypatch.syspath_prepend(".")
-    assert cli("train", *QUICK, f"net=ownnets_for_test:{name}", "--quiet")[0] == 0
+WORDS = {
+    "split seed": (["split.seed=-2"], ["split.seed=-2", "-1"]),
+    "key twice": (["gamma=0.1", "gamma=0.2"], ["gamma is given twice", "gamma=0.1", "gamma=0.2"]),
+    "key twice by two names": (["gamma=0.1", "defense.gamma=0.2"], ["gamma=0.1 and defense.gamma=0.2", "same key"]),
+    "no such key": (["zzzz=x"], ["'zzzz'", "hampkit list options"]),
+    "leading zero": (["epochs=010"], ["train.epochs='010'", "whole number"]),
+    "rows": (["rows=1000000000000"], ["data.rows=1000000000000", "fewer rows"]),
+    "batch size": (["batch_size=1000000000000"], ["train.batch_size=1000000000000", "at most"]),
+    "bank": (["bank=100000000000"], ["defense.bank=100000000000", "at most"]),
+    "alpha": (["alpha=1e300", "rows=300", "epochs=1", "retries=0"], ["diverged", "defense's options", "features"]),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_word_that_cannot_be_meant(cli, refused, nothing_written, name):
+    words, said = WORDS[name]
+    result = cli("run", "toy/hamp", *words)
+    refused(result, *said)
+    assert len(result[2]) < 400
+    if name != "alpha":  # its run folder holds the recipe, and no model
+        nothing_written()
+
+
+def test_a_recipe_whose_path_holds_an_equals_sign(cli):
+    Path("lr=0.1.toml").write_text(DATA + "rows = 300\n" + DEFENSE + "[train]\nepochs = 1\n")
+    assert cli("train", "lr=0.1.toml", "--quiet")[0] == 0
+
+
+def test_a_column_whose_name_looks_like_a_number(cli, write_table):
+    table = write_table(**{"01": range(200)})
+    args = ["--data", table, "--label", "risk", "epochs=1", "neural.epochs=1", "data.drop=[01]", "--json"]
+    code, out, _ = cli("run", "undefended", *args)
+    assert code == 0
+    assert json.loads(out)["models"][0]["data"]["features"] == 5
+
+
+def test_labels_beyond_64_bits_stay_apart(cli, write_table):
+    labels = [10**30 + k % 3 for k in range(200)]
+    args = ["--data", write_table(risk=labels), "--label", "risk", "epochs=1", "neural.epochs=1", "--json"]
+    assert json.loads(cli("run", "undefended", *args)[1])["models"][0]["data"]["classes"] == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
-        ("def net(:", "SyntaxError"),
-        ("import torch; torch.no_such_thing", "no_such_thing"),
-        ("raise SystemExit(0)", "SystemExit"),
-    ],
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
 )
-def test_a_module_that_cannot_be_imported(cli, monkeypatch, text, said):
-    Path("badmodule_for_test.py").write_text(text)
-    monkeypatch.syspath_prepend(".")
-    refused(cli("run", *QUICK, "net=badmodule_for_test:net"), "badmodule_for_test", said)
-    nothing_written()
+def test_too_little_memory_names_the_likely_cause(cli, refused, monkeypatch, error):
+    import hampkit.api
+
+    def full(*a, **k):
+        raise error
+
+    monkeypatch.setattr(hampkit.api, "run", full)
+    refused(cli("run", "toy/hamp", "features=16", "rows=5000000"), "not enough memory for rows=5000000")
+    refused(cli("run"), "not enough memory", "train.batch_size")
 
 
-@pytest.fixture
-def plugin(monkeypatch, tmp_path):
-    """Lay a file into the package of the defenses or the attacks."""
-    import importlib
-    import sys
-
-    from hampkit import registry
-
-    laid = []
-
-    def lay(package, name, text):
-        folder = tmp_path / "plugins" / package
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.py").write_text(text)
-        module = importlib.import_module(f"hampkit.{package}")
-        monkeypatch.setattr(module, "__path__", [*module.__path__, str(folder)])
-        laid.append(f"hampkit.{package}.{name}")
-        registry._scan.cache_clear()
-
-    yield lay
-    registry._scan.cache_clear()
-    for name in laid:
-        sys.modules.pop(name, None)
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "hampkit.cli", "run", "toy/hamp", "rows=3000", "epochs=100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):  # a scratch folder shows that it trains
+        if list(tmp_path.glob("runs/toy-hamp-*/models/*.partial")):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip() == "hampkit: error: interrupted; run the same command again to go on"
+    assert not list(tmp_path.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("package", ["defenses", "attacks"])
-@pytest.mark.parametrize(
-    ("text", "said"), [("x = y", "NameError"), ("def f(:", "SyntaxError"), ("import nope", "nope")]
-)
-def test_a_plug_in_that_cannot_be_loaded(cli, plugin, package, text, said):
-    plugin(package, "broken_for_test", text)
-    refused(cli("list", package), "cannot load", f"{package}/broken_for_test.py", said)
+def test_help_says_what_the_command_does(cli, refused):
+    refused(cli("bogus"), "hampkit --help")
+    assert "bogus --help" not in cli("bogus")[2]
+    refused(cli("run", "--bogus"), "hampkit run --help")
+    assert "the run folder itself" in " ".join(cli("attack", "--help")[1].split())
+    assert "download" not in cli("data", "check", "--help")[1].split("--data-dir")[1]
+    code, out, _ = cli("list")
+    assert code == 0
+    assert all(f"hampkit list {what}" in out for what in ("datasets", "attacks", "options"))
 
 
-def test_an_entry_point_that_cannot_be_loaded(cli, monkeypatch):
-    import importlib.metadata
+def test_every_option_is_listed_with_its_default_and_meaning(cli):
+    from hampkit.config import keys
 
-    from hampkit import registry
-
-    points = [importlib.metadata.EntryPoint("mine", "no_such_package:Mine", "hampkit.attacks")]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **k: points)
-    registry._scan.cache_clear()
-    refused(cli("list", "attacks"), "cannot load no_such_package:Mine", "entry point mine")
-    registry._scan.cache_clear()
-
-
-def test_a_retry_that_becomes_infinite_does_not_replace_a_model_that_learnt_nothing():
-    import torch
-
-    from hampkit.training.trainer import NOT_FINITE, _put
-    from hampkit.types import History, Stack
-
-    def stack(value, *seeds, diverged):
-        params = {"w": torch.full((1, 2), value)}
-        return Stack(torch.nn.Identity(), params, {}, (History(seeds, 0, (), diverged),))
-
-    weak = stack(1.0, 5, diverged="it learnt nothing")
-    kept = _put(weak, [0], stack(float("nan"), 6, diverged=NOT_FINITE))
-    assert kept.params["w"].isfinite().all()
-    assert kept.history[0] == History((6, 5), 0, (), "it learnt nothing")
-    last = _put(kept, [0], stack(2.0, 7, diverged=""))
-    assert last.history[0].seeds == (6, 5, 7)
-    assert last.params["w"].eq(2).all()
+    code, out, _ = cli("list", "options")
+    lines = dict(line.split("=", 1) for line in out.splitlines())
+    assert code == 0
+    for key in keys("toy/hamp"):
+        assert key.removeprefix("attacks.") in lines
+    assert lines["train.batch_size"].split() == ["64", "rows"]
+    assert lines["defense.noise"].startswith("fresh ")
+    assert "keyed: the noise follows" in lines["defense.noise"]
+    ours = [line for line in out.splitlines() if line.split(".")[0] in ("split", "train", "judge", "data", "defense")]
+    assert [line for line in ours if not line.partition("  ")[2].strip().rpartition(": ")[2]] == []

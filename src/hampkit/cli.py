@@ -37,6 +37,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print results.json instead o
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
+
 
 def main() -> None:
     """The command. Exit codes: 0 done, 2 a mistake the user can mend, 1 a bug."""
@@ -49,9 +51,10 @@ def main() -> None:
 def _guarded(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
-        return app(args=argv, standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):  # Typer turns the first into the second
-        return _fail("interrupted; run the same command again to go on", 130)
+        code = app(args=argv, standalone_mode=False) or 0
+        return _interrupted() if code == INTERRUPTED else code  # some versions of Typer turn Ctrl-C into this code
+    except (KeyboardInterrupt, typer.Abort):  # and others into Abort
+        return _interrupted()
     except BrokenPipeError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
@@ -99,6 +102,10 @@ def _command(argv: list[str]) -> str:
     """The command that was called, where there is such a one."""
     known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
     return f"{argv[0]} " if argv and argv[0] in known else ""
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; run the same command again to go on", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:

@@ -50,18 +50,18 @@ class Split:
 class Training:
     """How a network is fitted: optimiser, schedule, checkpoint choice. The defaults are for data of one's own."""
 
-    epochs: int = 100
+    epochs: int = 100  # how often the members are gone through, times passes_per_epoch
     batch_size: int = 64  # rows
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = 1e-3
+    optimizer: Literal["adam", "sgd"] = "adam"  # or sgd
+    lr: float = 1e-3  # learning rate
     momentum: float = 0.0  # SGD only
     weight_decay: float = 0.0  # added to the gradient, as torch.optim does
-    schedule: Literal["constant", "steps", "cosine"] = "constant"
+    schedule: Literal["constant", "steps", "cosine"] = "constant"  # or steps, cosine: how the learning rate falls
     milestones: tuple[int, ...] = ()  # epochs (from 0) at whose start the learning rate is multiplied by `decay`
-    decay: float = 0.1
+    decay: float = 0.1  # factor of the learning rate at each milestone
     shuffle: bool = True  # False: the same consecutive batches every epoch, as published
     restart_optimizer: bool = False  # True: momentum starts from zero every epoch, as published for HAMP
-    passes_per_epoch: int = 1
+    passes_per_epoch: int = 1  # over the members, between two looks at the validation accuracy
     select: Literal["best", "last"] = "best"  # best: the epoch with the highest validation accuracy
     min_delta: float = 0.0  # gain in accuracy (a fraction) that a new best must exceed; published for CIFAR HAMP: 0.01
     standardize: bool = False  # scale features by mean and deviation of each model's own members

@@ -24,11 +24,11 @@ class Toy(Source):
     name: ClassVar[str] = "toy"
     about: ClassVar[str] = "made-up bits of any size: noisy copies of one random pattern per class; no download"
 
-    rows: int = 2000
-    features: int = 64
-    classes: int = 10
+    rows: int = 2000  # examples
+    features: int = 64  # bits of an example
+    classes: int = 10  # prototypes
     flip: float = 0.1  # probability that a bit differs from the prototype; 0.5 makes the labels pure noise
-    seed: int = 0
+    seed: int = 0  # of the data themselves
 
     def __post_init__(self) -> None:
         for option, low in (("rows", 44), ("features", 1), ("classes", 2)):

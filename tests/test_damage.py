@@ -1,0 +1,139 @@
+"""Run folders that were edited, damaged or cannot be read: one clear line, and nothing that is whole is thrown away."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from hampkit.errors import UserError
+from hampkit.store import MANIFEST, Run, read_json
+
+QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=1", "neural.epochs=1"]
+
+
+@pytest.fixture
+def run(cli):
+    cli("run", *QUICK, "--quiet")
+    (folder,) = Path("runs").glob("toy-hamp-*")
+    return folder
+
+
+def change(path, change):
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("judge", []), ("attacks", []), ("attacks", {"neural": 3}), ("attacks", 3), ("judge", None)]
+)
+def test_local_json_of_another_shape(cli, run, refused, key, value):
+    change(run / "local.json", lambda d: d.update({key: value}))
+    refused(cli("attack", run), "local.json", key, "run again")
+
+
+RESULT = {
+    "no auc": lambda d: d["attacks"][0].pop("auc"),
+    "no null auc": lambda d: d["null"].pop("auc"),
+    "no attacks": lambda d: d.update(attacks=[]),
+    "attacks no list": lambda d: d.update(attacks=3),
+    "null a number": lambda d: d.update(null=3),
+}
+
+
+@pytest.mark.parametrize("name", RESULT)
+def test_a_damaged_result(cli, run, refused, name):
+    change(run / "result.json", RESULT[name])
+    refused(cli("report", run, "--out", "o"), "result.json", "hampkit attack")
+    assert not list(Path("o").glob("*"))
+
+
+DETAILS = {
+    "a curve is a number": lambda d: d.update(curves=dict.fromkeys(d["curves"], 3)),
+    "a curve without its rates": lambda d: d.update(curves={key: {"fpr": [0, 1]} for key in d["curves"]}),
+    "provenance is a number": lambda d: d.update(provenance=3),
+}
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_damaged_details(cli, run, refused, name):
+    change(run / "details.json", DETAILS[name])
+    refused(cli("report", run, "--out", "o"), "details.json", "hampkit attack")
+    assert not list(Path("o").glob("*"))
+
+
+def test_a_json_file_with_nan(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": NaN}')
+    with pytest.raises(UserError, match="it holds NaN"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.fixture
+def step(tmp_path):
+    """A run with one step, and how often it was made."""
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder / "a").write_text("a")
+        (folder / "b").write_text("b")
+
+    def again():
+        Run(tmp_path / "x-00000000").step("answers", make)
+        return len(made)
+
+    again()
+    return tmp_path / "x-00000000" / "answers", again
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "3", '{"a": "x"}', "only a"])
+def test_a_manifest_that_does_not_list_the_files_is_damage(step, content):
+    folder, again = step
+    if content == "only a":
+        change(folder / MANIFEST, lambda d: d.pop("b"))
+    else:
+        (folder / MANIFEST).write_text(content)
+    assert again() == 2
+    assert again() == 2
+
+
+def test_a_file_too_many_is_damage_unless_it_is_hidden(step):
+    folder, again = step
+    (folder / ".DS_Store").write_text("")
+    assert again() == 1
+    (folder / "c").write_text("")
+    assert again() == 2
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
+def test_what_cannot_be_read_is_not_thrown_away(step, monkeypatch, number):
+    import hampkit.store
+
+    folder, again = step
+
+    def fail(path):
+        raise OSError(number, "cannot", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hampkit.store, "file_hash", fail)
+        with pytest.raises(UserError, match=r"cannot read .*nothing was changed"):
+            again()
+    assert (folder / "a").read_text() == "a"
+    assert again() == 1
+
+
+def test_what_a_killed_process_left_beside_a_run_goes(cli, run):
+    left, other = run.parent / f".{run.name}.abc123.partial", run.parent / ".toy-hamp-00000000.abc123.partial"
+    left.mkdir()
+    other.mkdir()
+    assert cli("run", *QUICK, "--quiet")[0] == 0
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_an_attack_tries_its_output_folder_first(cli, run, refused, monkeypatch):
+    from hampkit import pipeline
+
+    Path("file").write_text("")
+    monkeypatch.setattr(pipeline, "evaluate_problem", lambda *a, **k: pytest.fail("it worked before it looked"))
+    refused(cli("attack", run, "--out", "file/out"), "file/out", "another folder")
