@@ -1,4 +1,4 @@
-"""The neural attack (protocol 4.5): a network learns from the known half what the answers to members look like."""
+"""The neural attack (protocol 4.5): a network learns from the known part what the answers to members look like."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Features = tuple[Tensor, Tensor, Tensor]  # logits (N, C), labels (N,), loss (N,
 
 @dataclass(frozen=True)
 class Neural(Attack):
-    """A network that sees logits, label and loss learns on the known half to tell members from non-members.
+    """A network that sees logits, label and loss learns on the known part to tell members from non-members.
 
     Differs from the published code: members are the positive class (there the two rates are exchanged), a release's
     noise is not drawn again in every epoch, and batches are shuffled.

@@ -124,27 +124,27 @@ class ModifiedEntropy(_Threshold):
 
 @dataclass(frozen=True)
 class ConfidencePerClass(_PerClass, Confidence):
-    """Confidence, with a threshold per class fitted on the known half."""
+    """Confidence, with a threshold per class fitted on the known part."""
 
     name: ClassVar[str] = "confidence-per-class"
 
 
 @dataclass(frozen=True)
 class LossPerClass(_PerClass, Loss):
-    """Loss, with a threshold per class fitted on the known half."""
+    """Loss, with a threshold per class fitted on the known part."""
 
     name: ClassVar[str] = "loss-per-class"
 
 
 @dataclass(frozen=True)
 class EntropyPerClass(_PerClass, Entropy):
-    """Entropy, with a threshold per class fitted on the known half."""
+    """Entropy, with a threshold per class fitted on the known part."""
 
     name: ClassVar[str] = "entropy-per-class"
 
 
 @dataclass(frozen=True)
 class ModifiedEntropyPerClass(_PerClass, ModifiedEntropy):
-    """Modified entropy, with a threshold per class fitted on the known half."""
+    """Modified entropy, with a threshold per class fitted on the known part."""
 
     name: ClassVar[str] = "modified-entropy-per-class"
