@@ -1,7 +1,5 @@
 """Candidates, known halves, flags and the null: each flag is raised where it must be and silent where it must not."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -189,26 +187,3 @@ def test_domain_samples_what_it_says():
     assert x[:, 1:].mean(0).sub(1 / 3).abs().max() < 0.05
     assert -1 <= x[:, 0].min() < -0.9
     assert 2.9 < x[:, 0].max() <= 3
-
-
-def test_the_verdict_says_no_more_than_the_intervals():
-    from hampkit.metrics import Interval
-    from hampkit.report import verdict
-    from hampkit.results import ModelResult, Results
-
-    def model(name, auc):
-        attack = AttackResult("loss", (), False, 50, 50, auc, (), (), auc, ("unresolved",))
-        of = {"train": 50, "test": 50}
-        accuracy = {"train": 1.0, "test": 0.9}
-        return ModelResult(name, name, name, 0, {"sha256": "x"}, accuracy, of, {}, {}, (attack,), auc, "loss")
-
-    leaky, safe = model("toy/a", Interval(0.7, 0.65, 0.75)), model("toy/b", Interval(0.52, 0.45, 0.58))
-    sure = verdict(Results((leaky, safe), "0", difference=Interval(0.18, 0.1, 0.26)))
-    assert "toy/b leaks less than toy/a" in sure
-    assert "toy/b (test accuracy 90.0%): no attack tells members" in sure
-    assert "50 non-members cannot show" in sure
-    unsure = verdict(Results((leaky, safe), "0", difference=Interval(0.05, -0.1, 0.2)))
-    assert "neither is shown to leak less" in unsure
-    other = verdict(Results((leaky, safe), "0", difference=Interval(-0.18, -0.26, -0.1)))
-    assert "toy/a leaks less than toy/b" in other
-    assert "leaks less" not in verdict(Results((leaky, replace(safe)), "0"))

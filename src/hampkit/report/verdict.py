@@ -1,59 +1,188 @@
-"""One line in plain words: what the table means."""
+"""What the table means in plain words: what was found, when not to believe it, what cannot be seen in this way."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
+from math import exp, log
+from statistics import NormalDist
 from typing import Any
 
-from hampkit.report.view import percent
+from hampkit.report import view
+from hampkit.report.view import Json, percent
+
+ERROR = 0.05  # that any of a model's attacks is wrongly said to find something
+ENOUGH = 10  # wrong ones that must be allowed for a rate to count as resolved, as in hampkit.checks
+CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
+    "null": "Do not trust the numbers of {}: the attack on shuffled membership finds something, so the evaluation leaks (null)",
+    "untrained": "{} learnt next to nothing (untrained): how little it gives away says nothing of a model that fits its data",
+    "shifted": "Members and non-members of {} differ without any model (shifted): attacks may measure that instead",
+    "inverted": "Attacks on {} flagged inverted point the wrong way: turned around they find what their AUC hides",
+    "overlapping": "Attacks on {} flagged overlapping are judged on examples they were fitted on: the numbers flatter them",
+    "randomised": "The answers of {} are random (randomised): who asks many times and averages may find more",
+    "masked": "On {} a label-only attack beats those flagged masked: the release hides what training still leaks",
+}
+Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
 
 def verdict(results: Any) -> str:
-    """What the strongest attack found per model, at what price in accuracy, and what the numbers cannot say.
+    """One to three lines: what was found; the flags that change its meaning; what such attacks cannot see.
 
     results: a `hampkit.results.Results`.
     """
-    parts = [_model(m) for m in results.models]
-    return ". ".join([*parts, *_comparison(results), *_caveats(results.models)]) + "."
+    document = results.to_json()
+    titled = list(zip(view.model_titles(document), document["models"], strict=True))
+    found = [_model(title, model) for title, model in titled] + _comparison(titled, document.get("difference"))
+    parts = (found, _caveats(titled), _limits(document))
+    return "\n".join(". ".join(part) + "." for part in parts if part)
 
 
-def _model(m: Any) -> str:
-    best = m.strongest()
-    found = f"{m.recipe} (test accuracy {percent(m.accuracy['test'])}): "
-    if best.auc.low <= 0.5:
-        return (
-            found
-            + f"no attack tells members from non-members beyond chance (highest: {best.attack}, AUC {_interval(best.auc)})"
-        )
+def side(auc: Json, attacks: int) -> int:
+    """1 where an AUC is above 0.5 beyond doubt, −1 below, 0 in doubt, for the best of so many attacks (Bonferroni).
+
+    The 95 % interval is widened on its logit scale; that of a complete separation is an exact bound, tail^(1/n).
+
+    >>> side({"value": 0.6, "low": 0.51, "high": 0.68}, 1), side({"value": 0.6, "low": 0.51, "high": 0.68}, 10)
+    (1, 0)
+    """
+    value, low = auc["value"], auc["low"]
+    if value < 0.5:
+        return -side({"value": 1 - value, "low": 1 - auc["high"], "high": 1 - low}, attacks)
+    if low <= 0.5:
+        return 0  # in doubt already for a single attack
+    if value == 1:
+        return int(exp(log(low) * log(ERROR / 2 / attacks) / log(0.025)) > 0.5) if low < 1 else 1
+    single, widened = (NormalDist().inv_cdf(1 - ERROR / 2 / k) for k in (1, attacks))
+    return int(_logit(value) - (_logit(value) - _logit(low)) * widened / single > 0)
+
+
+def _logit(p: float) -> float:
+    return log(p / (1 - p))
+
+
+def _model(title: str, model: Json) -> str:
+    attacks = model["attacks"]
+    n = model.get("rows", {}).get("test")
+    size = f", n = {n:,}" if n else ""
+    head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
+    above, below = ([a for a in attacks if side(a["auc"], len(attacks)) == s] for s in (1, -1))
+    many = len(attacks) > 1
+    if above:
+        best = max(above, key=view.low_auc)
+        which = f"; best of {len(attacks)} attacks: " if many else " to the one attack: "
+        return f"{head}members give themselves away{which}{_auc(best)} (0.5 is guessing)"
+    if below:
+        best = min(below, key=lambda a: a["auc"]["high"])
+        which = f"; best of {len(attacks)} attacks, turned around: " if many else " to the one attack, turned around: "
+        return f"{head}members give themselves away{which}{_auc(best)} as it stands (0.5 is guessing)"
+    if not attacks:
+        return head + "no attack was made"
+    highest = max(attacks, key=view.low_auc)
+    which, corrected = "this one attack does not tell", ""
+    if many:
+        which, corrected = f"none of these {len(attacks)} attacks tells", " for the best of so many"
     return (
-        found
-        + f"members give themselves away, AUC {_interval(best.auc)} by the attack {best.attack} (0.5 would be none)"
+        f"{head}{which} members from non-members beyond chance{corrected} (highest: {_auc(highest)}; 0.5 is guessing)"
     )
 
 
-def _interval(i: Any) -> str:
-    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
+def _auc(attack: Json) -> str:
+    return f"{view.attack_label(attack)}, AUC {_interval(attack['auc'])}"
 
 
-def _comparison(results: Any) -> list[str]:
-    """Two models on the same candidates: whether one is shown to leak less."""
-    d = results.difference
-    if d is None:
+def _interval(i: Json) -> str:
+    return f"{i['value']:.3f} [{i['low']:.3f}, {i['high']:.3f}]"
+
+
+def _comparison(titled: Titled, difference: Json | None) -> list[str]:
+    """Two models on the same candidates: whether one is shown to leak less. Never where that would mislead."""
+    models = [model for _, model in titled]
+    if unlike := _unlike(models):
+        return [f"The models were not {unlike} alike: their numbers are not to be compared"]
+    if difference is None:
         return []
-    first, second = (m.recipe for m in results.models)
-    if d.low <= 0 <= d.high:
-        return [f"On these candidates neither is shown to leak less (difference in AUC {_interval(d)})"]
-    less, more = (second, first) if d.value > 0 else (first, second)
-    return [f"{less} leaks less than {more} (difference in AUC {_interval(d)})"]
+    for flag in ("null", "untrained"):
+        if marked := [title for title, model in titled if flag in _flags(model)]:
+            return [f"The models are not compared, as {' and '.join(marked)} {_carry(marked)} the flag {flag}"]
+    if hidden := [title for title, model in titled if _turned(model)]:
+        return [
+            f"The models are not compared, as the AUCs of {' and '.join(hidden)} tell most turned around (inverted)"
+        ]
+    (first, _), (second, _) = titled
+    one, other = difference["attacks"]
+    measured = (
+        f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(difference)}; the two attacks were chosen "
+        "on these same candidates, which the interval does not cover"
+    )
+    if difference["low"] <= 0 <= difference["high"]:
+        return [f"Neither is shown to leak less ({measured})"]
+    less, more = (second, first) if difference["value"] > 0 else (first, second)
+    return [f"To these attacks {less} leaks less than {more} ({measured})"]
 
 
-def _caveats(models: Any) -> list[str]:
-    flags = {f for m in models for a in m.attacks for f in a.flags}
+def _turned(model: Json) -> bool:
+    """Whether an attack that points the wrong way tells more than the strongest one, whose AUC the comparison takes."""
+    attacks = model["attacks"]
+    turned = max((0.5 - a["auc"]["high"] for a in attacks), default=0)
+    return turned > max(0, *(a["auc"]["low"] - 0.5 for a in attacks))
+
+
+def _unlike(models: Sequence[Json]) -> str:
+    """In what way the models were not treated alike; nothing where they were."""
+    attacked = {_canonical(sorted((a["attack"], _canonical(a.get("options"))) for a in m["attacks"])) for m in models}
+    judged = {_canonical(m.get("judge")) for m in models}
+    return " or ".join(word for word, ways in (("attacked", attacked), ("judged", judged)) if len(ways) > 1)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _carry(names: Sequence[str]) -> str:
+    return "carries" if len(names) == 1 else "carry"
+
+
+def _flags(model: Json) -> set[str]:
+    raised = {flag for attack in model["attacks"] for flag in attack["flags"]}
+    return raised | ({"null"} if view.off_null(model) else set())
+
+
+def _caveats(titled: Titled) -> list[str]:
     said = []
-    if "unresolved" in flags:
-        n = min(a.nonmembers for m in models for a in m.attacks)
-        said.append(f"What happens at 0.1 % false positives, {n} non-members cannot show; that takes 10,000")
-    if "masked" in flags:
-        said.append(
-            "Where attacks are flagged masked, the release hides confidence that a label-only attack does not need"
-        )
-    return said
+    for flag, text in CAVEATS.items():
+        if marked := [title for title, model in titled if flag in _flags(model)]:
+            said.append(text.format(" and ".join(marked)))
+    return said + _unresolved([attack for _, model in titled for attack in model["attacks"]])
+
+
+def _unresolved(attacks: Iterable[Json]) -> list[str]:
+    """Which rate at the smallest operating point says little, for want of whom, and how many of them it takes."""
+    sides = (
+        ("TPR", "tpr_at_fpr", "fpr", "nonmembers", "non-members"),
+        ("TNR", "tnr_at_fnr", "fnr", "members", "members"),
+    )
+    said, attacks = [], list(attacks)
+    rates = {point[key] for a in attacks for _, curve, key, *_ in sides for point in a[curve]}
+    for name, curve, key, of, who in sides:
+        few = {a[of] for a in attacks for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
+        if few:
+            have = " or ".join(f"{n:,}" for n in sorted(few))
+            said.append(f"{name} takes {round(ENOUGH / min(rates)):,} {who}, here are {have}")
+    return [f"At {view.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
+
+
+def _limits(document: Json) -> list[str]:
+    """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
+    if not document["models"]:
+        return []
+    needs = {need for model in document["models"] for attack in model["attacks"] for need in attack["needs"]}
+    model = "the model" if "shadows" in needs else "one model"
+    bound = "What these attacks find is a lower bound of what leaks"
+    if "oracle" not in needs:
+        bound = f"These attacks ask {model} one question per record; what they find is a lower bound of what leaks"
+    missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
+    if missing:
+        bound += f": attacks with {' or '.join(missing)} find more"
+    if "shadows" not in needs:
+        bound += " (Aerni et al. 2024: HAMP's TPR at 0.1% FPR from 2.1% to 28.5%)"
+    return [bound, "Every number is of one model, one seed"]
