@@ -415,6 +415,9 @@ def test_the_trade_off_shows_the_outer_interval_and_opens_where_it_means_somethi
     (point,) = charts.tradeoff_chart(results, charts.styles(["digits/undefended"]))["views"]["tpr"]["data"]
     highest = max(attack["tpr_at_fpr"][0]["outer_high"] for attack in results["models"][0]["attacks"])
     assert point["y"][0] + point["error_y"]["array"][0] == pytest.approx(highest)
+    lowest = max(attack["tpr_at_fpr"][0]["outer_low"] for attack in results["models"][0]["attacks"])
+    assert lowest > 0
+    assert point["y"][0] - point["error_y"]["arrayminus"][0] == pytest.approx(lowest)
     assert (charts.opening(one_model()), charts.opening(one_model(10_000))) == ("auc", "tpr")
     shown = 'data-view="{}" data-group="tradeoff" aria-pressed="true"'
     for n, name in ((400, "auc"), (10_000, "tpr")):
@@ -428,6 +431,10 @@ def test_the_legend_promises_nothing_that_is_not_resolved():
     assert "Guessing finds 0.1%" in many
     assert "No rate of this page is resolved" in few
     assert "resolved for every attack: TPR @ 10% FPR, TNR @ 10% FNR" in some
+    members = one_model()
+    for attack in members["models"][0]["attacks"]:
+        attack["tpr_at_fpr"][1]["resolved"] = True
+    assert "resolved for every attack: TPR @ 1% FPR, TNR @ 10% FNR" in page_of(members)
     assert "Read a higher error rate" not in few + some + many
 
 

@@ -190,6 +190,7 @@ def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     assert "lower bound of what leaks: attacks with many queries find more" in shadows
     assert "shadow" not in shadows
     assert "Aerni" not in shadows
+    assert "These attacks ask the model one question per record" in shadows
     assert "Aerni" in plain
     assert "shadow models" in said(model("toy/a", attack(needs=("population",))))
     asked = said(model("toy/a", attack(needs=("shadows", "oracle"))))
