@@ -27,6 +27,7 @@ bench: $(VENV)/.ready  ## a minute of measurements
 
 bench-full: bench  ## what stands behind the figures in the documentation: minutes
 	$(BIN)/python -m benchmarks.digits_size
+	$(BIN)/python -m benchmarks.intervals
 	$(BIN)/python -m benchmarks.seeds digits/undefended digits/hamp --seeds 10
 
 clean:

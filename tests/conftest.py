@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from hampkit.cli import _guarded
 from hampkit.config import Training
 from hampkit.data.toy import Toy
 from hampkit.nets import net_factory
@@ -60,3 +64,36 @@ def short():
         epochs=4, batch_size=32, optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4, schedule="steps",
         milestones=(2,), retries=0,
     )  # fmt: skip
+
+
+@pytest.fixture
+def cli(capsys, tmp_path, monkeypatch):
+    """Run the command inside an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HAMPKIT_DATA", raising=False)
+
+    def call(*argv):
+        code = _guarded([str(a) for a in argv])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def write_table():
+    """Write a small table with some columns replaced, and name it."""
+    return _write_table
+
+
+def _write_table(name="people.csv", rows=200, **columns):
+    rng = np.random.default_rng(0)
+    data = {
+        "age": rng.integers(18, 90, rows),
+        "income": rng.normal(3e4, 1e4, rows).round(2),
+        "town": rng.choice(["Ulm", "Bonn", "Köln"], rows),
+        "risk": rng.choice(["low", "mid", "high"], rows),
+    } | columns
+    lines = [",".join(data)] + [",".join(map(str, row)) for row in zip(*data.values(), strict=True)]
+    Path(name).write_text("\n".join(lines) + "\n")
+    return name

@@ -454,11 +454,11 @@ def test_provenance_explains_what_nobody_chose():
 
 
 def test_the_verdicts_lines_are_set_apart():
-    said = "Found.\nCaveats [x].\nLimits."
+    said, texts = "Found.\nCaveats [x].", example_texts() | {"limits": "Limits."}
     results = one_model()
-    page = render_html(results, example_details(results), example_texts(), said)
-    assert all(f"<p>{line}</p>" in page for line in said.splitlines())
-    markdown = render_markdown(results, example_texts(), said)
+    page = render_html(results, example_details(results), texts, said)
+    assert all(f"<p>{line}</p>" in page for line in [*said.splitlines(), "Limits."])
+    markdown = render_markdown(results, texts, said)
     assert "**Found.**\n\nCaveats \\[x\\].\n\nLimits.\n" in markdown
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hampkit.metrics import Interval, clopper_pearson
-from hampkit.report import verdict
+from hampkit.report import limits, verdict
 from hampkit.report.verdict import side
 from hampkit.results import AttackResult, Difference, ModelResult, Rate, Results
 from hampkit.terminal import show_results
@@ -180,20 +180,23 @@ def test_models_that_were_not_treated_alike_are_not_compared():
     assert "loss (epochs=4), AUC" in said(other)
 
 
+def bounds(*models):
+    return limits(Results(models, "0"))
+
+
 def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
-    plain = said(model("toy/a", attack()))
-    assert len(plain.splitlines()) == 3  # findings, caveats, limits
+    plain = bounds(model("toy/a", attack()))
     assert "ask one model one question per record" in plain
     assert "lower bound of what leaks: attacks with shadow models or many queries find more" in plain
     assert "one model, one seed" in plain
-    shadows = said(model("toy/a", attack(needs=("shadows",))))
+    shadows = bounds(model("toy/a", attack(needs=("shadows",))))
     assert "lower bound of what leaks: attacks with many queries find more" in shadows
     assert "shadow" not in shadows
     assert "Aerni" not in shadows
     assert "These attacks ask the model one question per record" in shadows
     assert "Aerni" in plain
-    assert "shadow models" in said(model("toy/a", attack(needs=("population",))))
-    asked = said(model("toy/a", attack(needs=("shadows", "oracle"))))
+    assert "shadow models" in bounds(model("toy/a", attack(needs=("population",))))
+    asked = bounds(model("toy/a", attack(needs=("shadows", "oracle"))))
     assert "one question" not in asked
     assert "find more" not in asked
     assert "lower bound" in asked
@@ -206,7 +209,7 @@ def test_no_models_and_no_attacks():
 
 def terminal(*models, words="Said."):
     out = io.StringIO()
-    show_results(Console(file=out, width=140), Results(models, "0"), words)
+    show_results(Console(file=out, width=140), Results(models, "0"), words, "Limits.")
     return out.getvalue()
 
 
@@ -218,6 +221,7 @@ def test_the_terminal_shows_the_outer_interval_the_n_and_the_options():
     assert "loss (epochs=4, wide=true)" in text
     assert "100 members, 50 known to the adversary, 50 judged; 100 non-members, 20 known to the adversary, 80" in text
     assert "A [b] c." in text
+    assert "Limits." in text
 
 
 def test_the_terminal_marks_the_null_by_its_flag():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 from hampkit import __version__, pipeline
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, keys, load_recipe, with_seed
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, unknown_key
 from hampkit.pipeline import Trained
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry
-from hampkit.report import render_csv, render_html, render_markdown, verdict
+from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
 from hampkit.results import Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.training.trainer import silent
@@ -95,9 +96,12 @@ def attack(
     """
     folder = Path(run.folder if isinstance(run, Trained) else run).resolve()
     settings = _settings(data_dir, folder.parent, device, track, progress)
-    problem = pipeline.open_run(folder, settings, _attack_options(options or {}))
     for name in attacks:
         ATTACKS.get(name)
+    overrides = _attack_options(options or {})
+    _check_local(folder)
+    problem = pipeline.open_run(folder, settings, overrides)
+    writable(Path(out) if out is not None else folder)
     model = pipeline.evaluate_problem(problem, settings, attacks)
     return _report([model], [Run(folder)], Path(out) if out is not None else folder)
 
@@ -108,9 +112,19 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     for r in found:
         if not (r.folder / "result.json").is_file():
             raise UserError(f"{r.folder} was never attacked; run: hampkit attack {r.folder}")
-    models = [ModelResult.from_json(read_json(r.folder / "result.json", *RESULT_KEYS)) for r in found]
+    documents = [read_json(r.folder / "result.json", *RESULT_KEYS) for r in found]
+    for r, document in zip(found, documents, strict=True):
+        if not document["attacks"]:
+            raise UserError(f"{r.folder / 'result.json'} holds no attacks; run: hampkit attack {r.folder}")
     writable(Path(out))
-    return _report(models, found, Path(out))
+    try:
+        return _report([ModelResult.from_json(d) for d in documents], found, Path(out))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:
+        where = " or ".join(str(r.folder) for r in found)
+        raise UserError(
+            f"result.json, details.json or the scores of {where} were edited or damaged ({type(error).__name__}: {error});"
+            " attack again: hampkit attack RUN"
+        ) from error
 
 
 def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Results:
@@ -120,6 +134,7 @@ def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Re
         "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
         "defenses": _texts(DEFENSES, [m.defense for m in models]),
         "flags": FLAGS,
+        "limits": limits(results),
     }
     files = {
         "json": out / "results.json",
@@ -127,10 +142,14 @@ def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Re
         "markdown": out / "report.md",
         "csv": out / "results.csv",
     }
+    texts = {  # all of them before the first is written
+        "markdown": render_markdown(document, words, said),
+        "csv": render_csv(document),
+        "html": render_html(document, [pipeline.details(r) for r in runs], words, said),
+    }
     write_json(files["json"], document)
-    write_file(files["markdown"], render_markdown(document, words, said))
-    write_file(files["csv"], render_csv(document))
-    write_file(files["html"], render_html(document, [pipeline.details(r) for r in runs], words, said))
+    for kind, text in texts.items():
+        write_file(files[kind], text)
     return replace(results, files=files)
 
 
@@ -185,7 +204,7 @@ def _recipes(
     for key in texts:
         if not any(accepts(reference, key, file, label) for reference in references):
             known = {k for reference in references for k in keys(reference, file, label)}
-            near = did_you_mean(key, known | {k.rsplit(".", 1)[-1] for k in known})
+            near = unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known})
             raise UserError(f"unknown key {key!r} in {key}={texts[key]}; {near}")
     return recipes
 
@@ -210,6 +229,20 @@ def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f"unknown key {key!r}; a trained run takes only judge and attack options; {did_you_mean(key, known)}"
             )
     return sections
+
+
+def _check_local(folder: Path) -> None:
+    """How a run is attacked must be sections with keys. Errors: `UserError`."""
+    path = Run.at(folder).folder / "local.json"
+    local = read_json(path, "judge", "attacks")
+    parts = {"judge": local["judge"], "attacks": local["attacks"]}
+    if isinstance(local["attacks"], dict):
+        parts |= {f"attacks.{name}": options for name, options in local["attacks"].items()}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise UserError(
+                f"{path} was edited or damaged: {name} is {part!r}, not a section with keys; delete {folder} and run again"
+            )
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:

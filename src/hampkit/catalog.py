@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hampkit.config import load_recipe, shipped_recipes
+from hampkit.config import Judge, Split, Training, load_recipe, shipped_recipes
 from hampkit.data.base import Place
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, Registry
@@ -31,6 +37,53 @@ def _first_sentence(text: str | None) -> str:
     return " ".join((text or "").split()).split(". ")[0].rstrip(".") + "."
 
 
+def _options() -> list[Line]:
+    """Every KEY=VALUE with its default and meaning."""
+    lines = [("net=mlp", "the network: hampkit list nets"), ("seed=0", "of the split and of training")]
+    for section, cls in (("split", Split), ("train", Training), ("judge", Judge)):
+        lines += _fields(section, "", cls)
+    for section, registry in (("data", DATASETS), ("defense", DEFENSES)):
+        for name, cls in registry.classes().items():
+            lines += _fields(section, f"{name}: ", cls)
+    for name, cls in ATTACKS.classes().items():
+        lines += _fields(name, "", cls)
+    return lines
+
+
+def _fields(section: str, owner: str, cls: Any) -> list[Line]:
+    meaning = _comments(cls)
+    return [
+        (f"{section}.{f.name}={_written(f.default)}", owner + meaning.get(f.name, "")) for f in dataclasses.fields(cls)
+    ]
+
+
+def _written(value: Any) -> str:
+    """A default as it would be typed."""
+    if value is dataclasses.MISSING:
+        return ""
+    if isinstance(value, (bool, type(None))):
+        return str(value).lower()
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def _comments(cls: Any) -> dict[str, str]:
+    """The comment beside each field of a dataclass, also of the classes it inherits from."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        try:
+            source = textwrap.dedent(inspect.getsource(owner))
+        except (OSError, TypeError):
+            continue
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+        (body,) = (n.body for n in ast.parse(source).body if isinstance(n, ast.ClassDef))
+        for node in body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                found[node.target.id] = " ".join(comments[n] for n in lines if n in comments)
+    return found
+
+
 LISTS: dict[str, Callable[[], list[Line]]] = {
     "datasets": _datasets,
     "defenses": lambda: _classes(DEFENSES),
@@ -40,6 +93,7 @@ LISTS: dict[str, Callable[[], list[Line]]] = {
         *((name, net.about) for name, net in NETS.items()),
         ("package.module:factory", "a network of your own"),
     ],
+    "options": _options,
 }
 
 

@@ -25,10 +25,12 @@ app.add_typer(data_app, name="data")
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
+CheckDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then the cache.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
+AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
 Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")]
@@ -38,6 +40,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 def main() -> None:
     """The command. Exit codes: 0 done, 2 a mistake the user can mend, 1 a bug."""
+    # before torch is loaded: threads that wait by spinning make small networks several times slower on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.path.insert(0, os.getcwd())  # for net=mymodule:factory beside the user's own files
     sys.exit(_guarded(sys.argv[1:]))
 
@@ -46,7 +50,7 @@ def _guarded(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
         return app(args=argv, standalone_mode=False) or 0
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # Typer turns the first into the second
         return _fail("interrupted; run the same command again to go on", 130)
     except BrokenPipeError:
         os.dup2(
@@ -64,15 +68,37 @@ def _guarded(argv: list[str]) -> int:
             f"{error.strerror or error}: {error.filename or 'file system'}; check space and permissions, then run again",
             2,
         )
-    except typer.Abort:
-        return 130
     except Exception as error:
+        if _out_of_memory(error):
+            if debug:
+                raise
+            return _fail(f"not enough memory for {_largest(argv)}; take smaller numbers or less data", 2)
         usage = getattr(error, "format_message", None)  # Typer's own errors; their class has moved between versions
         if usage is not None:
-            return _fail(f"{usage()} (see hampkit {' '.join(argv[:1])} --help)", 2)
+            return _fail(f"{usage()} (see hampkit {_command(argv)}--help)", 2)
         if debug:
             raise
         return _fail(f"{type(error).__name__}: {error} (a bug in hampkit; --debug shows where)", 1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether this is NumPy's, torch's or Python's way to say so."""
+    texts = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
+def _largest(argv: list[str]) -> str:
+    """The likely cause: the largest number that was asked for."""
+    sizes = {word: int(text) for word in argv for text in [word.partition("=")[2]] if text.isdecimal()}
+    return max(sizes, key=lambda word: sizes[word]) if sizes else "this data, network or train.batch_size"
+
+
+def _command(argv: list[str]) -> str:
+    """The command that was called, where there is such a one."""
+    known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
+    return f"{argv[0]} " if argv and argv[0] in known else ""
 
 
 def _fail(message: str, code: int) -> int:
@@ -148,7 +174,7 @@ def train(
 def attack(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[ATTACK…] [KEY=VALUE…]", show_default=False)] = None,
-    data_dir: DataDir = None, device: Device = "auto", out: Out = None,
+    data_dir: DataDir = None, device: Device = "auto", out: AttackOut = None,
     json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack the model of a run folder, by default with every attack."""
@@ -185,13 +211,16 @@ def report(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="datasets, defenses, attacks, recipes or nets.")],
+    what: Annotated[str, typer.Argument(help="datasets, defenses, attacks, recipes, nets or options.")] = "",
     debug: Debug = False,
 ) -> None:
-    """List what there is: datasets, defenses, attacks, recipes or nets."""
+    """List what there is: datasets, defenses, attacks, recipes, nets or options (every KEY=VALUE)."""
     from hampkit.catalog import LISTS
     from hampkit.errors import did_you_mean
 
+    if not what:
+        print("\n".join(f"hampkit list {name}" for name in LISTS))
+        return
     if what not in LISTS:
         raise UserError(f"cannot list {what!r}; {did_you_mean(what, LISTS)}")
     lines = LISTS[what]()
@@ -213,7 +242,7 @@ def data_fetch(name: str, data_dir: DataDir = None, debug: Debug = False) -> Non
 
 
 @data_app.command("check")
-def data_check(name: str, data_dir: DataDir = None, debug: Debug = False) -> None:
+def data_check(name: str, data_dir: CheckDir = None, debug: Debug = False) -> None:
     """Check the files of a data set without downloading anything: shape, hash, class counts."""
     from hampkit.catalog import describe_data
 
@@ -222,8 +251,17 @@ def data_check(name: str, data_dir: DataDir = None, debug: Debug = False) -> Non
 
 def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
     """Recipes or attacks, and the options among them."""
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    return [word for word in words if "=" not in word], options
+    options: dict[str, str] = {}
+    names = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or (word.endswith(".toml") and os.path.isfile(word)):
+            names.append(word)
+        elif key in options:
+            raise UserError(f"{key} is given twice, {key}={options[key]} and {word}; leave one out")
+        else:
+            options[key] = text
+    return names, options
 
 
 def _show(results: Any, json: bool, quiet: bool) -> None:
@@ -232,12 +270,12 @@ def _show(results: Any, json: bool, quiet: bool) -> None:
     elif not quiet:
         from rich.console import Console
 
-        from hampkit.report import verdict
+        from hampkit.report import limits, verdict
         from hampkit.terminal import show_results
 
         # wide enough for the table where the output is no terminal
         console = Console() if sys.stdout.isatty() else Console(width=132, highlight=False)
-        show_results(console, results, verdict(results))
+        show_results(console, results, verdict(results), limits(results))
         print(f"report: {results.files['html']}")
 
 

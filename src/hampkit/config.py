@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, unknown_key
 from hampkit.options import build, parse_text
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES
 
@@ -29,15 +29,21 @@ TRAINING_VERSION = (
     1  # raised when the same recipe would train other weights, so that old runs are not taken for new ones
 )
 
+LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has the memory for more
+
 
 @dataclass(frozen=True)
 class Split:
-    """Who is a member (protocol 1.3). One table, shared by every component."""
+    """Who is a member. One table, shared by every component."""
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
     layout: str = ""  # how large the other segments are (hampkit.data.splits.LAYOUTS); empty: the data set's own
     seed: int = -1  # of the permutation of the rows; -1 takes the recipe's seed
     permutation: str = ""  # a .npy file with a permutation of the rows, instead of a drawn one
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.seed < 2**63:
+            raise UserError(f"split.seed={self.seed} must lie in [0, 2^63), or be -1 to take the recipe's seed")
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,10 @@ class Training:
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("passes_per_epoch", 1), ("retries", 0)):
             _at_least(f"train.{name}", getattr(self, name), low)
+        if self.batch_size > LARGEST_BATCH:
+            raise UserError(
+                f"train.batch_size={self.batch_size} must be at most {LARGEST_BATCH}; the number of members is enough"
+            )
         for name in ("lr", "decay"):
             if not getattr(self, name) > 0:
                 raise UserError(f"train.{name}={getattr(self, name)} must be above 0")
@@ -79,7 +89,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Judge:
-    """How scores become numbers (protocol 1.4, 4.4)."""
+    """How scores become numbers."""
 
     known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
     known_val: float = 0.05  # the same, for choosing
@@ -155,8 +165,12 @@ def canonical_json(document: Any) -> str:
 def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
     """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column."""
     document = _document(reference, file, label)
+    given: dict[tuple[str, ...], str] = {}
     for key, text in (overrides or {}).items():
-        _override(document, key, text)
+        address = _override(document, key, text)
+        if address in given:
+            raise UserError(f"{given[address]} and {key}={text} are the same key; leave one out")
+        given[address] = f"{key}={text}"
     return recipe_from_dict(document, place=f"recipe {reference}")
 
 
@@ -181,10 +195,8 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
     net = document.get("net", "mlp")
     if not isinstance(net, str):
         raise UserError(f"net={net!r} in {place} must be a name or package.module:factory")
-    attacks = {
-        name: _options(ATTACKS.get(name), dict(options), f"attacks.{name}")
-        for name, options in document.get("attacks", {}).items()
-    }
+    sections = _section(document.get("attacks", {}), "attacks")
+    attacks = {name: _options(ATTACKS.get(name), options, f"attacks.{name}") for name, options in sections.items()}
     return Recipe(
         data=data,
         split=build(Split, document.get("split", {}), "split"),
@@ -283,26 +295,35 @@ def _part(document: Mapping[str, Any], kind: str, place: str) -> Part:
     return Part(section["name"], _options(cls, {k: v for k, v in section.items() if k != "name"}, kind))
 
 
-def _options(cls: type, values: dict[str, Any], place: str) -> dict[str, Any]:
+def _options(cls: type, values: Mapping[str, Any], place: str) -> dict[str, Any]:
     """All options of a component, checked by building it once."""
     instance = build(cls, values, place)
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
 
 
-def _override(document: dict[str, Any], key: str, text: str) -> None:
+def _section(value: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{place} must be a section with keys, not {value!r}")
+    return value
+
+
+def _override(document: dict[str, Any], key: str, text: str) -> tuple[str, ...]:
+    """Set one key, and say where it lies."""
     found = _addresses(document, key)
     if not found:
         names = [".".join(a) for a in _all_addresses(document)]
-        raise UserError(f"unknown key {key!r}; {did_you_mean(key, [*names, *(n.rsplit('.', 1)[-1] for n in names)])}")
+        raise UserError(f"unknown key {key!r}; {unknown_key(key, {*names, *(n.rsplit('.', 1)[-1] for n in names)})}")
     if len(found) > 1:
         raise UserError(f"key {key!r} is ambiguous; write " + " or ".join(".".join(a) for a in found))
     *path, last = found[0]
     section = document
-    for name in path:
-        if isinstance(section.get(name), str):
+    for k, name in enumerate(path):
+        if name in ("data", "defense") and isinstance(section.get(name), str):
             section[name] = {"name": section[name]}
         section = section.setdefault(name, {})
+        _section(section, ".".join(path[: k + 1]))
     section[last] = parse_text(text)
+    return found[0]
 
 
 def _addresses(document: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
@@ -321,7 +342,7 @@ def _all_addresses(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     sections: list[tuple[tuple[str, ...], type]] = [(("split",), Split), (("train",), Training), (("judge",), Judge)]
     for kind, registry in (("data", DATASETS), ("defense", DEFENSES)):
         section = document.get(kind)
-        name = section if isinstance(section, str) else (section or {}).get("name")
+        name = section.get("name") if isinstance(section, Mapping) else section
         if isinstance(name, str) and name in registry.classes():
             sections.append(((kind,), registry.get(name)))
     sections += [(("attacks", name), cls) for name, cls in ATTACKS.classes().items()]

@@ -24,3 +24,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "known: " + (", ".join(names) if names else "none")
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What to say of an unknown option: there are too many to print them all.
+
+    >>> unknown_key("title", ["gamma", "split.train_size"])
+    'nearest: split.train_size, gamma; hampkit list options shows all'
+    """
+    hint = did_you_mean(key, known)
+    if hint.startswith("did you mean"):
+        return hint
+    near = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0)
+    return "nearest: " + ", ".join(near) + "; hampkit list options shows all"

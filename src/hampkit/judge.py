@@ -32,7 +32,7 @@ class Case:
 
 
 def build_case(pool: Dataset, members: int, logits: Tensor, judge: Judge, seed: int) -> Case:
-    """Candidates and known examples of a pool whose first ``members`` rows are members (protocol 1.4), in random order."""
+    """Candidates and known examples of a pool whose first ``members`` rows are members, in random order."""
     a, b = known_split(members, judge.known_train, judge.known_val)
     others = len(pool) - members
     c, d = known_split(others, judge.known_train, judge.known_val)
@@ -60,7 +60,7 @@ def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: Judge) -> AttackResult:
-    """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known half."""
+    """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known part."""
     member = case.member
     of, others = int(member.sum()), int((~member).sum())
     threshold = (

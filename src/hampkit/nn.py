@@ -23,11 +23,12 @@ Draw = Callable[[int, torch.Generator], Tensor]  # how many, random numbers → 
 
 
 class HampLoss(nn.Module):
-    """HAMP's training loss, averaged over the batch (protocol 3.2b; paper: https://arxiv.org/abs/2307.01610).
+    """HAMP's training loss, averaged over the batch as published (https://arxiv.org/abs/2307.01610).
 
     L = 1/B Σ_b [ KL(t_b ‖ p_b) / C − alpha · H(p_b) ], p = softmax(logits), t the soft label of entropy gamma · ln C.
-    logits (B, C), y (B,) integers → scalar, in nats. ``kl="batchmean"`` leaves out the division by C; an alpha for the one
-    is alpha · C for the other. ``grid=0.01`` takes the published search for t instead of the exact one.
+    logits (B, C), y (B,) integers → scalar, in nats. ``kl="batchmean"``, the default of recipes for one's own data, leaves out
+    the division by C (gradients are C times as large) and an alpha for the one is alpha · C for the other.
+    ``grid=0.01`` takes the published search for t instead of the exact one.
     """
 
     table: Tensor
@@ -63,9 +64,12 @@ class HampModel(nn.Module):
     The network always answers in evaluation mode (batch statistics of the queries would leak and change its labels) and
     without gradients; its own mode is put back afterwards.
 
-    noise: what random inputs look like: ``"bernoulli"`` (0 or 1 with equal chance, as published for binary tables),
-    ``"uniform"`` (in [0, 1)), a `hampkit.types.Domain`, a tensor of inputs (K, *shape) to draw from, or a function of
-    (n, generator). bank: prepare this many noise answers at the first call and draw from them, which saves the second
+    noise: what random inputs look like, as the network gets them: ``"bernoulli"`` (0 or 1 with equal chance, as published
+    for binary tables), ``"uniform"`` (in [0, 1)), a `hampkit.types.Domain`, a tensor of inputs (K, *shape) to draw from, or
+    a function of (n, generator). Standardised or mixed features fit neither of the first two: give a function or a tensor
+    that follows their ranges, and never one of real examples, whose answers would be released.
+
+    bank: prepare this many noise answers at the first call and draw from them, which saves the second
     forward pass. keyed: derive the noise from the input and ``secret``, so that repeating a query teaches nothing.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -76,6 +77,8 @@ def parse_text(text: str) -> Any:
         return [parse_text(item) for item in text[1:-1].split(",") if item.strip()]
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if re.match(r"[+-]?0\d|.*_", text):
+        return text  # 01 names a column, a day or a code, and 1_000 is no number to anybody but Python
     for kind in (int, float):
         try:
             return kind(text)

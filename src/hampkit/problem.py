@@ -19,9 +19,10 @@ from hampkit.errors import UserError
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.registry import DATASETS, DEFENSES
-from hampkit.rng import derive, forked
+from hampkit.rng import derive
 from hampkit.training import Trainer
 from hampkit.training.trainer import silent
+from hampkit.training.trial import try_network
 from hampkit.types import Dataset, Task
 
 
@@ -103,14 +104,16 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
     _check_known(table, recipe)
     recipe = replace(recipe, fingerprint=_fingerprint(dataset, table, recipe.split.permutation))
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
-    _try_network(net, dataset, recipe.net)
+    task, trainer = _task(recipe, dataset, table, net), Trainer(recipe.train, device, track=settings.track)
+    if ":" in recipe.net:
+        try_network(task, trainer, recipe.net)
     return Problem(
         recipe=recipe,
         dataset=dataset,
         table=table,
-        task=_task(recipe, dataset, table, net),
+        task=task,
         defense=DEFENSES.get(recipe.defense.name)(**recipe.defense.options),
-        trainer=Trainer(recipe.train, device, track=settings.track),
+        trainer=trainer,
         test=dataset.take(table.rows("test")),
     )
 
@@ -171,23 +174,3 @@ def _normalize(dataset: Dataset, standardize: bool) -> Normalize | None:
 
 def _per_channel(values: tuple[float, ...], shape: tuple[int, ...]) -> Tensor:
     return torch.tensor(values).view(-1, *(1,) * (len(shape) - 1))
-
-
-def _try_network(factory: Callable[[], nn.Module], dataset: Dataset, name: str) -> None:
-    """Ask a fresh network about two rows: a user's own network may not fit the data."""
-    with forked(0):
-        net = factory().eval()
-    if any(isinstance(p, nn.UninitializedParameter) for p in net.parameters()):
-        raise UserError(f"net={name} has lazy layers, whose shapes are not known yet; give them their number of inputs")
-    try:
-        with torch.no_grad():
-            out = net(dataset.x[:2].float())
-    except Exception as error:  # whatever a user's code raises, it is about that code
-        raise UserError(
-            f"net={name} fails on inputs of shape {dataset.shape}: {type(error).__name__}: {error}".splitlines()[0]
-        ) from error
-    if not isinstance(out, Tensor) or out.shape != (2, dataset.num_classes):
-        got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise UserError(
-            f"net={name} answers two rows with {got}; it must return logits of shape (2, {dataset.num_classes})"
-        )

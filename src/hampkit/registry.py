@@ -46,15 +46,18 @@ DATASETS = Registry("data set", "hampkit.data", "hampkit.data.base:Source")
 def _scan(registry: Registry) -> dict[str, type[Any]]:
     base = load_object(registry.base)
     package = importlib.import_module(registry.package)
-    modules = [importlib.import_module(f"{registry.package}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    modules = [
+        _import(f"{registry.package}.{m.name}", f"{getattr(m.module_finder, 'path', registry.package)}/{m.name}.py")
+        for m in pkgutil.iter_modules(package.__path__)
+    ]
     found: dict[str, type[Any]] = {}
     for cls in (cls for module in modules for cls in _concrete(module, base)):
         found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
     for point in importlib.metadata.entry_points(group=registry.package):
-        cls = point.load()
-        if not (inspect.isclass(cls) and issubclass(cls, base)):
+        cls = _loaded(point)
+        if not (inspect.isclass(cls) and issubclass(cls, base) and hasattr(cls, "name")):
             raise UserError(
-                f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__}"
+                f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__} with a name"
             )
         found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
     return found
@@ -75,9 +78,31 @@ def load_object(path: str) -> Any:
     if not module or not attribute:
         raise UserError(f"{path!r} is no import path; write package.module:attribute")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
         raise UserError(f"cannot import {module!r} of {path!r}: {error}; is it installed and on PYTHONPATH?") from error
-    except AttributeError:
-        names = [n for n in vars(importlib.import_module(module)) if n.isidentifier() and not n.startswith("_")]
-        raise UserError(f"module {module!r} has no {attribute!r}; {did_you_mean(attribute, names)}") from None
+    except (Exception, SystemExit) as error:  # whatever a user's module raises, it is about that module
+        raise UserError(f"cannot import {module!r} of {path!r}: {_said(error)}") from error
+    if not hasattr(found, attribute):
+        names = [n for n in vars(found) if n.isidentifier() and not n.startswith("_")]
+        raise UserError(f"module {module!r} has no {attribute!r}; {did_you_mean(attribute, names)}")
+    return getattr(found, attribute)
+
+
+def _import(name: str, file: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"cannot load {file}: {_said(error)}; mend the file or take it away") from error
+
+
+def _loaded(point: importlib.metadata.EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:
+        where = f"cannot load {point.value} (entry point {point.name} in {point.group})"
+        raise UserError(f"{where}: {_said(error)}; mend or uninstall that package") from error
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

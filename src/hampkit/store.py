@@ -8,6 +8,7 @@ works on a run at a time; the lock is the operating system's and dies with the p
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -42,7 +43,8 @@ class Run:
             with _scratch(run.folder) as scratch:
                 write(scratch)
         run.recipe()
-        for left in run.folder.rglob("*.partial"):
+        # what a killed process left; the lock is held, so nobody works in there
+        for left in (*run.folder.rglob("*.partial"), *runs_dir.glob(f".{glob.escape(name)}.*.partial")):
             shutil.rmtree(left, ignore_errors=True)
         return run
 
@@ -140,15 +142,19 @@ def write_json(path: Path, document: Any) -> None:
 def read_json(path: Path, *needed: str) -> Any:
     """A document with all needed keys. Errors: `UserError` where the file is missing, damaged or lacks one."""
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(path.read_text("utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; delete {path.parent} and run again") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}; delete its folder and run again") from None
     for key in needed:
         if not isinstance(document, dict) or key not in document:
             raise UserError(f"{path} lacks {key!r}: it was edited or damaged; delete {path.parent} and run again")
     return document
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"it holds {text}, which hampkit never writes")
 
 
 def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
@@ -183,12 +189,33 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _intact(folder: Path) -> bool:
-    """Whether every file of a step is what its manifest says."""
+    """Whether a step holds exactly the files of its manifest, each with its hash.
+
+    Only a missing file or other content is damage, after which a step is made again. What cannot be read may be whole.
+    Errors: `UserError`.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if not isinstance(manifest, dict) or not manifest or set(manifest) != _files(folder):
+            return False
         return all(file_hash(folder / name) == wanted for name, wanted in manifest.items())
-    except (OSError, ValueError, AttributeError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return False
+    except OSError as error:
+        raise UserError(
+            f"cannot read {error.filename or folder}: {error.strerror or error}; nothing was changed: make it readable"
+            " and run again"
+        ) from None
+
+
+def _files(folder: Path) -> set[str]:
+    """The files of a step, without its manifest and what desktops leave behind (.DS_Store)."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    found = (Path(place) / name for place, _, names in os.walk(folder, onerror=stop) for name in names)
+    return {str(p.relative_to(folder)) for p in found if p.name != MANIFEST and not p.name.startswith(".")}
 
 
 def file_hash(path: Path) -> str:

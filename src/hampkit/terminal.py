@@ -68,11 +68,12 @@ class Download:
         self.bars.track("downloading", self.done, self.done or 1)
 
 
-def show_results(console: Console, results: Results, verdict: str) -> None:
+def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
     """One table per model, and the line that says what they mean."""
     for model in results.models:
         console.print(_table(model))
     console.print(verdict, highlight=False, markup=False)
+    console.print(limits, highlight=False, markup=False)
     console.print(
         "95 % intervals in brackets; those of TPR and TNR are for the asked rate exactly, with the uncertainty of the "
         "threshold in them. n = candidates judged. Flags are explained in the report.",

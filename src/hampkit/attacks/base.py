@@ -52,7 +52,7 @@ class Attack(ABC):
     needs: ClassVar[tuple[str, ...]] = ()  # evidence that must be present: the threat model
     label_only: ClassVar[bool] = False  # uses nothing of an answer but its label
     threshold: ClassVar[float | None] = (
-        None  # member where score ≥ threshold; None: the judge takes one from the known half
+        None  # member where score ≥ threshold; None: the judge takes one from the known part
     )
 
     @final

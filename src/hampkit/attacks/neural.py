@@ -1,4 +1,4 @@
-"""The neural attack (protocol 4.5): a network learns from the known part what the answers to members look like."""
+"""The neural attack: a network learns from the known part what the answers to members look like."""
 
 from __future__ import annotations
 

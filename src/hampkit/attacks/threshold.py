@@ -1,4 +1,4 @@
-"""Threshold attacks: one signal of one answer, held against one threshold or one per class (protocol 4.1, 4.2)."""
+"""Threshold attacks: one signal of one answer, held against one threshold or one per class."""
 
 from __future__ import annotations
 

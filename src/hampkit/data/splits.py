@@ -1,4 +1,4 @@
-"""Who is a member: consecutive segments of one permutation, the known half, and the shadow models' masks."""
+"""Who is a member: consecutive segments of one permutation, the known part, and the shadow models' masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALLEST = 20  # T: below that a validation set of int(0.2 T) rows chooses nothi
 
 @dataclass(frozen=True)
 class Layout:
-    """How large the segments are (protocol 1.3), from T = train size and P = int(0.9 T) members."""
+    """How large the segments are, from T = train size and P = int(0.9 T) members."""
 
     val: float  # share of T
     test: Callable[[int], int]  # T → rows
@@ -113,7 +113,7 @@ class SplitTable:
         return self.permutation[start:stop]
 
     def population(self) -> Tensor:
-        """The first 2P rows (2P,) int64, members first: what shadow models are trained on (protocol 5.1)."""
+        """The first 2P rows (2P,) int64, members first: what shadow models are trained on."""
         return self.permutation[: 2 * self.members_count]
 
 
@@ -190,7 +190,7 @@ def check_classes(dataset: Dataset, table: SplitTable) -> None:
 
 
 def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]:
-    """``(a, b)`` of P rows: ``[0, a)`` known for fitting, ``[a, b)`` for choosing, ``[b, P)`` unknown (protocol 1.4).
+    """``(a, b)`` of P rows: ``[0, a)`` known for fitting, ``[a, b)`` for choosing, ``[b, P)`` unknown.
 
     >>> known_split(18000, 0.45, 0.05), known_split(1350, 0.3, 0.2)
     ((8100, 9000), (405, 675))
@@ -202,7 +202,7 @@ def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]
 def shadow_members(M: int, N: int, seed: int, scheme: Literal["published", "paired"] = "published") -> Tensor:
     """``(M, N)`` bool, who is IN for which shadow model: every example for exactly M/2 of them.
 
-    published: the masks of protocol 5.1 to the bit, ``argsort(U, axis=0) < M/2`` with legacy NumPy uniforms, so that
+    published: the masks of the published evaluation to the bit, ``argsort(U, axis=0) < M/2`` with legacy NumPy uniforms, so that
     sizes differ a little between models. paired: model 2i has N // 2 examples, model 2i+1 the others.
     Raises `UserError` unless M is even and at least 4.
     """

@@ -85,7 +85,7 @@ def _existing(file: str) -> Path:
 
 
 def _table(path: Path, label: str, drop: Sequence[str]) -> _Raw:
-    table = _read(path)
+    table = _read(path, label)
     names: list[str] = table.column_names
     _check_names(path, names, label, drop)
     if table.num_rows == 0:
@@ -104,15 +104,19 @@ def _table(path: Path, label: str, drop: Sequence[str]) -> _Raw:
     return _Raw(x, _label_values(path, label, table.column(label)), f"column {label!r}", tuple(groups))
 
 
-def _read(path: Path) -> Any:
-    """A pyarrow Table with readable column names."""
+def _read(path: Path, label: str) -> Any:
+    """A pyarrow Table with readable column names. Labels that are too long for a number are read as text."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
     try:
         if path.suffix.lower() == ".csv":
-            table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True))
+            options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+            if table.column_names.count(label) == 1 and _inexact(table.column(label)):
+                options.column_types = {label: pa.string()}
+                table = pyarrow.csv.read_csv(path, convert_options=options)
         else:
             with pyarrow.parquet.ParquetFile(path) as file:  # unlike read_table, it does not read columns from the path
                 table = file.read()
@@ -121,6 +125,16 @@ def _read(path: Path) -> Any:
     except (pa.ArrowException, OSError, ValueError) as error:
         what = _KIND[path.suffix.lower()]
         raise UserError(f"cannot read {path}: {_one_line(error)}; is it a complete {what}?") from None
+
+
+def _inexact(column: Any) -> bool:
+    """Whether whole numbers may have merged: beyond 2^53 a float64 does not hold every one."""
+    import pyarrow as pa
+
+    if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        return False
+    values = column.cast(pa.float64()).drop_null().to_numpy()
+    return bool((np.isfinite(values) & (np.abs(values) > 2**53)).any())
 
 
 def _check_names(path: Path, names: list[str], label: str, drop: Sequence[str]) -> None:
@@ -161,6 +175,8 @@ def _label_values(path: Path, name: str, column: Any) -> np.ndarray | list[str]:
     what = f"label column {name!r} of {path}"
     _check_nulls(what, column, " of the table")
     if _is_text(column.type):
+        return [str(value) for value in column.to_pylist()]
+    if str(column.type).startswith("decimal") and _inexact(column):
         return [str(value) for value in column.to_pylist()]
     numbers = _numbers(column)
     if numbers is None:

@@ -13,6 +13,7 @@ from hampkit.errors import UserError
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset, Domain
 
+LARGEST = 10**10  # rows times features: 10 GB of bits, one byte each
 _CHUNK = 1 << 22  # random numbers drawn at once: 16 MiB of float32
 
 
@@ -33,6 +34,11 @@ class Toy(Source):
         for option, low in (("rows", 44), ("features", 1), ("classes", 2)):
             if getattr(self, option) < low:
                 raise UserError(f"data.{option}={getattr(self, option)} of data set 'toy' must be at least {low}")
+        if self.rows * self.features > LARGEST:
+            raise UserError(
+                f"data.rows={self.rows} with data.features={self.features} of data set 'toy' are more than {LARGEST}"
+                " numbers; take fewer rows"
+            )
         if self.classes > self.rows // 2:
             raise UserError(f"data.classes={self.classes} of 'toy' must be at most rows / 2 = {self.rows // 2}")
         if not 0 <= self.flip <= 0.5:

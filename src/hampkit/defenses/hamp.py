@@ -17,6 +17,7 @@ from hampkit.rng import derive, torch_rng
 from hampkit.training import MeanLoss, Trainer
 from hampkit.types import Batch, Domain, Stack, Task
 
+LARGEST_BANK = 10**7  # answers
 PUBLISHED_CHUNK = 1024  # noise inputs drawn and answered at once
 
 
@@ -51,9 +52,10 @@ class Hamp(Defense):
             raise UserError(f"defense.alpha={self.alpha} must be a number of at least 0")
         if self.grid is not None and not 0 < self.grid < 1:
             raise UserError(f"defense.grid={self.grid} must lie between 0 and 1 (published: 0.01), or be none")
-        if self.bank < 0:
+        if not 0 <= self.bank <= LARGEST_BANK:
             raise UserError(
-                f"defense.bank={self.bank} must be 0 (fresh noise inputs) or the number of answers to prepare"
+                f"defense.bank={self.bank} must be 0 (fresh noise inputs) or the number of answers to prepare, at most"
+                f" {LARGEST_BANK}"
             )
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
@@ -122,7 +124,7 @@ def top_probability(num_classes: int, gamma: float, grid: float | None = None) -
 
 
 def hamp_loss(alpha: float, kl: str = "batchmean") -> Any:
-    """The loss per row, KL(t ‖ p) − alpha · H(p), with the KL term divided by C where ``kl`` is "mean" (protocol 3.2b)."""
+    """The loss per row, KL(t ‖ p) − alpha · H(p), with the KL term divided by C where ``kl`` is "mean"."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         log_p = log_softmax(logits, -1)

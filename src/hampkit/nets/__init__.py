@@ -69,6 +69,6 @@ def _own(path: str) -> Callable[[tuple[int, ...], int], Any]:
         )
     try:
         inspect.signature(factory).bind((1,), 2)
-    except TypeError:
+    except (TypeError, ValueError):  # it takes no two arguments, or nobody can say which
         return lambda shape, classes: factory()
     return factory

@@ -1,4 +1,4 @@
-"""The neural attack's network (protocol 2.4)."""
+"""The neural attack's network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tabular classifier of the publication (protocol 2.1)."""
+"""The tabular classifier of the publication."""
 
 from __future__ import annotations
 

@@ -9,7 +9,16 @@ from hampkit.report.html import render_html
 from hampkit.report.markdown import render_markdown
 from hampkit.report.schema import RESULTS_SCHEMA, load_schema
 from hampkit.report.table_csv import render_csv
-from hampkit.report.verdict import verdict
+from hampkit.report.verdict import limits, verdict
 from hampkit.report.view import percent
 
-__all__ = ["RESULTS_SCHEMA", "load_schema", "percent", "render_csv", "render_html", "render_markdown", "verdict"]
+__all__ = [
+    "RESULTS_SCHEMA",
+    "limits",
+    "load_schema",
+    "percent",
+    "render_csv",
+    "render_html",
+    "render_markdown",
+    "verdict",
+]

@@ -41,7 +41,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: s
     return {
         "results": results,
         "csv": render_csv(results),
-        "verdict": verdict.splitlines(),
+        "verdict": [*verdict.splitlines(), *texts.get("limits", "").splitlines()],
         "blocks": blocks,
         "levels": levels,
         "level": view.main_level(levels),

@@ -14,7 +14,7 @@ def render_markdown(results: Json, texts: Json, verdict: str) -> str:
     level = view.main_level(view.levels(results))
     parts = [
         "# Membership inference report",
-        *_verdict(verdict.splitlines()),
+        *_verdict([*verdict.splitlines(), *texts.get("limits", "").splitlines()]),
         _table(blocks, level),
         _models(blocks),
         _notes(level),

@@ -26,14 +26,14 @@ Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
 
 def verdict(results: Any) -> str:
-    """One to three lines: what was found; the flags that change its meaning; what such attacks cannot see.
+    """One or two lines: what was found; the flags that change its meaning.
 
     results: a `hampkit.results.Results`.
     """
     document = results.to_json()
     titled = list(zip(view.model_titles(document), document["models"], strict=True))
     found = [_model(title, model) for title, model in titled] + _comparison(titled, document.get("difference"))
-    parts = (found, _caveats(titled), _limits(document))
+    parts = (found, _caveats(titled))
     return "\n".join(". ".join(part) + "." for part in parts if part)
 
 
@@ -171,11 +171,9 @@ def _unresolved(attacks: Iterable[Json]) -> list[str]:
     return [f"At {view.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
 
 
-def _limits(document: Json) -> list[str]:
+def limits(results: Any) -> str:
     """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
-    if not document["models"]:
-        return []
-    needs = {need for model in document["models"] for attack in model["attacks"] for need in attack["needs"]}
+    needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
     model = "the model" if "shadows" in needs else "one model"
     bound = "What these attacks find is a lower bound of what leaks"
     if "oracle" not in needs:
@@ -185,4 +183,4 @@ def _limits(document: Json) -> list[str]:
         bound += f": attacks with {' or '.join(missing)} find more"
     if "shadows" not in needs:
         bound += " (Aerni et al. 2024: HAMP's TPR at 0.1% FPR from 2.1% to 28.5%)"
-    return [bound, "Every number is of one model, one seed"]
+    return f"{bound}. Every number is of one model, one seed."

@@ -59,7 +59,8 @@ class Trainer:
             if h.diverged == NOT_FINITE:
                 tried = ", ".join(map(str, h.seeds))
                 raise Diverged(
-                    f"model {m} diverged with every seed tried ({tried}): {h.diverged}; lower train.lr={self.config.lr}"
+                    f"model {m} diverged with every seed tried ({tried}): {h.diverged}; lower train.lr={self.config.lr},"
+                    " or check the defense's options and the scale of the features (train.standardize=true scales them)"
                 )
         return stack  # a model that learnt nothing is kept: its history says so, and the judge flags it
 
@@ -83,7 +84,7 @@ class Trainer:
         members = [row.nonzero().squeeze(-1) for row in task.members]
         for m, rows in enumerate(members):
             assert len(rows), f"model {m} has no members"
-        stack = _on(_initial(task, members), self.device)
+        stack = initial(task, members, self.device)
         rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
         run = _Run(self, task, objective, targets, members, rngs, stack)
         with forked(derive(task.seeds[0], "dropout")):  # only networks that run alone draw from it
@@ -146,10 +147,7 @@ class _Run:
         self.each = each_of(len(self.stack))
         self.optimizer = Optimizer(self.config)
         self.state: Any = self.objective.init(self.stack, self.rngs)
-        norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-        self.pad = any(
-            isinstance(m, norms) for m in self.stack.net.modules()
-        )  # batch norm sees padded rows: always pad
+        self.pad = normalises_batches(self.stack.net)
         models = len(self.stack)
         self.best = self.stack
         self.best_correct = torch.zeros(models, dtype=torch.float64)
@@ -221,7 +219,14 @@ class _Run:
         return (logits.argmax(-1) == data.y.cpu()).sum(-1).double()
 
 
-def _initial(task: Task, members: list[Tensor]) -> Stack:
+def normalises_batches(net: nn.Module) -> bool:
+    """Whether it holds batch norm, which sees padded rows: its batches are always padded."""
+    norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+    return any(isinstance(m, norms) for m in net.modules())
+
+
+def initial(task: Task, members: list[Tensor], device: torch.device) -> Stack:
+    """Fresh networks, each from its model's own seed, on the device."""
     nets = [_seeded(task, m, rows) for m, rows in enumerate(members)]
     first = dict(nets[0].named_parameters())
     trained = [k for k, p in first.items() if p.requires_grad]
@@ -231,7 +236,7 @@ def _initial(task: Task, members: list[Tensor]) -> Stack:
     params, buffers = ({k: torch.stack([_tensors(n)[k] for n in nets]) for k in names} for names in (trained, held))
     if not params:
         raise UserError(f"the network {type(nets[0]).__name__} has no parameters to train")
-    return Stack(copy.deepcopy(nets[0]), params, buffers)
+    return _on(Stack(copy.deepcopy(nets[0]), params, buffers), device)
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
@@ -261,14 +266,18 @@ def _merge(first: Tensor, a: Stack, b: Stack) -> Stack:
 
 
 def _put(stack: Stack, where: list[int], new: Stack) -> Stack:
-    """The stack with some of its models exchanged; their histories remember every seed that was tried."""
+    """The stack with some of its models exchanged, unless by infinite ones; histories remember every seed tried."""
     params, buffers = ({k: v.clone() for k, v in group.items()} for group in (stack.params, stack.buffers))
     history = list(stack.history)
     for j, m in enumerate(where):
+        tried, more = history[m].seeds, new.history[j].seeds
+        if new.history[j].diverged == NOT_FINITE != history[m].diverged:  # a model that learnt nothing is still a model
+            history[m] = replace(history[m], seeds=(*tried[:-1], *more, tried[-1]))
+            continue
         for group, fresh in ((params, new.params), (buffers, new.buffers)):
             for k in group:
                 group[k][m] = fresh[k][j]
-        history[m] = replace(new.history[j], seeds=stack.history[m].seeds + new.history[j].seeds)
+        history[m] = replace(new.history[j], seeds=tried + more)
     return replace(stack, params=params, buffers=buffers, history=tuple(history))
 
 
