@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from hampkit.report import RESULTS_SCHEMA, load_schema, percent, render_csv, render_html, render_markdown
+from hampkit.metrics import clopper_pearson
+from hampkit.report import RESULTS_SCHEMA, charts, load_schema, percent, render_csv, render_html, render_markdown, view
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 HOSTILE = "</script><script>alert(1)</script>\"'|`<b>$x$&=1"
@@ -61,9 +62,13 @@ def _model(recipe: str, defense: str, shift: float, n: int, seed: int) -> dict[s
         "run": f"runs/{recipe.replace('/', '-')}-1a2b3c4{seed}",
         "seed": seed,
         "data": {"name": "digits", "rows": 1797, "features": 64, "classes": 10, "sha256": "9f" * 32},
-        "accuracy": {"train": 1.0 - 0.013 * seed, "val": 0.921 - 0.004 * seed, "test": 0.9137 + 0.0041 * seed},
+        "accuracy": {"train": 1.0 - 0.01 * seed, "val": 0.92 - 0.04 * seed, "test": 0.914 + 0.004 * seed},
+        "rows": {"train": 600, "val": 50, "test": 500},
+        "known": {"members": 200, "nonmembers": 250},
+        "judge": {"known_train": 0.3, "known_val": 0.03, "candidates": "held-out", "strict": False},
         "attacks": attacks,
-        "null": {"auc": {"value": 0.497, "low": 0.457, "high": 0.537}, "attack": "confidence"},
+        "null": {"auc": {"value": 0.497, "low": 0.457, "high": 0.537}, "attack": "confidence", "off": False},
+        "shift": {"auc": {"value": 0.5, "low": 0.46, "high": 0.54}},
     }
 
 
@@ -84,10 +89,14 @@ def _attack(name: str, needs: list[str], shift: float, n: int) -> dict[str, Any]
     for level in (0.001, 0.01, 0.1):
         hits = math.floor(n * max(y for x, y in zip(fpr, tpr, strict=True) if x <= level))
         wrong = math.floor(level * n)
-        points.append((level, hits, wrong, _estimate(hits / n, n), level * n >= 10))
+        inner = _estimate(hits / n, n)
+        wider = {"outer_low": inner["low"] * 0.7, "outer_high": min(1.0, inner["high"] * 1.3)}
+        points.append((level, hits, wrong, inner | wider, level * n >= 10))
     return {
         "attack": name,
+        "options": {"epochs": 4} if name == "confidence" else {},
         "needs": needs,
+        "label_only": False,
         "members": n,
         "nonmembers": n,
         "auc": _estimate(NORMAL.cdf(shift / math.sqrt(2)), n),
@@ -172,6 +181,11 @@ BREAKS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {  # result
     "wrong schema": lambda results, _: results.update(schema=2),
     "flag with a space": lambda _, attack: attack["flags"].append("not ok"),
     "unknown key on top": lambda results, _: results.update(extra=1),
+    "rate without the outer interval": lambda _, attack: attack["tpr_at_fpr"][0].pop("outer_low"),
+    "null without a judgement": lambda results, _: results["models"][0]["null"].pop("off"),
+    "known of one side only": lambda results, _: results["models"][0]["known"].pop("members"),
+    "accuracy over nobody knows how many": lambda results, _: results["models"][0].pop("rows"),
+    "candidates of another kind": lambda results, _: results["models"][0]["judge"].update(candidates="some"),
     "half a member": lambda _, attack: attack["tpr_at_fpr"][0].update(tp=0.5),
 }
 
@@ -185,7 +199,7 @@ def numbers(results: dict[str, Any]) -> set[str]:
             shown |= {"{value:.3f}".format(**attack["auc"]), "{low:.3f}–{high:.3f}".format(**attack["auc"])}
             shown |= {percent(attack["balanced_accuracy"]["value"]), f"{attack['members']} + {attack['nonmembers']}"}
             for point in (attack["tpr_at_fpr"][0], attack["tnr_at_fnr"][0]):
-                shown |= {percent(point["value"], 2), percent(point["high"], 2)}
+                shown |= {percent(point["value"], 2), percent(point["outer_high"], 2)}
     return shown
 
 
@@ -297,6 +311,13 @@ def test_csv_gives_the_numbers_back():
         assert (row["recipe"], row["attack"]) == (model["recipe"], attack["attack"])
         assert float(row["auc_low"]) == attack["auc"]["low"]
         assert float(row["tpr_at_fpr_0.001"]) == attack["tpr_at_fpr"][0]["value"]
+        assert float(row["tpr_at_fpr_0.001_high"]) == attack["tpr_at_fpr"][0]["high"]
+        assert float(row["tpr_at_fpr_0.001_outer_high"]) == attack["tpr_at_fpr"][0]["outer_high"]
+        assert (row["accuracy_test_n"], row["known_members"], row["null_off"]) == ("500", "200", "false")
+        assert float(row["accuracy_test_low"]) == pytest.approx(
+            clopper_pearson(round(500 * model["accuracy"]["test"]), 500)[0]
+        )
+        assert row["options"] == ("epochs=4" if attack["attack"] == "confidence" else "")
         assert int(row["tnr_at_fnr_0.1_tn"]) == attack["tnr_at_fnr"][2]["tn"]
         assert row["flags"].split() == attack["flags"]
 
@@ -312,6 +333,133 @@ def test_few_models_and_missing_parts(models: int):
     assert "<h1>" in render_html(results, [{} for _ in results["models"]], empty, VERDICT)
     assert VERDICT in render_markdown(results, empty, VERDICT)
     render_csv(results)
+
+
+def page_of(results: dict[str, Any], details: list[dict[str, Any]] | None = None) -> str:
+    """What a reader sees of the page of these results."""
+    details = example_details(results) if details is None else details
+    return text_of(render_html(results, details, example_texts(), VERDICT))
+
+
+def one_model(n: int = 400) -> dict[str, Any]:
+    results = example_results(n)
+    return results | {"models": results["models"][:1]}
+
+
+def markdown_of(results: dict[str, Any]) -> str:
+    return render_markdown(results, example_texts(), VERDICT)
+
+
+def test_the_null_is_marked_by_its_flag_and_not_by_the_interval_shown():
+    for off, interval in [(False, (0.51, 0.60)), (True, (0.51, 0.60)), (False, (0.45, 0.55))]:
+        results = one_model()
+        results["models"][0]["null"] = {
+            "auc": {"value": 0.52, "low": interval[0], "high": interval[1]}, "attack": "loss", "off": off
+        }  # fmt: skip
+        for text in (page_of(results), markdown_of(results)):
+            assert ("outside its 99.9" in text) == off
+            assert ("within its 99.9" in text) == (not off)
+            assert ("do not trust" in text) == off
+            assert re.search(r"20 sound runs", text)
+        assert ("✗" in page_of(results)) == off
+
+
+def test_an_accuracy_has_its_n_and_exact_interval_and_a_model_its_numbers():
+    assert view.exact(0.914, 500) == pytest.approx(clopper_pearson(457, 500))
+    assert view.exact(1.0, 7) == pytest.approx(clopper_pearson(7, 7))
+    results = one_model()
+    for text in (page_of(results), markdown_of(results)):
+        assert "n = 500" in text
+        assert "88.6–93.7%" in text
+        assert "600 members, 200 known to the adversary, 400 judged" in text
+        assert "650 non-members, 250 known to the adversary, 400 judged" in text
+    results["models"][0]["judge"]["candidates"] = "all"  # the known ones are judged too
+    assert "400 members, 200 known to the adversary, 400 judged" in page_of(results)
+
+
+def test_every_table_says_whose_interval_it_shows():
+    for text in (page_of(example_results()), markdown_of(example_results())):
+        assert "outer" in text
+        assert "uncertainty of the threshold" in text
+        assert "logit scale" in text
+        assert "pseudo-observations" in text
+        assert "takes that of" in text or "uses the known part" in text
+
+
+def test_options_stand_with_the_attack():
+    for text in (page_of(one_model()), markdown_of(one_model())):
+        assert "confidence (epochs=4)" in text
+        assert "loss (" not in text.split("Attacks and defenses")[0].split("## Flags")[0].replace("loss (nats)", "")
+    assert view.need_words([]) == "answers and true labels"
+    assert "examples of the same kind" in view.need_words(["population"])
+
+
+def test_there_is_one_strongest_attack():
+    from hampkit.results import ModelResult
+
+    results = one_model()
+    model = results["models"][0]
+    for attack, (value, low) in zip(model["attacks"], [(0.6, 0.55), (0.7, 0.58), (0.8, 0.58), (0.9, 0.3)], strict=True):
+        attack["auc"] = {"value": value, "low": low, "high": 0.95}
+    best = view.strongest(model["attacks"])
+    assert best is model["attacks"][1]
+    assert ModelResult.from_json(model).strongest().attack == best["attack"]
+    assert [row.name for row in view.blocks(results)[0].rows if row.strongest] == [best["attack"]]
+    (point,) = charts.tradeoff_chart(results, charts.styles([model["recipe"]]))["views"]["auc"]["data"]
+    assert point["customdata"][0][1] == best["attack"]
+    assert list(point["y"]) == [0.7]
+
+
+def test_the_trade_off_shows_the_outer_interval_and_opens_where_it_means_something():
+    results = one_model()
+    (point,) = charts.tradeoff_chart(results, charts.styles(["digits/undefended"]))["views"]["tpr"]["data"]
+    highest = max(attack["tpr_at_fpr"][0]["outer_high"] for attack in results["models"][0]["attacks"])
+    assert point["y"][0] + point["error_y"]["array"][0] == pytest.approx(highest)
+    lowest = max(attack["tpr_at_fpr"][0]["outer_low"] for attack in results["models"][0]["attacks"])
+    assert lowest > 0
+    assert point["y"][0] - point["error_y"]["arrayminus"][0] == pytest.approx(lowest)
+    assert (charts.opening(one_model()), charts.opening(one_model(10_000))) == ("auc", "tpr")
+    shown = 'data-view="{}" data-group="tradeoff" aria-pressed="true"'
+    for n, name in ((400, "auc"), (10_000, "tpr")):
+        results = one_model(n)
+        assert shown.format(name) in render_html(results, example_details(results), example_texts(), VERDICT)
+
+
+def test_the_legend_promises_nothing_that_is_not_resolved():
+    few, some, many = (page_of(one_model(n)) for n in (50, 400, 10_000))
+    assert "Guessing finds" not in few + some
+    assert "Guessing finds 0.1%" in many
+    assert "No rate of this page is resolved" in few
+    assert "resolved for every attack: TPR @ 10% FPR, TNR @ 10% FNR" in some
+    members = one_model()
+    for attack in members["models"][0]["attacks"]:
+        attack["tpr_at_fpr"][1]["resolved"] = True
+    assert "resolved for every attack: TPR @ 1% FPR, TNR @ 10% FNR" in page_of(members)
+    assert "Read a higher error rate" not in few + some + many
+
+
+def test_provenance_explains_what_nobody_chose():
+    results = one_model()
+    details = example_details(results)
+    details[0]["provenance"] |= {"seeds": [123456789]}
+    details[0]["provenance"]["recipe"] = {
+        "schema": 1, "version": 77, "data": {"file": ""}, "split": {"seed": -1, "permutation": ""}, "train": {"label": ""}
+    }  # fmt: skip
+    text = page_of(results, details).split("Provenance")[-1]
+    assert "Model seed 123456789 (derived from seed 0)" in text
+    assert "split.seed the recipe's" in text
+    for word in ("schema", "version 77", "data.file", "permutation", "seed -1"):
+        assert word not in text, word
+    assert "train.label" in text
+
+
+def test_the_verdicts_lines_are_set_apart():
+    said, texts = "Found.\nCaveats [x].", example_texts() | {"limits": "Limits."}
+    results = one_model()
+    page = render_html(results, example_details(results), texts, said)
+    assert all(f"<p>{line}</p>" in page for line in [*said.splitlines(), "Limits."])
+    markdown = render_markdown(results, texts, said)
+    assert "**Found.**\n\nCaveats \\[x\\].\n\nLimits.\n" in markdown
 
 
 def test_importing_is_quick():

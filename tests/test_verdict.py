@@ -1,129 +1,233 @@
-"""What is said in words must follow from the numbers, and claim no more than they do."""
+"""The verdict and the terminal: they say no more than the numbers do, and what these cannot say."""
 
+import io
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from hampkit.metrics import Interval
+from hampkit.metrics import Interval, clopper_pearson
 from hampkit.report import limits, verdict
-from hampkit.report.view import accuracy_interval, blocks
-from hampkit.results import AttackResult, Difference, ModelResult, Results
+from hampkit.report.verdict import side
+from hampkit.results import AttackResult, Difference, ModelResult, Rate, Results
+from hampkit.terminal import show_results
 
-LEAKY, SAFE = Interval(0.7, 0.65, 0.75), Interval(0.52, 0.45, 0.58)
+JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
+ABOVE = Interval(0.7, 0.65, 0.746)
+CHANCE = Interval(0.52, 0.46, 0.58)
+BARELY = Interval(0.552, 0.503, 0.600)  # above chance alone, not as the best of ten
+BELOW = Interval(0.3, 0.254, 0.35)
 
 
-def attack(auc, name="loss", flags=(), members=50, others=50, **more):
-    return AttackResult(name, (), False, members, others, auc, (), (), auc, flags, **more)
+def attack(name="loss", auc=CHANCE, flags=(), members=50, nonmembers=80, needs=(), **options):
+    def rates(enough):
+        return (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, enough),)
+
+    enough = (nonmembers >= 10_000, members >= 10_000)
+    return AttackResult(
+        name, needs, False, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), auc, flags, options
+    )
 
 
 def model(name, *attacks, **more):
-    of, accuracy, null = (
-        {"train": 50, "val": 20, "test": 50},
-        {"train": 1.0, "val": 0.9, "test": 0.9},
-        Interval(0.5, 0.4, 0.6),
+    result = ModelResult(
+        recipe=name,
+        defense=name.split("/")[1],
+        run=name,
+        seed=0,
+        data={"sha256": "x"},
+        accuracy={"train": 1.0, "test": 0.9},
+        rows={"train": 100, "test": 200},
+        known={"members": 50, "nonmembers": 20},
+        judge=JUDGE,
+        attacks=attacks,
+        null=CHANCE,
+        null_attack="loss",
     )
-    known = {"members": 10, "nonmembers": 12}
-    data = {"name": "toy", "rows": 1, "features": 1, "classes": 2, "sha256": "x"}
-    return ModelResult(name, name, name, 0, data, accuracy, of, known, {}, attacks, null, "loss", **more)
+    return replace(result, **more)
 
 
-def say(*models, difference=None):
+def said(*models, difference=None):
     return verdict(Results(models, "0", difference=difference))
 
 
-def test_the_comparison_follows_the_interval_and_names_the_attacks():
-    a, b = model("toy/a", attack(LEAKY, flags=("unresolved",))), model("toy/b", attack(SAFE))
-    names = ("loss", "loss")
-    sure = say(a, b, difference=Difference(0.18, 0.1, 0.26, names))
+def difference(value, low, high):
+    return Difference(value, low, high, ("loss", "loss"))
+
+
+def ten(auc):
+    return [attack(f"a{i}", CHANCE) for i in range(9)] + [attack("last", auc)]
+
+
+def test_two_models_are_compared_by_the_interval_of_their_difference():
+    a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack())
+    sure = said(a, b, difference=difference(0.18, 0.1, 0.26))
     assert "toy/b leaks less than toy/a" in sure
-    assert "by loss" in sure
-    assert "chosen on these candidates" in sure
-    assert "neither is shown to leak less" in say(a, b, difference=Difference(0.05, -0.1, 0.2, names))
-    assert "toy/a leaks less than toy/b" in say(a, b, difference=Difference(-0.18, -0.26, -0.1, names))
-    assert "entropy against loss" in say(a, b, difference=Difference(0.18, 0.1, 0.26, ("entropy", "loss")))
-    assert "leaks less" not in say(a, b)
+    assert "AUC of loss on toy/a minus that of loss on toy/b: 0.180 [0.100, 0.260]" in sure
+    assert "chosen on these same candidates" in sure
+    assert "toy/b (test accuracy 90.0%, n = 200): this one attack does not tell members" in sure
+    assert "Neither is shown to leak less" in said(a, b, difference=difference(0.05, -0.1, 0.2))
+    assert "toy/a leaks less than toy/b" in said(a, b, difference=difference(-0.18, -0.26, -0.1))
+    assert "leak less" not in said(a, b)
+    twice = said(a, replace(b, recipe="toy/a", seed=1), difference=difference(0.18, 0.1, 0.26))
+    assert "toy/a · seed 1 leaks less than toy/a · seed 0" in twice
 
 
-@pytest.mark.parametrize("flag", ["untrained", "null", "shifted"])
-def test_a_model_whose_numbers_mean_nothing_is_never_said_to_leak_less(flag):
-    a, b = model("toy/a", attack(LEAKY)), model("toy/b", attack(SAFE, flags=(flag,)))
-    said = say(a, b, difference=Difference(0.18, 0.1, 0.26, ("loss", "loss")))
-    assert "leaks less" not in said
-    assert "toy/b" in said.split(". ", 2)[2], "the flag is put into words"
+def test_the_best_of_many_must_be_better_than_one():
+    alone, best = said(model("toy/a", attack(auc=BARELY))), said(model("toy/a", *ten(BARELY)))
+    assert "members give themselves away to the one attack: loss, AUC 0.552 [0.503, 0.600] (0.5 is guessing)" in alone
+    assert "none of these 10 attacks tells members from non-members beyond chance for the best of so many" in best
+    assert "give themselves away" not in best
+    assert "no attack tells" not in best
+    assert "best of 10 attacks: last, AUC 0.700" in said(model("toy/a", *ten(ABOVE)))
 
 
-def test_models_that_were_attacked_otherwise_are_not_compared():
-    a = model("toy/a", attack(LEAKY))
-    for other in ((attack(SAFE), attack(SAFE, "entropy")), (attack(SAFE, options={"epochs": 4}),)):
-        said = say(a, model("toy/b", *other), difference=Difference(0.18, 0.1, 0.26, ("loss", "loss")))
-        assert "leaks less" not in said
-        assert "not compared" in said
+def test_the_one_that_is_sure_is_named_even_where_another_has_the_higher_bound():
+    wide, narrow = attack("wide", Interval(0.65, 0.52, 0.762)), attack("narrow", Interval(0.53, 0.515, 0.545))
+    text = said(model("toy/a", *ten(CHANCE), wide, narrow))
+    assert "best of 12 attacks: narrow, AUC 0.530" in text
 
 
-def test_one_of_many_attacks_must_be_surer_than_an_only_one():
-    border = Interval(0.55, 0.505, 0.5942)
-    assert "members give themselves away" in say(model("toy/a", attack(border)))
-    many = [attack(Interval(0.5, 0.45, 0.55), f"a{k}") for k in range(9)]
-    said = say(model("toy/a", attack(border), *many))
-    assert "none of these 10 attacks tells" in said
-    assert "AUC 0.550 [0.505, 0.594]" in said
-    sure = say(model("toy/a", attack(LEAKY), *many))
-    assert "members give themselves away, AUC 0.700 [0.650, 0.750] by loss, best of 10 attacks" in sure
-    assert "members give themselves away" in say(model("toy/a", attack(Interval(1.0, 0.93, 1.0)), *many))
+def test_side_recomputes_the_interval_at_the_corrected_level():
+    import numpy as np
+
+    from hampkit import metrics
+
+    rng = np.random.default_rng(0)
+    seen = set()
+    for shift in (-0.5, -0.3, 0.0, 0.3, 0.35, 0.5, 9.0):
+        member = np.arange(200) < 100
+        scores = rng.normal(size=200) + shift * member
+        wide = metrics.auc_interval(scores, member, 1 - 0.05 / 10)
+        auc = vars(metrics.auc_interval(scores, member))
+        expected = int(wide.low > 0.5) - int(wide.high < 0.5)
+        assert side(auc, 10) == expected
+        seen.add(expected)
+    assert seen == {-1, 0, 1}
+    for n in range(2, 14):  # wholly separated groups: the exact bound
+        low, _ = clopper_pearson(n, n)
+        assert side({"value": 1.0, "low": low, "high": 1.0}, 10) == int(clopper_pearson(n, n, 1 - 0.05 / 10)[0] > 0.5)
+        assert side({"value": 0.0, "low": 0.0, "high": 1 - low}, 10) == -side(
+            {"value": 1.0, "low": low, "high": 1.0}, 10
+        )
+    assert side({"value": 1.0, "low": 0.0, "high": 1.0}, 1) == 0
+    assert side({"value": 0.5, "low": 0.5, "high": 0.5}, 1) == 0
 
 
-def test_an_attack_that_points_the_wrong_way_is_no_clearance():
-    said = say(model("toy/a", attack(Interval(0.15, 0.10, 0.20), flags=("inverted",))))
-    assert "turned around tells members" in said
-    assert "beyond chance" not in said
+def test_an_attack_that_points_the_wrong_way_gives_members_away():
+    text = said(model("toy/a", attack(auc=BELOW, flags=("inverted",)), attack("entropy")))
+    assert "members give themselves away; best of 2 attacks, turned around: loss, AUC 0.300" in text
+    assert "flagged inverted point the wrong way" in text
+    a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack(auc=BELOW))
+    text = said(a, b, difference=difference(0.4, 0.3, 0.5))
+    assert "leaks less" not in text
+    assert "not compared" in text
 
 
-def test_unresolved_names_the_side_that_is_too_small():
-    said = say(model("toy/a", attack(SAFE, flags=("unresolved",), members=100, others=20_000)))
-    assert "100 members cannot show TNR at 0.1 % FNR" in said
-    assert "20000" not in said
-    both = say(model("toy/a", attack(SAFE, flags=("unresolved",), members=100, others=200)))
-    assert "200 non-members cannot show TPR" in both
+@pytest.mark.parametrize("flag", ["untrained", "null"])
+@pytest.mark.parametrize("where", [0, 1])
+def test_a_model_whose_numbers_mean_little_is_never_said_to_leak_less(flag, where):
+    models = [model("toy/a", attack(auc=ABOVE)), model("toy/b", attack())]
+    models[where] = replace(models[where], attacks=(replace(models[where].attacks[0], flags=(flag,)),))
+    text = said(*models, difference=difference(0.18, 0.1, 0.26))
+    assert "leaks less" not in text
+    assert f"The models are not compared, as {models[where].recipe} carries the flag {flag}" in text
 
 
-@pytest.mark.parametrize("flag", ["overlapping", "randomised", "masked", "inverted", "shifted", "null", "untrained"])
-def test_every_flag_that_changes_what_a_number_means_is_in_the_verdict(flag):
-    assert len(say(model("toy/a", attack(LEAKY, flags=(flag,))))) > len(say(model("toy/a", attack(LEAKY)))) + 30
-
-
-def test_the_limits_follow_what_the_attacks_hold():
-    plain = limits(Results((model("toy/a", attack(SAFE)),), "0"))
-    assert "lower bound" in plain
-    assert "shadow models" in plain
-    shadowed = replace(attack(SAFE), needs=("shadows", "population"))
-    assert "shadow models" not in limits(Results((model("toy/a", shadowed),), "0"))
-
-
-def test_the_table_says_who_was_judged_and_how_sure_an_accuracy_is():
-    results = Results((model("toy/a", attack(SAFE, options={"epochs": 4})),), "0").to_json()
-    (block,) = blocks(results)
-    members, others = block.judged.split("; ")
-    assert members == "60 members: 10 known to the adversary, 50 judged"
-    assert others == "62 non-members: 12 known to the adversary, 50 judged"
-    assert block.accuracy["test_interval"] == "78.2–96.7%, n = 50"
-    low, high = accuracy_interval(0.9, 50)
-    assert (round(low, 4), round(high, 4)) == (0.7819, 0.9667)
-    assert block.rows[0].options == "(epochs=4)"
+def test_a_null_that_is_off_is_a_caveat_also_where_no_attack_carries_the_flag():
+    assert "Do not trust the numbers of toy/a" in said(model("toy/a", attack(), off_null=True))
 
 
 @pytest.mark.parametrize(
-    ("off", "auc", "ok", "inside"),
+    ("flag", "words"),
     [
-        (False, Interval(0.5, 0.4, 0.6), True, True),
-        (False, Interval(0.44, 0.39, 0.496), True, False),
-        (True, Interval(0.3, 0.2, 0.4), False, False),
+        ("untrained", "toy/b learnt next to nothing"),
+        ("shifted", "non-members of toy/b differ without any model"),
+        ("null", "Do not trust the numbers of toy/b"),
+        ("inverted", "Attacks on toy/b flagged inverted"),
+        ("overlapping", "examples they were fitted on"),
+        ("randomised", "The answers of toy/b are random"),
+        ("masked", "On toy/b a label-only attack beats"),
     ],
 )
-def test_the_null_is_judged_by_its_flag_and_not_by_the_shown_interval(off, auc, ok, inside):
-    from hampkit.report import render_markdown
+def test_flags_that_change_the_meaning_are_said_with_the_model(flag, words):
+    assert words in said(model("toy/a", attack()), model("toy/b", attack(flags=(flag,))))
+    assert words not in said(model("toy/a", attack()), model("toy/b", attack()))
 
-    results = Results((replace(model("toy/a", attack(SAFE)), null=auc, off_null=off),), "0").to_json()
-    (block,) = blocks(results)
-    assert block.null is not None
-    assert (block.null.ok, block.null.inside) == (ok, inside)
-    assert ("do not trust" in render_markdown(results, {}, "x")) == off
+
+def test_unresolved_names_the_side_and_the_n_that_bind():
+    def text(members, nonmembers):
+        return said(model("toy/a", attack(members=members, nonmembers=nonmembers)))
+
+    assert (
+        "At 0.1% little can be seen (unresolved): TPR takes 10,000 non-members, here are 80; TNR takes 10,000 "
+        in text(50, 80)
+    )
+    assert "TPR takes" not in text(50, 20_000)
+    assert "TNR takes 10,000 members, here are 50" in text(50, 20_000)
+    assert "TNR takes" not in text(20_000, 80)
+    assert "unresolved" not in text(20_000, 20_000)
+
+
+def test_models_that_were_not_treated_alike_are_not_compared():
+    a, apart = model("toy/a", attack(auc=ABOVE)), difference(0.18, 0.1, 0.26)
+    more, other = model("toy/b", attack(), attack("entropy")), model("toy/b", attack(epochs=4))
+    strict = model("toy/b", attack(), judge=JUDGE | {"strict": True})
+    for b, way in ((more, "attacked"), (other, "attacked"), (strict, "judged")):
+        text = said(a, b, difference=apart)
+        assert "leaks less" not in text
+        assert f"The models were not {way} alike" in text
+    assert "loss (epochs=4), AUC" in said(other)
+
+
+def bounds(*models):
+    return limits(Results(models, "0"))
+
+
+def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
+    plain = bounds(model("toy/a", attack()))
+    assert "ask one model one question per record" in plain
+    assert "lower bound of what leaks: attacks with shadow models or many queries find more" in plain
+    assert "one model, one seed" in plain
+    shadows = bounds(model("toy/a", attack(needs=("shadows",))))
+    assert "lower bound of what leaks: attacks with many queries find more" in shadows
+    assert "shadow" not in shadows
+    assert "Aerni" not in shadows
+    assert "These attacks ask the model one question per record" in shadows
+    assert "Aerni" in plain
+    assert "shadow models" in bounds(model("toy/a", attack(needs=("population",))))
+    asked = bounds(model("toy/a", attack(needs=("shadows", "oracle"))))
+    assert "one question" not in asked
+    assert "find more" not in asked
+    assert "lower bound" in asked
+
+
+def test_no_models_and_no_attacks():
+    assert verdict(Results((), "0")) == ""
+    assert "no attack was made" in said(model("toy/a"))
+
+
+def terminal(*models, words="Said."):
+    out = io.StringIO()
+    show_results(Console(file=out, width=140), Results(models, "0"), words, "Limits.")
+    return out.getvalue()
+
+
+def test_the_terminal_shows_the_outer_interval_the_n_and_the_options():
+    text = terminal(model("toy/a", attack(epochs=4, wide=True)), words="A [b] c.")
+    assert "2.0 [0.3, 9.0]" in text
+    assert "uncertainty of the" in text
+    assert "train 100.0% (n=100), test 90.0% (n=200)" in text
+    assert "loss (epochs=4, wide=true)" in text
+    assert "100 members, 50 known to the adversary, 50 judged; 100 non-members, 20 known to the adversary, 80" in text
+    assert "A [b] c." in text
+    assert "Limits." in text
+
+
+def test_the_terminal_marks_the_null_by_its_flag():
+    band = model("toy/a", attack(), null=Interval(0.55, 0.51, 0.6))
+    assert "✓" in terminal(band)
+    assert "✗" not in terminal(band)
+    off = terminal(replace(band, off_null=True))
+    assert "✗ 0.5 is outside its 99.9 % interval" in off
+    assert "✓" not in off

@@ -182,7 +182,8 @@ def _threat(cls: Any) -> str:
         return ""
     answer = "the predicted label" if cls.label_only else "the released logits"
     known = " and the membership of a known part of both groups, to fit on" if "known" in cls.needs else ""
-    return f"One query per candidate: the adversary sees {answer}, the true label{known}."
+    cut = "" if cls.threshold is not None else " The threshold of its balanced accuracy is taken from the known part."
+    return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
 
 
 def _settings(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any) -> Settings:

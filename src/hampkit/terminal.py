@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -19,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from hampkit.results import AttackResult, ModelResult, Results
+    from hampkit.results import AttackResult, ModelResult, Rate, Results
 
 
 class Bars:
@@ -68,26 +69,23 @@ class Download:
 
 
 def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
-    """One table per model, the line that says what they mean, and the line that says what they cannot."""
+    """One table per model, and the line that says what they mean."""
     for model in results.models:
         console.print(_table(model))
-    console.print(verdict, highlight=False)
-    console.print(limits, highlight=False)
+    console.print(verdict, highlight=False, markup=False)
+    console.print(limits, highlight=False, markup=False)
     console.print(
-        "95 % intervals in brackets, for TPR and TNR at the asked rate exactly; n = members + non-members judged."
-        " Flags are explained in the report.",
+        "95 % intervals in brackets; those of TPR and TNR are for the asked rate exactly, with the uncertainty of the "
+        "threshold in them. n = candidates judged. Flags are explained in the report.",
         style="dim",
+        highlight=False,
     )
 
 
 def _table(model: ModelResult) -> Table:
-    a = model.accuracy
-    of = model.rows
-    title = (
-        f"{model.recipe}  seed {model.seed}  accuracy: train {a['train']:.1%} (n = {of['train']}),"
-        f" test {a['test']:.1%} (n = {of['test']})"
-    )
-    table = Table(title=title, title_justify="left", caption_justify="left", caption=_null(model))
+    accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
+    title = escape(f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}")
+    table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(model))
     table.add_column("attack", no_wrap=True)
     for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -102,23 +100,42 @@ def _table(model: ModelResult) -> Table:
 def _row(attack: AttackResult) -> tuple[str, ...]:
     tpr, tnr = attack.tpr_at_fpr[0], attack.tnr_at_fnr[0]
     auc = f"{attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}]"
-    n = f"{attack.members}+{attack.nonmembers}"
-    options = " ".join(f"{k}={v}" for k, v in attack.options.items())
-    return (
-        f"{attack.attack} {options}".strip(),
-        _rate(tpr),
-        _rate(tnr),
-        auc.replace("[", r"\["),
-        n,
-        " ".join(attack.flags),
-    )
+    n = str(attack.members) if attack.members == attack.nonmembers else f"{attack.members}+{attack.nonmembers}"
+    return _name(attack), _rate(tpr), _rate(tnr), auc.replace("[", r"\["), n, " ".join(attack.flags)
 
 
-def _rate(rate: Any) -> str:
+def _name(attack: AttackResult) -> str:
+    """The attack with those of its options that are not the defaults."""
+    options = ", ".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in attack.options.items())
+    return escape(f"{attack.attack} ({options})" if options else attack.attack)
+
+
+def _accuracy(model: ModelResult, part: str) -> str:
+    n = model.rows.get(part)
+    return f"{part} {model.accuracy[part]:.1%}" + (f" (n={n})" if n else "")
+
+
+def _rate(rate: Rate) -> str:
     return rf"{100 * rate.value:.1f} \[{100 * rate.outer_low:.1f}, {100 * rate.outer_high:.1f}]"
+
+
+def _caption(model: ModelResult) -> str:
+    return "\n".join([*_counts(model), _null(model)])
+
+
+def _counts(model: ModelResult) -> list[str]:
+    """How many the adversary knows, and how many are judged."""
+    if not model.known or not model.attacks:
+        return []
+    judged, everyone = model.attacks[0], model.judge.get("candidates") == "all"
+    parts = []
+    for who, label, n in (("members", "members", judged.members), ("nonmembers", "non-members", judged.nonmembers)):
+        known = model.known[who]
+        parts.append(f"{n if everyone else n + known} {label}, {known} known to the adversary, {n} judged")
+    return ["; ".join(parts)]
 
 
 def _null(model: ModelResult) -> str:
     null = model.null
-    said = ", off beyond 99.9 %: do not trust these numbers" if model.off_null else ""
-    return rf"null (shuffled membership): AUC {null.value:.3f} \[{null.low:.3f}, {null.high:.3f}]{said}"
+    said = "✗ 0.5 is outside its 99.9 % interval: do not trust these numbers" if model.off_null else "✓"
+    return rf"null (shuffled membership): AUC {null.value:.3f} \[{null.low:.3f}, {null.high:.3f}] {said}"

@@ -1,4 +1,7 @@
-"""Results → one self-contained HTML page, Markdown, CSV. It lays out and computes no statistics."""
+"""Results → one self-contained HTML page, Markdown, CSV. It lays out results.
+
+It computes no statistics but the exact interval of an accuracy and, for the verdict, the correction for many attacks.
+"""
 
 from __future__ import annotations
 

@@ -74,12 +74,6 @@ def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
     return {"group": "tradeoff", "alt": alt, "views": views}
 
 
-def first_measure(results: Json) -> str:
-    """What the trade-off shows at first: the TPR at 0.1 % where any model resolves it, else the AUC."""
-    points = [p for m in results["models"] for a in m["attacks"] for p in a["tpr_at_fpr"]]
-    return "tpr" if any(p["resolved"] for p in points if p["fpr"] == LEVEL) else "auc"
-
-
 def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
     """The signal's distribution over members and non-members, ``part`` before or after the release."""
     import plotly.graph_objects as go
@@ -164,18 +158,25 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
 
 
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
-    """The estimate of the attack that the table marks as strongest."""
-    best = view.strongest(model["attacks"])
-    found = [
-        {**estimate, "attack": best}
-        for attack in model["attacks"]
-        for estimate in ([attack["auc"]] if measure == "auc" else attack["tpr_at_fpr"])
-        if attack["attack"] == best
-        and (measure == "auc" or view.level_label(estimate["fpr"]) == view.level_label(LEVEL))
-    ]
-    return (
-        {**found[0], **{end: found[0].get(f"outer_{end}", found[0][end]) for end in ("low", "high")}} if found else None
-    )
+    """The shown measure of the attack whose lower bound of it is highest."""
+    found = [(attack, estimate) for attack in model["attacks"] if (estimate := _estimate(attack, measure))]
+    by_name = {attack["attack"]: estimate for attack, estimate in found}
+    best = view.strongest((attack for attack, _ in found), lambda attack: by_name[attack["attack"]]["low"])
+    return None if best is None else {**by_name[best["attack"]], "attack": view.attack_label(best)}
+
+
+def _estimate(attack: Json, measure: str) -> Json | None:
+    """AUC, or the TPR at the chart's operating point; nothing where the attack was not read off there."""
+    if measure == "auc":
+        return attack["auc"]
+    level = view.level_label(LEVEL)
+    found = (p for p in attack["tpr_at_fpr"] if view.level_label(p["fpr"]) == level)
+    return next(({**view.outer(p), "resolved": p["resolved"]} for p in found), None)
+
+
+def opening(results: Json) -> str:
+    """The view that the trade-off chart opens with: rates at its operating point only where one of them is resolved."""
+    return "tpr" if view.level_label(LEVEL) in view.resolved_levels(results, "tpr_at_fpr", False) else "auc"
 
 
 def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str) -> dict[str, Any]:

@@ -41,14 +41,19 @@ def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: s
     return {
         "results": results,
         "csv": render_csv(results),
-        "verdict": verdict,
-        "limits": texts.get("limits", ""),
-        "tradeoff_view": charts.first_measure(results),
+        "verdict": [*verdict.splitlines(), *texts.get("limits", "").splitlines()],
         "blocks": blocks,
         "levels": levels,
         "level": view.main_level(levels),
         "level_options": [(name, name) for name in levels],
         "columns": 6,
+        "guessing": view.main_level(levels) in view.resolved_levels(results, "tpr_at_fpr", False),
+        "smallest": [
+            f"{name} @ {found[0]} {error}"
+            for name, error, curve in (("TPR", "FPR", "tpr_at_fpr"), ("TNR", "FNR", "tnr_at_fnr"))
+            if (found := view.resolved_levels(results, curve, True))
+        ],
+        "tradeoff_view": charts.opening(results),
         "charts": figures,
         "panels": panels,
         "attack_legend": charts.styles(attacks),
@@ -139,7 +144,7 @@ def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
     facts = {
         "Run": model["run"],
         "Seed": model["seed"],
-        "Seeds of training": ", ".join(map(str, seeds)) + " (derived from the seed)" if seeds else "",
+        "Model seed" if len(seeds) < 2 else "Model seeds tried": _seeds(seeds, model["seed"]),
         "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
         "SHA-256 of the data": model["data"]["sha256"],
         "Device": source.get("device"),
@@ -149,16 +154,22 @@ def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
     }
     return {
         "Run": {key: str(value) for key, value in facts.items() if value not in ("", None)},
-        "Recipe": _shown(_flat(source.get("recipe") or {})),
+        "Recipe": _recipe(source.get("recipe") or {}),
         "Versions": {key: str(value) for key, value in (source.get("versions") or {}).items()},
     }
 
 
-def _shown(recipe: dict[str, str]) -> dict[str, str]:
-    """Without the file format's own numbers and what is empty."""
-    own = ("schema", "version")
-    kept = {key: value for key, value in recipe.items() if key not in own and value not in ("", "{}", "[]", "()")}
-    return kept | ({"split.seed": "the recipe's"} if kept.get("split.seed") == "-1" else {})
+def _seeds(seeds: Sequence[int], seed: int) -> str:
+    """A model's own seed is a long number that nobody chose: say where it comes from."""
+    return f"{', '.join(map(str, seeds))} (derived from seed {seed})" if seeds and list(seeds) != [seed] else ""
+
+
+def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """The recipe's keys as one writes them, without what only the programme's files need."""
+    flat = _flat({key: value for key, value in recipe.items() if key not in ("schema", "version")})
+    if flat.get("split.seed") == "-1":
+        flat["split.seed"] = "the recipe's"
+    return {k: v for k, v in flat.items() if v or k.rsplit(".", 1)[-1] not in ("file", "permutation")}
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -168,7 +179,7 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = str(value)
+            flat[f"{prefix}{key}"] = view.option_text(value)
     return flat
 
 

@@ -9,22 +9,25 @@ from hampkit.report.view import AttackRow, Cell, Json, ModelBlock
 
 
 def render_markdown(results: Json, texts: Json, verdict: str) -> str:
-    """The verdict, the table at the smallest operating point, the null, and the flags and attacks that occur."""
+    """The verdict, the table at the smallest operating point, the models, and the flags and attacks that occur."""
     blocks = view.blocks(results)
     level = view.main_level(view.levels(results))
     parts = [
         "# Membership inference report",
-        f"**{_text(verdict)}**",
-        _text(texts.get("limits", "")),
+        *_verdict([*verdict.splitlines(), *texts.get("limits", "").splitlines()]),
         _table(blocks, level),
         _models(blocks),
-        _nulls(blocks),
         _notes(level),
         _flags(view.seen_flags(results), texts),
         _attacks(results, texts),
         f"Written by hampkit {_text(results['hampkit'])}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _verdict(lines: list[str]) -> list[str]:
+    """What was found in bold, the caveats and limits below it."""
+    return [f"**{_text(line)}**" if i == 0 else _text(line) for i, line in enumerate(lines)]
 
 
 def _table(blocks: list[ModelBlock], level: str) -> str:
@@ -44,10 +47,10 @@ def _table(blocks: list[ModelBlock], level: str) -> str:
 
 
 def _cells(block: ModelBlock, row: AttackRow, level: str) -> list[str]:
-    name = _text(f"{row.name} {row.options}".strip())
+    name = _text(row.label)
     return [
         _text(block.title),
-        f"{block.accuracy['train']} / {block.accuracy['test']}",
+        f"{block.accuracy['train'].value} / {block.accuracy['test'].value}".replace("<", "&lt;").replace(">", "&gt;"),
         f"**{name}**" if row.strongest else name,
         _number(row.tpr.get(level)),
         _number(row.tnr.get(level)),
@@ -65,42 +68,46 @@ def _number(cell: Cell | None) -> str:
     return f"*{text}*" if cell.muted else text
 
 
-def _nulls(blocks: list[ModelBlock]) -> str:
-    nulls = [(block.title, block.null) for block in blocks if block.null]
-    return "\n".join(
-        f"- {_text(title)}, membership shuffled ({_text(null.attack)}): AUC {null.auc.value} ({null.auc.interval}), "
-        + _said(null)
-        for title, null in nulls
-    )
-
-
-def _said(null: view.NullRow) -> str:
-    if not null.ok:
-        return "**0.5 is outside its 99.9 % interval: do not trust this model's numbers.**"
-    if null.inside:
-        return "0.5 is inside."
-    return "0.5 is outside the 95 % interval, as in one of 20 sound runs, and inside that of 99.9 %."
-
-
 def _models(blocks: list[ModelBlock]) -> str:
-    lines = []
-    for block in blocks:
-        parts = ((name, f"{name}_interval") for name in ("train", "val", "test"))
-        accuracy = [f"{n} {block.accuracy[n]} ({block.accuracy[i]})" for n, i in parts if i in block.accuracy]
-        facts = "; ".join(
-            part for part in ("accuracy: " + ", ".join(accuracy) if accuracy else "", block.judged) if part
-        )
-        lines += [f"- {_text(block.title)}: {_text(facts)}."] if facts else []
-    return "\n".join(lines)
+    """A line per model: accuracies with n and interval, who is known and judged, the null."""
+    return "\n".join(f"- {'. '.join([_accuracies(block), *_people(block), *_null(block)])}." for block in blocks)
+
+
+def _accuracies(block: ModelBlock) -> str:
+    labels = (("train", "train"), ("val", "validation"), ("test", "test"))
+    shown = [(label, block.accuracy[part]) for part, label in labels if part in block.accuracy]
+    parts = [
+        f"{label} {cell.value}" + (f" ({cell.count}, {cell.interval})" if cell.count else "") for label, cell in shown
+    ]
+    return f"**{_text(block.title)}**: accuracy " + _text(", ".join(parts))
+
+
+def _people(block: ModelBlock) -> list[str]:
+    return [_text(block.counts)] if block.counts else []
+
+
+def _null(block: ModelBlock) -> list[str]:
+    if block.null is None:
+        return []
+    null = block.null
+    said = (
+        "0.5 is within its 99.9% interval, as it must be"
+        if null.ok
+        else "**0.5 is outside its 99.9% interval: do not trust this model's numbers**"
+    )
+    return [f"Membership shuffled ({_text(null.attack)}): AUC {null.auc.value} (95%: {null.auc.interval}); {said}"]
 
 
 def _notes(level: str) -> str:
     return (
         f"Member = positive. TPR @ {level} FPR: the share of members that the attack finds while it accuses at most "
-        f"{level} of the non-members; TNR @ FNR is the mirror image. In parentheses: the 95 % interval, for TPR and "
-        "TNR that at the asked error rate exactly, which also covers that the threshold was read off "
-        "these examples. **Bold**: the strongest attack on that model, by the lower "
-        "bound of its AUC. *Italic*: unresolved, too few examples for this rate. The CSV has every operating point."
+        f"{level} of the non-members; TNR @ FNR is the mirror image. In parentheses: 95 % intervals; for TPR and TNR the "
+        "outer one, for the asked error rate exactly, with the uncertainty of the threshold in it; for the AUC DeLong's "
+        "on the logit scale with pseudo-observations; for accuracies the exact one (Clopper–Pearson); for the balanced "
+        "accuracy from the exact ones of its two rates, the threshold as given. An attack without a threshold of its own "
+        "takes that of the balanced accuracy from the known part. Of 20 sound runs, about one null has 0.5 outside its "
+        "95 % interval; the flag `null` takes 99.9 %. **Bold**: the strongest attack on that model, by the lower bound "
+        "of its AUC. *Italic*: unresolved, too few examples for this rate. The CSV has every operating point."
     )
 
 

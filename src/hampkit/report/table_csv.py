@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from hampkit.report.view import Json
+from hampkit.report.view import Json, exact, off_null, option_text
 
 ESTIMATE = ("value", "low", "high")
 
@@ -14,7 +14,8 @@ ESTIMATE = ("value", "low", "high")
 def render_csv(results: Json) -> str:
     """One row per model × attack; rates as fractions in full precision, lists joined by spaces.
 
-    Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high``, ``…_tp``, ``…_fp``, ``…_resolved``.
+    Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
+    ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the asked rate exactly), ``…_resolved``.
     A text that a spreadsheet would run as a formula (it starts with = + - @) gets an apostrophe in front.
     """
     rows = [_row(model, attack) for model in results["models"] for attack in model["attacks"]]
@@ -29,10 +30,11 @@ def render_csv(results: Json) -> str:
 def _row(model: Json, attack: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense", "run", "seed")}
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
-    row |= {f"accuracy_{part}": model["accuracy"].get(part) for part in ("train", "val", "test")}
-    row |= {f"accuracy_{part}_n": n for part, n in (model.get("rows") or {}).items()}
-    row |= {"attack": attack["attack"], "needs": " ".join(attack["needs"])}
-    row |= {"options": " ".join(f"{k}={v}" for k, v in (attack.get("options") or {}).items())}
+    for part in ("train", "val", "test"):
+        row |= _accuracy(f"accuracy_{part}", model["accuracy"].get(part), model.get("rows", {}).get(part))
+    row |= {f"known_{who}": model.get("known", {}).get(who) for who in ("members", "nonmembers")}
+    options = (f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
+    row |= {"attack": attack["attack"], "options": " ".join(options), "needs": " ".join(attack["needs"])}
     row |= {key: attack[key] for key in ("members", "nonmembers")}
     row |= _estimate("auc", attack["auc"])
     for curve, key in (("tpr_at_fpr", "fpr"), ("tnr_at_fnr", "fnr")):
@@ -41,7 +43,13 @@ def _row(model: Json, attack: Json) -> dict[str, Any]:
     row |= _estimate("balanced_accuracy", attack["balanced_accuracy"])
     row["flags"] = " ".join(attack["flags"])
     null = model.get("null")
-    return row | _estimate("null_auc", null["auc"] if null else dict.fromkeys(ESTIMATE))
+    row |= _estimate("null_auc", null["auc"] if null else dict.fromkeys(ESTIMATE))
+    return row | {"null_off": off_null(model) if null else None}
+
+
+def _accuracy(name: str, rate: float | None, n: int | None) -> dict[str, Any]:
+    low, high = (None, None) if rate is None or not n else exact(rate, n)
+    return {name: rate, f"{name}_n": n, f"{name}_low": low, f"{name}_high": high}
 
 
 def _estimate(name: str, point: Json) -> dict[str, Any]:

@@ -1,116 +1,186 @@
-"""In plain words: what the table means, and what it cannot mean."""
+"""What the table means in plain words: what was found, when not to believe it, what cannot be seen in this way."""
 
 from __future__ import annotations
 
-import math
+import json
+from collections.abc import Iterable, Sequence
+from math import exp, log
 from statistics import NormalDist
 from typing import Any
 
-from hampkit.report.view import percent
+from hampkit.report import view
+from hampkit.report.view import Json, percent
 
-FAMILY = 0.05  # chance that any of a model's attacks is called a leak where there is none
-CAVEATS = {  # flags that change what a model's numbers mean, wherever they occur
-    "untrained": "the model {0} learnt next to nothing: its numbers say little about a model that fits its data",
-    "shifted": "members and non-members of {0} differ without any model: its attacks may measure that",
-    "null": "on shuffled membership {0} shows a difference too: do not trust its numbers",
-    "overlapping": "attacks on {0} are judged on examples they were fitted on, which flatters them",
-    "randomised": "the answers of {0} are random: who asks many times and averages may learn more",
-    "masked": "where {0} is flagged masked, its release hides confidence that a label-only attack does not need",
-    "inverted": "an attack on {0} points the wrong way: turned around, it tells members from non-members",
+ERROR = 0.05  # that any of a model's attacks is wrongly said to find something
+ENOUGH = 10  # wrong ones that must be allowed for a rate to count as resolved, as in hampkit.checks
+CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
+    "null": "Do not trust the numbers of {}: the attack on shuffled membership finds something, so the evaluation leaks (null)",
+    "untrained": "{} learnt next to nothing (untrained): how little it gives away says nothing of a model that fits its data",
+    "shifted": "Members and non-members of {} differ without any model (shifted): attacks may measure that instead",
+    "inverted": "Attacks on {} flagged inverted point the wrong way: turned around they find what their AUC hides",
+    "overlapping": "Attacks on {} flagged overlapping are judged on examples they were fitted on: the numbers flatter them",
+    "randomised": "The answers of {} are random (randomised): who asks many times and averages may find more",
+    "masked": "On {} a label-only attack beats those flagged masked: the release hides what training still leaks",
 }
-DOUBTFUL = ("untrained", "null", "shifted")  # flags of a model of which nothing is claimed in a comparison
+Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
 
 def verdict(results: Any) -> str:
-    """What the strongest attack found per model, at what price in accuracy, and what the numbers cannot say.
+    """One or two lines: what was found; the flags that change its meaning.
 
     results: a `hampkit.results.Results`.
     """
-    parts = [_model(m) for m in results.models]
-    return ". ".join([*parts, *_comparison(results), *_caveats(results.models)]) + "."
+    document = results.to_json()
+    titled = list(zip(view.model_titles(document), document["models"], strict=True))
+    found = [_model(title, model) for title, model in titled] + _comparison(titled, document.get("difference"))
+    parts = (found, _caveats(titled))
+    return "\n".join(". ".join(part) + "." for part in parts if part)
 
 
-def limits(results: Any) -> str:
-    """What no table of these attacks can show: a reader must not take a low number for a clearance."""
-    needs = {need for m in results.models for a in m.attacks for need in a.needs}
-    asks = "one question per record" if "oracle" not in needs else "the questions named"
-    missing = "many queries" if "shadows" in needs else "shadow models or many queries"
-    return (
-        f"These numbers are a lower bound of what leaks: of one model and one seed, with attacks that ask {asks}. Attacks with"
-        f" {missing} find more (HAMP went from 2.1 % to 28.5 % TPR at 0.1 % FPR when attacked properly, Aerni et al. 2024)."
-    )
+def side(auc: Json, attacks: int) -> int:
+    """1 where an AUC is above 0.5 beyond doubt, −1 below, 0 in doubt, for the best of so many attacks (Bonferroni).
 
+    The 95 % interval is widened on its logit scale; that of a complete separation is an exact bound, tail^(1/n).
 
-def _model(m: Any) -> str:
-    best, k = m.strongest(), len(m.attacks)
-    of = f"best of {k} attacks" if k > 1 else "the only attack"
-    found = f"{m.recipe} (test accuracy {percent(m.accuracy['test'])}): "
-    if any(_surely(a.auc, k, above=True) for a in m.attacks):
-        return (
-            f"{found}members give themselves away, AUC {_interval(best.auc)} by {best.attack}, {of} (0.5 is guessing)"
-        )
-    turned = [a for a in m.attacks if _surely(a.auc, k, above=False)]
-    if turned:
-        return (
-            f"{found}{turned[0].attack} turned around tells members, AUC {_interval(turned[0].auc)} (0.5 is guessing)"
-        )
-    none = f"none of these {k} attacks tells" if k > 1 else "this attack does not tell"
-    return f"{found}{none} members from non-members beyond chance ({best.attack}: AUC {_interval(best.auc)})"
-
-
-def _surely(auc: Any, attacks: int, above: bool) -> bool:
-    """Whether an AUC differs from 0.5 even though it is one of several: Bonferroni, on the logit scale of its interval."""
-    bound = auc.low if above else auc.high
-    if auc.value in (0.0, 1.0):  # exact bounds, which no normal scale describes
-        return bound > 0.5 if above else bound < 0.5
-    if not 0 < bound < 1:
-        return False
-    center, edge = _logit(auc.value), _logit(bound)
-    z = NormalDist().inv_cdf(1 - FAMILY / attacks / 2) / NormalDist().inv_cdf(0.975)
-    bound = center + (edge - center) * z
-    return bound > 0 if above else bound < 0
+    >>> side({"value": 0.6, "low": 0.51, "high": 0.68}, 1), side({"value": 0.6, "low": 0.51, "high": 0.68}, 10)
+    (1, 0)
+    """
+    value, low = auc["value"], auc["low"]
+    if value < 0.5:
+        return -side({"value": 1 - value, "low": 1 - auc["high"], "high": 1 - low}, attacks)
+    if low <= 0.5:
+        return 0  # in doubt already for a single attack
+    if value == 1:
+        return int(exp(log(low) * log(ERROR / 2 / attacks) / log(0.025)) > 0.5) if low < 1 else 1
+    single, widened = (NormalDist().inv_cdf(1 - ERROR / 2 / k) for k in (1, attacks))
+    return int(_logit(value) - (_logit(value) - _logit(low)) * widened / single > 0)
 
 
 def _logit(p: float) -> float:
-    return math.log(p / (1 - p))
+    return log(p / (1 - p))
 
 
-def _interval(i: Any) -> str:
-    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
+def _model(title: str, model: Json) -> str:
+    attacks = model["attacks"]
+    n = model.get("rows", {}).get("test")
+    size = f", n = {n:,}" if n else ""
+    head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
+    above, below = ([a for a in attacks if side(a["auc"], len(attacks)) == s] for s in (1, -1))
+    many = len(attacks) > 1
+    if above:
+        best = max(above, key=view.low_auc)
+        which = f"; best of {len(attacks)} attacks: " if many else " to the one attack: "
+        return f"{head}members give themselves away{which}{_auc(best)} (0.5 is guessing)"
+    if below:
+        best = min(below, key=lambda a: a["auc"]["high"])
+        which = f"; best of {len(attacks)} attacks, turned around: " if many else " to the one attack, turned around: "
+        return f"{head}members give themselves away{which}{_auc(best)} as it stands (0.5 is guessing)"
+    if not attacks:
+        return head + "no attack was made"
+    highest = max(attacks, key=view.low_auc)
+    which, corrected = "this one attack does not tell", ""
+    if many:
+        which, corrected = f"none of these {len(attacks)} attacks tells", " for the best of so many"
+    return (
+        f"{head}{which} members from non-members beyond chance{corrected} (highest: {_auc(highest)}; 0.5 is guessing)"
+    )
 
 
-def _comparison(results: Any) -> list[str]:
-    """Two models on the same candidates: whether one is shown to leak less, by the attacks that are strongest on each."""
-    d = results.difference
-    if d is None:
+def _auc(attack: Json) -> str:
+    return f"{view.attack_label(attack)}, AUC {_interval(attack['auc'])}"
+
+
+def _interval(i: Json) -> str:
+    return f"{i['value']:.3f} [{i['low']:.3f}, {i['high']:.3f}]"
+
+
+def _comparison(titled: Titled, difference: Json | None) -> list[str]:
+    """Two models on the same candidates: whether one is shown to leak less. Never where that would mislead."""
+    models = [model for _, model in titled]
+    if unlike := _unlike(models):
+        return [f"The models were not {unlike} alike: their numbers are not to be compared"]
+    if difference is None:
         return []
-    first, second = results.models
-    if any(flag in DOUBTFUL for m in (first, second) for a in m.attacks for flag in a.flags):
-        return []
-    if _attacked(first) != _attacked(second):
-        return ["The two models were not attacked with the same attacks and options, so they are not compared"]
-    by = d.attacks[0] if d.attacks[0] == d.attacks[1] else " against ".join(d.attacks)
-    how = f"difference in AUC {_interval(d)}, {by}, chosen on these candidates"
-    if d.low <= 0 <= d.high:
-        return [f"On these candidates neither is shown to leak less ({how})"]
-    less, more = (second, first) if d.value > 0 else (first, second)
-    return [f"{less.recipe} leaks less than {more.recipe} ({how})"]
-
-
-def _attacked(m: Any) -> set[tuple[str, str]]:
-    return {(a.attack, repr(sorted(a.options.items()))) for a in m.attacks}
-
-
-def _caveats(models: Any) -> list[str]:
-    flagged = {flag: [m.recipe for m in models if any(flag in a.flags for a in m.attacks)] for flag in CAVEATS}
-    said = [CAVEATS[flag].format(" and ".join(dict.fromkeys(names))) for flag, names in flagged.items() if names]
-    short = [a for m in models for a in m.attacks if "unresolved" in a.flags]
-    if short:
-        others, members = min(a.nonmembers for a in short), min(a.members for a in short)
-        few = [
-            f"{n} {who} cannot show {rate}"
-            for n, who, rate in ((others, "non-members", "TPR at 0.1 % FPR"), (members, "members", "TNR at 0.1 % FNR"))
-            if n < 10_000
+    for flag in ("null", "untrained"):
+        if marked := [title for title, model in titled if flag in _flags(model)]:
+            return [f"The models are not compared, as {' and '.join(marked)} {_carry(marked)} the flag {flag}"]
+    if hidden := [title for title, model in titled if _turned(model)]:
+        return [
+            f"The models are not compared, as the AUCs of {' and '.join(hidden)} tell most turned around (inverted)"
         ]
-        said.append(", ".join(few) + "; that takes 10,000")
-    return [s[0].upper() + s[1:] for s in said]
+    (first, _), (second, _) = titled
+    one, other = difference["attacks"]
+    measured = (
+        f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(difference)}; the two attacks were chosen "
+        "on these same candidates, which the interval does not cover"
+    )
+    if difference["low"] <= 0 <= difference["high"]:
+        return [f"Neither is shown to leak less ({measured})"]
+    less, more = (second, first) if difference["value"] > 0 else (first, second)
+    return [f"To these attacks {less} leaks less than {more} ({measured})"]
+
+
+def _turned(model: Json) -> bool:
+    """Whether an attack that points the wrong way tells more than the strongest one, whose AUC the comparison takes."""
+    attacks = model["attacks"]
+    turned = max((0.5 - a["auc"]["high"] for a in attacks), default=0)
+    return turned > max(0, *(a["auc"]["low"] - 0.5 for a in attacks))
+
+
+def _unlike(models: Sequence[Json]) -> str:
+    """In what way the models were not treated alike; nothing where they were."""
+    attacked = {_canonical(sorted((a["attack"], _canonical(a.get("options"))) for a in m["attacks"])) for m in models}
+    judged = {_canonical(m.get("judge")) for m in models}
+    return " or ".join(word for word, ways in (("attacked", attacked), ("judged", judged)) if len(ways) > 1)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _carry(names: Sequence[str]) -> str:
+    return "carries" if len(names) == 1 else "carry"
+
+
+def _flags(model: Json) -> set[str]:
+    raised = {flag for attack in model["attacks"] for flag in attack["flags"]}
+    return raised | ({"null"} if view.off_null(model) else set())
+
+
+def _caveats(titled: Titled) -> list[str]:
+    said = []
+    for flag, text in CAVEATS.items():
+        if marked := [title for title, model in titled if flag in _flags(model)]:
+            said.append(text.format(" and ".join(marked)))
+    return said + _unresolved([attack for _, model in titled for attack in model["attacks"]])
+
+
+def _unresolved(attacks: Iterable[Json]) -> list[str]:
+    """Which rate at the smallest operating point says little, for want of whom, and how many of them it takes."""
+    sides = (
+        ("TPR", "tpr_at_fpr", "fpr", "nonmembers", "non-members"),
+        ("TNR", "tnr_at_fnr", "fnr", "members", "members"),
+    )
+    said, attacks = [], list(attacks)
+    rates = {point[key] for a in attacks for _, curve, key, *_ in sides for point in a[curve]}
+    for name, curve, key, of, who in sides:
+        few = {a[of] for a in attacks for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
+        if few:
+            have = " or ".join(f"{n:,}" for n in sorted(few))
+            said.append(f"{name} takes {round(ENOUGH / min(rates)):,} {who}, here are {have}")
+    return [f"At {view.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
+
+
+def limits(results: Any) -> str:
+    """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
+    needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
+    model = "the model" if "shadows" in needs else "one model"
+    bound = "What these attacks find is a lower bound of what leaks"
+    if "oracle" not in needs:
+        bound = f"These attacks ask {model} one question per record; what they find is a lower bound of what leaks"
+    missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
+    if missing:
+        bound += f": attacks with {' or '.join(missing)} find more"
+    if "shadows" not in needs:
+        bound += " (Aerni et al. 2024: HAMP's TPR at 0.1% FPR from 2.1% to 28.5%)"
+    return f"{bound}. Every number is of one model, one seed."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ Json = Mapping[str, Any]
 NEEDS = {  # the evidence an adversary may hold, in words
     "known": "some known members and non-members",
     "shadows": "shadow models",
-    "population": "other examples of the same kind",
+    "population": "examples of the same kind",
     "oracle": "queries of its own choice",
 }
 
@@ -32,7 +32,7 @@ class AttackRow:
     """One attack on one model."""
 
     name: str
-    options: str  # those that are not the attack's defaults
+    label: str  # the name with the options that are not the attack's defaults
     needs: tuple[str, ...]
     strongest: bool  # highest lower bound of the AUC among the attacks on this model
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
@@ -48,8 +48,7 @@ class NullRow:
 
     attack: str
     auc: Cell
-    ok: bool  # 0.5 lies in its 99.9 % interval
-    inside: bool  # and in the 95 % interval that is shown
+    ok: bool  # its 99.9 % interval contains 0.5; the 95 % interval shown misses it in every twentieth sound run
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,9 @@ class ModelBlock:
     run: str
     seed: int
     data: str
-    accuracy: dict[str, str]  # train, val, test, gap
-    judged: str  # who was a candidate, in words
+    accuracy: dict[str, Cell]  # train, val, test
+    gap: str  # accuracy in training minus in test
+    counts: str  # how many are known to the adversary, how many are judged
     rows: tuple[AttackRow, ...]
     null: NullRow | None
 
@@ -108,6 +108,16 @@ def main_level(names: list[str]) -> str:
     return "0.1%" if "0.1%" in names or not names else names[0]
 
 
+def resolved_levels(results: Json, curve: str, everywhere: bool) -> list[str]:
+    """The operating points of ``tpr_at_fpr`` or ``tnr_at_fnr`` that are resolved for every (or any) attack, smallest first."""
+    key = curve[-3:]
+    points = [point for model in results["models"] for attack in model["attacks"] for point in attack[curve]]
+    rates = {point[key] for point in points if point["resolved"]}
+    if everywhere:
+        rates -= {point[key] for point in points if not point["resolved"]}
+    return [level_label(rate) for rate in sorted(rates)]
+
+
 def blocks(results: Json) -> list[ModelBlock]:
     """One block per model, in the order of the results."""
     titles = model_titles(results)
@@ -132,9 +142,52 @@ def model_titles(results: Json) -> list[str]:
     ]
 
 
-def strongest(attacks: Iterable[Json]) -> str | None:
-    """The attack whose AUC has the highest lower bound: what the model gives away at least."""
-    return max(attacks, key=lambda attack: attack["auc"]["low"], default={"attack": None})["attack"]
+def low_auc(attack: Json) -> float:
+    """What an attack finds at least."""
+    return attack["auc"]["low"]
+
+
+def strongest(attacks: Iterable[Json], low: Callable[[Json], float] = low_auc) -> Json | None:
+    """The attack with the highest lower bound, of the AUC as in `hampkit.results.ModelResult.strongest`; of equals the first."""
+    return max(attacks, key=low, default=None)
+
+
+def outer(point: Json) -> dict[str, float]:
+    """A rate with the interval for the asked error rate exactly: the uncertainty of the threshold is in it."""
+    return {"value": point["value"], "low": point["outer_low"], "high": point["outer_high"]}
+
+
+def exact(rate: float, n: int) -> tuple[float, float]:
+    """The exact 95 % interval (Clopper-Pearson) of a rate that was counted over n.
+
+    >>> tuple(round(bound, 4) for bound in exact(0.0, 10))
+    (0.0, 0.3085)
+    """
+    from scipy.stats import beta  # SciPy takes a second to import
+
+    k = round(rate * n)
+    low = 0.0 if k == 0 else float(beta.ppf(0.025, k, n - k + 1))
+    return low, 1.0 if k == n else float(beta.ppf(0.975, k + 1, n - k))
+
+
+def off_null(model: Json) -> bool:
+    """Whether the null differs from 0.5 beyond its 99.9 % interval."""
+    return bool((model.get("null") or {}).get("off")) or any("null" in attack["flags"] for attack in model["attacks"])
+
+
+def attack_label(attack: Json) -> str:
+    """The attack's name with those of its options that are not the defaults.
+
+    >>> attack_label({"attack": "neural", "options": {"epochs": 4, "wide": True}})
+    'neural (epochs=4, wide=true)'
+    """
+    options = ", ".join(f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
+    return f"{attack['attack']} ({options})" if options else attack["attack"]
+
+
+def option_text(value: Any) -> str:
+    """An option as one writes it on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def seen_flags(results: Json) -> list[str]:
@@ -167,91 +220,86 @@ def need_words(needs: Iterable[str]) -> str:
     """The threat model as a phrase.
 
     >>> need_words(["known", "shadows"]), need_words([])
-    ('some known members and non-members; shadow models', 'answers and true labels only')
+    ('answers and true labels; some known members and non-members; shadow models', 'answers and true labels')
     """
-    return "; ".join(NEEDS.get(need, need) for need in needs) or "answers and true labels only"
+    return "; ".join(["answers and true labels", *(NEEDS.get(need, need) for need in needs)])
 
 
 def _block(model: Json, title: str) -> ModelBlock:
     best = strongest(model["attacks"])
+    gap = round(100 * (model["accuracy"]["train"] - model["accuracy"]["test"]), 1) + 0.0  # + 0.0: no "-0.0"
     return ModelBlock(
         title=title,
         defense=model["defense"],
         run=model["run"],
         seed=model["seed"],
         data=model["data"]["name"],
-        accuracy=_accuracy(model["accuracy"], model.get("rows") or {}),
-        judged=_judged(model),
-        rows=tuple(_row(attack, attack["attack"] == best) for attack in model["attacks"]),
-        null=_null(model.get("null")),
+        accuracy=_accuracy(model),
+        gap=f"{gap:.1f} points".replace("-", "−"),
+        counts=counts(model),
+        rows=tuple(_row(attack, attack is best) for attack in model["attacks"]),
+        null=_null(model),
     )
 
 
-def accuracy_interval(rate: float, n: int) -> tuple[float, float]:
-    """The exact 95 % interval of an accuracy over n examples (Clopper & Pearson 1934)."""
-    from scipy.stats import binomtest
-
-    found = binomtest(round(rate * n), n).proportion_ci(0.95, "exact")
-    return float(found.low), float(found.high)
-
-
-def _accuracy(accuracy: Json, rows: Json) -> dict[str, str]:
-    """Each accuracy with its interval and n where the results say how many examples it is over."""
+def _accuracy(model: Json) -> dict[str, Cell]:
     shown = {}
     for part in ("train", "val", "test"):
-        if accuracy.get(part) is None:
-            continue
-        shown[part] = percent(accuracy[part])
-        if n := rows.get(part):
-            low, high = accuracy_interval(accuracy[part], n)
-            shown[f"{part}_interval"] = f"{percent(low)[:-1]}–{percent(high)}, n = {n:,}"
-    gap = round(100 * (accuracy["train"] - accuracy["test"]), 1) + 0.0  # + 0.0: no "-0.0"
-    return shown | {"gap": f"{gap:.1f} points".replace("-", "−")}
+        rate, n = model["accuracy"].get(part), model.get("rows", {}).get(part)
+        if rate is not None:
+            shown[part] = Cell(percent(rate), _span(exact(rate, n), 1) if n else "", f"n = {n:,}" if n else "")
+    return shown
 
 
-def _judged(model: Json) -> str:
-    """How many members and non-members there are, how many of them the adversary knew and how many were judged."""
-    known, attacks = model.get("known"), model["attacks"]
+def counts(model: Json) -> str:
+    """How many the adversary knows and how many are judged, of members and of non-members."""
+    known, attacks = model.get("known") or {}, model["attacks"]
     if not known or not attacks:
         return ""
+    everyone = (model.get("judge") or {}).get("candidates") == "all"  # then the known ones are judged as well
     parts = []
-    overlap = (model.get("judge") or {}).get("candidates") == "all"
-    for group, word in (("members", "members"), ("nonmembers", "non-members")):
-        judged = attacks[0][group]
-        total = judged if overlap else judged + known[group]
-        parts.append(f"{total:,} {word}: {known[group]:,} known to the adversary, {judged:,} judged")
+    for who, label in (("members", "members"), ("nonmembers", "non-members")):
+        judged = max(attack[who] for attack in attacks)
+        total = judged if everyone else judged + known[who]
+        parts.append(f"{total:,} {label}, {known[who]:,} known to the adversary, {judged:,} judged")
     return "; ".join(parts)
 
 
 def _row(attack: Json, best: bool) -> AttackRow:
     members, nonmembers = attack["members"], attack["nonmembers"]
     both = f"{members:,} + {nonmembers:,}"
-    options = ", ".join(f"{key}={value}" for key, value in (attack.get("options") or {}).items())
     return AttackRow(
         name=attack["attack"],
-        options=f"({options})" if options else "",
+        label=attack_label(attack),
         needs=tuple(attack["needs"]),
         strongest=best,
-        tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} of {members:,}") for p in attack["tpr_at_fpr"]},
-        tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} of {nonmembers:,}") for p in attack["tnr_at_fnr"]},
+        tpr={
+            level_label(p["fpr"]): _rate(outer(p) | {"resolved": p["resolved"]}, f"{p['tp']:,} of {members:,}")
+            for p in attack["tpr_at_fpr"]
+        },
+        tnr={
+            level_label(p["fnr"]): _rate(outer(p) | {"resolved": p["resolved"]}, f"{p['tn']:,} of {nonmembers:,}")
+            for p in attack["tnr_at_fnr"]
+        },
         auc=_auc(attack["auc"], both),
         balanced=_rate(attack["balanced_accuracy"], both, digits=1),
         flags=tuple(attack["flags"]),
     )
 
 
-def _null(null: Json | None) -> NullRow | None:
-    if null is None:
-        return None
-    auc = null["auc"]
-    inside = auc["low"] <= 0.5 <= auc["high"]
-    return NullRow(null["attack"], _auc(auc, ""), not null.get("off", not inside), inside)
+def _null(model: Json) -> NullRow | None:
+    null = model.get("null")
+    return None if null is None else NullRow(null["attack"], _auc(null["auc"], ""), not off_null(model))
 
 
 def _rate(point: Json, count: str, digits: int = 2) -> Cell:
-    """With the outer interval where there is one: the exact one holds for a threshold that was read off these examples."""
-    low, high = (percent(point.get(f"outer_{end}", point[end]), digits) for end in ("low", "high"))
-    return Cell(percent(point["value"], digits), f"{low[:-1]}–{high}", count, not point.get("resolved", True))
+    span = _span((point["low"], point["high"]), digits)
+    return Cell(percent(point["value"], digits), span, count, not point.get("resolved", True))
+
+
+def _span(bounds: tuple[float, float], digits: int) -> str:
+    low, high = (percent(bound, digits) for bound in bounds)
+    return f"{low[:-1]}–{high}"
 
 
 def _auc(auc: Json, count: str) -> Cell:
