@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
-from hampkit.attacks import Evidence, Known
+from hampkit import signals
+from hampkit.attacks import Evidence, Known, Population, Shadows
 from hampkit.blackbox import BlackBox
 from hampkit.defenses.hamp import Hamp
 from hampkit.metrics import auc_interval
@@ -109,7 +111,26 @@ def evidence(seed=0, n=160, known=160, gap=2.0, classes=4):
     x, y, logits, member = side(n)
     kx, ky, klogits, kmember = side(known)
     fit = torch.arange(known) < int(0.8 * known)
-    return Evidence(x, y, logits, seed, Known(kx, ky, klogits, kmember, fit)), member
+    told = Known(kx, ky, klogits, kmember, fit, torch.arange(n, n + known))
+    others = side(80)
+    population = Population(
+        others[1], others[2] - gap * others[3].view(-1, 1, 1) * one_hot(others[1], classes).unsqueeze(1)
+    )
+    return Evidence(x, y, logits, seed, told, shadows(rng, n + known, gap, classes, n), population), member
+
+
+def shadows(rng, examples, gap, classes, candidates, models=12):
+    """Models that answer as the target does, each having seen another half of the examples."""
+
+    def scaled(member):
+        logits = rng.normal(size=(*member.shape, classes))
+        logits[..., 0] += 1.5 + gap * member
+        return signals.scaled_logit(logits, np.zeros(member.shape, dtype=np.int64)).astype(np.float32)
+
+    members = rng.permuted(np.arange(models)[:, None] < np.full(examples, models // 2), axis=0)
+    parts = tuple(np.split(scaled(members)[..., None], [5]))
+    population = scaled(np.zeros((models, 80), bool))
+    return Shadows(parts, members, population, np.arange(candidates), np.arange(models))
 
 
 @attacks
@@ -139,6 +160,7 @@ def test_scores_permute_with_the_candidates(attack):
     e, _ = evidence(1)
     order = torch.randperm(len(e.y), generator=torch.Generator().manual_seed(0))
     moved = replace(e, x=e.x[order], y=e.y[order], logits=e.logits[order])
+    moved = replace(moved, shadows=replace(e.shadows, rows=e.shadows.rows[order.numpy()]))
     assert np.allclose(attack(e)[order.numpy()], attack(moved), rtol=1e-4, atol=1e-5)
 
 
@@ -155,11 +177,12 @@ def test_attack_is_deterministic_and_finite_on_extreme_answers(attack):
 @attacks
 def test_attack_says_what_it_needs(attack):
     e, _ = evidence()
-    if "known" in attack.needs:
-        with pytest.raises(ValueError, match="needs known"):
-            attack(replace(e, known=None))
-    else:
-        assert np.isfinite(attack(replace(e, known=None))).all()
+    for evidence_of in ("known", "shadows", "population"):
+        if evidence_of in attack.needs:
+            with pytest.raises(ValueError, match=f"needs {evidence_of}"):
+                attack(replace(e, **{evidence_of: None}))
+        else:
+            assert np.isfinite(attack(replace(e, **{evidence_of: None}))).all()
 
 
 @attacks

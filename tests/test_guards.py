@@ -312,7 +312,7 @@ def test_answers_are_drawn_with_the_runs_own_seed(monkeypatch, tmp_path):
     monkeypatch.setattr(BlackBox, "query", spy)
     for seed in (0, 1):
         hampkit.run("toy/hamp", options=QUICK, attacks=("loss",), seed=seed, runs_dir=tmp_path / "runs")
-    assert len(set(seeds)) == 4, "asked once and once again, in each of two runs"
+    assert len(set(seeds)) == 6, "the pool, a part of it again, and the population, in each of two runs"
 
 
 def test_what_a_killed_process_left_is_cleared_away(runs):

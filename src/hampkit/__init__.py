@@ -13,20 +13,20 @@ from hampkit.errors import UserError
 
 if TYPE_CHECKING:
     from hampkit import attacks, blackbox, defenses, metrics, nn, signals
-    from hampkit.api import attack, run, train, write_report
-    from hampkit.pipeline import Trained
+    from hampkit.api import attack, plan, run, shadow, train, write_report
     from hampkit.results import AttackResult, ModelResult, Results
+    from hampkit.trained import Trained
 
 __version__ = "0.1.0"
 __all__ = [
     "AttackResult", "ModelResult", "Results", "Trained", "UserError", "__version__",
-    "attack", "attacks", "blackbox", "defenses", "metrics", "nn", "run", "signals", "train", "write_report",
+    "attack", "attacks", "blackbox", "defenses", "metrics", "nn", "plan", "run", "shadow", "signals", "train", "write_report",
 ]  # fmt: skip
 
 _HOME = {
-    **dict.fromkeys(("attack", "run", "train", "write_report"), "hampkit.api"),
+    **dict.fromkeys(("attack", "plan", "run", "shadow", "train", "write_report"), "hampkit.api"),
     **dict.fromkeys(("AttackResult", "ModelResult", "Results"), "hampkit.results"),
-    "Trained": "hampkit.pipeline",
+    "Trained": "hampkit.trained",
 }
 _MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals")
 

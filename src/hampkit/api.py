@@ -13,12 +13,13 @@ from hampkit import __version__, pipeline
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, keys, load_recipe, with_seed
 from hampkit.errors import UserError, did_you_mean, unknown_key
-from hampkit.pipeline import Trained
+from hampkit.planning import Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
 from hampkit.results import Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
+from hampkit.trained import Trained
 from hampkit.training.trainer import silent
 
 DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
@@ -37,26 +38,34 @@ def run(
     runs_dir: str | Path = "runs",
     out: str | Path | None = None,
     device: str = "auto",
+    shadows: int = 0,
+    workers: int = 0,
+    say: Callable[[str], None] = lambda line: None,
     track: Track = silent,
     progress: Any = False,
 ) -> Results:
     """Train every recipe, attack it, judge it, and write the report into ``out`` (default: runs_dir).
 
     recipes: ``DATA/DEFENSE``, ``.toml`` files, or bare defenses together with ``data`` (a table) and ``label`` (its column).
-    options: ``{"train.lr": 0.1, "gamma": 0.9}``, as ``key=value`` on the command line. What was done before with the same
-    recipe, data and seed is found again. Errors: `hampkit.UserError`; whatever the user can get wrong is found before
+    options: ``{"train.lr": 0.1, "gamma": 0.9}``, as ``key=value`` on the command line. shadows: train so many shadow models
+    too, and attack with them (LiRA, RMIA); ``say`` is told the plan before anything long starts. What was done before with
+    the same recipe, data and seed is found again. Errors: `hampkit.UserError`; whatever the user can get wrong is found before
     anything is trained or written.
 
     >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
     """
-    settings = _settings(data_dir, runs_dir, device, track, progress)
+    settings = _settings(data_dir, runs_dir, device, track, progress, workers)
+    options = _with_shadows(options, shadows)
     wanted = _recipes(recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES), options, seed, data, label)
     for name in attacks:
-        ATTACKS.get(name)
+        pipeline.family(name)
     problems = _distinct([prepare(recipe, settings) for recipe in wanted])
     folder = Path(out) if out is not None else settings.runs_dir
     for place in (settings.runs_dir, folder):
         writable(place)
+    for problem in problems:
+        if problem.recipe.shadows.models:
+            say(pipeline.plan_shadows(problem, settings).line())
     models = [pipeline.evaluate_problem(problem, settings, attacks) for problem in problems]
     return _report(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
 
@@ -80,6 +89,49 @@ def train(
     return pipeline.train(wanted, settings)
 
 
+def shadow(
+    recipe: str,
+    models: int,
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    data: str | Path = "",
+    label: str = "",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    device: str = "auto",
+    workers: int = 0,
+    track: Track = silent,
+    progress: Any = False,
+) -> Path:
+    """Train shadow models of a recipe, or find those that were trained before: the run folder that holds them.
+
+    models: an even number of at least 4. Errors: `UserError`.
+    """
+    settings = _settings(data_dir, runs_dir, device, track, progress, workers)
+    (wanted,) = _recipes((recipe,), _with_shadows(options, models), seed, data, label)
+    return pipeline.shadow(prepare(wanted, settings), settings).folder
+
+
+def plan(
+    recipe: str,
+    models: int,
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    data: str | Path = "",
+    label: str = "",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    device: str = "auto",
+    workers: int = 0,
+) -> Plan:
+    """What so many shadow models will cost and show, from a few measured steps; writes nothing."""
+    settings = _settings(data_dir, runs_dir, device, silent, False, workers)
+    (wanted,) = _recipes((recipe,), _with_shadows(options, models), seed, data, label)
+    return pipeline.plan_shadows(prepare(wanted, settings), settings)
+
+
 def attack(
     run: str | Path | Trained,
     *attacks: str,
@@ -87,18 +139,24 @@ def attack(
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    shadows: int = 0,
+    workers: int = 0,
     track: Track = silent,
     progress: Any = False,
 ) -> Results:
     """Attack the model of a run folder; by default with every attack. Writes the report into ``out`` (default: the run).
 
+    shadows: with so many shadow models, which are trained where they are missing.
+
     options: only those of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
     """
     folder = Path(run.folder if isinstance(run, Trained) else run).resolve()
-    settings = _settings(data_dir, folder.parent, device, track, progress)
+    settings = _settings(data_dir, folder.parent, device, track, progress, workers)
     for name in attacks:
-        ATTACKS.get(name)
+        pipeline.family(name)
     overrides = _attack_options(options or {})
+    if shadows:
+        overrides["shadows"] = {"models": shadows}
     _check_local(folder)
     problem = pipeline.open_run(folder, settings, overrides)
     writable(Path(out) if out is not None else folder)
@@ -186,8 +244,14 @@ def _threat(cls: Any) -> str:
     return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
 
 
-def _settings(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any) -> Settings:
-    return Settings(None if data_dir is None else Path(data_dir), Path(runs_dir), device, track, progress)
+def _settings(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any, workers: int = 0) -> Settings:
+    if workers < 0:
+        raise UserError(f"workers={workers} must be a number of processes, or 0 to let a measurement decide")
+    return Settings(None if data_dir is None else Path(data_dir), Path(runs_dir), device, track, workers, progress)
+
+
+def _with_shadows(options: Mapping[str, Any] | None, models: int) -> Mapping[str, Any] | None:
+    return options if not models else {**(options or {}), "shadows.models": models}
 
 
 def _recipes(

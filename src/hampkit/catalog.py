@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hampkit.config import Judge, Split, Training, load_recipe, shipped_recipes
+from hampkit.config import Judge, Shadowing, Split, Training, load_recipe, shipped_recipes
 from hampkit.data.base import Place
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, Registry
@@ -40,7 +40,7 @@ def _first_sentence(text: str | None) -> str:
 def _options() -> list[Line]:
     """Every KEY=VALUE with its default and meaning."""
     lines = [("net=mlp", "the network: hampkit list nets"), ("seed=0", "of the split and of training")]
-    for section, cls in (("split", Split), ("train", Training), ("judge", Judge)):
+    for section, cls in (("split", Split), ("train", Training), ("judge", Judge), ("shadows", Shadowing)):
         lines += _fields(section, "", cls)
     for section, registry in (("data", DATASETS), ("defense", DEFENSES)):
         for name, cls in registry.classes().items():

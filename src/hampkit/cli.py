@@ -35,6 +35,10 @@ Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv
 Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+ShadowCount = Annotated[
+    int, typer.Option(metavar="M", help="Train M shadow models too, for LiRA and RMIA (even, from 4).")
+]
+Workers = Annotated[int, typer.Option(help="Processes for shadow models; 0: as measured to be best.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
@@ -131,7 +135,8 @@ def _root(
 @app.command()
 def run(
     words: Words = None, data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
-    seed: Seed = None, device: Device = "auto", out: Out = None, json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train, attack, judge, report. Default: digits/undefended digits/hamp.
 
@@ -145,9 +150,54 @@ def run(
     with bars.shown():
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-            out=out, device=device, track=bars.track, progress=Download(bars),
+            out=out, device=device, shadows=shadows, workers=workers, say=_sayer(quiet or json),
+            track=bars.track, progress=Download(bars),
         )  # fmt: skip
     _show(results, json, quiet)
+
+
+@app.command()
+def shadow(
+    recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
+    models: Annotated[int, typer.Option(help="How many: an even number from 4 on.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
+    data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"), seed: Seed = None,
+    device: Device = "auto", workers: Workers = 0,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep their weights too.")] = False,
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train shadow models of a recipe and print the run folder that holds them."""
+    from hampkit import api
+    from hampkit.terminal import Bars, Download
+
+    options = _only_options(words or [])
+    if keep_models:
+        options["shadows.keep_models"] = "true"
+    bars = Bars(not quiet)
+    with bars.shown():
+        folder = api.shadow(
+            recipe, models, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
+            runs_dir=runs_dir, device=device, workers=workers, track=bars.track, progress=Download(bars),
+        )  # fmt: skip
+    print(folder)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
+    shadows: Annotated[int, typer.Option(metavar="M", help="How many shadow models: an even number from 4 on.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
+    data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"), seed: Seed = None,
+    device: Device = "auto", workers: Workers = 0, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Measure a few steps and say what so many shadow models will cost and show."""
+    from hampkit import api
+
+    found = api.plan(
+        recipe, shadows, options=_only_options(words or []), seed=seed, data=data or "", label=label, data_dir=data_dir,
+        runs_dir=runs_dir, device=device, workers=workers,
+    )  # fmt: skip
+    print(found.line())
 
 
 @app.command()
@@ -181,7 +231,7 @@ def train(
 def attack(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[ATTACK…] [KEY=VALUE…]", show_default=False)] = None,
-    data_dir: DataDir = None, device: Device = "auto", out: AttackOut = None,
+    data_dir: DataDir = None, device: Device = "auto", shadows: ShadowCount = 0, workers: Workers = 0, out: AttackOut = None,
     json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack the model of a run folder, by default with every attack."""
@@ -198,6 +248,8 @@ def attack(
             data_dir=data_dir,
             out=out,
             device=device,
+            shadows=shadows,
+            workers=workers,
             track=bars.track,
             progress=Download(bars),
         )
@@ -269,6 +321,18 @@ def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
         else:
             options[key] = text
     return names, options
+
+
+def _only_options(words: list[str]) -> dict[str, str]:
+    recipes, options = _split(words)
+    if recipes:
+        raise UserError(f"one recipe at a time, {recipes[0]!r} is another; options are written KEY=VALUE")
+    return options
+
+
+def _sayer(silent: bool) -> Any:
+    """Prints the plan of what takes long, to stderr: stdout is for results."""
+    return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
 
 
 def _show(results: Any, json: bool, quiet: bool) -> None:

@@ -105,6 +105,24 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Shadowing:
+    """Shadow models: the same recipe trained again on other halves of members and non-members."""
+
+    models: int = 0  # an even number from 4 on; 0: none
+    scheme: Literal["paired", "published"] = "paired"  # paired: 2i+1 gets what 2i did not; published: sizes differ
+    seed: int = 0  # of the masks: equal for all defenses, so that their shadow models see the same examples
+    keep_models: bool = False  # keep weights too, not only what the attacks need
+
+    def __post_init__(self) -> None:
+        if self.models and (self.models < 4 or self.models % 2):
+            raise UserError(
+                f"shadows.models={self.models} must be an even number of at least 4: each example is in half of them"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"shadows.seed={self.seed} must lie in [0, 2^63)")
+
+
+@dataclass(frozen=True)
 class Part:
     """A registered thing with all its options."""
 
@@ -122,6 +140,7 @@ class Recipe:
     seed: int = 0
     judge: Judge = field(default_factory=Judge)
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attack name → its options
+    shadows: Shadowing = field(default_factory=Shadowing)
     fingerprint: str = ""  # sha256 of the data, set once they are loaded
 
     @property
@@ -186,7 +205,7 @@ def keys(reference: str, file: str = "", label: str = "") -> list[str]:
 
 def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Recipe:
     """A checked recipe from nested plain values, as read from TOML or JSON."""
-    known = {"data", "split", "net", "train", "defense", "seed", "judge", "attacks"}
+    known = {"data", "split", "net", "train", "defense", "seed", "judge", "attacks", "shadows"}
     for key in document:
         if key not in known:
             raise UserError(f"unknown section or key {key!r} in {place}; {did_you_mean(key, known)}")
@@ -206,6 +225,7 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
         seed=seed,
         judge=build(Judge, document.get("judge", {}), "judge"),
         attacks=attacks,
+        shadows=build(Shadowing, document.get("shadows", {}), "shadows"),
     )
 
 
@@ -339,7 +359,12 @@ def _addresses(document: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
 
 def _all_addresses(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [("net",), ("seed",)]
-    sections: list[tuple[tuple[str, ...], type]] = [(("split",), Split), (("train",), Training), (("judge",), Judge)]
+    sections: list[tuple[tuple[str, ...], type]] = [
+        (("split",), Split),
+        (("train",), Training),
+        (("judge",), Judge),
+        (("shadows",), Shadowing),
+    ]
     for kind, registry in (("data", DATASETS), ("defense", DEFENSES)):
         section = document.get(kind)
         name = section.get("name") if isinstance(section, Mapping) else section

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit import checks, metrics
-from hampkit.attacks import Attack, Evidence, Known
+from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config import Judge
 from hampkit.data.splits import known_split
 from hampkit.results import FPRS, AttackResult, Rate
@@ -31,7 +31,15 @@ class Case:
     known_member: Bools  # (K,) of the known examples
 
 
-def build_case(pool: Dataset, members: int, logits: Tensor, judge: Judge, seed: int) -> Case:
+def build_case(
+    pool: Dataset,
+    members: int,
+    logits: Tensor,
+    judge: Judge,
+    seed: int,
+    shadows: Shadows | None = None,
+    population: Population | None = None,
+) -> Case:
     """Candidates and known examples of a pool whose first ``members`` rows are members, in random order."""
     a, b = known_split(members, judge.known_train, judge.known_val)
     others = len(pool) - members
@@ -43,8 +51,11 @@ def build_case(pool: Dataset, members: int, logits: Tensor, judge: Judge, seed: 
     rows = everyone if judge.candidates == "all" else held_out
     # no attack may profit from the order of the candidates
     rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]
-    told = Known(pool.x[known], pool.y[known], logits[known], known < members, fit)
-    evidence = Evidence(pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told)
+    told = Known(pool.x[known], pool.y[known], logits[known], known < members, fit, known)
+    shadows = None if shadows is None else replace(shadows, rows=rows.numpy())
+    evidence = Evidence(
+        pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told, shadows=shadows, population=population
+    )
     return Case(evidence, (rows < members).numpy(), told.member.numpy())
 
 
@@ -52,8 +63,16 @@ def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.f
     """The attack's scores of the candidates and of the known examples (for a threshold), from one fit."""
     e = case.evidence
     assert e.known is not None
+    shadows = e.shadows
+    if shadows is not None:
+        assert e.known.rows is not None
+        shadows = replace(shadows, rows=np.r_[shadows.rows, e.known.rows.numpy()])
     both = replace(
-        e, x=torch.cat([e.x, e.known.x]), y=torch.cat([e.y, e.known.y]), logits=torch.cat([e.logits, e.known.logits])
+        e,
+        shadows=shadows,
+        x=torch.cat([e.x, e.known.x]),
+        y=torch.cat([e.y, e.known.y]),
+        logits=torch.cat([e.logits, e.known.logits]),
     )
     scores = attack(both)
     return scores[: len(e.y)], scores[len(e.y) :]

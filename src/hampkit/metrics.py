@@ -81,7 +81,7 @@ def auc(scores: Any, member: Any) -> float:
     >>> auc([0.9, 0.5, 0.1], [True, False, False])
     1.0
     """
-    return float(_placements(*check_scores(scores, member))[0].mean())
+    return float(placements(*check_scores(scores, member))[0].mean())
 
 
 def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
@@ -93,7 +93,7 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     min(members, non-members) successes without a failure.
     """
     s, m = check_scores(scores, member)
-    of_members, of_nonmembers = _placements(s, m)
+    of_members, of_nonmembers = placements(s, m)
     value = float(of_members.mean())
     if min(len(of_members), len(of_nonmembers)) < 2:
         return Interval(value, 0.0, 1.0)
@@ -102,17 +102,17 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
         low, high = clopper_pearson(n if value == 1.0 else 0, n, level)
         return Interval(value, low, high)
     variance = _variance_of_mean(of_members) + _variance_of_mean(of_nonmembers)
-    half = _normal_quantile(level) * math.sqrt(variance) / (value * (1 - value))
+    half = normal_quantile(level) * math.sqrt(variance) / (value * (1 - value))
     center = math.log(value / (1 - value))
     return Interval(value, 1 / (1 + math.exp(half - center)), 1 / (1 + math.exp(-half - center)))
 
 
 def auc_difference(a: Any, b: Any, member: Any, level: float = 0.95) -> Interval:
     """AUC(a) − AUC(b) on the same examples, with DeLong's paired variance."""
-    (a10, a01), (b10, b01) = _placements(*check_scores(a, member)), _placements(*check_scores(b, member))
+    (a10, a01), (b10, b01) = placements(*check_scores(a, member)), placements(*check_scores(b, member))
     value = float(a10.mean() - b10.mean())
     variance = (a10 - b10).var(ddof=1) / len(a10) + (a01 - b01).var(ddof=1) / len(a01)
-    half = _normal_quantile(level) * math.sqrt(variance)
+    half = normal_quantile(level) * math.sqrt(variance)
     return Interval(value, value - half, value + half)
 
 
@@ -213,7 +213,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return low, high
 
 
-def _placements(s: Array, m: NDArray[np.bool_]) -> tuple[Array, Array]:
+def placements(s: Array, m: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Per member the share of non-members below it, per non-member the share of members above it; ties count half."""
     pos, neg = s[m], s[~m]
     return _share_below(pos, neg), 1 - _share_below(neg, pos)
@@ -230,7 +230,7 @@ def _share_below(values: Array, others: Array) -> Array:
     return (left + right) / (2 * len(others))
 
 
-def _normal_quantile(level: float) -> float:
+def normal_quantile(level: float) -> float:
     from statistics import NormalDist
 
     return NormalDist().inv_cdf((1 + level) / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit import checks, metrics, signals
-from hampkit.attacks import Attack
-from hampkit.blackbox import BlackBox
+from hampkit import checks, metrics, shadows
+from hampkit.attacks import Attack, Population
 from hampkit.config import Recipe, content_hash
 from hampkit.defenses import Models
+from hampkit.details import describe
 from hampkit.environment import environment
 from hampkit.errors import UserError
 from hampkit.judge import Case, build_case, judge_scores, score, shuffled
 from hampkit.metrics import Interval
 from hampkit.options import build
+from hampkit.planning import Mode, Plan, plan
 from hampkit.problem import Problem, Settings, prepare, recipe_of_run
 from hampkit.registry import ATTACKS
+from hampkit.repeat import leave_one_out
 from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
+from hampkit.shadows import folder_of, population
 from hampkit.store import Run, file_hash, load_tensors, locked, read_json, save_tensors, write_json
+from hampkit.trained import Shadowed, Trained
 from hampkit.types import Dataset, History, Stack
 
 JOB = "models/000-000"
 ATTACK_VERSION = 2  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model on disk."""
-
-    run: Run
-    problem: Problem
-    models: Models
-    accuracy: dict[str, float]  # train, val, test: fractions, from the network's own answers
-    history: dict[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        return self.run.folder
-
-    def black_box(self) -> BlackBox:
-        """The model as its users meet it."""
-        state = {k: v[0] for k, v in self.models.state.items()}
-        release = self.problem.defense.release(state, self.problem.dataset.domain)
-        return BlackBox(self.models.stack, release, self.problem.trainer)
 
 
 def train(recipe: Recipe, settings: Settings) -> Trained:
@@ -69,9 +52,45 @@ def evaluate(recipe: Recipe, settings: Settings, attacks: Sequence[str] = ()) ->
 
 
 def evaluate_problem(problem: Problem, settings: Settings, attacks: Sequence[str] = ()) -> ModelResult:
-    chosen = _choose(problem.recipe.attacks, attacks)
+    chosen = _choose(problem.recipe, attacks)
     with locked(settings.runs_dir, problem.folder):
-        return _attack(_train(problem, settings), chosen, settings)
+        run = _create(problem, settings)
+        shadowed = _shadow(problem, settings, run) if problem.recipe.shadows.models else None
+        return _attack(_train(problem, settings), chosen, settings, shadowed)
+
+
+def shadow(problem: Problem, settings: Settings) -> Run:
+    """Train the recipe's shadow models, or find those that were trained before."""
+    with locked(settings.runs_dir, problem.folder):
+        run = _create(problem, settings)
+        _shadow(problem, settings, run)
+    return run
+
+
+def plan_shadows(problem: Problem, settings: Settings) -> Plan:
+    """What the shadow models will cost; where some were trained already, in the way they were."""
+    measured = plan(problem, problem.recipe.shadows.models, settings.workers)
+    path = settings.runs_dir / problem.folder / folder_of(problem.recipe.shadows) / "launch" / "mode.json"
+    return replace(measured, mode=Mode(**read_json(path))) if path.is_file() else measured
+
+
+def _create(problem: Problem, settings: Settings) -> Run:
+    return Run.create(settings.runs_dir, problem.folder, lambda folder: _write_run(problem, folder))
+
+
+def _shadow(problem: Problem, settings: Settings, run: Run) -> Shadowed:
+    shadowing = problem.recipe.shadows
+    chosen = run.step(
+        f"{folder_of(shadowing)}/launch",
+        lambda folder: write_json(folder / "mode.json", asdict(plan(problem, shadowing.models, settings.workers).mode)),
+    )
+    mode = Mode(**read_json(chosen / "mode.json"))
+    if mode.workers > 1 and settings.workers:
+        mode = replace(mode, workers=settings.workers)
+    return Shadowed(
+        shadows.train(problem, shadowing, settings, run, mode),
+        f"{shadowing.scheme}-{shadowing.seed}-{shadowing.models}",
+    )
 
 
 def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Problem:
@@ -79,7 +98,7 @@ def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[s
     run = Run.at(folder)
     local = read_json(run.folder / "local.json", "judge", "attacks")
     for section, values in (overrides or {}).items():
-        local[section] = {**local[section], **values}
+        local[section] = {**local.get(section, {}), **values}
     problem = prepare(recipe_of_run(run.recipe(), local), settings)
     if problem.folder != run.name:
         raise UserError(
@@ -111,7 +130,7 @@ def _same_split(run: Run) -> str:
 
 
 def _train(problem: Problem, settings: Settings) -> Trained:
-    run = Run.create(settings.runs_dir, problem.folder, lambda folder: _write_run(problem, folder))
+    run = _create(problem, settings)
     job = run.step(JOB, lambda folder: _write_models(problem, folder))
     history = read_json(job / "history.json")
     models = _read_models(problem, job, history)
@@ -124,6 +143,7 @@ def _write_run(problem: Problem, folder: Path) -> None:
     local = {
         "judge": asdict(recipe.judge),
         "attacks": {name: dict(options) for name, options in recipe.attacks.items()},
+        "shadows": asdict(recipe.shadows),
         "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
         "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
     }
@@ -131,12 +151,9 @@ def _write_run(problem: Problem, folder: Path) -> None:
     write_json(folder / "local.json", local)
     write_json(folder / "env.json", environment(problem.trainer.device))
     rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
-    np.savez(
-        folder / "split.npz",
-        members=problem.task.members.numpy(),
-        seeds=np.array(problem.task.seeds),
-        **_prefixed(rows),
-    )
+    # of the whole pool: an evaluation with shadow models may take a part of the non-members only
+    members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
+    np.savez(folder / "split.npz", members=members[None], seeds=np.array(problem.task.seeds), **_prefixed(rows))
 
 
 def _prefixed(rows: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,21 +202,37 @@ def _accuracy(problem: Problem, stack: Stack, data: Dataset) -> float:
     return float((logits.argmax(-1) == data.y).double().mean())
 
 
-def _attack(trained: Trained, attacks: list[Attack], settings: Settings) -> ModelResult:
+def _attack(
+    trained: Trained, attacks: list[Attack], settings: Settings, shadowed: Shadowed | None = None
+) -> ModelResult:
     problem, run = trained.problem, trained.run
     recipe = problem.recipe
     settings.track(f"asking {recipe.title}", 0, 1)
-    model = file_hash(run.folder / JOB / "stack.safetensors")[:8]  # weights that were trained again have other answers
+    # weights that were trained again have other answers, and with shadow models the pool may be smaller
+    model = content_hash([file_hash(run.folder / JOB / "stack.safetensors"), len(problem.task.pool)])[:8]
     answers = run.step(f"answers/{model}", lambda folder: _write_answers(trained, folder))
     settings.track(f"asking {recipe.title}", 1, 1)
     released = torch.from_numpy(np.load(answers / "released.npy", allow_pickle=False))
-    case = build_case(problem.task.pool, problem.table.members_count, released.unsqueeze(1), recipe.judge, recipe.seed)
+    others = population(problem)
+    around = Population(
+        others.y, torch.from_numpy(np.load(answers / "population.npy", allow_pickle=False)).unsqueeze(1)
+    )
+    case = build_case(
+        problem.task.pool,
+        problem.table.members_count,
+        released.unsqueeze(1),
+        recipe.judge,
+        recipe.seed,
+        None if shadowed is None else shadowed.shadows,
+        around,
+    )
     everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
     results, scores, places = [], {}, {}
     for k, attack in enumerate(everyone):
         settings.track(f"attacking {recipe.title}", k, len(everyone) + 1)
         folder = run.step(
-            _step(attack, recipe, model), lambda folder, attack=attack: _write_attack(attack, case, recipe, folder)
+            _step(attack, recipe, model, shadowed),
+            lambda folder, attack=attack: _write_attack(attack, case, recipe, folder),
         )
         results.append(AttackResult.from_json(read_json(folder / "result.json")))
         places[attack.name] = str((folder / "scores.npz").relative_to(run.folder))
@@ -209,8 +242,10 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings) -> Mode
     settings.track(f"attacking {recipe.title}", len(everyone) + 1, len(everyone) + 1)
     checked = {**read_json(found / "result.json"), **read_json(answers / "result.json")}
     result = _assemble(trained, case, results, scores, checked)
+    if shadowed is not None:
+        result = replace(result, repeated=leave_one_out(trained, everyone, shadowed, settings))
     write_json(run.folder / "result.json", result.to_json())
-    write_json(run.folder / "details.json", {**_details(trained, case, scores, answers), "scores": places})
+    write_json(run.folder / "details.json", {**describe(trained, case, scores, answers), "scores": places})
     return replace(result, attacks=result.attacks[: len(attacks)])
 
 
@@ -226,26 +261,43 @@ def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
     return [
         build(classes[name], options, f"attacks.{name}")
         for name, options in found
-        if name in classes and name not in names
+        if name in classes and name not in names and (recipe.shadows.models or "shadows" not in classes[name].needs)
     ]
 
 
-def _choose(options: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[Attack]:
-    """The named attacks with the recipe's options; without names all that need no more than known examples."""
-    classes = ATTACKS.classes()
-    for name in names:
-        ATTACKS.get(name)
-    wanted = list(names) or [name for name, cls in classes.items() if set(cls.needs) <= {"known"}]
+def _choose(recipe: Recipe, names: Sequence[str]) -> list[Attack]:
+    """The named attacks with the recipe's options; without names all whose evidence the run holds.
+
+    A name that is no attack but the beginning of several, as lira of lira-online, means all of these.
+    """
+    classes, options = ATTACKS.classes(), recipe.attacks
+    held = {"known", "shadows", "population"} if recipe.shadows.models else {"known"}
+    wanted = [name for name, cls in classes.items() if set(cls.needs) <= held]
+    if names:
+        wanted = [n for name in names for n in family(name)]
+    for name in wanted:
+        missing = set(classes[name].needs) - held - {"population"}
+        if missing:
+            raise UserError(f"attack {name} needs {', '.join(sorted(missing))}; add --shadows M")
     return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(wanted)]
 
 
-def _step(attack: Attack, recipe: Recipe, model: str) -> str:
-    return f"attacks/{attack.name}-{_digest(recipe, model, attack)}"
+def family(name: str) -> list[str]:
+    """The attack of that name, or all whose names begin with it. Errors: `UserError` where there is none."""
+    classes = ATTACKS.classes()
+    family = [n for n in classes if n.startswith(f"{name}-")]
+    return family if name not in classes and family else [ATTACKS.get(name).name]
 
 
-def _digest(recipe: Recipe, model: str, attack: Attack | None = None) -> str:
+def _step(attack: Attack, recipe: Recipe, model: str, shadowed: Shadowed | None) -> str:
+    with_shadows = shadowed.name if shadowed is not None and "shadows" in attack.needs else ""
+    return f"attacks/{attack.name}-{_digest(recipe, model, attack, with_shadows)}"
+
+
+def _digest(recipe: Recipe, model: str, attack: Attack | None = None, with_shadows: str = "") -> str:
     options = {} if attack is None else asdict(attack)  # pyright: ignore[reportArgumentType]
     what = {"version": ATTACK_VERSION, "model": model, "judge": asdict(recipe.judge), "options": options}
+    what |= {"shadows": with_shadows} if with_shadows else {}
     return content_hash(what)[:8]
 
 
@@ -258,6 +310,7 @@ def _write_answers(trained: Trained, folder: Path) -> None:
     own = trained.problem.trainer.predict(trained.models.stack, pool.x)[0].double()
     assert torch.equal(released.argmax(-1), own.argmax(-1)), "a release changed a predicted label"
     np.save(folder / "released.npy", released.numpy())
+    np.save(folder / "population.npy", box.query(population(trained.problem).x, derive(seed, "population")).numpy())
     np.save(folder / "own.npy", own.numpy())
     # the same rows in a batch of another size may differ in the last digits; noise differs far more
     randomised = not torch.allclose(again, released[:64], rtol=1e-3, atol=1e-3)
@@ -320,63 +373,3 @@ def _assemble(
         off_null=checked["off_null"],
         shift=Interval(**checked["shift"]),
     )
-
-
-def _details(trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path) -> dict[str, Any]:
-    problem = trained.problem
-    member, y = problem.task.members[0].numpy(), problem.task.pool.y.numpy()
-    losses = {
-        part: signals.loss(np.load(answers / f"{part}.npy", allow_pickle=False), y) for part in ("own", "released")
-    }
-    top = float(np.quantile(np.concatenate(list(losses.values())), 0.99)) or 1.0
-    edges = np.linspace(0, top, 31)
-    env = read_json(trained.run.folder / "env.json", "python", "versions", "device", "git")
-    state = {k: v[0] for k, v in trained.models.state.items()}
-    return {
-        "curves": {name: _curve(s, case.member) for name, s in scores.items()},
-        "histogram": {
-            "signal": "loss",
-            "unit": "nats",
-            "before": _histogram(losses["own"], member, edges),
-            "after": _histogram(losses["released"], member, edges),
-        },
-        "release": problem.defense.release(state, problem.dataset.domain).about,
-        "provenance": {
-            "recipe": {
-                **problem.recipe.training(),
-                "judge": asdict(problem.recipe.judge),
-                "attacks": {name: dict(options) for name, options in problem.recipe.attacks.items()},
-            },
-            "versions": {"python": env["python"], **env["versions"]},
-            "device": env["device"],
-            "git": env["git"],
-            "seeds": [s for h in trained.models.stack.history for s in h.seeds],
-            "started": trained.history["started"],
-            "seconds": trained.history["seconds"],
-        },
-    }
-
-
-def _curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
-    """The corners of a ROC, thinned to a number that a page can hold: evenly in both rates and in their logarithms."""
-    fpr, tpr = metrics.roc(scores, member)
-    turn = np.r_[True, (np.diff(fpr)[1:] * np.diff(tpr)[:-1] != np.diff(fpr)[:-1] * np.diff(tpr)[1:]), True]
-    fpr, tpr = fpr[turn], tpr[turn]
-    if len(fpr) > most:
-        floor = np.log(np.clip(fpr, 1e-6, 1)) - np.log(1e-6)
-        travelled = np.cumsum(
-            np.r_[0, np.abs(np.diff(fpr)) + np.abs(np.diff(tpr)) + np.abs(np.diff(floor)) / floor[-1]]
-        )
-        keep = np.unique(np.searchsorted(travelled, np.linspace(0, travelled[-1], most)).clip(0, len(fpr) - 1))
-        fpr, tpr = fpr[keep], tpr[keep]
-    return {"fpr": np.round(fpr, 6).tolist(), "tpr": np.round(tpr, 6).tolist()}
-
-
-def _histogram(values: Any, member: Any, edges: Any) -> dict[str, list[float]]:
-    """Counts per bin; what lies beyond the last edge is counted in the last bin."""
-    inside = np.clip(values, edges[0], edges[-1])
-    counts = {
-        name: np.histogram(inside[rows], edges)[0].tolist()
-        for name, rows in (("members", member), ("nonmembers", ~member))
-    }
-    return {"edges": np.round(edges, 6).tolist(), **counts}

@@ -36,6 +36,7 @@ class Settings:
     track: Callable[[str, int, int], None] = (
         silent  # told what is being done, how much of it is done, how much there is
     )
+    workers: int = 0  # processes for shadow models; 0: as measured to be best
     progress: Any = False  # pooch's progress bar for downloads
 
     def place(self) -> Place:
@@ -64,6 +65,9 @@ class Problem:
     defense: Defense
     trainer: Trainer
     test: Dataset = field(repr=False)
+    shadow_val: Dataset = field(
+        repr=False
+    )  # for the shadow models' checkpoints: rows that the target never used, if any
 
     @property
     def folder(self) -> str:
@@ -115,6 +119,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         defense=DEFENSES.get(recipe.defense.name)(**recipe.defense.options),
         trainer=trainer,
         test=dataset.take(table.rows("test")),
+        shadow_val=dataset.take(_shadow_val(table)),
     )
 
 
@@ -125,11 +130,14 @@ def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
     if local.get("file"):
         document["data"]["file"] = local["file"]
     document["split"] = {**document["split"], "permutation": local.get("permutation", "")}
-    return recipe_from_dict({**document, "judge": local["judge"], "attacks": local["attacks"]}, place="recipe.json")
+    how = {"judge": local["judge"], "attacks": local["attacks"], "shadows": local.get("shadows", {})}
+    return recipe_from_dict({**document, **how}, place="recipe.json")
 
 
 def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[], nn.Module]) -> Task:
     members, others = table.rows("members"), table.rows("nonmembers")
+    if recipe.shadows.models:
+        others = others[: len(members)]  # half of the pool is a training set, as large as the target's
     mask = torch.zeros(1, len(members) + len(others), dtype=torch.bool)
     mask[:, : len(members)] = True
     reference = table.rows("reference")
@@ -143,11 +151,19 @@ def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[],
     )
 
 
+def _shadow_val(table: SplitTable) -> Tensor:
+    """As many rows as validate the target: of those that nobody uses where there are enough, as published, else the same."""
+    rows, spare = table.rows("validation"), table.rows("remaining")
+    return spare[: len(rows)] if len(spare) >= len(rows) else rows
+
+
 def _check_known(table: SplitTable, recipe: Recipe) -> None:
     """Every part of the known and of the unknown half must hold members and non-members."""
     judge = recipe.judge
     for name in ("members", "nonmembers"):
         count = len(table.rows(name))
+        if recipe.shadows.models:
+            count = min(count, table.members_count)
         a, b = known_split(count, judge.known_train, judge.known_val)
         if not 0 < a < b < count:
             raise UserError(

@@ -65,6 +65,38 @@ class AttackResult:
 
 
 @dataclass(frozen=True)
+class RepeatedResult:
+    """One attack on M shadow models in turn, judged over all pairs of model and example; intervals clustered by model."""
+
+    attack: str
+    models: int
+    examples: int
+    auc: Interval
+    tpr_at_fpr: tuple[Rate, ...]
+    tnr_at_fnr: tuple[Rate, ...]
+    flags: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "attack": self.attack,
+            "models": self.models,
+            "examples": self.examples,
+            "auc": asdict(self.auc),
+            "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in self.tpr_at_fpr],
+            "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in self.tnr_at_fnr],
+            "flags": list(self.flags),
+        }
+
+    @staticmethod
+    def from_json(d: dict[str, Any]) -> RepeatedResult:
+        return RepeatedResult(
+            d["attack"], d["models"], d["examples"], Interval(**d["auc"]),
+            tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
+            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """One trained model and all attacks on it."""
 
@@ -82,6 +114,7 @@ class ModelResult:
     null_attack: str
     off_null: bool = False  # 0.5 lies outside its 99.9 % interval
     shift: Interval | None = None  # AUC of telling members from non-members without the model
+    repeated: tuple[RepeatedResult, ...] = ()  # leave-one-out over the shadow models
 
     def strongest(self) -> AttackResult:
         """The attack with the highest lower bound of its AUC."""
@@ -101,6 +134,7 @@ class ModelResult:
             "attacks": [a.to_json() for a in self.attacks],
             "null": {"auc": asdict(self.null), "attack": self.null_attack, "off": self.off_null},
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
+            "leave_one_out": [r.to_json() for r in self.repeated],
         }
 
     @staticmethod
@@ -112,6 +146,7 @@ class ModelResult:
             null_attack=d["null"]["attack"],
             off_null=d["null"]["off"],
             shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
+            repeated=tuple(RepeatedResult.from_json(r) for r in d.get("leave_one_out", [])),
         )
 
 

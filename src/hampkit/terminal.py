@@ -72,6 +72,8 @@ def show_results(console: Console, results: Results, verdict: str, limits: str) 
     """One table per model, and the line that says what they mean."""
     for model in results.models:
         console.print(_table(model))
+        if model.repeated:
+            console.print(_repeated_table(model))
     console.print(verdict, highlight=False, markup=False)
     console.print(limits, highlight=False, markup=False)
     console.print(
@@ -94,6 +96,24 @@ def _table(model: ModelResult) -> Table:
     best = model.strongest()
     for attack in model.attacks:
         table.add_row(*_row(attack), style="bold" if attack is best else "")
+    return table
+
+
+def _repeated_table(model: ModelResult) -> Table:
+    first = model.repeated[0]
+    title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
+    table = Table(
+        title=title, title_justify="left", caption="intervals clustered by model and example", caption_justify="left"
+    )
+    table.add_column("attack", no_wrap=True)
+    for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("flags", overflow="fold", min_width=12)
+    best = max(model.repeated, key=lambda r: r.auc.low)
+    for r in model.repeated:
+        auc = f"{r.auc.value:.3f} [{r.auc.low:.3f}, {r.auc.high:.3f}]".replace("[", r"\[")
+        cells = (r.attack, _rate(r.tpr_at_fpr[0]), _rate(r.tnr_at_fnr[0]), auc, " ".join(r.flags))
+        table.add_row(*cells, style="bold" if r is best else "")
     return table
 
 

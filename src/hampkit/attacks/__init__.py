@@ -4,6 +4,6 @@ Attacks see answers, never networks and never true membership: this package impo
 and the two pure helpers ranking and rng, and a test holds it to that.
 """
 
-from hampkit.attacks.base import Attack, Evidence, Known
+from hampkit.attacks.base import Attack, Evidence, Known, Population, Shadows, SignalAttack
 
-__all__ = ["Attack", "Evidence", "Known"]
+__all__ = ["Attack", "Evidence", "Known", "Population", "Shadows", "SignalAttack"]

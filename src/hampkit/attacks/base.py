@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hampkit import signals
+
 Scores = NDArray[np.float64]
 
 
@@ -23,6 +25,45 @@ class Known:
     logits: Tensor  # (K, V, C) float64, the released answers
     member: Tensor  # (K,) bool
     fit: Tensor  # (K,) bool: for fitting; the others are for choosing a checkpoint
+    rows: Tensor | None = None  # (K,) int64, their places in the shadow models' pool
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """Models that the adversary trained in the target's way, each on another half of a pool that holds the candidates.
+
+    Their answers were released as the target's are. What is kept of an answer is its scaled logit ln p_y − ln(1 − p_y), from
+    which confidence and loss follow.
+    """
+
+    parts: tuple[NDArray[np.float32], ...]  # each (m, P, V), memory-mapped; their m add up to all models
+    members: NDArray[np.bool_]  # (M, P): model m was trained on example i of the pool
+    population: NDArray[np.float32]  # (M, Z): answers to examples that no model was trained on
+    rows: NDArray[np.int64]  # (N,) the candidates' places in the pool
+    models: NDArray[np.int64]  # which of all models these are
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def signals(self, view: int = 0) -> NDArray[np.float32]:
+        """Scaled logits (M, N) of one view of the candidates."""
+        return np.concatenate([part[:, :, view] for part in self.parts])[np.ix_(self.models, self.rows)]
+
+    def membership(self) -> NDArray[np.bool_]:
+        """(M, N): which model was trained on which candidate."""
+        return self.members[np.ix_(self.models, self.rows)]
+
+    def background(self) -> NDArray[np.float32]:
+        """Scaled logits (M, Z) of the population."""
+        return self.population[self.models]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Examples of the same kind as the candidates that no model was trained on or chosen by, and the target's answers."""
+
+    y: Tensor  # (Z,) int64
+    logits: Tensor  # (Z, 1, C) float64
 
 
 @dataclass(frozen=True)
@@ -34,7 +75,8 @@ class Evidence:
     logits: Tensor  # (N, V, C) float64, the released answers to V views of each candidate
     seed: int = 0  # for attacks that draw random numbers
     known: Known | None = None
-    shadows: Any | None = None
+    shadows: Shadows | None = None
+    population: Population | None = None
     oracle: Any | None = None
 
     def of_known(self) -> Evidence:
@@ -71,6 +113,24 @@ class Attack(ABC):
     @abstractmethod
     def score(self, evidence: Evidence) -> Scores | Tensor:
         """Scores (N,), higher means member, always."""
+
+
+class SignalAttack(Attack):
+    """An attack that looks at one number per answer, the scaled logit, beside those of shadow models and of a population."""
+
+    needs = ("shadows", "population")
+
+    def score(self, evidence: Evidence) -> Scores:
+        population = evidence.population
+        assert population is not None
+        every_view = evidence.y.unsqueeze(-1).expand(evidence.logits.shape[:2])
+        target = signals.scaled_logit(evidence.logits, every_view)
+        background = signals.scaled_logit(first_view(population.logits), population.y)
+        return self.compare(target.cpu().numpy(), background.cpu().numpy(), evidence.shadows)
+
+    @abstractmethod
+    def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+        """Scores (N,) from the target's scaled logits of candidates (N, V) and population (Z,); higher means member."""
 
 
 def first_view(logits: Tensor) -> Tensor:

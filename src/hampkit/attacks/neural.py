@@ -34,7 +34,7 @@ class Neural(Attack):
     needs: ClassVar[tuple[str, ...]] = ("known",)
     threshold: ClassVar[float | None] = 0.0
 
-    epochs: int = 200
+    epochs: int = 200  # passes over the larger group of known examples
     batch_size: int = 256  # half of them members
     lr: float = 5e-4  # of Adam; a tenth of it from the middle on, as published
     wide: bool = False  # the larger last part published for Location30

@@ -16,6 +16,7 @@ def render_markdown(results: Json, texts: Json, verdict: str) -> str:
         "# Membership inference report",
         *_verdict([*verdict.splitlines(), *texts.get("limits", "").splitlines()]),
         _table(blocks, level),
+        _repeated(blocks, level),
         _models(blocks),
         _notes(level),
         _flags(view.seen_flags(results), texts),
@@ -66,6 +67,22 @@ def _number(cell: Cell | None) -> str:
         return "–"
     text = f"{cell.value} ({cell.interval})".replace("<", "&lt;")
     return f"*{text}*" if cell.muted else text
+
+
+def _repeated(blocks: list[ModelBlock], level: str) -> str:
+    """Leave-one-out over the shadow models, where there are any."""
+    shown = [block for block in blocks if block.repeated]
+    if not shown:
+        return ""
+    head = ["Model, leave-one-out", "Attack", f"TPR @ {level} FPR", f"TNR @ {level} FNR", "AUC", "Flags"]
+    lines = [_line(head), _line([":--", ":--", "--:", "--:", "--:", ":--"])]
+    for block in shown:
+        for row in block.repeated:
+            name = f"**{_text(row.name)}**" if row.strongest else _text(row.name)
+            numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.auc)]
+            about = _text(f"{block.title}: {block.repeated_about}")
+            lines.append(_line([about, name, *numbers, _text(", ".join(row.flags))]))
+    return "\n".join(lines)
 
 
 def _models(blocks: list[ModelBlock]) -> str:

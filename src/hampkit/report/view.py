@@ -52,6 +52,18 @@ class NullRow:
 
 
 @dataclass(frozen=True)
+class RepeatedRow:
+    """One attack with every shadow model in turn as the target."""
+
+    name: str
+    strongest: bool
+    tpr: dict[str, Cell]
+    tnr: dict[str, Cell]
+    auc: Cell
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ModelBlock:
     """One model: its accuracies and its attacks."""
 
@@ -65,6 +77,8 @@ class ModelBlock:
     counts: str  # how many are known to the adversary, how many are judged
     rows: tuple[AttackRow, ...]
     null: NullRow | None
+    repeated: tuple[RepeatedRow, ...] = ()
+    repeated_about: str = ""  # how many models and examples
 
 
 def percent(rate: float, digits: int = 1) -> str:
@@ -192,7 +206,8 @@ def option_text(value: Any) -> str:
 
 def seen_flags(results: Json) -> list[str]:
     """The flags that occur, in order of their first occurrence."""
-    return unique(flag for model in results["models"] for attack in model["attacks"] for flag in attack["flags"])
+    rows = (r for model in results["models"] for r in (*model["attacks"], *(model.get("leave_one_out") or [])))
+    return unique(flag for row in rows for flag in row["flags"])
 
 
 def seen_attacks(results: Json) -> list[str]:
@@ -239,7 +254,27 @@ def _block(model: Json, title: str) -> ModelBlock:
         counts=counts(model),
         rows=tuple(_row(attack, attack is best) for attack in model["attacks"]),
         null=_null(model),
+        **_repeated(model.get("leave_one_out") or []),
     )
+
+
+def _repeated(found: list[Json]) -> dict[str, Any]:
+    if not found:
+        return {}
+    best = max(found, key=lambda r: r["auc"]["low"])["attack"]
+    rows = tuple(
+        RepeatedRow(
+            name=r["attack"],
+            strongest=r["attack"] == best,
+            tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} found, {p['fp']:,} wrong") for p in r["tpr_at_fpr"]},
+            tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} found, {p['fn']:,} wrong") for p in r["tnr_at_fnr"]},
+            auc=_auc(r["auc"], ""),
+            flags=tuple(r["flags"]),
+        )
+        for r in found
+    )
+    about = f"{found[0]['models']:,} shadow models in turn, {found[0]['examples']:,} examples each"
+    return {"repeated": rows, "repeated_about": about}
 
 
 def _accuracy(model: Json) -> dict[str, Cell]:

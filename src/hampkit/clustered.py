@@ -1,0 +1,109 @@
+"""Rates over many target models with clustered intervals: the scores of one model rise and fall together.
+
+Scores and membership are (M, N): every one of M models is the target once, on the same pool of N examples. All pairs are
+pooled into one ROC. Variances are clustered by model and by example (two ways: Cameron, Gelbach & Miller 2011), because in
+leave-one-out all scores of one example rest on the same answers: with membership shuffled, clustering by model alone gave
+intervals that covered 0.5 in 78 to 83 % of simulated audits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit import metrics
+from hampkit.metrics import Interval, Point
+from hampkit.ranking import count
+
+Array = NDArray[np.float64]
+
+
+def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
+    """Pooled AUC with the clustered variance of its placements (Obuchowski 1997), Student's t for M models, logit scale.
+
+    With V the share of the other group below (above) a score and A the AUC, a pair contributes (V − A)/n₁ where the example
+    is IN, (V − A)/n₀ where it is OUT.
+    """
+    s, m = _checked(scores, member)
+    of_members, of_nonmembers = metrics.placements(s.ravel(), m.ravel())
+    value = float(of_members.mean())
+    if value in (0.0, 1.0):
+        low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
+        return Interval(value, low, high)
+    centered = np.empty(s.shape)
+    centered[m], centered[~m] = (of_members - value) / len(of_members), (of_nonmembers - value) / len(of_nonmembers)
+    half = _student(len(s), level) * math.sqrt(_variance(centered)) / (value * (1 - value))
+    center = math.log(value / (1 - value))
+    return Interval(value, 1 / (1 + math.exp(half - center)), 1 / (1 + math.exp(-half - center)))
+
+
+def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
+    """Pooled TPR at FPR: the threshold is that of the pooled ROC, and its own uncertainty is in the interval.
+
+    By the delta method the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over OUT
+    pairs, with r the slope of the ROC there. The interval is Clopper and
+    Pearson's for the number of independent members that would have this variance,
+    at most those there are, with Student's t for M models (Korn & Graubard 1998).
+    """
+    s, m = _checked(scores, member)
+    point = metrics.tpr_point(s.ravel(), m.ravel(), fpr, strict, level)
+    if point.value in (0.0, 1.0):
+        return point
+    above = s >= point.threshold
+    members, others = int(m.sum()), int((~m).sum())
+    false = point.errors / others
+    parts = np.where(m, (above - point.value) / members, -_slope(s, m, fpr) * (above - false) / others)
+    low, high = _effective(point.value, _variance(parts), members, len(s), level)
+    return Point(point.value, low, high, point.hits, point.of, point.errors, point.threshold)
+
+
+def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level: float = 0.95) -> Point:
+    """TNR at FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
+    s, m = _checked(scores, member)
+    return tpr_point(-s, ~m, fnr, strict, level)
+
+
+def _slope(s: Array, m: NDArray[np.bool_], fpr: float) -> float:
+    """The slope of the pooled ROC around a false-positive rate, from half of it to twice it."""
+    _, tp, fp, members, nonmembers = count(s.ravel(), m.ravel())
+    a, b = (
+        int(np.searchsorted(fp, metrics.allowed(min(rate, 1.0), nonmembers), side="right"))
+        for rate in (fpr / 2, 2 * fpr)
+    )
+    tp, fp = np.r_[0, tp], np.r_[0, fp]
+    if fp[b] == fp[a]:
+        return 0.0
+    return float((tp[b] - tp[a]) / members / ((fp[b] - fp[a]) / nonmembers))
+
+
+def _effective(rate: float, variance: float, n: int, models: int, level: float) -> tuple[float, float]:
+    from scipy.stats import beta
+
+    n_eff = min(n, rate * (1 - rate) / variance) if variance > 0 else n
+    n_eff = max(n_eff * (metrics.normal_quantile(level) / _student(models, level)) ** 2, 1.0)
+    k, tail = rate * n_eff, (1 - level) / 2
+    return float(beta.ppf(tail, k, n_eff - k + 1)), float(beta.ppf(1 - tail, k + 1, n_eff - k))
+
+
+def _variance(parts: Array) -> float:
+    """Of a sum of contributions (M, N) that add up to nothing: between models, between examples, minus what both count."""
+    models, examples = parts.shape
+    by_model = models / (models - 1) * float((parts.sum(1) ** 2).sum())
+    by_example = examples / max(examples - 1, 1) * float((parts.sum(0) ** 2).sum())
+    return max(by_model, by_model + by_example - float((parts**2).sum()))
+
+
+def _student(models: int, level: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, models - 1))
+
+
+def _checked(scores: Any, member: Any) -> tuple[Array, NDArray[np.bool_]]:
+    s, m = np.asarray(scores, dtype=np.float64), np.asarray(member)
+    if s.ndim != 2 or s.shape != m.shape or len(s) < 2:
+        raise ValueError(f"scores {s.shape} and member {m.shape} must be (M, N) with at least 2 models")
+    return s, m.astype(bool)

@@ -1,0 +1,119 @@
+"""Every shadow model in turn is the target of the others: M times the resolution, and a result per record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit import checks, clustered
+from hampkit.attacks import Shadows, SignalAttack
+from hampkit.errors import UserError
+from hampkit.metrics import Interval, clopper_pearson
+from hampkit.ranking import best_threshold
+from hampkit.results import FPRS, Rate, RepeatedResult
+
+Scores = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def repeated_scores(
+    attack: SignalAttack, shadows: Shadows, paired: bool, step: Callable[[], None] = lambda: None
+) -> Scores:
+    """Scores (M, N): row t attacks shadow model t with the others; with paired masks also without its twin.
+
+    A twin holds exactly what its sibling does not, so that its answers would tell more than any adversary could know.
+    """
+    scores = np.empty((len(shadows), len(shadows.rows)))
+    models = np.arange(len(shadows))
+    for t in models:
+        others = models[(models != t) & ~(paired & (models == t ^ 1))]
+        target = np.stack(_views(shadows, int(t)), axis=-1)
+        known = replace(shadows, models=shadows.models[others])
+        try:
+            scores[t] = attack.compare(target.astype(np.float64), shadows.background()[t].astype(np.float64), known)
+        except UserError as error:
+            raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
+        step()
+    return scores
+
+
+def _views(shadows: Shadows, t: int) -> list[NDArray[np.float32]]:
+    one = replace(shadows, models=shadows.models[[t]])
+    return [one.signals(v)[0] for v in range(shadows.parts[0].shape[2])]
+
+
+def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False) -> RepeatedResult:
+    """All numbers of one attack over M targets, pooled, with intervals clustered by model."""
+    of, others = int(members.sum()), int((~members).sum())
+    tpr = [_rate(clustered.tpr_point(scores, members, r, strict), r, others) for r in FPRS]
+    tnr = [_rate(clustered.tnr_point(scores, members, r, strict), r, of) for r in FPRS]
+    auc = clustered.auc_interval(scores, members)
+    flags = {
+        "unresolved": not checks.resolved(FPRS[0], min(of, others)),
+        "tied": checks.tied(scores.ravel(), members.ravel(), FPRS[0], strict),
+        "inverted": auc.high < 0.5,
+    }
+    return RepeatedResult(
+        attack=attack.name,
+        models=len(scores),
+        examples=scores.shape[1],
+        auc=auc,
+        tpr_at_fpr=tuple(tpr),
+        tnr_at_fnr=tuple(tnr),
+        flags=tuple(name for name, raised in flags.items() if raised),
+    )
+
+
+def _rate(point: clustered.Point, rate: float, n: int) -> Rate:
+    low, high = min(point.low, point.value), max(point.high, point.value)
+    return Rate(point.value, low, high, rate, point.hits, point.errors, low, high, checks.resolved(rate, n))
+
+
+@dataclass(frozen=True)
+class Record:
+    """How exposed one example is, over the models that were trained on it (IN) and those that were not (OUT)."""
+
+    row: int  # in the data set
+    label: str
+    separation: float  # (mean score of IN − mean of OUT) / their pooled standard deviation
+    advantage: Interval  # TPR − FPR of one threshold for all examples
+    found: int  # IN models that the threshold at a pooled false-positive rate of 0.1 % finds it in
+    inside: int
+    outside: int
+
+
+def records(scores: Scores, members: Bools, rows: list[int], labels: list[str]) -> list[Record]:
+    """A record per example, most exposed first (by the lower bound of its advantage, then by separation).
+
+    The threshold of the advantage is the best balanced one over all examples and models: one per example would be fitted to
+    its noise. The interval is Newcombe's for a difference of two rates, from exact intervals of both. Among many examples
+    the first are first by luck too: an interval holds for an example named beforehand.
+    """
+    threshold = best_threshold(scores.ravel(), members.ravel())
+    low_rate = clustered.tpr_point(scores, members, FPRS[0]).threshold
+    said, surely = scores >= threshold, scores >= low_rate
+    found = []
+    for i, row in enumerate(rows):
+        m, s = members[:, i], scores[:, i]
+        inside, outside = int(m.sum()), int((~m).sum())
+        advantage = _advantage(int(said[m, i].sum()), inside, int(said[~m, i].sum()), outside)
+        found.append(
+            Record(row, labels[i], _separation(s[m], s[~m]), advantage, int(surely[m, i].sum()), inside, outside)
+        )
+    return sorted(found, key=lambda r: (-r.advantage.low, -r.separation, r.row))
+
+
+def _advantage(tp: int, n1: int, fp: int, n0: int) -> Interval:
+    p, q = tp / n1, fp / n0
+    (p_low, p_high), (q_low, q_high) = clopper_pearson(tp, n1), clopper_pearson(fp, n0)
+    below, above = np.hypot(p - p_low, q_high - q), np.hypot(p_high - p, q - q_low)
+    return Interval(p - q, float(p - q - below), float(p - q + above))
+
+
+def _separation(inside: Scores, outside: Scores) -> float:
+    freedom = max(len(inside) + len(outside) - 2, 1)
+    squares = ((inside - inside.mean()) ** 2).sum() + ((outside - outside.mean()) ** 2).sum()
+    return float((inside.mean() - outside.mean()) / max(np.sqrt(squares / freedom), 1e-12))

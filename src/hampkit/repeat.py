@@ -1,0 +1,76 @@
+"""Leave-one-out on disk: every attack's scores of all shadow models, and the records of the strongest."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hampkit.attacks import Attack, SignalAttack
+from hampkit.config import content_hash
+from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores
+from hampkit.problem import Settings
+from hampkit.results import RepeatedResult
+from hampkit.store import read_json, write_file, write_json
+from hampkit.trained import Shadowed, Trained
+
+VERSION = 1  # raised when leave-one-out would give other numbers on the same signals
+
+
+def leave_one_out(
+    trained: Trained, attacks: list[Attack], shadowed: Shadowed, settings: Settings
+) -> tuple[RepeatedResult, ...]:
+    """Leave-one-out of every attack that looks at signals alone, and the records of the strongest one."""
+    recipe, run = trained.problem.recipe, trained.run
+    chosen = [a for a in attacks if isinstance(a, SignalAttack)]
+    what = f"leave-one-out of {recipe.title}"
+    members = shadowed.shadows.membership()
+    found: list[tuple[RepeatedResult, Path]] = []
+    done, total = 0, len(chosen) * len(members)
+    for attack in chosen:
+
+        def write(folder: Path, attack: SignalAttack = attack) -> None:
+            def step() -> None:
+                nonlocal done
+                done += 1
+                settings.track(what, done, total)
+
+            scores = repeated_scores(attack, shadowed.shadows, recipe.shadows.scheme == "paired", step)
+            np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
+            result = judge_repeated(attack, scores, members, recipe.judge.strict)
+            write_json(folder / "result.json", result.to_json())
+
+        options = {"version": VERSION, "strict": recipe.judge.strict, "options": asdict(attack)}  # pyright: ignore[reportArgumentType]
+        place = run.step(f"leave-one-out/{shadowed.name}/{attack.name}-{content_hash(options)[:8]}", write)
+        found.append((RepeatedResult.from_json(read_json(place / "result.json")), place))
+    if found:
+        best, place = max(found, key=lambda f: f[0].auc.low)
+        scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
+        _write_records(trained, best.attack, records_of(trained, scores, members))
+    return tuple(result for result, _ in found)
+
+
+def records_of(trained: Trained, scores: Any, members: Any) -> list[Record]:
+    """Per example of the pool: how exposed it is over all shadow models."""
+    problem = trained.problem
+    y, names = problem.task.pool.y.tolist(), problem.dataset.classes
+    rows = torch.cat([problem.table.rows("members"), problem.table.rows("nonmembers")])[: len(y)].tolist()
+    return records(scores, members, rows, [names[c] if names else str(c) for c in y])
+
+
+def _write_records(trained: Trained, attack: str, found: list[Record]) -> None:
+    columns = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns.split(","))
+    for r in found:
+        a = r.advantage
+        label = "'" + r.label if r.label[:1] in "=+-@" else r.label  # a spreadsheet would run it
+        numbers = [f"{v:.6g}" for v in (r.separation, a.value, a.low, a.high)]
+        writer.writerow([r.row, label, attack, *numbers, r.found, r.inside, r.outside])
+    write_file(trained.run.folder / "records.csv", out.getvalue())

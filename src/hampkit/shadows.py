@@ -1,0 +1,156 @@
+"""Shadow models: the target's recipe trained again on other halves of the pool. Of each, only its answers' signals are kept.
+
+They lie in the target's run folder, cut into jobs that appear only when complete, so that a kill loses at most the jobs in
+flight and a damaged one is made again alone. The folder's name says which masks they have; recipe and data are those of the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hampkit import signals
+from hampkit.attacks import Shadows
+from hampkit.blackbox import BlackBox
+from hampkit.config import Shadowing
+from hampkit.data.splits import shadow_members
+from hampkit.defenses import Models
+from hampkit.launch import run_jobs
+from hampkit.planning import Mode
+from hampkit.problem import Problem, Settings, prepare, recipe_of_run
+from hampkit.rng import derive
+from hampkit.store import Run, read_json, save_tensors, write_json
+from hampkit.types import Dataset, Stack
+
+WORK = "hampkit.shadows:worker"
+POPULATION = 10_000  # examples at most of the test segment that stand for the population
+
+
+def masks(problem: Problem, shadowing: Shadowing) -> Tensor:
+    """(M, P) bool: which shadow model is trained on which example of the pool."""
+    return shadow_members(shadowing.models, len(problem.task.pool), shadowing.seed, shadowing.scheme)
+
+
+def folder_of(shadowing: Shadowing) -> str:
+    """Where the jobs lie in the run. The published masks of M and of 2M models have nothing in common, paired ones do."""
+    models = f"-{shadowing.models}" if shadowing.scheme == "published" else ""
+    return f"shadows/{shadowing.scheme}-{shadowing.seed}{models}" + ("-kept" if shadowing.keep_models else "")
+
+
+def population(problem: Problem) -> Dataset:
+    """Examples that no model was trained on or chosen by: the test segment."""
+    return problem.test.take(torch.arange(min(len(problem.test), POPULATION)))
+
+
+def train(problem: Problem, shadowing: Shadowing, settings: Settings, run: Run, mode: Mode) -> Shadows:
+    """Train what is missing, in the processes that the mode asks for; the run's lock must be held."""
+    jobs = _jobs(shadowing, mode.job)
+    missing = [job for job in jobs if not run.done(_step(shadowing, job))]
+    done = shadowing.models - sum(len(job) for job in missing)
+    what = f"shadow models of {problem.recipe.title}"
+    settings.track(what, done, shadowing.models)
+
+    def event(message: dict[str, Any]) -> None:
+        nonlocal done
+        done += message["trained"]
+        settings.track(what, done, shadowing.models)
+
+    context = {
+        "run": str(run.folder.resolve()),
+        "data_dir": None if settings.data_dir is None else str(settings.data_dir),
+        "device": str(problem.trainer.device.type),
+        "shadowing": asdict(shadowing),
+        "mode": asdict(mode),
+    }
+    if mode.workers > 1 and len(missing) > 1:
+        run_jobs(WORK, context, missing, mode.workers, event)
+    else:
+        with mode.threads_set():
+            for job in missing:
+                train_job(problem, shadowing, job, run, mode)
+                event({"trained": len(job)})
+    return read(problem, shadowing, run, mode)
+
+
+def worker(context: dict[str, Any]) -> Callable[[list[int], Callable[[dict[str, Any]], None]], None]:
+    """What a worker process does with its jobs: see `hampkit.launch.run_jobs`."""
+    run, shadowing, mode = Run(Path(context["run"])), Shadowing(**context["shadowing"]), Mode(**context["mode"])
+    data_dir = None if context["data_dir"] is None else Path(context["data_dir"])
+    settings = Settings(data_dir, run.folder.parent, context["device"])
+    recipe = recipe_of_run(run.recipe(), read_json(run.folder / "local.json", "judge", "attacks"))
+    problem = prepare(replace(recipe, shadows=shadowing), settings)
+
+    def work(job: list[int], tell: Callable[[dict[str, Any]], None]) -> None:
+        train_job(problem, shadowing, job, run, mode)
+        tell({"trained": len(job)})
+
+    return work
+
+
+def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, mode: Mode) -> None:
+    """Train some of the shadow models together and keep the signals of their answers, as one step of the run."""
+
+    def write(folder: Path) -> None:
+        clock = time.perf_counter()
+        task = replace(
+            problem.task,
+            members=masks(problem, shadowing)[job],
+            seeds=tuple(derive(problem.recipe.seed, "shadow", m) for m in job),
+            val=problem.shadow_val,
+        )
+        trained = problem.defense.fit(task, replace(problem.trainer, width=mode.width))
+        answers = [_ask(problem, trained, k, task.seeds[k]) for k in range(len(job))]
+        np.save(folder / "scaled_logit.npy", np.stack([pool for pool, _ in answers])[..., None])
+        np.save(folder / "population.npy", np.stack([others for _, others in answers]))
+        history = {
+            "models": [asdict(h) for h in trained.stack.history],
+            "seconds": round(time.perf_counter() - clock, 3),
+        }
+        write_json(folder / "history.json", history)
+        if shadowing.keep_models:
+            groups = (("params", trained.stack.params), ("buffers", trained.stack.buffers), ("state", trained.state))
+            tensors = {f"{kind}.{k}": v for kind, group in groups for k, v in group.items()}
+            save_tensors(folder / "stack.safetensors", tensors)
+
+    run.step(_step(shadowing, job), write)
+
+
+def read(problem: Problem, shadowing: Shadowing, run: Run, mode: Mode) -> Shadows:
+    """The signals of all shadow models, memory-mapped."""
+    folders = [run.folder / _step(shadowing, job) for job in _jobs(shadowing, mode.job)]
+    parts = tuple(np.load(f / "scaled_logit.npy", mmap_mode="r", allow_pickle=False) for f in folders)
+    others = np.concatenate([np.load(f / "population.npy", allow_pickle=False) for f in folders])
+    members = masks(problem, shadowing).numpy()
+    return Shadows(parts, members, others, np.arange(members.shape[1]), np.arange(len(members)))
+
+
+def histories(shadowing: Shadowing, run: Run, mode: Mode) -> list[dict[str, Any]]:
+    """How each shadow model came to be."""
+    steps = [run.folder / _step(shadowing, job) / "history.json" for job in _jobs(shadowing, mode.job)]
+    return [h for path in steps for h in read_json(path, "models")["models"]]
+
+
+def _ask(problem: Problem, trained: Models, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled logits (P,) and (Z,) float32 of the released answers of one model to the pool and to the population."""
+    state = {name: value[k] for name, value in trained.state.items()}
+    stack: Stack = trained.stack.take([k])
+    box = BlackBox(stack, problem.defense.release(state, problem.dataset.domain), problem.trainer)
+    sets = (problem.task.pool, population(problem))
+    found = [signals.scaled_logit(box.query(d.x, derive(seed, "query", i)), d.y) for i, d in enumerate(sets)]
+    pool, others = (signal.float().numpy() for signal in found)
+    return pool, others
+
+
+def _jobs(shadowing: Shadowing, size: int) -> list[list[int]]:
+    return [list(range(i, min(i + size, shadowing.models))) for i in range(0, shadowing.models, size)]
+
+
+def _step(shadowing: Shadowing, job: list[int]) -> str:
+    return f"{folder_of(shadowing)}/{job[0]:03d}-{job[-1]:03d}"

@@ -1,0 +1,210 @@
+"""LiRA, RMIA, attack-r, attack-p: against explicit loops over examples with SciPy, at extremes, and against the optimal test."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import log_expit, logsumexp
+
+from hampkit import UserError, metrics
+from hampkit.attacks.lira import FLOOR, VARIANTS, lira_scores
+from hampkit.attacks.reference import attack_p_scores, attack_r_scores
+from hampkit.attacks.rmia import choose_a, rmia_scores
+
+
+def case(models=8, examples=40, seed=0, scale=3.0):
+    """Random scores; every example has at least two models on either side, in uneven numbers; one column is constant."""
+    rng = np.random.default_rng(seed)
+    s = rng.normal(0, scale, (models, examples))
+    m = rng.random((models, examples)) < rng.uniform(0.2, 0.8, examples)
+    half = models // 2
+    m[:half, ~((m.sum(0) >= 2) & (m.sum(0) <= models - 2))] = True
+    m[half:, (m.sum(0) < 2) | (m.sum(0) > models - 2)] = False
+    s[:, 3] = 1.5
+    return s, m, rng.normal(0, scale, examples)
+
+
+def one_lira(s, m, t, variant, variance):
+    """The definition, an example at a time, with SciPy."""
+
+    def shared(side):
+        groups = [s[side[:, j], j] for j in range(s.shape[1])]
+        if variance == "pooled":
+            return np.sqrt(sum(((g - g.mean()) ** 2).sum() for g in groups) / sum(len(g) - 1 for g in groups))
+        return np.std(np.concatenate(groups))
+
+    of_all = {True: shared(m), False: shared(~m)}
+
+    def deviation(i, inside):
+        own = np.std(s[m[:, i] == inside, i])
+        return max(own if variance == "per-example" else of_all[inside], FLOOR)
+
+    scores = []
+    for i in range(s.shape[1]):
+        inside, out = s[m[:, i], i], s[~m[:, i], i]
+        if variant == "global":
+            scores.append(t[i])
+        elif variant.startswith("offline"):
+            z = (t[i] - np.median(out)) / deviation(i, False)
+            scores.append(stats.norm.logcdf(z) - stats.norm.logsf(z))
+        else:
+            a = stats.norm.logpdf(t[i], np.median(inside), deviation(i, True))
+            scores.append(a - stats.norm.logpdf(t[i], np.median(out), deviation(i, False)))
+    return np.array(scores)
+
+
+def one_rmia(s, m, t, zs, zt, gamma, a, offline):
+    def usual(column, member, offline):
+        out = logsumexp(log_expit(column[~member])) - np.log((~member).sum())
+        if offline:
+            return np.log(((1 + a) * np.exp(out) + 1 - a) / 2)
+        inside = logsumexp(log_expit(column[member])) - np.log(member.sum())
+        return np.logaddexp(inside, out) - np.log(2)
+
+    ratio_z = [log_expit(zt[k]) - usual(zs[:, k], np.zeros(len(zs), bool), True) for k in range(len(zt))]
+    scores = []
+    for i in range(s.shape[1]):
+        ratio = log_expit(t[i]) - usual(s[:, i], m[:, i], offline)
+        scores.append(np.mean([ratio - z >= np.log(gamma) for z in ratio_z]))
+    return np.array(scores)
+
+
+@pytest.mark.parametrize("models", [4, 7, 16, 70])
+@pytest.mark.parametrize("variance", ["per-example", "pooled", "global"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_lira_is_the_loop_over_examples(variant, variance, models):
+    if variant.endswith("-fixed") and variance == "per-example":
+        return
+    s, m, t = case(models)
+    expected = one_lira(s, m, t, variant, variance)
+    assert np.allclose(lira_scores(s, m, t, variant, variance), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_lira_takes_blocks_of_examples_without_a_seam():
+    s, m, t = case(8, 9000)
+    for variant in VARIANTS:
+        variance = "pooled" if variant.endswith("-fixed") else "per-example"
+        one_by_one = one_lira(s[:, 4090:4100], m[:, 4090:4100], t[4090:4100], variant, "per-example")
+        found = lira_scores(s, m, t, variant, variance)[4090:4100]
+        if variance == "per-example":
+            assert np.allclose(found, one_by_one, rtol=1e-9)
+        else:  # the pooled deviation of all 9,000, seen through two examples of different blocks
+            assert np.allclose(found, one_lira(s, m, t, variant, "pooled")[4090:4100], rtol=1e-9)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize(("gamma", "a"), [(1.0, 0.0), (2.0, 0.3), (2.0, 1.0)])
+def test_rmia_is_the_loop_over_examples(offline, gamma, a):
+    s, m, t = case(8)
+    zs, zt, _ = case(8, 30, seed=1)
+    zt = zt[0].astype(float) * np.linspace(-4, 4, 30)
+    found = rmia_scores(s, m, t, zs, zt, gamma, a, offline)
+    assert np.abs(found - one_rmia(s, m, t, zs, zt, gamma, a, offline)).max() < 1e-9
+    smooth = rmia_scores(s, m, t, zs, zt, gamma, a, offline, smooth=True)
+    assert (np.diff(smooth[np.argsort(found, kind="stable")])[np.diff(np.sort(found)) > 0] > 0).all()
+
+
+def test_attack_r_and_attack_p_are_the_loops():
+    s, m, t = case(9)
+    t[:9] = s[0, :9]  # ties count
+    expected = [np.mean([s[k, i] <= t[i] for k in range(9) if not m[k, i]]) for i in range(len(t))]
+    assert attack_r_scores(s, m, t).tolist() == expected
+    z = np.r_[t[:5], np.linspace(-3, 3, 20)]
+    assert attack_p_scores(t, z).tolist() == [np.mean([v <= u for v in z]) for u in t]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(4, 9),
+    st.lists(st.sampled_from([-1e4, -745.0, -1e-8, 0.0, 1e-8, 36.7, 745.0, 1e4]), min_size=12, max_size=12),
+    st.integers(0, 2**32),
+)
+def test_extreme_scores_give_finite_results(models, values, seed):
+    rng = np.random.default_rng(seed)
+    s, t = rng.choice(values, (models, 12)), rng.choice(values, 12)
+    m = np.zeros((models, 12), bool)
+    m[:2] = True
+    m = rng.permuted(m, axis=0)
+    for variant in VARIANTS:
+        for variance in ("auto", "pooled", "global"):
+            assert np.isfinite(lira_scores(s, m, t, variant, variance)).all()
+    z = rng.choice(values, (models, 5))
+    for offline in (False, True):
+        for a in (0.0, 0.5, 1.0):
+            assert np.isfinite(rmia_scores(s, m, t, z, z[0], 2.0, a, offline, smooth=True)).all()
+    assert np.isfinite(attack_r_scores(s, m, t)).all()
+    assert 0 <= choose_a(s, m, z) <= 1
+
+
+def test_online_lira_is_as_good_as_the_best_test_there_is():
+    rng = np.random.default_rng(5)
+    m = rng.permuted(np.arange(128)[:, None] < np.full(4000, 64), axis=0)
+    mean_out, gap = rng.normal(0, 3, 4000), rng.uniform(0, 2, 4000)
+    s = rng.normal(mean_out + gap * m, 1)
+    member = rng.random(4000) < 0.5
+    t = rng.normal(mean_out + gap * member, 1)
+    best = gap * (t - mean_out) - gap**2 / 2  # ln N(mean + gap, 1) - ln N(mean, 1)
+    for variant in ("online", "online-fixed"):
+        difference = metrics.auc_difference(best, lira_scores(s, m, t, variant), member)
+        assert difference.low - 0.004 <= 0 <= difference.high + 0.004, difference
+    assert metrics.auc(lira_scores(s, m, t, "global"), member) < metrics.auc(best, member) - 0.1
+
+
+def test_offline_lira_takes_a_low_score_for_a_non_member_as_the_published_test_does_not():
+    s, m = np.zeros((8, 3)) + np.linspace(-1, 1, 8)[:, None], np.zeros((8, 3), bool)
+    m[:4] = True
+    low, middle, high = lira_scores(s, m, [-5.0, 0.7, 5.0], "offline")
+    assert low < middle < high
+
+
+def test_the_variance_is_chosen_by_the_number_of_models():
+    for models, chosen in ((8, "pooled"), (64, "per-example")):
+        rng = np.random.default_rng(models)
+        m = rng.permuted(np.arange(models)[:, None] < np.full(50, models // 2), axis=0)
+        s, t = rng.normal(size=(models, 50)) * rng.uniform(0.1, 3, 50), rng.normal(size=50)
+        assert np.array_equal(lira_scores(s, m, t, "online"), lira_scores(s, m, t, "online", chosen))
+    one = np.array([[True], [False]])
+    lonely = lira_scores([[1.0], [0.0]], one, [0.9], "online")
+    assert np.array_equal(lonely, lira_scores([[1.0], [0.0]], one, [0.9], "online", "global"))
+
+
+def test_a_is_chosen_where_it_was_planted():
+    """Models for which p_in = a p_out + 1 - a holds exactly."""
+    rng = np.random.default_rng(0)
+    m = rng.permuted(np.arange(16)[:, None] < np.full(600, 8), axis=0)
+    out = rng.uniform(0.05, 0.95, 600)
+    p = np.where(m, 0.3 * out + 0.7, out) * rng.uniform(0.97, 1.0, m.shape)
+    z = rng.uniform(0.05, 0.95, 300) * rng.uniform(0.97, 1.0, (16, 300))
+    found = choose_a(np.log(p / (1 - p)), m, np.log(z / (1 - z)))
+    assert found <= 0.6, found
+
+
+@pytest.mark.parametrize(
+    ("call", "needle"),
+    [
+        (lambda s, m, t: lira_scores(s, m, t, "onlin"), "did you mean"),
+        (lambda s, m, t: lira_scores(s, m, t, "online", "shared"), "unknown variance"),
+        (lambda s, m, t: lira_scores(s, m, t, "online-fixed", "per-example"), "one variance"),
+        (lambda s, m, t: lira_scores(s, m | True, t, "offline"), "no OUT model among 8"),
+        (lambda s, m, t: lira_scores(s, m & False, t, "online"), "no IN model"),
+        (lambda s, m, t: lira_scores(s, np.arange(8)[:, None] < [1] * 40, t, "online", "per-example"), "at least 2 IN"),
+        (lambda s, m, t: rmia_scores(s, m & False, t, s[:, :3], t[:3]), "offline attack"),
+        (lambda s, m, t: rmia_scores(s, m, t, s[:, :0], t[:0]), "population"),
+        (lambda s, m, t: rmia_scores(s, m, t, s, t, gamma=0), "gamma=0"),
+        (lambda s, m, t: rmia_scores(s, m, t, s, t, a=2), "a=2"),
+        (lambda s, m, t: attack_r_scores(s, m | True, t), "no OUT model"),
+    ],
+)
+def test_what_cannot_be_computed_is_said_in_one_line(call, needle):
+    with pytest.raises(UserError, match=needle):
+        call(*case())
+
+
+def test_shapes_and_numbers_that_are_none_are_refused():
+    s, m, t = case()
+    for bad in ((s[0], m, t), (s, m.astype(int), t), (s, m, t[:5]), (s * np.nan, m, t)):
+        with pytest.raises(ValueError):
+            lira_scores(*bad)
+    with pytest.raises(ValueError):
+        rmia_scores(s, m, t * np.inf, s, t)

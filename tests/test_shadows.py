@@ -1,0 +1,350 @@
+"""Shadow runs: shared, resumed, checked, never taken for others; leave-one-out and its intervals; the plan."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hampkit
+from hampkit import UserError, clustered, metrics, pipeline
+from hampkit.attacks import Shadows
+from hampkit.attacks.lira import LiraOnline
+from hampkit.attacks.rmia import Rmia
+from hampkit.config import Shadowing, load_recipe
+from hampkit.launch import run_jobs
+from hampkit.leave_one_out import records, repeated_scores
+from hampkit.problem import Settings, prepare
+from hampkit.shadows import folder_of, masks
+
+QUICK = {"rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small"}
+WORDS = [f"{k}={v}" for k, v in QUICK.items()]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shadows") / "runs"
+    return folder, hampkit.run("toy/undefended", options=QUICK, shadows=8, workers=1, runs_dir=folder)
+
+
+def problem_of(folder, models=8, **options):
+    texts = {k: str(v) for k, v in {**QUICK, **options, "shadows.models": models}.items()}
+    return prepare(load_recipe("toy/undefended", texts), Settings(runs_dir=folder))
+
+
+def signals(folder):
+    parts = sorted(Path(folder).rglob("scaled_logit.npy"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in parts if "shadows" in p.parts}
+
+
+def test_a_run_with_shadows_attacks_with_them_and_repeats_them(runs):
+    folder, results = runs
+    (model,) = results.models
+    names = {a.attack for a in model.attacks}
+    variants = {f"lira-{v}" for v in ("online", "online-fixed", "offline", "offline-fixed", "global")}
+    assert variants | {"rmia", "rmia-offline", "attack-r", "attack-p", "loss", "neural"} <= names
+    assert len({(a.members, a.nonmembers) for a in model.attacks}) == 1, "all on the same candidates"
+    assert {r.attack for r in model.repeated} == variants | {"rmia", "rmia-offline", "attack-r", "attack-p"}
+    online = next(r for r in model.repeated if r.attack == "lira-online")
+    assert online.auc.low > 0.5, "models as small as these remember"
+    assert (online.models, online.examples) == (8, len(problem_of(folder).task.pool))
+    document = json.loads((folder / "results.json").read_text())
+    from jsonschema import Draft202012Validator
+
+    from hampkit.report import load_schema
+
+    Draft202012Validator(load_schema()).validate(document)
+    assert hampkit.ModelResult.from_json(document["models"][0]) == model
+    for name in ("report.html", "report.md"):
+        assert "eave-one-out" in (folder / name).read_text()
+
+
+def test_records_name_every_example_once_most_exposed_first(runs):
+    folder, results = runs
+    lines = (folder / results.models[0].run / "records.csv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    pool = problem_of(folder).task.pool
+    assert len(rows) == len(pool) == len({r["row"] for r in rows})
+    lows = [float(r["low"]) for r in rows]
+    assert lows == sorted(lows, reverse=True)
+    assert all(float(r["low"]) <= float(r["advantage"]) <= float(r["high"]) for r in rows)
+    assert all(r["in_models"] == r["out_models"] == "4" for r in rows)
+
+
+def test_every_defense_gets_the_same_masks_and_sets_as_large_as_the_targets(runs):
+    folder, _ = runs
+    problem = problem_of(folder)
+    members = masks(problem, problem.recipe.shadows)
+    hamp = prepare(
+        replace(load_recipe("toy/hamp", {k: str(v) for k, v in QUICK.items()}), shadows=Shadowing(8)), Settings()
+    )
+    assert np.array_equal(members, masks(hamp, hamp.recipe.shadows))
+    assert set(members.sum(1).tolist()) == {int(problem.task.members.sum())}
+    assert (members.sum(0) == 4).all()
+
+
+def test_shadows_are_found_again_and_more_are_added(runs):
+    folder, results = runs
+    run = folder / results.models[0].run
+    before = signals(run)
+    hampkit.shadow("toy/undefended", 8, options=QUICK, workers=1, runs_dir=folder)
+    assert signals(run) == before
+    hampkit.shadow("toy/undefended", 12, options=QUICK, workers=1, runs_dir=folder)
+    after = signals(run)
+    assert len(after) >= len(before)
+    assert before.items() <= after.items()
+
+
+OTHERS = [{"lr": 0.002}, {"rows": 640}, {"seed": 1}, {"shadows.seed": 1}, {"shadows.scheme": "published"}]
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_nothing_old_is_taken_for_another_recipe_data_or_masks(runs, change):
+    folder, results = runs
+    other = problem_of(folder, **change)
+    same_run = other.folder == results.models[0].run
+    assert not same_run or folder_of(other.recipe.shadows) != folder_of(problem_of(folder).recipe.shadows)
+
+
+def test_published_masks_of_another_number_are_other_masks():
+    assert folder_of(Shadowing(8, "published")) != folder_of(Shadowing(16, "published"))
+    assert folder_of(Shadowing(8, "paired")) == folder_of(Shadowing(16, "paired"))
+
+
+def test_a_damaged_signals_file_is_noticed_and_only_its_job_is_made_again(runs):
+    folder, results = runs
+    run = folder / results.models[0].run
+    before, times = signals(run), {p: p.stat().st_mtime_ns for p in run.rglob("scaled_logit.npy")}
+    victim = run / next(iter(before))
+    victim.write_bytes(victim.read_bytes()[:-4] + b"spam")
+    hampkit.shadow("toy/undefended", 8, options=QUICK, workers=1, runs_dir=folder)
+    assert signals(run) == before
+    changed = [p for p, t in times.items() if p.stat().st_mtime_ns != t]
+    assert changed == [victim]
+
+
+def test_processes_and_one_process_give_the_same_signals(tmp_path):
+    """The same threads in both: a matrix product of two threads may differ in the last digit."""
+    problem = problem_of(tmp_path)
+    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline._write_run(problem, f))
+    from hampkit import shadows
+    from hampkit.planning import Mode
+
+    one, two = Mode(threads=1, job=2), Mode(threads=1, job=2, workers=2)
+    alone = shadows.train(problem, Shadowing(4), Settings(runs_dir=tmp_path), run, one)
+    first = [np.array(p) for p in alone.parts]
+    import shutil
+
+    shutil.rmtree(run.folder / "shadows")
+    both = shadows.train(problem, Shadowing(4), Settings(runs_dir=tmp_path), run, two)
+    assert all(np.array_equal(a, b) for a, b in zip(first, both.parts, strict=True))
+
+
+@pytest.mark.slow
+def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
+    import os
+    import random
+    import signal
+    import time
+
+    def start(folder):
+        folder.mkdir(exist_ok=True)
+        words = [w for w in WORDS if not w.startswith("epochs")] + ["epochs=40"]
+        command = [
+            sys.executable,
+            "-m",
+            "hampkit.cli",
+            "shadow",
+            "toy/undefended",
+            *words,
+            "--models",
+            "16",
+            "--workers",
+            "2",
+        ]
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
+
+    clock = time.perf_counter()
+    assert start(tmp_path / "whole").wait() == 0
+    whole = time.perf_counter() - clock
+    mode = next((tmp_path / "whole").rglob("mode.json"))
+    rng, killed = random.Random(0), 0
+    for _ in range(10):
+        process = start(tmp_path / "killed")
+        time.sleep(whole * rng.uniform(0.3, 0.9))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)  # the process itself, not its workers: these must end by themselves
+            killed += 1
+        process.wait()
+        there = list((tmp_path / "killed").rglob("mode.json"))
+        if there:  # how models run is measured once per folder: the same here, so that bytes can be compared
+            there[0].parent.joinpath("mode.json").write_bytes(mode.read_bytes())
+            there[0].parent.joinpath("manifest.json").write_bytes(mode.parent.joinpath("manifest.json").read_bytes())
+    assert killed >= 3
+    assert start(tmp_path / "killed").wait() == 0
+    runs = [next((tmp_path / name / "runs").glob("toy-*")) for name in ("whole", "killed")]
+    assert signals(runs[0]) == signals(runs[1])
+
+
+# leave-one-out
+
+
+def made_up(models=16, examples=300, gap=0.0, seed=0, paired=True):
+    rng = np.random.default_rng(seed)
+    half = rng.permuted(np.tile(np.arange(examples) < examples // 2, (models // 2, 1)), axis=1)
+    members = np.stack([half, ~half], 1).reshape(models, examples)
+    s = (rng.normal(0, 2, examples) + rng.normal(0, 1, (models, examples)) + gap * members).astype(np.float32)
+    z = rng.normal(0, 2, (models, 100)).astype(np.float32)
+    return Shadows((s[..., None],), members, z, np.arange(examples), np.arange(models)), members
+
+
+@pytest.mark.parametrize("attack", [LiraOnline(), Rmia()], ids=lambda a: a.name)
+def test_a_target_is_attacked_without_itself_and_without_its_twin(attack):
+    shadows, _ = made_up(8, 50, gap=2.0)
+    scores = repeated_scores(attack, shadows, paired=True)
+    s, z = shadows.signals(), shadows.background()
+    for t in (0, 3, 7):
+        others = np.array([m for m in range(8) if m not in (t, t ^ 1)])
+        alone = replace(shadows, models=others)
+        expected = attack.compare(s[t][:, None].astype(float), z[t].astype(float), alone)
+        assert np.array_equal(scores[t], expected)
+    poisoned = s.copy()
+    poisoned[[0, 1]] = np.nan
+    clean = repeated_scores(attack, replace(shadows, models=np.arange(8)), paired=True)[0]
+    moved = replace(shadows, parts=(np.where(np.arange(8)[:, None] == 1, 99, s)[..., None].astype(np.float32),))
+    assert np.array_equal(repeated_scores(attack, moved, paired=True)[0], clean), "the twin plays no part"
+
+
+def test_shuffled_membership_gives_chance_with_calibrated_clustered_intervals():
+    """200 repetitions: the 95 % intervals of AUC and of TPR at 1 % FPR cover chance in 90 to 99 % of cases."""
+    auc = rate = 0
+    for seed in range(200):
+        shadows, members = made_up(10, 200, gap=0.0, seed=seed)
+        scores = repeated_scores(LiraOnline(), shadows, paired=True)
+        interval, point = clustered.auc_interval(scores, members), clustered.tpr_point(scores, members, 0.01)
+        auc += interval.low <= 0.5 <= interval.high
+        rate += point.low <= 0.01 <= point.high
+    assert 0.90 <= auc / 200 <= 0.99
+    assert 0.90 <= rate / 200 <= 1.0
+
+
+def test_clustered_intervals_cover_where_models_differ_and_naive_ones_do_not():
+    """Effects that differ between models: the truth is that of many models."""
+    rng = np.random.default_rng(0)
+
+    def draw(models):
+        member = rng.random((models, 300)) < 0.5
+        effect = 1 + 0.5 * rng.standard_normal((models, 1))
+        return rng.standard_normal((models, 300)) + effect * member, member
+
+    s, m = draw(6000)
+    truth, rate = metrics.auc(s.ravel(), m.ravel()), metrics.tpr_at_fpr(s.ravel(), m.ravel(), 0.01)
+    wide = naive = tpr = narrow = 0
+    for _ in range(200):
+        s, m = draw(16)
+        a, b = clustered.auc_interval(s, m), metrics.auc_interval(s.ravel(), m.ravel())
+        p, q = clustered.tpr_point(s, m, 0.01), metrics.tpr_point(s.ravel(), m.ravel(), 0.01)
+        assert a.high - a.low > b.high - b.low
+        wide, naive = wide + (a.low <= truth <= a.high), naive + (b.low <= truth <= b.high)
+        tpr, narrow = tpr + (p.low <= rate <= p.high), narrow + (q.low <= rate <= q.high)
+    assert 0.90 <= wide / 200 <= 0.99
+    assert 0.90 <= tpr / 200 <= 0.99
+    assert naive / 200 < 0.6
+    assert narrow / 200 < 0.6
+
+
+def test_naive_and_clustered_auc_agree_where_models_do_not_differ():
+    rng, both = np.random.default_rng(1), [0, 0]
+    for _ in range(200):
+        m = rng.random((16, 200)) < 0.5
+        s = rng.standard_normal((16, 200)) + m
+        for k, i in enumerate((clustered.auc_interval(s, m), metrics.auc_interval(s.ravel(), m.ravel()))):
+            both[k] += i.low <= 0.760250 <= i.high  # Φ(1/√2)
+    assert all(0.90 <= count / 200 <= 0.99 for count in both)
+
+
+def test_records_find_the_example_that_is_remembered():
+    shadows, members = made_up(32, 100, gap=0.0)
+    loud = shadows.parts[0].copy()
+    loud[:, 7, 0] += 8 * members[:, 7]
+    shadows = replace(shadows, parts=(loud,))
+    scores = repeated_scores(LiraOnline(), shadows, paired=True)
+    found = records(scores, members, list(range(100)), ["a"] * 100)
+    assert found[0].row == 7
+    assert found[0].advantage.low > 0.5
+    assert found[0].separation > 2
+    assert found[0].found == found[0].inside == 16
+
+
+# the plan, processes, mistakes
+
+
+def test_the_plan_says_what_it_will_cost_and_what_it_can_show():
+    found = hampkit.plan("toy/undefended", 16, options=QUICK, workers=1)
+    assert found.models == 16
+    assert 0 < found.seconds < 600
+    pool = len(problem_of(Path("runs"), 16).task.pool)
+    assert found.fpr_repeated == pytest.approx(10 / (16 * pool / 2))
+    assert "16 shadow models" in found.line()
+
+
+def test_disk_is_as_planned(runs):
+    folder, results = runs
+    run = folder / results.models[0].run
+    plan = hampkit.plan("toy/undefended", 8, options=QUICK, workers=1, runs_dir=folder)
+    used = [p for p in (run / "shadows" / "paired-0").rglob("*") if p.is_file() and "launch" not in p.parts]
+    first = [p for p in used if int(p.parent.name.split("-")[1]) < 8]
+    found = sum(p.stat().st_size for p in first)
+    assert found == pytest.approx(plan.disk, rel=0.5)  # small files: their own overhead counts here
+
+
+def square(context):
+    def work(job, tell):
+        if job == context.get("bad"):
+            raise UserError("job 3 is bad")
+        tell({"square": job * job})
+
+    return work
+
+
+def test_jobs_run_in_processes_and_mistakes_come_back(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    seen = []
+    run_jobs("test_shadows:square", {}, [1, 2, 3, 4], 2, lambda m: seen.append(m["square"]))
+    assert sorted(seen) == [1, 4, 9, 16]
+    with pytest.raises(UserError, match="job 3 is bad"):
+        run_jobs("test_shadows:square", {"bad": 3}, [1, 2, 3, 4], 2, lambda m: None)
+
+
+@pytest.mark.parametrize("models", [3, 2, 7, -4])
+def test_an_odd_or_small_number_is_one_clear_line(models, tmp_path):
+    with pytest.raises(UserError, match="even number of at least 4"):
+        hampkit.run("toy/undefended", options=QUICK, shadows=models, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_attacks_that_need_shadows_say_so(tmp_path):
+    with pytest.raises(UserError, match="add --shadows M"):
+        hampkit.run("toy/undefended", options=QUICK, attacks=["lira"], runs_dir=tmp_path / "runs")
+
+
+def test_too_few_models_for_leave_one_out_are_named(tmp_path):
+    """Of four paired models, two are left for a target: too few for one variance within examples, enough for a common one."""
+    found = hampkit.run(
+        "toy/undefended", options=QUICK, shadows=4, workers=1, attacks=["lira-online"], runs_dir=tmp_path
+    )
+    assert found.models[0].repeated[0].models == 4
+    options = {**QUICK, "lira-online.variance": "pooled"}
+    with pytest.raises(UserError, match="leave-one-out of 4 shadow models, attack lira-online: variance=pooled needs"):
+        hampkit.run("toy/undefended", options=options, shadows=4, attacks=["lira-online"], runs_dir=tmp_path)
+
+
+def test_attack_takes_a_family_and_trains_what_is_missing(runs, tmp_path):
+    folder, results = runs
+    found = hampkit.attack(folder / results.models[0].run, "lira", shadows=8, workers=1, out=tmp_path)
+    assert [a.attack for a in found.models[0].attacks] == [
+        "lira-global", "lira-offline", "lira-offline-fixed", "lira-online", "lira-online-fixed"
+    ]  # fmt: skip
