@@ -63,10 +63,13 @@ def run(
     folder = Path(out) if out is not None else settings.runs_dir
     for place in (settings.runs_dir, folder):
         writable(place)
+    modes = {}
     for problem in problems:
         if problem.recipe.shadows.models:
-            say(pipeline.plan_shadows(problem, settings).line())
-    models = [pipeline.evaluate_problem(problem, settings, attacks) for problem in problems]
+            planned = pipeline.plan_shadows(problem, settings)
+            say(planned.line())
+            modes[problem.folder] = planned.mode
+    models = [pipeline.evaluate_problem(p, settings, attacks, modes.get(p.folder)) for p in problems]
     return _report(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
 
 

@@ -35,18 +35,15 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
         return Interval(value, low, high)
     centered = np.empty(s.shape)
     centered[m], centered[~m] = (of_members - value) / len(of_members), (of_nonmembers - value) / len(of_nonmembers)
-    half = _student(len(s), level) * math.sqrt(_variance(centered)) / (value * (1 - value))
-    center = math.log(value / (1 - value))
-    return Interval(value, 1 / (1 + math.exp(half - center)), 1 / (1 + math.exp(-half - center)))
+    return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(_variance(centered)))
 
 
 def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
     """Pooled TPR at FPR: the threshold is that of the pooled ROC, and its own uncertainty is in the interval.
 
     By the delta method the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over OUT
-    pairs, with r the slope of the ROC there. The interval is Clopper and
-    Pearson's for the number of independent members that would have this variance,
-    at most those there are, with Student's t for M models (Korn & Graubard 1998).
+    pairs, with r the slope of the ROC there. The interval is Clopper and Pearson's for the number of independent members that
+    would have this variance, at most those there are, with Student's t for M models (Korn & Graubard 1998).
     """
     s, m = _checked(scores, member)
     point = metrics.tpr_point(s.ravel(), m.ravel(), fpr, strict, level)

@@ -24,7 +24,6 @@ def describe(trained: Trained, case: Case, scores: Mapping[str, Any], answers: P
     top = float(np.quantile(np.concatenate(list(losses.values())), 0.99)) or 1.0
     edges = np.linspace(0, top, 31)
     env = read_json(trained.run.folder / "env.json", "python", "versions", "device", "git")
-    state = {k: v[0] for k, v in trained.models.state.items()}
     return {
         "curves": {name: _curve(s, case.member) for name, s in scores.items()},
         "histogram": {
@@ -33,7 +32,7 @@ def describe(trained: Trained, case: Case, scores: Mapping[str, Any], answers: P
             "before": _histogram(losses["own"], member, edges),
             "after": _histogram(losses["released"], member, edges),
         },
-        "release": problem.defense.release(state, problem.dataset.domain).about,
+        "release": problem.defense.release(trained.models.state_of(0), problem.dataset.domain).about,
         "provenance": {
             "recipe": {
                 **problem.recipe.training(),

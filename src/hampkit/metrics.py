@@ -102,8 +102,12 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
         low, high = clopper_pearson(n if value == 1.0 else 0, n, level)
         return Interval(value, low, high)
     variance = _variance_of_mean(of_members) + _variance_of_mean(of_nonmembers)
-    half = normal_quantile(level) * math.sqrt(variance) / (value * (1 - value))
-    center = math.log(value / (1 - value))
+    return logit_interval(value, normal_quantile(level) * math.sqrt(variance))
+
+
+def logit_interval(value: float, half: float) -> Interval:
+    """value ± half, with half taken to the logit scale (by the delta method) so that the interval stays inside (0, 1)."""
+    half, center = half / (value * (1 - value)), math.log(value / (1 - value))
     return Interval(value, 1 / (1 + math.exp(half - center)), 1 / (1 + math.exp(-half - center)))
 
 

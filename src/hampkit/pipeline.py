@@ -51,11 +51,14 @@ def evaluate(recipe: Recipe, settings: Settings, attacks: Sequence[str] = ()) ->
     return evaluate_problem(prepare(recipe, settings), settings, attacks)
 
 
-def evaluate_problem(problem: Problem, settings: Settings, attacks: Sequence[str] = ()) -> ModelResult:
+def evaluate_problem(
+    problem: Problem, settings: Settings, attacks: Sequence[str] = (), mode: Mode | None = None
+) -> ModelResult:
+    """The same for a problem that is prepared; mode: how shadow models run, where that was measured already."""
     chosen = _choose(problem.recipe, attacks)
     with locked(settings.runs_dir, problem.folder):
         run = _create(problem, settings)
-        shadowed = _shadow(problem, settings, run) if problem.recipe.shadows.models else None
+        shadowed = _shadow(problem, settings, run, mode) if problem.recipe.shadows.models else None
         return _attack(_train(problem, settings), chosen, settings, shadowed)
 
 
@@ -78,11 +81,13 @@ def _create(problem: Problem, settings: Settings) -> Run:
     return Run.create(settings.runs_dir, problem.folder, lambda folder: _write_run(problem, folder))
 
 
-def _shadow(problem: Problem, settings: Settings, run: Run) -> Shadowed:
+def _shadow(problem: Problem, settings: Settings, run: Run, mode: Mode | None = None) -> Shadowed:
     shadowing = problem.recipe.shadows
     chosen = run.step(
         f"{folder_of(shadowing)}/launch",
-        lambda folder: write_json(folder / "mode.json", asdict(plan(problem, shadowing.models, settings.workers).mode)),
+        lambda folder: write_json(
+            folder / "mode.json", asdict(mode or plan(problem, shadowing.models, settings.workers).mode)
+        ),
     )
     mode = Mode(**read_json(chosen / "mode.json"))
     if mode.workers > 1 and settings.workers:
@@ -163,8 +168,7 @@ def _prefixed(rows: Mapping[str, Any]) -> dict[str, Any]:
 def _write_models(problem: Problem, folder: Path) -> None:
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
     models = problem.defense.fit(problem.task, problem.trainer)
-    tensors = {f"{kind}.{k}": v for kind, group in _groups(models) for k, v in group.items()}
-    save_tensors(folder / "stack.safetensors", tensors)
+    save_tensors(folder / "stack.safetensors", models.tensors())
     parts = {"train": _members(problem), "val": problem.task.val, "test": problem.test}
     accuracy = {name: _accuracy(problem, models.stack, data) for name, data in parts.items() if data is not None}
     history = {
@@ -174,10 +178,6 @@ def _write_models(problem: Problem, folder: Path) -> None:
         "seconds": round(time.perf_counter() - clock, 3),
     }
     write_json(folder / "history.json", history)
-
-
-def _groups(models: Models) -> list[tuple[str, dict[str, Tensor]]]:
-    return [("params", models.stack.params), ("buffers", models.stack.buffers), ("state", models.state)]
 
 
 def _read_models(problem: Problem, folder: Path, history: dict[str, Any]) -> Models:

@@ -47,11 +47,8 @@ class AttackResult:
             "label_only": self.label_only,
             "members": self.members,
             "nonmembers": self.nonmembers,
-            "auc": asdict(self.auc),
-            "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in self.tpr_at_fpr],
-            "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in self.tnr_at_fnr],
+            **_measured(self),
             "balanced_accuracy": asdict(self.balanced_accuracy),
-            "flags": list(self.flags),
         }
 
     @staticmethod
@@ -81,10 +78,7 @@ class RepeatedResult:
             "attack": self.attack,
             "models": self.models,
             "examples": self.examples,
-            "auc": asdict(self.auc),
-            "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in self.tpr_at_fpr],
-            "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in self.tnr_at_fnr],
-            "flags": list(self.flags),
+            **_measured(self),
         }
 
     @staticmethod
@@ -172,6 +166,16 @@ class Results:
         )
         models = [m.to_json() for m in self.models]
         return {"schema": 1, "hampkit": self.version, "models": models, "difference": difference}
+
+
+def _measured(result: AttackResult | RepeatedResult) -> dict[str, Any]:
+    """What is measured of an attack however often it is repeated."""
+    return {
+        "auc": asdict(result.auc),
+        "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in result.tpr_at_fpr],
+        "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in result.tnr_at_fnr],
+        "flags": list(result.flags),
+    }
 
 
 def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:

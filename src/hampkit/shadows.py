@@ -27,7 +27,7 @@ from hampkit.planning import Mode
 from hampkit.problem import Problem, Settings, prepare, recipe_of_run
 from hampkit.rng import derive
 from hampkit.store import Run, read_json, save_tensors, write_json
-from hampkit.types import Dataset, Stack
+from hampkit.types import Dataset
 
 WORK = "hampkit.shadows:worker"
 POPULATION = 10_000  # examples at most of the test segment that stand for the population
@@ -115,9 +115,7 @@ def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, 
         }
         write_json(folder / "history.json", history)
         if shadowing.keep_models:
-            groups = (("params", trained.stack.params), ("buffers", trained.stack.buffers), ("state", trained.state))
-            tensors = {f"{kind}.{k}": v for kind, group in groups for k, v in group.items()}
-            save_tensors(folder / "stack.safetensors", tensors)
+            save_tensors(folder / "stack.safetensors", trained.tensors())
 
     run.step(_step(shadowing, job), write)
 
@@ -139,9 +137,8 @@ def histories(shadowing: Shadowing, run: Run, mode: Mode) -> list[dict[str, Any]
 
 def _ask(problem: Problem, trained: Models, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Scaled logits (P,) and (Z,) float32 of the released answers of one model to the pool and to the population."""
-    state = {name: value[k] for name, value in trained.state.items()}
-    stack: Stack = trained.stack.take([k])
-    box = BlackBox(stack, problem.defense.release(state, problem.dataset.domain), problem.trainer)
+    release = problem.defense.release(trained.state_of(k), problem.dataset.domain)
+    box = BlackBox(trained.stack.take([k]), release, problem.trainer)
     sets = (problem.task.pool, population(problem))
     found = [signals.scaled_logit(box.query(d.x, derive(seed, "query", i)), d.y) for i, d in enumerate(sets)]
     pool, others = (signal.float().numpy() for signal in found)

@@ -29,8 +29,7 @@ class Trained:
 
     def black_box(self) -> BlackBox:
         """The model as its users meet it."""
-        state = {k: v[0] for k, v in self.models.state.items()}
-        release = self.problem.defense.release(state, self.problem.dataset.domain)
+        release = self.problem.defense.release(self.models.state_of(0), self.problem.dataset.domain)
         return BlackBox(self.models.stack, release, self.problem.trainer)
 
 

@@ -42,6 +42,15 @@ class Models:
     stack: Stack
     state: dict[str, Tensor] = field(default_factory=dict)  # each (M, …), stored beside the weights
 
+    def state_of(self, m: int) -> dict[str, Tensor]:
+        """What the release of model m needs."""
+        return {name: value[m] for name, value in self.state.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as one file holds it: ``params.…``, ``buffers.…``, ``state.…``."""
+        groups = (("params", self.stack.params), ("buffers", self.stack.buffers), ("state", self.state))
+        return {f"{kind}.{name}": value for kind, group in groups for name, value in group.items()}
+
 
 class Defense(ABC):
     """Subclasses are frozen dataclasses; their fields are the defense's options, their docstring its text in the report."""
