@@ -156,6 +156,28 @@ def test_schedules_have_the_published_values():
     assert [learning_rate(hamp, e) for e in (0, 59, 60, 90, 150)] == pytest.approx([0.5, 0.5, 0.05, 0.005, 0.0005])
 
 
+class HalfUsed(nn.Module):
+    """One of its layers has no part in the answer."""
+
+    def __init__(self, features, classes):
+        super().__init__()
+        self.layer, self.idle = nn.Linear(features, classes), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_parameter_without_a_part_in_the_answer_stays(task, width):
+    half = replace(task, net=lambda: HalfUsed(24, 4)).only([0, 1, 2, 3])
+    config = Training(optimizer="sgd", lr=0.1, momentum=0.9, epochs=2, retries=0)
+    stack = Trainer(config, width=width).fit(half, CE)
+    with forked(derive(half.seeds[2], "init")):
+        fresh = half.net()
+    assert torch.equal(stack.params["idle.weight"][2], fresh.idle.weight)
+    assert not torch.equal(stack.params["layer.weight"][2], fresh.layer.weight)
+
+
 def test_momentum_gain_with_a_restart_is_the_published_one():
     """Location30: 22 steps of momentum 0.99 move by at most (1 − 0.99^22) / 0.01 = 19.8 gradients at a time."""
     from hampkit.training.optim import Optimizer

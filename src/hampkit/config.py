@@ -25,9 +25,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
-TRAINING_VERSION = (
-    1  # raised when the same recipe would train other weights, so that old runs are not taken for new ones
-)
+# raised when the same recipe would train other weights, so that old runs are not taken for new ones
+TRAINING_VERSION = 2
 
 LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has the memory for more
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call
 
+from hampkit.training.each import Each
 from hampkit.types import Batch, Loss, Stack
 
 Params = dict[str, Tensor]
-Each = Callable[[Callable[..., Any]], Callable[..., Any]]  # a function of one model → the same over the model axis
 
 
 class Gradient(NamedTuple):
@@ -46,5 +45,5 @@ class MeanLoss:
             # a model that has finished its epoch rides along with weights of zero; its update is dropped
             return (rows * batch.weight).sum() / batch.weight.sum().clamp_min(1), buffers
 
-        grads, (value, buffers) = each(grad_and_value(mean_loss, has_aux=True))(stack.params, stack.buffers, batch)
+        grads, (value, buffers) = each.gradient(mean_loss)(stack.params, stack.buffers, batch)
         return Gradient(grads, buffers, value, state)

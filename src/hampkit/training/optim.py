@@ -1,6 +1,6 @@
-"""SGD and Adam on stacked parameters ``(M, *shape)``, with torch.optim's formulas (the tests hold them against it).
+"""SGD and Adam on stacked parameters ``(M, *shape)``: torch's SGD, and an Adam that counts every model's own steps.
 
-torch.optim itself would do for stacks of equal models; it cannot hold still the models that have finished their epoch.
+Neither can hold still the models that have finished their epoch while others go on; that is added here.
 """
 
 from __future__ import annotations
@@ -18,42 +18,47 @@ Params = dict[str, Tensor]
 
 @dataclass
 class Optimizer:
-    """Updates parameters in place; ``state`` is empty after `restart`."""
+    """Updates parameters in place; `restart` forgets momenta and steps."""
 
     config: Training
-    state: dict[str, Params] = field(default_factory=dict)
+    state: dict[str, Params] = field(default_factory=dict)  # of Adam
+    sgd: torch.optim.SGD | None = None
 
     def restart(self) -> None:
-        self.state = {}
+        self.state, self.sgd = {}, None
 
     def step(self, params: Params, grads: Params, lr: float, active: Tensor) -> None:
         """One update of the models where ``active`` (M,) is true; the others keep parameters and momentum."""
-        if self.config.weight_decay:
-            grads = {k: g.add(params[k], alpha=self.config.weight_decay) for k, g in grads.items()}
         update = self._adam if self.config.optimizer == "adam" else self._sgd
         if active.all():
             return update(params, grads, lr)
         idle = ~active
-        everything = [params, *self.state.values()]
-        kept = [{k: v[idle].clone() for k, v in group.items()} for group in everything]
+        everything = [*params.values(), *self._memory(params)]
+        kept = [v[idle].clone() for v in everything]
         update(params, grads, lr)
-        for group, old in zip(everything, kept, strict=True):
-            for k, v in old.items():
-                group[k][idle] = v
+        for v, old in zip(everything, kept, strict=True):
+            v[idle] = old
         return None
 
+    def _memory(self, params: Params) -> list[Tensor]:
+        """What is remembered from step to step."""
+        if self.sgd is None:
+            return [v for group in self.state.values() for v in group.values()]
+        return [self.sgd.state[p]["momentum_buffer"] for p in params.values()] if self.config.momentum else []
+
     def _sgd(self, params: Params, grads: Params, lr: float) -> None:
-        if not self.config.momentum:
-            for k, p in params.items():
-                p.sub_(grads[k], alpha=lr)
-            return
-        if "momentum" not in self.state:
-            self.state["momentum"] = {k: torch.zeros_like(p) for k, p in params.items()}
-        for k, m in self.state["momentum"].items():
-            m.mul_(self.config.momentum).add_(grads[k])
-            params[k].sub_(m, alpha=lr)
+        if self.sgd is None:  # fused: one pass over weights, gradient and momentum instead of three
+            weights, config = list(params.values()), self.config
+            self.sgd = torch.optim.SGD(weights, lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+        self.sgd.param_groups[0]["lr"] = lr
+        for k, p in params.items():
+            p.grad = grads[k]
+        self.sgd.step()
+        self.sgd.zero_grad()
 
     def _adam(self, params: Params, grads: Params, lr: float, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        if self.config.weight_decay:
+            grads = {k: g.add(params[k], alpha=self.config.weight_decay) for k, g in grads.items()}
         if "mean" not in self.state:
             self.state["mean"] = {k: torch.zeros_like(p) for k, p in params.items()}
             self.state["square"] = {k: torch.zeros_like(p) for k, p in params.items()}

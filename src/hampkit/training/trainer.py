@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
 from hampkit.config import Training
 from hampkit.errors import UserError
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.training.batches import batches, plan_epoch
-from hampkit.training.objectives import Each, Objective
+from hampkit.training.each import each_of
+from hampkit.training.objectives import Objective
 from hampkit.training.optim import Optimizer, learning_rate
 from hampkit.types import Dataset, History, Stack, Task
 
@@ -121,13 +122,6 @@ class Trainer:
         m = len(stack)
         shared = [part.to(self.device).float().unsqueeze(0).expand(m, *part.shape) for part in parts]
         return torch.cat([each(answer)(stack.params, stack.buffers, rows).cpu() for rows in shared], 1)
-
-
-def each_of(models: int) -> Each:
-    """How a function of one model is applied to all: mapped together, or as it is where there is only one."""
-    if models > 1:
-        return lambda f: vmap(f, randomness="error")
-    return lambda f: lambda *args: _map(lambda t: t.unsqueeze(0), f(*(_map(lambda t: t.squeeze(0), a) for a in args)))
 
 
 @dataclass
@@ -279,18 +273,6 @@ def _put(stack: Stack, where: list[int], new: Stack) -> Stack:
                 group[k][m] = fresh[k][j]
         history[m] = replace(new.history[j], seeds=tried + more)
     return replace(stack, params=params, buffers=buffers, history=tuple(history))
-
-
-def _map(f: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """f on every tensor of nested tuples and dicts."""
-    if isinstance(value, Tensor):
-        return f(value)
-    if isinstance(value, dict):
-        return {k: _map(f, v) for k, v in value.items()}
-    if isinstance(value, tuple):
-        items = [_map(f, v) for v in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    return value
 
 
 def _on(stack: Stack, device: torch.device) -> Stack:

@@ -12,8 +12,9 @@ from torch.nn.functional import cross_entropy
 from hampkit.config import Training
 from hampkit.errors import UserError
 from hampkit.rng import derive, forked
+from hampkit.training.each import each_of
 from hampkit.training.objectives import MeanLoss
-from hampkit.training.trainer import EVAL_ROWS, Trainer, each_of, initial, normalises_batches
+from hampkit.training.trainer import EVAL_ROWS, Trainer, initial, normalises_batches
 from hampkit.types import Batch, Stack, Task
 
 SAME = 1e-5  # answers to one question may differ by this share of the largest, where a device adds up in any order
