@@ -9,6 +9,7 @@ intervals that covered 0.5 in 78 to 83 % of simulated audits.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from hampkit import metrics
 from hampkit.metrics import Interval, Point
-from hampkit.ranking import count
+from hampkit.ranking import Counts, count
 
 Array = NDArray[np.float64]
 
@@ -38,34 +39,53 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(_variance(centered)))
 
 
-def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
-    """Pooled TPR at FPR: the threshold is that of the pooled ROC, and its own uncertainty is in the interval.
+def tpr_points(
+    scores: Any, member: Any, fprs: Sequence[float], strict: bool = False, level: float = 0.95
+) -> list[Point]:
+    """Pooled TPR at each FPR: the threshold is that of the pooled ROC, and its own uncertainty is in the interval.
 
     By the delta method the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over OUT
     pairs, with r the slope of the ROC there. The interval is Clopper and Pearson's for the number of independent members that
     would have this variance, at most those there are, with Student's t for M models (Korn & Graubard 1998).
     """
     s, m = _checked(scores, member)
-    point = metrics.tpr_point(s.ravel(), m.ravel(), fpr, strict, level)
+    counts = count(s.ravel(), m.ravel())
+    return [_point(s, m, counts, fpr, strict, level) for fpr in fprs]
+
+
+def tnr_points(
+    scores: Any, member: Any, fnrs: Sequence[float], strict: bool = False, level: float = 0.95
+) -> list[Point]:
+    """TNR at each FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
+    s, m = _checked(scores, member)
+    return tpr_points(-s, ~m, fnrs, strict, level)
+
+
+def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
+    """`tpr_points` for one rate."""
+    return tpr_points(scores, member, [fpr], strict, level)[0]
+
+
+def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level: float = 0.95) -> Point:
+    """`tnr_points` for one rate."""
+    return tnr_points(scores, member, [fnr], strict, level)[0]
+
+
+def _point(s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, strict: bool, level: float) -> Point:
+    point = metrics.counted_point(counts, fpr, strict, level)
     if point.value in (0.0, 1.0):
         return point
     above = s >= point.threshold
-    members, others = int(m.sum()), int((~m).sum())
+    members, others = counts.members, counts.nonmembers
     false = point.errors / others
-    parts = np.where(m, (above - point.value) / members, -_slope(s, m, fpr) * (above - false) / others)
+    parts = np.where(m, (above - point.value) / members, -_slope(counts, fpr) * (above - false) / others)
     low, high = _effective(point.value, _variance(parts), members, len(s), level)
     return Point(point.value, low, high, point.hits, point.of, point.errors, point.threshold)
 
 
-def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level: float = 0.95) -> Point:
-    """TNR at FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
-    s, m = _checked(scores, member)
-    return tpr_point(-s, ~m, fnr, strict, level)
-
-
-def _slope(s: Array, m: NDArray[np.bool_], fpr: float) -> float:
+def _slope(counts: Counts, fpr: float) -> float:
     """The slope of the pooled ROC around a false-positive rate, from half of it to twice it."""
-    _, tp, fp, members, nonmembers = count(s.ravel(), m.ravel())
+    _, tp, fp, members, nonmembers = counts
     a, b = (
         int(np.searchsorted(fp, metrics.allowed(min(rate, 1.0), nonmembers), side="right"))
         for rate in (fpr / 2, 2 * fpr)

@@ -48,8 +48,8 @@ def _views(shadows: Shadows, t: int) -> list[NDArray[np.float32]]:
 def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False) -> RepeatedResult:
     """All numbers of one attack over M targets, pooled, with intervals clustered by model."""
     of, others = int(members.sum()), int((~members).sum())
-    tpr = [_rate(clustered.tpr_point(scores, members, r, strict), r, others) for r in FPRS]
-    tnr = [_rate(clustered.tnr_point(scores, members, r, strict), r, of) for r in FPRS]
+    tpr = [_rate(p, r, others) for p, r in zip(clustered.tpr_points(scores, members, FPRS, strict), FPRS, strict=True)]
+    tnr = [_rate(p, r, of) for p, r in zip(clustered.tnr_points(scores, members, FPRS, strict), FPRS, strict=True)]
     auc = clustered.auc_interval(scores, members)
     flags = {
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.ranking import best_threshold, check_scores, count
+from hampkit.ranking import Counts, best_threshold, check_scores, count
 
 __all__ = [
     "Interval",
@@ -132,7 +132,12 @@ def tnr_at_fnr(scores: Any, member: Any, fnr: float, strict: bool = False) -> fl
 
 def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
     """TPR at FPR with its counts and the exact binomial interval of the rate, the threshold taken as given."""
-    thresholds, tp, fp, members, nonmembers = count(scores, member)
+    return counted_point(count(scores, member), fpr, strict, level)
+
+
+def counted_point(counts: Counts, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
+    """`tpr_point` of scores that are counted already: several rates need one sort."""
+    thresholds, tp, fp, members, nonmembers = counts
     k = int(np.searchsorted(fp, allowed(fpr, nonmembers, strict), side="right"))
     hits, errors = (int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0)
     low, high = clopper_pearson(hits, members, level)
