@@ -22,10 +22,15 @@ lint: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.ready  ## a minute of measurements
+bench: $(VENV)/.ready  ## minutes of measurements
 	$(BIN)/python -m benchmarks.release
+	$(BIN)/python -m benchmarks.scoring --short --no-save
+	$(BIN)/python -m benchmarks.shadows --short --no-save
 
-bench-full: bench  ## what stands behind the figures in the documentation: minutes
+bench-full: bench  ## what stands behind the figures in the documentation: an hour, into benchmarks/results
+	$(BIN)/python -m benchmarks.shadows
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.digits_size
 	$(BIN)/python -m benchmarks.intervals
 	$(BIN)/python -m benchmarks.seeds digits/undefended digits/hamp --seeds 10

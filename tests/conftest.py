@@ -16,6 +16,14 @@ from hampkit.nets import net_factory
 from hampkit.types import Task
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """No test finds what another session or the user measured or downloaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def toy():
     return Toy(rows=400, features=24, classes=4, flip=0.25).load(None)  # pyright: ignore[reportArgumentType]

@@ -351,3 +351,29 @@ def test_attack_takes_a_family_and_trains_what_is_missing(runs, tmp_path):
     assert [a.attack for a in found.models[0].attacks] == [
         "lira-global", "lira-offline", "lira-offline-fixed", "lira-online", "lira-online-fixed"
     ]  # fmt: skip
+
+
+def test_what_was_measured_is_measured_once_unless_asked_anew(monkeypatch, tmp_path):
+    from hampkit import planning
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr(planning, "seconds_per_model", lambda problem, mode: asked.append(mode) or 0.5)
+    settings = Settings(runs_dir=tmp_path)
+    first = pipeline.plan_shadows(problem_of(tmp_path), settings)
+    ways = len(asked)
+    assert ways > 1
+    assert pipeline.plan_shadows(problem_of(tmp_path), settings) == first
+    assert pipeline.plan_shadows(problem_of(tmp_path, seed=4), settings).seconds == first.seconds
+    assert len(asked) == ways
+    for change in ({"lr": 0.002}, {"net": "mlp"}, {"rows": 640}):
+        pipeline.plan_shadows(problem_of(tmp_path, **change), settings)
+    assert len(asked) == 4 * ways, "another recipe, network or size is measured"
+    pipeline.plan_shadows(problem_of(tmp_path), settings, anew=True)
+    assert len(asked) == 5 * ways
+    (tmp_path / "cache").joinpath("hampkit", "measured").chmod(0o500)
+    for file in tmp_path.rglob("measured/*.json"):
+        file.write_text('{"seconds per model": "spam"}')
+    assert pipeline.plan_shadows(problem_of(tmp_path), settings) == first, "a damaged file is no use and no error"
+    assert len(asked) == 6 * ways
+    (tmp_path / "cache").joinpath("hampkit", "measured").chmod(0o700)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hampkit import __version__, pipeline
+from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, keys, load_recipe, with_seed
 from hampkit.errors import UserError, did_you_mean, unknown_key
@@ -39,6 +40,8 @@ def run(
     out: str | Path | None = None,
     device: str = "auto",
     shadows: int = 0,
+    shadows_from: str | Path = "",
+    force: bool = False,
     workers: int = 0,
     say: Callable[[str], None] = lambda line: None,
     track: Track = silent,
@@ -48,14 +51,16 @@ def run(
 
     recipes: ``DATA/DEFENSE``, ``.toml`` files, or bare defenses together with ``data`` (a table) and ``label`` (its column).
     options: ``{"train.lr": 0.1, "gamma": 0.9}``, as ``key=value`` on the command line. shadows: train so many shadow models
-    too, and attack with them (LiRA, RMIA); ``say`` is told the plan before anything long starts. What was done before with
-    the same recipe, data and seed is found again. Errors: `hampkit.UserError`; whatever the user can get wrong is found before
-    anything is trained or written.
+    too, and attack with them (LiRA, RMIA); ``say`` is told the plan before anything long starts. shadows_from: take those of
+    another run folder, which must be of the same recipe, data and split; ``force``: also where the recipe differs, flagged.
+    What was done before with the same recipe, data and seed is found again. Errors: `hampkit.UserError`; whatever the user
+    can get wrong is found before anything is trained or written.
 
     >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
     """
     settings = _settings(data_dir, runs_dir, device, track, progress, workers)
-    options = _with_shadows(options, shadows)
+    lender = _lender(shadows_from, shadows, force)
+    options = _with_shadows(options, shadows, lender)
     wanted = _recipes(recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES), options, seed, data, label)
     for name in attacks:
         pipeline.family(name)
@@ -65,11 +70,14 @@ def run(
         writable(place)
     modes = {}
     for problem in problems:
-        if problem.recipe.shadows.models:
+        if problem.recipe.shadows.models and lender is None:
             planned = pipeline.plan_shadows(problem, settings)
             say(planned.line())
             modes[problem.folder] = planned.mode
-    models = [pipeline.evaluate_problem(p, settings, attacks, modes.get(p.folder)) for p in problems]
+    if lender is not None:
+        for problem in problems:
+            lender.lend(problem)  # all are checked before the first is trained
+    models = [pipeline.evaluate_problem(p, settings, attacks, modes.get(p.folder), lender) for p in problems]
     return _report(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
 
 
@@ -129,10 +137,10 @@ def plan(
     device: str = "auto",
     workers: int = 0,
 ) -> Plan:
-    """What so many shadow models will cost and show, from a few measured steps; writes nothing."""
+    """What so many shadow models will cost and show, from a few steps measured now; writes nothing but these into a cache."""
     settings = _settings(data_dir, runs_dir, device, silent, False, workers)
     (wanted,) = _recipes((recipe,), _with_shadows(options, models), seed, data, label)
-    return pipeline.plan_shadows(prepare(wanted, settings), settings)
+    return pipeline.plan_shadows(prepare(wanted, settings), settings, anew=True)
 
 
 def attack(
@@ -143,13 +151,15 @@ def attack(
     out: str | Path | None = None,
     device: str = "auto",
     shadows: int = 0,
+    shadows_from: str | Path = "",
+    force: bool = False,
     workers: int = 0,
     track: Track = silent,
     progress: Any = False,
 ) -> Results:
     """Attack the model of a run folder; by default with every attack. Writes the report into ``out`` (default: the run).
 
-    shadows: with so many shadow models, which are trained where they are missing.
+    shadows: with so many shadow models, which are trained where they are missing. shadows_from, force: see `run`.
 
     options: only those of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
     """
@@ -158,12 +168,15 @@ def attack(
     for name in attacks:
         pipeline.family(name)
     overrides = _attack_options(options or {})
+    lender = _lender(shadows_from, shadows, force)
     if shadows:
         overrides["shadows"] = {"models": shadows}
+    if lender is not None:
+        overrides["shadows"] = asdict(lender.shadowing)
     _check_local(folder)
     problem = pipeline.open_run(folder, settings, overrides)
     writable(Path(out) if out is not None else folder)
-    model = pipeline.evaluate_problem(problem, settings, attacks)
+    model = pipeline.evaluate_problem(problem, settings, attacks, lender=lender)
     return _report([model], [Run(folder)], Path(out) if out is not None else folder)
 
 
@@ -253,7 +266,17 @@ def _settings(data_dir: Any, runs_dir: Any, device: str, track: Track, progress:
     return Settings(None if data_dir is None else Path(data_dir), Path(runs_dir), device, track, workers, progress)
 
 
-def _with_shadows(options: Mapping[str, Any] | None, models: int) -> Mapping[str, Any] | None:
+def _lender(folder: str | Path, models: int, force: bool) -> Lender | None:
+    if force and not folder:
+        raise UserError("force only makes sense with shadows of another run: --shadows-from RUN --force")
+    return Lender.of(Path(folder).resolve(), models, force) if folder else None
+
+
+def _with_shadows(
+    options: Mapping[str, Any] | None, models: int, lender: Lender | None = None
+) -> Mapping[str, Any] | None:
+    if lender is not None:
+        return {**(options or {}), **{f"shadows.{k}": v for k, v in asdict(lender.shadowing).items()}}
     return options if not models else {**(options or {}), "shadows.models": models}
 
 

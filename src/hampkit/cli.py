@@ -38,6 +38,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors."
 ShadowCount = Annotated[
     int, typer.Option(metavar="M", help="Train M shadow models too, for LiRA and RMIA (even, from 4).")
 ]
+ShadowsFrom = Annotated[
+    Path | None, typer.Option(help="A run whose shadow models are taken; of the same recipe, data and split.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Take them also where the recipe differs (flag mismatched).")]
 Workers = Annotated[int, typer.Option(help="Processes for shadow models; 0: as measured to be best.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
@@ -136,7 +140,7 @@ def _root(
 def run(
     words: Words = None, data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
-    json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    shadows_from: ShadowsFrom = None, force: Force = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train, attack, judge, report. Default: digits/undefended digits/hamp.
 
@@ -150,8 +154,8 @@ def run(
     with bars.shown():
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-            out=out, device=device, shadows=shadows, workers=workers, say=_sayer(quiet or json),
-            track=bars.track, progress=Download(bars),
+            out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force,
+            workers=workers, say=_sayer(quiet or json), track=bars.track, progress=Download(bars),
         )  # fmt: skip
     _show(results, json, quiet)
 
@@ -232,7 +236,7 @@ def attack(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[ATTACK…] [KEY=VALUE…]", show_default=False)] = None,
     data_dir: DataDir = None, device: Device = "auto", shadows: ShadowCount = 0, workers: Workers = 0, out: AttackOut = None,
-    json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    shadows_from: ShadowsFrom = None, force: Force = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack the model of a run folder, by default with every attack."""
     from hampkit import api
@@ -249,6 +253,8 @@ def attack(
             out=out,
             device=device,
             shadows=shadows,
+            shadows_from=shadows_from or "",
+            force=force,
             workers=workers,
             track=bars.track,
             progress=Download(bars),

@@ -28,6 +28,7 @@ else:
 # raised when the same recipe would train other weights, so that old runs are not taken for new ones
 TRAINING_VERSION = 2
 
+MOST_VIEWS = 18  # with and without mirroring: an image and its eight shifts
 LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has the memory for more
 
 
@@ -111,6 +112,7 @@ class Shadowing:
     scheme: Literal["paired", "published"] = "paired"  # paired: 2i+1 gets what 2i did not; published: sizes differ
     seed: int = 0  # of the masks: equal for all defenses, so that their shadow models see the same examples
     keep_models: bool = False  # keep weights too, not only what the attacks need
+    views: int = 1  # questions per example: itself, and of images mirror image and shifts, up to 18
 
     def __post_init__(self) -> None:
         if self.models and (self.models < 4 or self.models % 2):
@@ -119,6 +121,8 @@ class Shadowing:
             )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"shadows.seed={self.seed} must lie in [0, 2^63)")
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise UserError(f"shadows.views={self.views} must lie between 1 and {MOST_VIEWS}")
 
 
 @dataclass(frozen=True)

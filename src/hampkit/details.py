@@ -12,10 +12,12 @@ import numpy as np
 from hampkit import metrics, signals
 from hampkit.judge import Case
 from hampkit.store import read_json
-from hampkit.trained import Trained
+from hampkit.trained import Shadowed, Trained
 
 
-def describe(trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path) -> dict[str, Any]:
+def describe(
+    trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path, shadowed: Shadowed | None = None
+) -> dict[str, Any]:
     problem = trained.problem
     member, y = problem.task.members[0].numpy(), problem.task.pool.y.numpy()
     losses = {
@@ -45,6 +47,7 @@ def describe(trained: Trained, case: Case, scores: Mapping[str, Any], answers: P
             "seeds": [s for h in trained.models.stack.history for s in h.seeds],
             "started": trained.history["started"],
             "seconds": trained.history["seconds"],
+            "shadows": None if shadowed is None else {"name": shadowed.name, "differences": list(shadowed.differences)},
         },
     }
 

@@ -108,6 +108,10 @@ def _serve() -> None:
             tell({"done": True})
     except UserError as error:
         tell({"failed": str(error), "user": True})
+    except OSError as error:  # such as a full disk
+        where = error.filename or "file system"
+        text = f"{error.strerror or error}: {where}; check space and permissions, then run again"
+        tell({"failed": text, "user": True})
     except Exception as error:
         import traceback
 

@@ -22,22 +22,27 @@ Bools = NDArray[np.bool_]
 def repeated_scores(
     attack: SignalAttack, shadows: Shadows, paired: bool, step: Callable[[], None] = lambda: None
 ) -> Scores:
-    """Scores (M, N): row t attacks shadow model t with the others; with paired masks also without its twin.
+    """Scores (M, N): row t attacks shadow model t with the others, see `scores_of`."""
+    scores = np.empty((len(shadows), len(shadows.rows)))
+    for t in range(len(shadows)):
+        scores[t] = scores_of(t, attack, shadows, paired)
+        step()
+    return scores
+
+
+def scores_of(t: int, attack: SignalAttack, shadows: Shadows, paired: bool) -> Scores:
+    """Scores (N,) of shadow model t by the others; with paired masks also without its twin.
 
     A twin holds exactly what its sibling does not, so that its answers would tell more than any adversary could know.
     """
-    scores = np.empty((len(shadows), len(shadows.rows)))
     models = np.arange(len(shadows))
-    for t in models:
-        others = models[(models != t) & ~(paired & (models == t ^ 1))]
-        target = np.stack(_views(shadows, int(t)), axis=-1)
-        known = replace(shadows, models=shadows.models[others])
-        try:
-            scores[t] = attack.compare(target.astype(np.float64), shadows.background()[t].astype(np.float64), known)
-        except UserError as error:
-            raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
-        step()
-    return scores
+    others = models[(models != t) & ~(paired & (models == t ^ 1))]
+    target = np.stack(_views(shadows, t), axis=-1).astype(np.float64)
+    known = replace(shadows, models=shadows.models[others])
+    try:
+        return attack.compare(target, shadows.background()[t].astype(np.float64), known)
+    except UserError as error:
+        raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
 
 
 def _views(shadows: Shadows, t: int) -> list[NDArray[np.float32]]:

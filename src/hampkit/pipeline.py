@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from hampkit import checks, metrics, shadows
-from hampkit.attacks import Attack, Population
+from hampkit import answers, checks, metrics, shadows
+from hampkit.attacks import Attack
+from hampkit.borrow import Lender
 from hampkit.config import Recipe, content_hash
 from hampkit.defenses import Models
 from hampkit.details import describe
@@ -29,7 +29,7 @@ from hampkit.registry import ATTACKS
 from hampkit.repeat import leave_one_out
 from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
-from hampkit.shadows import folder_of, population
+from hampkit.shadows import folder_of
 from hampkit.store import Run, file_hash, load_tensors, locked, read_json, save_tensors, write_json
 from hampkit.trained import Shadowed, Trained
 from hampkit.types import Dataset, History, Stack
@@ -52,13 +52,22 @@ def evaluate(recipe: Recipe, settings: Settings, attacks: Sequence[str] = ()) ->
 
 
 def evaluate_problem(
-    problem: Problem, settings: Settings, attacks: Sequence[str] = (), mode: Mode | None = None
+    problem: Problem,
+    settings: Settings,
+    attacks: Sequence[str] = (),
+    mode: Mode | None = None,
+    lender: Lender | None = None,
 ) -> ModelResult:
-    """The same for a problem that is prepared; mode: how shadow models run, where that was measured already."""
+    """The same for a problem that is prepared; mode: how shadow models run, where that was measured already.
+
+    lender: another run whose shadow models are taken instead of training some.
+    """
     chosen = _choose(problem.recipe, attacks)
+    shadowed = None if lender is None else lender.lend(problem)
     with locked(settings.runs_dir, problem.folder):
         run = _create(problem, settings)
-        shadowed = _shadow(problem, settings, run, mode) if problem.recipe.shadows.models else None
+        if shadowed is None and problem.recipe.shadows.models:
+            shadowed = _shadow(problem, settings, run, mode)
         return _attack(_train(problem, settings), chosen, settings, shadowed)
 
 
@@ -70,11 +79,14 @@ def shadow(problem: Problem, settings: Settings) -> Run:
     return run
 
 
-def plan_shadows(problem: Problem, settings: Settings) -> Plan:
-    """What the shadow models will cost; where some were trained already, in the way they were."""
-    measured = plan(problem, problem.recipe.shadows.models, settings.workers)
+def plan_shadows(problem: Problem, settings: Settings, anew: bool = False) -> Plan:
+    """What the shadow models will cost; where some were trained already, in the way they were.
+
+    anew: measure again what was measured before for this device and network.
+    """
+    planned = plan(problem, problem.recipe.shadows.models, settings.workers, settings.place().cache, anew)
     path = settings.runs_dir / problem.folder / folder_of(problem.recipe.shadows) / "launch" / "mode.json"
-    return replace(measured, mode=Mode(**read_json(path))) if path.is_file() else measured
+    return replace(planned, mode=Mode(**read_json(path))) if path.is_file() else planned
 
 
 def _create(problem: Problem, settings: Settings) -> Run:
@@ -85,16 +97,14 @@ def _shadow(problem: Problem, settings: Settings, run: Run, mode: Mode | None = 
     shadowing = problem.recipe.shadows
     chosen = run.step(
         f"{folder_of(shadowing)}/launch",
-        lambda folder: write_json(
-            folder / "mode.json", asdict(mode or plan(problem, shadowing.models, settings.workers).mode)
-        ),
+        lambda folder: write_json(folder / "mode.json", asdict(mode or plan_shadows(problem, settings).mode)),
     )
     mode = Mode(**read_json(chosen / "mode.json"))
     if mode.workers > 1 and settings.workers:
         mode = replace(mode, workers=settings.workers)
     return Shadowed(
         shadows.train(problem, shadowing, settings, run, mode),
-        f"{shadowing.scheme}-{shadowing.seed}-{shadowing.models}",
+        shadows.name_of(shadowing),
     )
 
 
@@ -208,19 +218,14 @@ def _attack(
     problem, run = trained.problem, trained.run
     recipe = problem.recipe
     settings.track(f"asking {recipe.title}", 0, 1)
-    # weights that were trained again have other answers, and with shadow models the pool may be smaller
-    model = content_hash([file_hash(run.folder / JOB / "stack.safetensors"), len(problem.task.pool)])[:8]
-    answers = run.step(f"answers/{model}", lambda folder: _write_answers(trained, folder))
+    model = answers.name_of(problem, file_hash(run.folder / JOB / "stack.safetensors"))
+    asked = run.step(f"answers/{model}", lambda folder: answers.write(trained, folder))
     settings.track(f"asking {recipe.title}", 1, 1)
-    released = torch.from_numpy(np.load(answers / "released.npy", allow_pickle=False))
-    others = population(problem)
-    around = Population(
-        others.y, torch.from_numpy(np.load(answers / "population.npy", allow_pickle=False)).unsqueeze(1)
-    )
+    released, around = answers.read(problem, asked)
     case = build_case(
         problem.task.pool,
         problem.table.members_count,
-        released.unsqueeze(1),
+        released,
         recipe.judge,
         recipe.seed,
         None if shadowed is None else shadowed.shadows,
@@ -240,12 +245,13 @@ def _attack(
     settings.track(f"attacking {recipe.title}", len(everyone), len(everyone) + 1)
     found = run.step(f"checks/{_digest(recipe, model)}", lambda folder: _write_checks(case, recipe, folder))
     settings.track(f"attacking {recipe.title}", len(everyone) + 1, len(everyone) + 1)
-    checked = {**read_json(found / "result.json"), **read_json(answers / "result.json")}
-    result = _assemble(trained, case, results, scores, checked)
-    if shadowed is not None:
+    checked = {**read_json(found / "result.json"), **read_json(asked / "result.json")}
+    result = _assemble(trained, case, results, scores, checked, shadowed is not None and bool(shadowed.differences))
+    # leave-one-out judges the shadow models' own recipe: not this one where they were trained otherwise
+    if shadowed is not None and not shadowed.differences:
         result = replace(result, repeated=leave_one_out(trained, everyone, shadowed, settings))
     write_json(run.folder / "result.json", result.to_json())
-    write_json(run.folder / "details.json", {**describe(trained, case, scores, answers), "scores": places})
+    write_json(run.folder / "details.json", {**describe(trained, case, scores, asked, shadowed), "scores": places})
     return replace(result, attacks=result.attacks[: len(attacks)])
 
 
@@ -301,23 +307,6 @@ def _digest(recipe: Recipe, model: str, attack: Attack | None = None, with_shado
     return content_hash(what)[:8]
 
 
-def _write_answers(trained: Trained, folder: Path) -> None:
-    """Released and own answers to the whole pool, and whether asking again gives others."""
-    pool, seed = trained.problem.task.pool, derive(trained.problem.recipe.seed, "query")
-    box = trained.black_box()
-    released = box.query(pool.x, seed)
-    again = box.query(pool.x[:64], derive(seed, "again"))
-    own = trained.problem.trainer.predict(trained.models.stack, pool.x)[0].double()
-    assert torch.equal(released.argmax(-1), own.argmax(-1)), "a release changed a predicted label"
-    np.save(folder / "released.npy", released.numpy())
-    np.save(folder / "population.npy", box.query(population(trained.problem).x, derive(seed, "population")).numpy())
-    np.save(folder / "own.npy", own.numpy())
-    # the same rows in a batch of another size may differ in the last digits; noise differs far more
-    randomised = not torch.allclose(again, released[:64], rtol=1e-3, atol=1e-3)
-    modified = not torch.equal(released, own)
-    write_json(folder / "result.json", {"randomised": randomised, "modified": modified, "queries": box.queries})
-
-
 def _write_attack(attack: Attack, case: Case, recipe: Recipe, folder: Path) -> None:
     scores, known = score(attack, case)
     np.savez(folder / "scores.npz", scores=scores, known_scores=known, member=case.member)
@@ -341,7 +330,12 @@ def _write_checks(case: Case, recipe: Recipe, folder: Path) -> None:
 
 
 def _assemble(
-    trained: Trained, case: Case, results: list[AttackResult], scores: Mapping[str, Any], checked: Mapping[str, Any]
+    trained: Trained,
+    case: Case,
+    results: list[AttackResult],
+    scores: Mapping[str, Any],
+    checked: Mapping[str, Any],
+    mismatched: bool,
 ) -> ModelResult:
     recipe = trained.problem.recipe
     label_only = [scores[r.attack] for r in results if r.label_only]
@@ -351,6 +345,7 @@ def _assemble(
     for r in results:
         mine = {
             **everywhere,
+            "mismatched": mismatched and "shadows" in ATTACKS.get(r.attack).needs,
             "randomised": checked["randomised"] and not r.label_only,
             "masked": checked["modified"]
             and not r.label_only

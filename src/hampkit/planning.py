@@ -6,13 +6,18 @@ import contextlib
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 
+from hampkit.config import content_hash
+from hampkit.environment import environment
+from hampkit.errors import UserError
 from hampkit.launch import cores
 from hampkit.problem import Problem
 from hampkit.rng import derive
+from hampkit.store import read_json, write_json
 
 SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
 JOB_SECONDS = 20.0  # a kill loses at most the jobs in flight
@@ -60,14 +65,21 @@ class Plan:
         )
 
 
-def plan(problem: Problem, models: int, workers: int = 0) -> Plan:
-    """Measure a few steps of every way to run and take the quickest; workers: 0 lets the measurement decide."""
+def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = None, anew: bool = True) -> Plan:
+    """Measure a few steps of every way to run and take the quickest; workers: 0 lets the measurement decide.
+
+    cache: a folder that keeps what was measured, per device, network and recipe; anew: measure again all the same.
+    """
     device = problem.trainer.device.type
     all_cores = cores()
     ways = [Mode(1, threads=1, workers=workers or (all_cores if device == "cpu" else 1)), Mode(1)]
     ways += [Mode(width) for width in STACKS[device] if width <= max(models, 8)]
-    costs = [(seconds_per_model(problem, mode) / mode.workers, k) for k, mode in enumerate(ways)]
-    cost, best = min(costs)
+    path = None if cache is None else cache / "measured" / f"{_key(problem, ways)}.json"
+    seconds = None if anew else _remembered(path, len(ways))
+    if seconds is None:
+        seconds = [seconds_per_model(problem, mode) for mode in ways]
+        _remember(path, seconds)
+    cost, best = min((s / mode.workers, k) for k, (s, mode) in enumerate(zip(seconds, ways, strict=True)))
     mode = ways[best]
     if workers == 0 and cost * models < SHORT and mode.workers > 1:
         mode = replace(mode, workers=1)
@@ -75,10 +87,35 @@ def plan(problem: Problem, models: int, workers: int = 0) -> Plan:
     job = max(mode.width, min(int(JOB_SECONDS / max(cost * mode.workers, 1e-3)), -(-models // mode.workers), 16), 1)
     mode = replace(mode, job=job - job % mode.width or mode.width)
     pool, others = len(problem.task.pool), len(problem.test)
-    disk = models * 4 * (pool + min(others, 10_000)) + 600 * -(-models // mode.job) + 250 * models
+    disk = models * 4 * (pool * problem.views + min(others, 10_000)) + 600 * -(-models // mode.job) + 250 * models
     judged = pool / 4  # non-members in the half that is judged
     start = 4.0 * (mode.workers > 1)  # seconds that an interpreter takes to start
     return Plan(models, mode, cost * models + start, _memory(problem, mode), disk, 10 / judged, 20 / (models * pool))
+
+
+def _key(problem: Problem, ways: list[Mode]) -> str:
+    """Of all that the speed depends on: the device, the versions, the network and how it is trained."""
+    device = environment(problem.trainer.device)
+    recipe = {k: v for k, v in problem.recipe.training().items() if k != "seed"}
+    size = [len(problem.task.pool), *problem.task.pool.shape]
+    return content_hash([recipe, size, device["device"], device["versions"], [asdict(w) for w in ways]])[:16]
+
+
+def _remembered(path: Path | None, ways: int) -> list[float] | None:
+    """The seconds per model of each way, or nothing where they were not measured or the file is no use."""
+    try:
+        seconds = read_json(path, "seconds per model")["seconds per model"] if path is not None else None
+    except UserError:
+        return None
+    valid = isinstance(seconds, list) and len(seconds) == ways and all(isinstance(s, float) and s > 0 for s in seconds)
+    return seconds if valid else None
+
+
+def _remember(path: Path | None, seconds: list[float]) -> None:
+    if path is not None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs a measurement, nothing else
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"seconds per model": seconds})
 
 
 def seconds_per_model(problem: Problem, mode: Mode) -> float:

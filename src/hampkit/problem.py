@@ -73,6 +73,11 @@ class Problem:
     def folder(self) -> str:
         return self.recipe.folder()
 
+    @property
+    def views(self) -> int:
+        """How many views of each example are asked about."""
+        return self.recipe.shadows.views if self.recipe.shadows.models else 1
+
     def rows(self) -> dict[str, int]:
         """How many examples stand behind the accuracies."""
         val = 0 if self.task.val is None else len(self.task.val)
@@ -105,6 +110,11 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         recipe.split.permutation,
     )
     check_classes(dataset, table)
+    if recipe.shadows.views > 1 and len(dataset.shape) != 3:
+        raise UserError(
+            f"shadows.views={recipe.shadows.views} mirrors and shifts images of shape (channels, height, width); examples of"
+            f" {dataset.name} have shape {dataset.shape}: leave it out"
+        )
     _check_known(table, recipe)
     recipe = replace(recipe, fingerprint=_fingerprint(dataset, table, recipe.split.permutation))
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))

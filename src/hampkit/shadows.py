@@ -28,6 +28,7 @@ from hampkit.problem import Problem, Settings, prepare, recipe_of_run
 from hampkit.rng import derive
 from hampkit.store import Run, read_json, save_tensors, write_json
 from hampkit.types import Dataset
+from hampkit.views import view
 
 WORK = "hampkit.shadows:worker"
 POPULATION = 10_000  # examples at most of the test segment that stand for the population
@@ -41,7 +42,16 @@ def masks(problem: Problem, shadowing: Shadowing) -> Tensor:
 def folder_of(shadowing: Shadowing) -> str:
     """Where the jobs lie in the run. The published masks of M and of 2M models have nothing in common, paired ones do."""
     models = f"-{shadowing.models}" if shadowing.scheme == "published" else ""
-    return f"shadows/{shadowing.scheme}-{shadowing.seed}{models}" + ("-kept" if shadowing.keep_models else "")
+    views = f"-views{shadowing.views}" if shadowing.views > 1 else ""
+    kept = "-kept" if shadowing.keep_models else ""
+    return f"shadows/{shadowing.scheme}-{shadowing.seed}{models}{views}{kept}"
+
+
+def name_of(shadowing: Shadowing) -> str:
+    """Which shadow models, for results that rest on them."""
+    return f"{shadowing.scheme}-{shadowing.seed}-{shadowing.models}" + (
+        f"-views{shadowing.views}" if shadowing.views > 1 else ""
+    )
 
 
 def population(problem: Problem) -> Dataset:
@@ -107,7 +117,7 @@ def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, 
         )
         trained = problem.defense.fit(task, replace(problem.trainer, width=mode.width))
         answers = [_ask(problem, trained, k, task.seeds[k]) for k in range(len(job))]
-        np.save(folder / "scaled_logit.npy", np.stack([pool for pool, _ in answers])[..., None])
+        np.save(folder / "scaled_logit.npy", np.stack([pool for pool, _ in answers]))
         np.save(folder / "population.npy", np.stack([others for _, others in answers]))
         history = {
             "models": [asdict(h) for h in trained.stack.history],
@@ -129,6 +139,11 @@ def read(problem: Problem, shadowing: Shadowing, run: Run, mode: Mode) -> Shadow
     return Shadows(parts, members, others, np.arange(members.shape[1]), np.arange(len(members)))
 
 
+def complete(shadowing: Shadowing, run: Run, mode: Mode) -> bool:
+    """Whether all of these shadow models are there, whole."""
+    return all(run.done(_step(shadowing, job)) for job in _jobs(shadowing, mode.job))
+
+
 def histories(shadowing: Shadowing, run: Run, mode: Mode) -> list[dict[str, Any]]:
     """How each shadow model came to be."""
     steps = [run.folder / _step(shadowing, job) / "history.json" for job in _jobs(shadowing, mode.job)]
@@ -136,13 +151,17 @@ def histories(shadowing: Shadowing, run: Run, mode: Mode) -> list[dict[str, Any]
 
 
 def _ask(problem: Problem, trained: Models, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled logits (P,) and (Z,) float32 of the released answers of one model to the pool and to the population."""
+    """Scaled logits (P, V) and (Z,) float32 of the released answers of one model to the pool and to the population."""
     release = problem.defense.release(trained.state_of(k), problem.dataset.domain)
     box = BlackBox(trained.stack.take([k]), release, problem.trainer)
-    sets = (problem.task.pool, population(problem))
-    found = [signals.scaled_logit(box.query(d.x, derive(seed, "query", i)), d.y) for i, d in enumerate(sets)]
-    pool, others = (signal.float().numpy() for signal in found)
-    return pool, others
+    pool, others = problem.task.pool, population(problem)
+
+    def ask(x: Tensor, y: Tensor, *place: int) -> np.ndarray:
+        return signals.scaled_logit(box.query(x, derive(seed, "query", *place)), y).float().numpy()
+
+    seen = [ask(pool.x, pool.y, 0)]
+    seen += [ask(view(pool.x, v), pool.y, 0, v) for v in range(1, problem.views)]
+    return np.stack(seen, axis=-1), ask(others.x, others.y, 1)
 
 
 def _jobs(shadowing: Shadowing, size: int) -> list[list[int]]:

@@ -39,3 +39,4 @@ class Shadowed:
 
     shadows: Shadows
     name: str
+    differences: tuple[str, ...] = ()  # where they were not trained as the target was: how, in words

@@ -152,6 +152,8 @@ def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
         "Started": _moment(started) if started else "",
         "Took": _duration(seconds) if seconds is not None else "",
     }
+    shadows = source.get("shadows") or {}
+    facts |= {"Shadow models": shadows.get("name"), "They differ": "; ".join(shadows.get("differences") or [])}
     return {
         "Run": {key: str(value) for key, value in facts.items() if value not in ("", None)},
         "Recipe": _recipe(source.get("recipe") or {}),

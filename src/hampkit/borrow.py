@@ -1,0 +1,107 @@
+"""Shadow models of another run as evidence: only where they were trained as the target was, unless that is forced."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hampkit import shadows
+from hampkit.config import Shadowing, canonical_json
+from hampkit.errors import UserError
+from hampkit.planning import Mode
+from hampkit.problem import Problem
+from hampkit.store import Run, read_json
+from hampkit.trained import Shadowed
+
+SEGMENTS = ("members", "nonmembers", "test")  # the pool, and the population
+OWN = ("seed",)  # may differ between models of one recipe
+
+
+@dataclass(frozen=True)
+class Lender:
+    """A run that has shadow models, and which of them are meant."""
+
+    run: Run
+    shadowing: Shadowing
+    force: bool  # take them although they were trained otherwise; results are flagged `mismatched`
+
+    @staticmethod
+    def of(folder: Path, models: int = 0, force: bool = False) -> Lender:
+        """The shadow models of a run folder, the most there are or so many. Errors: `UserError`."""
+        run = Run.at(folder)
+        found = sorted(_finished(run), key=lambda s: s.models)
+        fitting = [s for s in found if not models or s.models == models]
+        if fitting:
+            return Lender(run, fitting[-1], force)
+        there = ", ".join(str(s.models) for s in found)
+        raise UserError(
+            f"{folder} has {there} finished shadow models, not {models}; leave --shadows out or take one of these numbers"
+            if found
+            else f"{folder} has no finished shadow models; train them: hampkit run RECIPE --shadows M"
+        )
+
+    def lend(self, problem: Problem) -> Shadowed:
+        """Its shadow models as evidence about the target of a problem. Errors: `UserError` where they do not fit."""
+        self._check_rows(problem)
+        ours = json.loads(canonical_json(problem.recipe.training()))  # as a file holds it: lists for tuples
+        differences = _differences(ours, self.run.recipe())
+        if differences and not self.force:
+            raise UserError(
+                f"the shadow models of {self.run.folder} were trained in another way than this target: {differences[0]}"
+                + (f" and {len(differences) - 1} more" if len(differences) > 1 else "")
+                + "; train its own (--shadows M), or add --force to attack with them and have the results flagged mismatched"
+            )
+        mode = Mode(**read_json(self.run.folder / shadows.folder_of(self.shadowing) / "launch" / "mode.json"))
+        name = f"{self.run.name}-{shadows.name_of(self.shadowing)}"
+        return Shadowed(shadows.read(problem, self.shadowing, self.run, mode), name, tuple(differences))
+
+    def _check_rows(self, problem: Problem) -> None:
+        """The same examples at the same places, or the answers are about others: no force helps."""
+        ours, theirs = problem.recipe.fingerprint, self.run.recipe()["data"]["sha256"]
+        split = np.load(self.run.folder / "split.npz", allow_pickle=False)
+        same = all(np.array_equal(problem.table.rows(name).numpy(), split[f"rows_{name}"]) for name in SEGMENTS)
+        if ours != theirs or not same:
+            what = (
+                "other data" if ours != theirs else "another split of the data (give both split.seed the same number)"
+            )
+            raise UserError(
+                f"the shadow models of {self.run.folder} know {what}: they say nothing about this target's rows"
+            )
+
+
+def _finished(run: Run) -> list[Shadowing]:
+    """The sets of shadow models of a run whose jobs are all there and whole."""
+    found = []
+    for folder in sorted((run.folder / "shadows").glob("*/launch/mode.json")):
+        match = re.fullmatch(r"(published|paired)-(\d+)(?:-(\d+))?(?:-views(\d+))?(-kept)?", folder.parent.parent.name)
+        if match is None:
+            continue
+        scheme, seed, models, views, kept = match.groups()
+        last = max((int(p.name.split("-")[1]) for p in folder.parent.parent.glob("[0-9]*-[0-9]*")), default=-1)
+        count = int(models) if models else last + 1
+        if count < 4 or count % 2:
+            continue
+        shadowing = Shadowing(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
+        if shadows.complete(shadowing, run, Mode(**read_json(folder))):
+            found.append(shadowing)
+    return found
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """What decides the weights and differs, each in words; the data set's and the defense's names first."""
+    a, b = (_flat({k: v for k, v in recipe.items() if k not in OWN}) for recipe in (ours, theirs))
+    names = [k for k in sorted({*a, *b}, key=lambda k: (not k.endswith(".name"), k)) if a.get(k) != b.get(k)]
+    return [f"{k} is {b.get(k, 'not set')}, here {a.get(k, 'not set')}" for k in names]
+
+
+def _flat(document: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {place + key: value}
+    return flat

@@ -1,0 +1,143 @@
+"""Shadow models of another run: taken where recipe, data and split are the target's, else refused or flagged."""
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hampkit
+from hampkit import UserError, shadows
+from hampkit.borrow import Lender
+from hampkit.launch import run_jobs
+
+QUICK = {
+    "rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small",
+    "split.seed": 5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lender(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("borrow") / "runs"
+    return hampkit.shadow("toy/undefended", 8, options=QUICK, workers=1, runs_dir=runs)
+
+
+def flags(results, attack):
+    (found,) = [a for a in results.models[0].attacks if a.attack == attack]
+    return found.flags
+
+
+def test_another_model_of_the_same_recipe_and_split_takes_them(lender, tmp_path):
+    found = hampkit.run("toy/undefended", options=QUICK, seed=3, shadows_from=lender, runs_dir=tmp_path)
+    own = hampkit.run("toy/undefended", options=QUICK, seed=0, shadows=8, workers=1, runs_dir=lender.parent)
+    assert not list(Path(tmp_path).rglob("scaled_logit.npy")), "none is trained"
+    assert "mismatched" not in flags(found, "lira-online")
+    assert found.models[0].repeated == own.models[0].repeated, "leave-one-out is about the shadow models alone"
+    assert found.models[0].attacks != own.models[0].attacks
+
+
+def test_shadows_of_another_recipe_are_refused_or_flagged(lender, tmp_path):
+    with pytest.raises(UserError, match=r"trained in another way.*defense.name is undefended, here hamp.*--force"):
+        hampkit.run("toy/hamp", options=QUICK, shadows_from=lender, runs_dir=tmp_path / "runs")
+    assert not list(tmp_path.rglob("*.safetensors")), "nothing is trained before the mistake is found"
+    found = hampkit.run("toy/hamp", options=QUICK, shadows_from=lender, force=True, runs_dir=tmp_path)
+    assert "mismatched" in flags(found, "lira-online")
+    assert "mismatched" not in flags(found, "loss"), "it asks no shadow model"
+    assert not found.models[0].repeated, "it would judge the other recipe"
+    page = (tmp_path / "report.html").read_text()
+    assert "defense.name is undefended, here hamp" in page
+    again = hampkit.attack(tmp_path / found.models[0].run, "rmia", shadows_from=lender, force=True)
+    assert "mismatched" in flags(again, "rmia")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"data.seed": 1}, "know other data"), ({"split.seed": 6}, "know another split"), ({"train_size": 200}, "another split")],
+)  # fmt: skip
+def test_shadows_of_other_rows_are_refused_even_by_force(lender, tmp_path, change, reason):
+    with pytest.raises(UserError, match=reason):
+        hampkit.run("toy/undefended", options={**QUICK, **change}, shadows_from=lender, force=True, runs_dir=tmp_path)
+
+
+def test_what_is_not_there_cannot_be_lent(lender, tmp_path):
+    with pytest.raises(UserError, match="has 8 finished shadow models, not 16"):
+        hampkit.run("toy/undefended", options=QUICK, shadows_from=lender, shadows=16, runs_dir=tmp_path)
+    with pytest.raises(UserError, match="no run folder"):
+        hampkit.run("toy/undefended", options=QUICK, shadows_from=tmp_path, runs_dir=tmp_path)
+    trained = hampkit.train("toy/undefended", options=QUICK, seed=9, runs_dir=tmp_path)
+    with pytest.raises(UserError, match="no finished shadow models; train them"):
+        hampkit.run("toy/undefended", options=QUICK, shadows_from=trained.folder, runs_dir=tmp_path)
+    with pytest.raises(UserError, match="--shadows-from RUN --force"):
+        hampkit.run("toy/undefended", options=QUICK, force=True, runs_dir=tmp_path)
+
+
+def test_a_lender_with_a_damaged_job_lends_nothing(lender, tmp_path):
+    import shutil
+
+    copy = tmp_path / lender.name
+    shutil.copytree(lender, copy)
+    victim = next(copy.rglob("scaled_logit.npy"))
+    victim.write_bytes(victim.read_bytes()[:-4] + b"spam")
+    with pytest.raises(UserError, match="no finished shadow models"):
+        Lender.of(copy)
+    assert Lender.of(lender).shadowing.models == 8
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scaled_logit.npy")
+
+
+def full(context):
+    return full_disk
+
+
+def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypatch, tmp_path, capsys):
+    from hampkit.cli import _guarded
+
+    words = ["toy/undefended", *(f"{k}={v}" for k, v in QUICK.items()), "--models", "8", "--workers", "1"]
+    command = ["shadow", *words, "--runs-dir", str(tmp_path), "--quiet"]
+    real, calls = np.save, []
+
+    def save(path, array):
+        calls.append(path)
+        return full_disk() if len(calls) == 3 else real(path, array)
+
+    one_a_job = shadows.train
+
+    def train(problem, shadowing, settings, run, mode):
+        return one_a_job(problem, shadowing, settings, run, replace(mode, job=1))
+
+    monkeypatch.setattr(shadows, "train", train)
+    monkeypatch.setattr(shadows.np, "save", save)
+    assert _guarded(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hampkit: error: No space left on device: scaled_logit.npy; check space")
+    assert said.count("\n") == 1
+    assert not list(tmp_path.rglob("*.partial"))
+    (done,) = tmp_path.rglob("scaled_logit.npy")
+    before = done.stat().st_mtime_ns
+    monkeypatch.setattr(shadows.np, "save", real)
+    assert _guarded(command) == 0
+    assert done.stat().st_mtime_ns == before
+    assert len(list(tmp_path.rglob("scaled_logit.npy"))) == 8
+
+
+def test_a_full_disk_in_a_worker_is_a_users_mistake_too(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with pytest.raises(UserError, match="No space left on device"):
+        run_jobs("test_borrow:full", {}, [1], 1, lambda m: None)
+
+
+def test_the_command_line_lends_and_refuses(lender, tmp_path, capsys):
+    from hampkit.cli import _guarded
+
+    words = ["run", "toy/hamp", *(f"{k}={v}" for k, v in QUICK.items()), "--runs-dir", str(tmp_path), "--quiet"]
+    assert _guarded([*words, "--shadows-from", str(lender)]) == 2
+    assert "trained in another way" in capsys.readouterr().err
+    assert _guarded([*words, "--shadows-from", str(lender), "--force"]) == 0
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert any("mismatched" in a["flags"] for a in document["models"][0]["attacks"])
