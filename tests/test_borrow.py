@@ -3,14 +3,13 @@
 import errno
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hampkit
-from hampkit import UserError, shadows
+from hampkit import UserError, planning, shadows
 from hampkit.borrow import Lender
 from hampkit.launch import run_jobs
 
@@ -106,12 +105,8 @@ def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypa
         calls.append(path)
         return full_disk() if len(calls) == 3 else real(path, array)
 
-    one_a_job = shadows.train
-
-    def train(problem, shadowing, settings, run, mode):
-        return one_a_job(problem, shadowing, settings, run, replace(mode, job=1))
-
-    monkeypatch.setattr(shadows, "train", train)
+    monkeypatch.setattr(planning, "JOB_SECONDS", 0.0)  # one model a job
+    monkeypatch.setattr(planning, "STACKS", {"cpu": ()})
     monkeypatch.setattr(shadows.np, "save", save)
     assert _guarded(command) == 2
     said = capsys.readouterr().err

@@ -46,10 +46,10 @@ ALLOWED = {
     "repeat": MIDDLE | {"leave_one_out", "problem", "trained"},
     "borrow": MIDDLE | {"planning", "problem", "shadows", "trained"},
     "pipeline": MIDDLE
-    | {"borrow", "problem", "judge", "launch", "planning", "shadows", "trained", "details", "repeat"},
+    | {"answers", "borrow", "problem", "judge", "launch", "planning", "shadows", "trained", "details", "repeat"},
     "report": {"errors"},
     "nn": BASE | {"defenses"},
-    "api": MIDDLE | {"borrow", "problem", "judge", "pipeline", "planning", "report", "trained", "api"},
+    "api": MIDDLE | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "trained", "api"},
     "catalog": LOW | {"data", "nets"},
     "terminal": {"results"},
     "cli": {"errors", "api", "catalog", "report", "terminal"},

@@ -140,8 +140,8 @@ def test_batches_hold_targets_of_each_model(task):
     members = [row.nonzero().squeeze(-1) for row in task.members]
     targets = torch.randn(8, 320, 4)
     plan = plan_epoch(members, task.seeds, 0, Training(batch_size=32))
-    batch, active = next(batches(plan, task.pool, targets, torch.device("cpu"), False))
-    assert active.all()
+    batch, idle = next(batches(plan, task.pool, targets, torch.device("cpu"), False))
+    assert idle is None
     for m in range(8):
         assert torch.equal(batch.target[m], targets[m][plan.rows[m, 0]])
         assert torch.equal(batch.y[m], task.pool.y[plan.rows[m, 0]])
@@ -186,7 +186,7 @@ def test_momentum_gain_with_a_restart_is_the_published_one():
     params, one = {"w": torch.zeros(1, 1)}, {"w": torch.ones(1, 1)}
     for _ in range(22):
         before = params["w"].clone()
-        optimizer.step(params, one, 1.0, torch.ones(1, dtype=torch.bool))
+        optimizer.step(params, one, 1.0)
     assert (before - params["w"]).item() == pytest.approx(19.8, abs=0.06)
 
 

@@ -58,8 +58,9 @@ class Lender:
                 + "; train its own (--shadows M), or add --force to attack with them and have the results flagged mismatched"
             )
         mode = Mode(**read_json(self.run.folder / shadows.folder_of(self.shadowing) / "launch" / "mode.json"))
+        untrained = shadows.untrained(self.shadowing, self.run, mode)
         name = f"{self.run.name}-{shadows.name_of(self.shadowing)}"
-        return Shadowed(shadows.read(problem, self.shadowing, self.run, mode), name, tuple(differences))
+        return Shadowed(shadows.read(problem, self.shadowing, self.run, mode), name, untrained, tuple(differences))
 
     def _check_rows(self, problem: Problem) -> None:
         """The same examples at the same places, or the answers are about others: no force helps."""

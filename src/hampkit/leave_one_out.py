@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,17 @@ Bools = NDArray[np.bool_]
 
 
 def repeated_scores(
-    attack: SignalAttack, shadows: Shadows, paired: bool, step: Callable[[], None] = lambda: None
+    attack: SignalAttack,
+    shadows: Shadows,
+    paired: bool,
+    targets: Sequence[int] | None = None,
+    step: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Scores (M, N): row t attacks shadow model t with the others, see `scores_of`."""
-    scores = np.empty((len(shadows), len(shadows.rows)))
-    for t in range(len(shadows)):
-        scores[t] = scores_of(t, attack, shadows, paired)
+    """Scores (T, N): each row attacks one of the shadow models (targets; default: all) with the others, see `scores_of`."""
+    chosen = range(len(shadows)) if targets is None else targets
+    scores = np.empty((len(chosen), len(shadows.rows)))
+    for row, t in enumerate(chosen):
+        scores[row] = scores_of(t, attack, shadows, paired)
         step()
     return scores
 
@@ -104,6 +109,8 @@ def records(scores: Scores, members: Bools, rows: list[int], labels: list[str]) 
     for i, row in enumerate(rows):
         m, s = members[:, i], scores[:, i]
         inside, outside = int(m.sum()), int((~m).sum())
+        if not inside or not outside:  # few targets, some left out: nothing to compare
+            continue
         advantage = _advantage(int(said[m, i].sum()), inside, int(said[~m, i].sum()), outside)
         found.append(
             Record(row, labels[i], _separation(s[m], s[~m]), advantage, int(surely[m, i].sum()), inside, outside)

@@ -105,6 +105,7 @@ def _shadow(problem: Problem, settings: Settings, run: Run, mode: Mode | None = 
     return Shadowed(
         shadows.train(problem, shadowing, settings, run, mode),
         shadows.name_of(shadowing),
+        shadows.untrained(shadowing, run, mode),
     )
 
 
@@ -249,7 +250,7 @@ def _attack(
     result = _assemble(trained, case, results, scores, checked, shadowed is not None and bool(shadowed.differences))
     # leave-one-out judges the shadow models' own recipe: not this one where they were trained otherwise
     if shadowed is not None and not shadowed.differences:
-        result = replace(result, repeated=leave_one_out(trained, everyone, shadowed, settings))
+        result = replace(result, repeated=leave_one_out(trained, everyone, shadowed, settings, checked["randomised"]))
     write_json(run.folder / "result.json", result.to_json())
     write_json(run.folder / "details.json", {**describe(trained, case, scores, asked, shadowed), "scores": places})
     return replace(result, attacks=result.attacks[: len(attacks)])

@@ -87,7 +87,9 @@ def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = N
     job = max(mode.width, min(int(JOB_SECONDS / max(cost * mode.workers, 1e-3)), -(-models // mode.workers), 16), 1)
     mode = replace(mode, job=job - job % mode.width or mode.width)
     pool, others = len(problem.task.pool), len(problem.test)
-    disk = models * 4 * (pool * problem.views + min(others, 10_000)) + 600 * -(-models // mode.job) + 250 * models
+    signals = 4 * (pool * problem.views + min(others, 10_000))
+    history = 100 + (14 * problem.trainer.config.epochs if problem.trainer.config.select == "best" else 0)  # as JSON
+    disk = models * (signals + history) + 600 * -(-models // mode.job)
     judged = pool / 4  # non-members in the half that is judged
     start = 4.0 * (mode.workers > 1)  # seconds that an interpreter takes to start
     return Plan(models, mode, cost * models + start, _memory(problem, mode), disk, 10 / judged, 20 / (models * pool))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,21 @@ from hampkit.results import RepeatedResult
 from hampkit.store import read_json, write_file, write_json
 from hampkit.trained import Shadowed, Trained
 
-VERSION = 1  # raised when leave-one-out would give other numbers on the same signals
+VERSION = 2  # raised when leave-one-out would give other numbers on the same signals
 
 
 def leave_one_out(
-    trained: Trained, attacks: list[Attack], shadowed: Shadowed, settings: Settings
+    trained: Trained, attacks: list[Attack], shadowed: Shadowed, settings: Settings, randomised: bool
 ) -> tuple[RepeatedResult, ...]:
-    """Leave-one-out of every attack that looks at signals alone, and the records of the strongest one."""
+    """Leave-one-out of every attack that looks at signals alone, and the records of the strongest one.
+
+    randomised: the release draws noise, as for the target.
+    """
     recipe, run = trained.problem.recipe, trained.run
     chosen = [a for a in attacks if isinstance(a, SignalAttack)]
     what = f"leave-one-out of {recipe.title}"
-    members = shadowed.shadows.membership()
+    targets = shadowed.targets()
+    members = shadowed.shadows.membership()[targets]
     found: list[tuple[RepeatedResult, Path]] = []
     done, total = 0, len(chosen) * len(members)
     for attack in chosen:
@@ -40,14 +44,16 @@ def leave_one_out(
                 done += 1
                 settings.track(what, done, total)
 
-            scores = repeated_scores(attack, shadowed.shadows, recipe.shadows.scheme == "paired", step)
+            scores = repeated_scores(attack, shadowed.shadows, recipe.shadows.scheme == "paired", targets, step)
             np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
             result = judge_repeated(attack, scores, members, recipe.judge.strict)
             write_json(folder / "result.json", result.to_json())
 
-        options = {"version": VERSION, "strict": recipe.judge.strict, "options": asdict(attack)}  # pyright: ignore[reportArgumentType]
+        options = {"version": VERSION, "strict": recipe.judge.strict, "options": asdict(attack), "targets": targets}  # pyright: ignore[reportArgumentType]
         place = run.step(f"leave-one-out/{shadowed.name}/{attack.name}-{content_hash(options)[:8]}", write)
-        found.append((RepeatedResult.from_json(read_json(place / "result.json")), place))
+        result = RepeatedResult.from_json(read_json(place / "result.json"))
+        flags = (*result.flags, *(["randomised"] if randomised else []))
+        found.append((replace(result, flags=flags, untrained=len(shadowed.shadows) - len(targets)), place))
     if found:
         best, place = max(found, key=lambda f: f[0].auc.low)
         scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)

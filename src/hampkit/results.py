@@ -66,17 +66,19 @@ class RepeatedResult:
     """One attack on M shadow models in turn, judged over all pairs of model and example; intervals clustered by model."""
 
     attack: str
-    models: int
+    models: int  # targets
     examples: int
     auc: Interval
     tpr_at_fpr: tuple[Rate, ...]
     tnr_at_fnr: tuple[Rate, ...]
     flags: tuple[str, ...]
+    untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
 
     def to_json(self) -> dict[str, Any]:
         return {
             "attack": self.attack,
             "models": self.models,
+            "untrained": self.untrained,
             "examples": self.examples,
             **_measured(self),
         }
@@ -86,7 +88,7 @@ class RepeatedResult:
         return RepeatedResult(
             d["attack"], d["models"], d["examples"], Interval(**d["auc"]),
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
-            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
+            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]), d.get("untrained", 0),
         )  # fmt: skip
 
 

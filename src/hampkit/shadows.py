@@ -144,10 +144,11 @@ def complete(shadowing: Shadowing, run: Run, mode: Mode) -> bool:
     return all(run.done(_step(shadowing, job)) for job in _jobs(shadowing, mode.job))
 
 
-def histories(shadowing: Shadowing, run: Run, mode: Mode) -> list[dict[str, Any]]:
-    """How each shadow model came to be."""
+def untrained(shadowing: Shadowing, run: Run, mode: Mode) -> tuple[int, ...]:
+    """Which ones learnt next to nothing with every seed tried."""
     steps = [run.folder / _step(shadowing, job) / "history.json" for job in _jobs(shadowing, mode.job)]
-    return [h for path in steps for h in read_json(path, "models")["models"]]
+    histories = [h for path in steps for h in read_json(path, "models")["models"]]
+    return tuple(m for m, h in enumerate(histories) if h["diverged"])
 
 
 def _ask(problem: Problem, trained: Models, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

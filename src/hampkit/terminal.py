@@ -102,9 +102,10 @@ def _table(model: ModelResult) -> Table:
 def _repeated_table(model: ModelResult) -> Table:
     first = model.repeated[0]
     title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
-    table = Table(
-        title=title, title_justify="left", caption="intervals clustered by model and example", caption_justify="left"
-    )
+    caption = "intervals clustered by model and example"
+    if first.untrained:
+        caption += f"; left out: {first.untrained} shadow models that learnt next to nothing with every seed tried"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("attack", no_wrap=True)
     for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
         table.add_column(name, justify="right", no_wrap=True)

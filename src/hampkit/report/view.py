@@ -274,6 +274,8 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
         for r in found
     )
     about = f"{found[0]['models']:,} shadow models in turn, {found[0]['examples']:,} examples each"
+    if found[0].get("untrained"):
+        about += f" (left out: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
     return {"repeated": rows, "repeated_about": about}
 
 

@@ -37,23 +37,24 @@ def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config
 
 def batches(
     plan: Plan, pool: Dataset, targets: Tensor | None, device: torch.device, pad: bool
-) -> Iterator[tuple[Batch, Tensor]]:
-    """The batches of an epoch on the device, each (M, B, …), and which models are active (M,).
+) -> Iterator[tuple[Batch, Tensor | None]]:
+    """The batches of an epoch on the device, each (M, B, …), and which models have no more rows (M,), or None while all have.
 
+    What is decided here is decided from the plan, which lies on the CPU: a question to a GPU would wait for its step.
     ``pad`` keeps rows that no model of the stack fills: batch norm sees them, so they must not depend on neighbours.
     """
-    rows_on_device, weight, active = plan.rows.to(device), plan.weight.to(device), plan.active.to(device)
+    rows_on_device, weight, idle = plan.rows.to(device), plan.weight.to(device), ~plan.active.to(device)
+    filled, everyone = plan.weight.sum(-1).amax(0).long().tolist(), plan.active.all(0).tolist()
     models = torch.arange(len(rows_on_device), device=device).unsqueeze(-1)
     for s in range(plan.rows.shape[1]):
-        filled = int(plan.weight[:, s].sum(-1).max())
-        b = plan.rows.shape[2] if pad else filled
+        b = plan.rows.shape[2] if pad else filled[s]
         rows, w = rows_on_device[:, s, :b], weight[:, s, :b]
         y = pool.y[rows]
         if targets is None:
             target = torch.empty((*rows.shape, 0), device=device)
         else:
             target = targets[rows] if targets.ndim == 2 else targets[models, rows]
-        yield Batch(pool.x[rows].float(), y, target, w), active[:, s]
+        yield Batch(pool.x[rows].float(), y, target, w), None if everyone[s] else idle[:, s]
 
 
 def _stream(rows: Tensor, seed: int, epoch: int, config: Training) -> Tensor:

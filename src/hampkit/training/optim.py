@@ -27,12 +27,11 @@ class Optimizer:
     def restart(self) -> None:
         self.state, self.sgd = {}, None
 
-    def step(self, params: Params, grads: Params, lr: float, active: Tensor) -> None:
-        """One update of the models where ``active`` (M,) is true; the others keep parameters and momentum."""
+    def step(self, params: Params, grads: Params, lr: float, idle: Tensor | None = None) -> None:
+        """One update of all models; where ``idle`` (M,) is true, they keep parameters and momentum."""
         update = self._adam if self.config.optimizer == "adam" else self._sgd
-        if active.all():
+        if idle is None:
             return update(params, grads, lr)
-        idle = ~active
         everything = [*params.values(), *self._memory(params)]
         kept = [v[idle].clone() for v in everything]
         update(params, grads, lr)

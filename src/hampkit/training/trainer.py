@@ -157,14 +157,16 @@ class _Run:
         lr = learning_rate(self.config, epoch)
         plan = plan_epoch(self.members, self.task.seeds, epoch, self.config)
         self.stack.net.train()
-        for batch, active in batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad):
+        for batch, idle in batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad):
             step = self.objective.gradient(self.each, self.stack, self.state, batch, self.rngs)
-            self.optimizer.step(self.stack.params, step.grads, lr, active)
+            self.optimizer.step(self.stack.params, step.grads, lr, idle)
             self.state = step.state
             for name, old in self.stack.buffers.items():
                 shape = (-1, *(1,) * (old.ndim - 1))
-                self.stack.buffers[name] = torch.where(active.view(shape), step.buffers[name], old)
-            self.broken |= ~step.value.isfinite() & active
+                new = step.buffers[name]
+                self.stack.buffers[name] = new if idle is None else torch.where(idle.view(shape), old, new)
+            broken = ~step.value.isfinite()
+            self.broken |= broken if idle is None else broken & ~idle
         self._choose(epoch)
 
     def _choose(self, epoch: int) -> None:
