@@ -1,7 +1,8 @@
 """The published way to train one HAMP model on a table, as the yardstick: written from the description of its evaluation.
 
-Batches are consecutive slices through an autograd loop; after every epoch the accuracy on training, validation and test
-rows, the loss and the top-5 accuracy are taken in batches of 16 with autograd on, and a checkpoint is written, copied where it is the best so far.
+Batches are consecutive slices through an autograd loop; after every epoch accuracy, top-5 accuracy and loss on training,
+validation and test rows are taken in batches of 16 with autograd on, and a checkpoint is written, copied where it is the
+best so far.
 """
 
 from __future__ import annotations
