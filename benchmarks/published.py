@@ -69,6 +69,6 @@ def _accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
         rows = slice(start, start + ACCURACY_ROWS)
         logits = net(x[rows])
         hits = logits.topk(5, 1).indices == y[rows, None]
-        losses += float(cross_entropy(logits, y[rows])) * len(logits)
+        losses += float(cross_entropy(logits, y[rows]).detach()) * len(logits)
         right, fifth = right + float(hits[:, :1].sum()), fifth + float(hits.sum())
     return right / len(x)

@@ -14,6 +14,7 @@ TRAIN = LOW | {"nets", "training"}
 MIDDLE = TRAIN | {"data", "store", "defenses", "blackbox", "checks", "attacks", "results", "environment"}
 ALLOWED = {
     "errors": set(),
+    "cells": set(),
     "rng": set(),
     "types": set(),
     "ranking": set(),
@@ -43,11 +44,11 @@ ALLOWED = {
     "judge": MIDDLE,
     "leave_one_out": MIDDLE | {"clustered"},
     "details": MIDDLE | {"judge", "trained"},
-    "repeat": MIDDLE | {"leave_one_out", "problem", "trained"},
+    "repeat": MIDDLE | {"cells", "leave_one_out", "problem", "trained"},
     "borrow": MIDDLE | {"planning", "problem", "shadows", "trained"},
     "pipeline": MIDDLE
     | {"answers", "borrow", "problem", "judge", "launch", "planning", "shadows", "trained", "details", "repeat"},
-    "report": {"errors"},
+    "report": {"cells", "errors"},
     "nn": BASE | {"defenses"},
     "api": MIDDLE | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "trained", "api"},
     "catalog": LOW | {"data", "nets"},

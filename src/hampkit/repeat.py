@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hampkit.attacks import Attack, SignalAttack
+from hampkit.cells import safe
 from hampkit.config import content_hash
 from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores
 from hampkit.problem import Settings
@@ -76,7 +77,6 @@ def _write_records(trained: Trained, attack: str, found: list[Record]) -> None:
     writer.writerow(columns.split(","))
     for r in found:
         a = r.advantage
-        label = "'" + r.label if r.label[:1] in "=+-@" else r.label  # a spreadsheet would run it
         numbers = [f"{v:.6g}" for v in (r.separation, a.value, a.low, a.high)]
-        writer.writerow([r.row, label, attack, *numbers, r.found, r.inside, r.outside])
+        writer.writerow([r.row, safe(r.label), attack, *numbers, r.found, r.inside, r.outside])
     write_file(trained.run.folder / "records.csv", out.getvalue())

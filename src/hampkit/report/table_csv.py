@@ -6,6 +6,7 @@ import csv
 import io
 from typing import Any
 
+from hampkit.cells import safe
 from hampkit.report.view import Json, exact, off_null, option_text
 
 ESTIMATE = ("value", "low", "high")
@@ -59,6 +60,4 @@ def _estimate(name: str, point: Json) -> dict[str, Any]:
 def _safe(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+    return safe(value) if isinstance(value, str) else value
