@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from hampkit.config import Training
 
@@ -18,42 +19,36 @@ Params = dict[str, Tensor]
 
 @dataclass
 class Optimizer:
-    """Updates parameters in place; `restart` forgets momenta and steps."""
+    """Updates parameters in place; ``state`` is empty after `restart`."""
 
     config: Training
-    state: dict[str, Params] = field(default_factory=dict)  # of Adam
-    sgd: torch.optim.SGD | None = None
+    state: dict[str, Params] = field(default_factory=dict)
 
     def restart(self) -> None:
-        self.state, self.sgd = {}, None
+        self.state = {}
 
     def step(self, params: Params, grads: Params, lr: float, idle: Tensor | None = None) -> None:
         """One update of all models; where ``idle`` (M,) is true, they keep parameters and momentum."""
         update = self._adam if self.config.optimizer == "adam" else self._sgd
         if idle is None:
             return update(params, grads, lr)
-        everything = [*params.values(), *self._memory(params)]
+        everything = [v for group in (params, *self.state.values()) for v in group.values()]
         kept = [v[idle].clone() for v in everything]
         update(params, grads, lr)
         for v, old in zip(everything, kept, strict=True):
             v[idle] = old
         return None
 
-    def _memory(self, params: Params) -> list[Tensor]:
-        """What is remembered from step to step."""
-        if self.sgd is None:
-            return [v for group in self.state.values() for v in group.values()]
-        return [self.sgd.state[p]["momentum_buffer"] for p in params.values()] if self.config.momentum else []
-
     def _sgd(self, params: Params, grads: Params, lr: float) -> None:
-        if self.sgd is None:  # fused: one pass over weights, gradient and momentum instead of three
-            weights, config = list(params.values()), self.config
-            self.sgd = torch.optim.SGD(weights, lr, config.momentum, weight_decay=config.weight_decay, fused=True)
-        self.sgd.param_groups[0]["lr"] = lr
-        for k, p in params.items():
-            p.grad = grads[k]
-        self.sgd.step()
-        self.sgd.zero_grad()
+        config = self.config
+        if config.momentum and "momentum" not in self.state:
+            self.state["momentum"] = {k: torch.zeros_like(p) for k, p in params.items()}
+        momenta = self.state.get("momentum", {})
+        sgd(  # fused: one pass over weights, gradient and momentum instead of three
+            list(params.values()), [grads[k] for k in params], [momenta.get(k) for k in params],
+            weight_decay=config.weight_decay, momentum=config.momentum, lr=lr, dampening=0.0, nesterov=False,
+            maximize=False, fused=True,
+        )  # fmt: skip
 
     def _adam(self, params: Params, grads: Params, lr: float, beta1: float = 0.9, beta2: float = 0.999) -> None:
         if self.config.weight_decay:
