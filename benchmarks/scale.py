@@ -29,6 +29,7 @@ OPTIONS = {
     "train.batch_size": 512,
     "shadows.scheme": "paired",
 }
+ATTACKS = ["lira", "rmia", "attack-r"]  # those that look at shadow models
 
 
 def tree_memory(root: int) -> int:
@@ -52,13 +53,12 @@ def tree_memory(root: int) -> int:
 
 def measure(models: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"{k}={v}" for k, v in OPTIONS.items()]
         planned = hampkit.plan(RECIPE, models, options=OPTIONS, runs_dir=folder)
-        code = "from hampkit.cli import main; main()"
-        command = [sys.executable, "-c", code, "run", RECIPE, *words, "--shadows", str(models), "--runs-dir", folder]
+        asked = {"options": OPTIONS, "shadows": models, "attacks": ATTACKS, "runs_dir": folder}
+        command = [sys.executable, "-c", f"import hampkit; hampkit.run({RECIPE!r}, **{asked!r})"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         clock = time.perf_counter()
-        process = subprocess.Popen([*command, "--quiet"], stdout=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen(command, env=environment)
         peak = 0
         while process.poll() is None:
             peak = max(peak, tree_memory(process.pid))

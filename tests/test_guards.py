@@ -288,7 +288,7 @@ def test_flags_of_a_run_are_put_together_as_the_answers_are(monkeypatch, runs):
         history = tuple(replace(h, diverged=diverged) for h in trained.models.stack.history)
         stack = replace(trained.models.stack, history=history)
         model = replace(trained, models=replace(trained.models, stack=stack))
-        result = pipeline._assemble(model, case, rows, scores, {**checked, "modified": modified})
+        result = pipeline._assemble(model, case, rows, scores, {**checked, "modified": modified}, mismatched=False)
         return {a.attack: set(a.flags) for a in result.attacks}
 
     assert "masked" in flags(True)["entropy"]
