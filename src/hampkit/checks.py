@@ -45,14 +45,18 @@ def resolved(rate: float, n: int) -> bool:
 
 def tied(scores: Any, member: Any, rate: float, strict: bool = False) -> bool:
     """Whether equal scores cost the TPR or the TNR at this rate: the next group in line holds members and non-members."""
-    s, m = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
-    return _cut(s, m, metrics.tpr_point(s, m, rate, strict)) or _cut(-s, ~m, metrics.tnr_point(s, m, rate, strict))
+    counts = metrics.count(scores, member)
+    return tied_at(counts, rate, strict) or tied_at(counts.turned(), rate, strict)
 
 
-def _cut(s: Any, m: Any, point: metrics.Point) -> bool:
-    """Whether the highest scores below the threshold are shared by both groups."""
-    below = s[s < point.threshold]
-    return len(below) > 0 and len(set(m[s == below.max()].tolist())) == 2
+def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
+    """Whether the highest scores below the threshold of the TPR at this rate are shared by both groups."""
+    point = metrics.counted_point(counts, rate, strict)
+    k = int(np.searchsorted(-counts.thresholds, -point.threshold, side="right"))
+    if k >= len(counts.thresholds):
+        return False
+    members, others = (int(side[k]) - (int(side[k - 1]) if k else 0) for side in (counts.tp, counts.fp))
+    return members > 0 and others > 0
 
 
 def inverted(scores: Any, member: Any) -> bool:

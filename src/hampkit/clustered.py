@@ -9,7 +9,7 @@ intervals that covered 0.5 in 78 to 83 % of simulated audits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,8 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     if value in (0.0, 1.0):
         low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
         return Interval(value, low, high)
-    centered = np.empty(s.shape)
-    centered[m], centered[~m] = (of_members - value) / len(of_members), (of_nonmembers - value) / len(of_nonmembers)
-    return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(_variance(centered)))
+    variance = _variance(_centered(of_members, of_nonmembers, value, m), s.shape)
+    return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
 
 
 def tpr_points(
@@ -49,8 +48,7 @@ def tpr_points(
     would have this variance, at most those there are, with Student's t for M models (Korn & Graubard 1998).
     """
     s, m = _checked(scores, member)
-    counts = count(s.ravel(), m.ravel())
-    return [_point(s, m, counts, fpr, strict, level) for fpr in fprs]
+    return points(s, m, count(s.ravel(), m.ravel()), fprs, strict, level)
 
 
 def tnr_points(
@@ -58,7 +56,20 @@ def tnr_points(
 ) -> list[Point]:
     """TNR at each FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
     s, m = _checked(scores, member)
-    return tpr_points(-s, ~m, fnrs, strict, level)
+    return points(s, m, count(s.ravel(), m.ravel()).turned(), fnrs, strict, level, turned=True)
+
+
+def points(
+    s: Array,
+    m: NDArray[np.bool_],
+    counts: Counts,
+    rates: Sequence[float],
+    strict: bool = False,
+    level: float = 0.95,
+    turned: bool = False,
+) -> list[Point]:
+    """`tpr_points` of scores (M, N) that are counted already; ``turned``: `tnr_points`, from the turned counts."""
+    return [_point(s, m, counts, rate, strict, level, turned) for rate in rates]
 
 
 def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
@@ -71,16 +82,39 @@ def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level:
     return tnr_points(scores, member, [fnr], strict, level)[0]
 
 
-def _point(s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, strict: bool, level: float) -> Point:
+def _point(
+    s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, strict: bool, level: float, turned: bool
+) -> Point:
     point = metrics.counted_point(counts, fpr, strict, level)
     if point.value in (0.0, 1.0):
         return point
-    above = s >= point.threshold
-    members, others = counts.members, counts.nonmembers
+    members, others, slope = counts.members, counts.nonmembers, _slope(counts, fpr)
     false = point.errors / others
-    parts = np.where(m, (above - point.value) / members, -_slope(counts, fpr) * (above - false) / others)
-    low, high = _effective(point.value, _variance(parts), members, len(s), level)
+    of_others = [-slope * (above - false) / others for above in (0, 1)]
+    of_members = [(above - point.value) / members for above in (0, 1)]
+    parts = np.array(of_others + of_members)
+
+    def row(scores: Array, inside: NDArray[np.bool_]) -> Array:
+        return (
+            parts[(-scores >= point.threshold) + 2 * ~inside]
+            if turned
+            else parts[(scores >= point.threshold) + 2 * inside]
+        )
+
+    rows = (row(scores, inside) for scores, inside in zip(s, m, strict=True))
+    low, high = _effective(point.value, _variance(rows, s.shape), members, len(s), level)
     return Point(point.value, low, high, point.hits, point.of, point.errors, point.threshold)
+
+
+def _centered(of_members: Array, of_nonmembers: Array, value: float, m: NDArray[np.bool_]) -> Iterator[Array]:
+    """What each pair contributes, model by model."""
+    first, second = 0, 0
+    for inside in m:
+        row, k = np.empty(len(inside)), int(inside.sum())
+        row[inside] = (of_members[first : first + k] - value) / len(of_members)
+        row[~inside] = (of_nonmembers[second : second + len(row) - k] - value) / len(of_nonmembers)
+        first, second = first + k, second + len(row) - k
+        yield row
 
 
 def _slope(counts: Counts, fpr: float) -> float:
@@ -105,12 +139,20 @@ def _effective(rate: float, variance: float, n: int, models: int, level: float) 
     return float(beta.ppf(tail, k, n_eff - k + 1)), float(beta.ppf(1 - tail, k + 1, n_eff - k))
 
 
-def _variance(parts: Array) -> float:
-    """Of a sum of contributions (M, N) that add up to nothing: between models, between examples, minus what both count."""
-    models, examples = parts.shape
-    by_model = models / (models - 1) * float((parts.sum(1) ** 2).sum())
-    by_example = examples / max(examples - 1, 1) * float((parts.sum(0) ** 2).sum())
-    return max(by_model, by_model + by_example - float((parts**2).sum()))
+def _variance(rows: Iterable[Array], shape: tuple[int, ...]) -> float:
+    """Of a sum of contributions (M, N) that add up to nothing: between models, between examples, minus what both count.
+
+    They come row by row: of 128 models and 40,000 examples, every array of all contributions would take 40 MB.
+    """
+    models, examples = shape
+    of_examples, by_model, both = np.zeros(examples), 0.0, 0.0
+    for row in rows:
+        by_model += float(row.sum()) ** 2
+        both += float(row @ row)
+        of_examples += row
+    by_model *= models / (models - 1)
+    by_example = examples / max(examples - 1, 1) * float(of_examples @ of_examples)
+    return max(by_model, by_model + by_example - both)
 
 
 def _student(models: int, level: float) -> float:

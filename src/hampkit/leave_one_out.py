@@ -12,7 +12,7 @@ from hampkit import checks, clustered
 from hampkit.attacks import Shadows, SignalAttack
 from hampkit.errors import UserError
 from hampkit.metrics import Interval, clopper_pearson
-from hampkit.ranking import best_threshold
+from hampkit.ranking import best_threshold, count
 from hampkit.results import FPRS, Rate, RepeatedResult
 
 Scores = NDArray[np.float64]
@@ -58,12 +58,16 @@ def _views(shadows: Shadows, t: int) -> list[NDArray[np.float32]]:
 def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False) -> RepeatedResult:
     """All numbers of one attack over M targets, pooled, with intervals clustered by model."""
     of, others = int(members.sum()), int((~members).sum())
-    tpr = [_rate(p, r, others) for p, r in zip(clustered.tpr_points(scores, members, FPRS, strict), FPRS, strict=True)]
-    tnr = [_rate(p, r, of) for p, r in zip(clustered.tnr_points(scores, members, FPRS, strict), FPRS, strict=True)]
     auc = clustered.auc_interval(scores, members)
+    counts = count(scores.ravel(), members.ravel())
+    points = clustered.points(scores, members, counts, FPRS, strict)
+    tpr = [_rate(p, r, others) for p, r in zip(points, FPRS, strict=True)]
+    tied, counts = checks.tied_at(counts, FPRS[0], strict), counts.turned()
+    points = clustered.points(scores, members, counts, FPRS, strict, turned=True)
+    tnr = [_rate(p, r, of) for p, r in zip(points, FPRS, strict=True)]
     flags = {
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),
-        "tied": checks.tied(scores.ravel(), members.ravel(), FPRS[0], strict),
+        "tied": tied or checks.tied_at(counts, FPRS[0], strict),
         "inverted": auc.high < 0.5,
     }
     return RepeatedResult(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hampkit.ranking import Counts, best_threshold, check_scores, count
 
 __all__ = [
+    "Counts",
     "Interval",
     "Point",
     "Roc",
@@ -27,6 +28,7 @@ __all__ = [
     "balanced_point",
     "best_threshold",
     "clopper_pearson",
+    "count",
     "roc",
     "tnr_at_fnr",
     "tnr_bounds",
@@ -151,9 +153,14 @@ def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tup
     another one. Of n non-members, a binomial number (n, fpr) lies above the threshold that is meant; between the quantiles of
     that number the members are counted, and their lowest and highest rate get exact bounds. Coverage is above the level.
     """
+    return counted_bounds(count(scores, member), fpr, level)
+
+
+def counted_bounds(counts: Counts, fpr: float, level: float = 0.95) -> tuple[float, float]:
+    """`tpr_bounds` of scores that are counted already."""
     from scipy.stats import binom
 
-    _, tp, fp, members, nonmembers = count(scores, member)
+    _, tp, fp, members, nonmembers = counts
     tail = (1 - level) / 2
     fewest, most = (int(binom.ppf(q, nonmembers, fpr)) for q in (tail, 1 - tail))
     # thresholds run down from +∞: the first that reaches the fewest, the last before more than the most
@@ -166,14 +173,12 @@ def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tup
 
 def tnr_bounds(scores: Any, member: Any, fnr: float, level: float = 0.95) -> tuple[float, float]:
     """The same for the TNR at a true FNR."""
-    s, m = check_scores(scores, member)
-    return tpr_bounds(-s, ~m, fnr, level)
+    return counted_bounds(count(scores, member).turned(), fnr, level)
 
 
 def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level: float = 0.95) -> Point:
     """TNR at FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
-    s, m = check_scores(scores, member)
-    return tpr_point(-s, ~m, fnr, strict, level)
+    return counted_point(count(scores, member).turned(), fnr, strict, level)
 
 
 def allowed(rate: float, n: int, strict: bool = False) -> int:

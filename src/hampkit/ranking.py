@@ -9,14 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+_BLOCK = 1 << 20  # thresholds whose gain is in memory at once
+
+
 class Counts(NamedTuple):
     """Distinct scores from high to low, and how many members and non-members lie at or above each."""
 
     thresholds: NDArray[np.float64]
-    tp: NDArray[np.int64]
-    fp: NDArray[np.int64]
+    tp: NDArray[np.signedinteger[Any]]
+    fp: NDArray[np.signedinteger[Any]]
     members: int
     nonmembers: int
+
+    def turned(self) -> Counts:
+        """The counts of the negated scores with members and non-members exchanged, without another sort."""
+        tp, fp = np.empty_like(self.fp), np.empty_like(self.tp)
+        tp[-1], fp[-1] = self.nonmembers, self.members
+        np.subtract(self.nonmembers, self.fp[-2::-1], out=tp[:-1])  # at or below a threshold: not above the one before it
+        np.subtract(self.members, self.tp[-2::-1], out=fp[:-1])
+        return Counts(-self.thresholds[::-1], tp, fp, self.nonmembers, self.members)
 
 
 def check_scores(scores: Any, member: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -36,11 +47,13 @@ def check_scores(scores: Any, member: Any) -> tuple[NDArray[np.float64], NDArray
 
 def count(scores: Any, member: Any) -> Counts:
     s, m = check_scores(scores, member)
-    order = np.argsort(-s, kind="stable")
+    order = np.argsort(s, kind="stable")[::-1]
     s, m = s[order], m[order]
-    last = np.r_[s[1:] != s[:-1], True]  # the last row of every group of equal scores
-    tp, fp = (np.cumsum(side, dtype=np.int64)[last] for side in (m, ~m))
-    return Counts(s[last], tp, fp, int(tp[-1]), int(fp[-1]))
+    del order  # of millions of scores, every array that is kept counts
+    last = np.append(s[1:] != s[:-1], True)  # the last row of every group of equal scores
+    size = np.int32 if len(s) < 2**31 else np.int64
+    tp, fp = (np.cumsum(side, dtype=size)[last] for side in (m, ~m))
+    return Counts(s if last.all() else s[last], tp, fp, int(tp[-1]), int(fp[-1]))
 
 
 def best_threshold(scores: Any, member: Any) -> float:
@@ -50,6 +63,10 @@ def best_threshold(scores: Any, member: Any) -> float:
     0.8
     """
     thresholds, tp, fp, members, nonmembers = count(scores, member)
-    gain = tp / members - fp / nonmembers
-    k = int(np.argmax(gain))
-    return float(thresholds[k]) if gain[k] > 0 else math.inf
+    best, found = 0.0, math.inf
+    for start in range(0, len(tp), _BLOCK):
+        gain = tp[start : start + _BLOCK] / members - fp[start : start + _BLOCK] / nonmembers
+        k = int(np.argmax(gain))
+        if gain[k] > best:
+            best, found = float(gain[k]), float(thresholds[start + k])
+    return found

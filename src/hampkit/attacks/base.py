@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
@@ -137,3 +138,9 @@ def first_view(logits: Tensor) -> Tensor:
     """The answers to the examples themselves: (N, V, C) → (N, C)."""
     assert logits.dtype == torch.float64, f"answers must be float64, not {logits.dtype}"
     return logits[:, 0]
+
+
+def blocks(n: int, rows: int = 4096) -> Iterator[slice]:
+    """Slices of n examples, so that what is in memory at once does not grow with their number."""
+    for start in range(0, n, rows):
+        yield slice(start, min(start + rows, n))

@@ -7,14 +7,13 @@ variance of OUT comes from OUT models and is that within examples, not between t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack
+from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks
 from hampkit.errors import UserError, did_you_mean
 
 Variant = Literal["online", "online-fixed", "offline", "offline-fixed", "global"]
@@ -69,12 +68,6 @@ def lira_scores(
         else:
             scores[rows] = inside.log_density(t[rows], part, rows) - out.log_density(t[rows], part, rows)
     return scores
-
-
-def blocks(n: int, rows: int = 4096) -> Iterator[slice]:
-    """Slices of n examples, so that what is in memory at once does not grow with their number."""
-    for start in range(0, n, rows):
-        yield slice(start, min(start + rows, n))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack
+from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks
 from hampkit.errors import UserError
 from hampkit.ranking import count
 
@@ -54,19 +54,19 @@ def choose_a(
 
     The target and its members play no part. Of equal ones the smallest.
     """
-    s, z = (np.asarray(v, dtype=np.float64) for v in (shadow_scores, shadow_population))
+    s, z = np.asarray(shadow_scores), np.asarray(shadow_population)
     m = np.asarray(shadow_members, dtype=bool)
     found = np.zeros(len(GRID))
     for t in range(min(mocks, len(s))):
-        others = np.arange(len(s)) != t
-        covered = (others[:, None] & ~m).any(0)  # an example that every other model was trained on has no OUT model
+        others = (np.arange(len(s)) != t)[:, None]
+        covered = (others & ~m).any(0)  # an example that every other model was trained on has no OUT model
         if not m[t, covered].any() or m[t, covered].all():
             continue
-        out_x = _log_mean(_log_sigmoid(s[others][:, covered]), ~m[others][:, covered], "OUT")
-        out_z = _log_mean(_log_sigmoid(z[others]), np.ones((len(s) - 1, z.shape[1]), dtype=bool), "OUT")
+        out_x = _log_mean(s, others & ~m, "OUT", covered)
+        out_z = _log_mean(z, np.broadcast_to(others, z.shape), "OUT")
         for k, a in enumerate(GRID):
-            ratio_x = _log_sigmoid(s[t, covered]) - _usual(out_x, a)
-            ratio_z = _log_sigmoid(z[t]) - _usual(out_z, a)
+            ratio_x = _log_sigmoid(s[t, covered].astype(np.float64)) - _usual(out_x, a)
+            ratio_z = _log_sigmoid(z[t].astype(np.float64)) - _usual(out_z, a)
             found[k] += _auc(_dominated(ratio_x, ratio_z, gamma, smooth=True), m[t, covered])
     return GRID[int(found.argmax())]
 
@@ -85,28 +85,36 @@ def _usual(out: Scores, a: float) -> Scores:
 
 def _log_ratio(shadow_scores: Any, shadow_members: Any, target_scores: Any, a: float, offline: bool) -> Scores:
     """ln p(x | target) − ln p(x), in logarithms throughout: probabilities of 1e-4000 are as good as any."""
-    s, t = np.asarray(shadow_scores, dtype=np.float64), np.asarray(target_scores, dtype=np.float64)
+    s, t = np.asarray(shadow_scores), np.asarray(target_scores, dtype=np.float64)
     m = np.asarray(shadow_members, dtype=bool)
     if s.ndim != 2 or m.shape != s.shape or t.shape != s.shape[1:]:
         raise ValueError(f"shadow scores {s.shape}, members {m.shape}, target {t.shape} must be (M, N), (M, N), (N,)")
     if not (np.isfinite(s).all() and np.isfinite(t).all()):
         raise ValueError("shadow and target scores must be finite")
-    log_p = _log_sigmoid(s)
-    out = _log_mean(log_p, ~m, "OUT")
-    usual = _usual(out, a) if offline else np.logaddexp(_log_mean(log_p, m, "IN"), out) - np.log(2)
+    out = _log_mean(s, ~m, "OUT")
+    usual = _usual(out, a) if offline else np.logaddexp(_log_mean(s, m, "IN"), out) - np.log(2)
     return _log_sigmoid(t) - usual
 
 
-def _log_mean(log_p: Scores, chosen: Any, name: str) -> Scores:
-    counts = chosen.sum(0)
+def _log_mean(s: Any, chosen: Any, name: str, columns: Any = None) -> Scores:
+    """ln of the mean probability over the chosen models, of every example (of some: ``columns`` (N,) bool)."""
+    counts = chosen.sum(0) if columns is None else chosen.sum(0)[columns]
     if counts.min(initial=1) < 1:
         raise UserError(
-            f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {len(log_p)} shadow models;"
+            f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {len(s)} shadow models;"
             " train more" + (", or take the offline attack" if name == "IN" else "")
         )
-    kept = np.where(chosen, log_p, -np.inf)
+    means = [_log_sum(s[:, rows], chosen[:, rows]) for rows in blocks(s.shape[1])]
+    whole = np.concatenate(means) if means else np.empty(0)
+    return (whole if columns is None else whole[columns]) - np.log(counts)
+
+
+def _log_sum(s: Any, chosen: Any) -> Scores:
+    """ln of the summed probabilities of the chosen ones, −∞ where there are none."""
+    kept = np.where(chosen, _log_sigmoid(s.astype(np.float64)), -np.inf)
     top = kept.max(0)
-    return top + np.log(np.exp(kept - top).sum(0) / counts)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isneginf(top), top, top + np.log(np.exp(kept - top).sum(0)))
 
 
 def _log_sigmoid(s: Scores) -> Scores:
