@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
 _BLOCK = 1 << 20  # thresholds whose gain is in memory at once
 
 
@@ -25,7 +24,9 @@ class Counts(NamedTuple):
         """The counts of the negated scores with members and non-members exchanged, without another sort."""
         tp, fp = np.empty_like(self.fp), np.empty_like(self.tp)
         tp[-1], fp[-1] = self.nonmembers, self.members
-        np.subtract(self.nonmembers, self.fp[-2::-1], out=tp[:-1])  # at or below a threshold: not above the one before it
+        np.subtract(
+            self.nonmembers, self.fp[-2::-1], out=tp[:-1]
+        )  # at or below a threshold: not above the one before it
         np.subtract(self.members, self.tp[-2::-1], out=fp[:-1])
         return Counts(-self.thresholds[::-1], tp, fp, self.nonmembers, self.members)
 
