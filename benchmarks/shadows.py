@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -84,8 +84,9 @@ class Bench:
         everyone = torch.ones(models, shape.rows, dtype=torch.bool)
         self.task = Task(parts[0], everyone, tuple(range(models)), self.net, val=parts[1])
 
-    def ours(self, epochs: int) -> float:
-        trainer = Trainer(self.shape.training(epochs), self.device, width=len(self.task))
+    def ours(self, epochs: int, precision: Literal["float32", "bfloat16"] = "float32") -> float:
+        config = replace(self.shape.training(epochs), precision=precision)
+        trainer = Trainer(config, self.device, width=len(self.task))
         defense = Hamp(gamma=self.shape.gamma, alpha=self.shape.alpha, kl="mean", grid=0.01)
         return self._timed(lambda: defense.fit(self.task, trainer)) / len(self.task)
 
@@ -161,6 +162,7 @@ def worker(context: dict[str, Any]) -> Callable[[dict[str, Any], Callable[[dict[
         "peak": lambda _: machine.matrix_rate(device),
         "copy": lambda _: machine.copy_rate(device),
         "ours": bench.ours,
+        "ours in bfloat16": lambda epochs: bench.ours(epochs, "bfloat16"),
         "published": bench.published,
         "products": lambda _: bench.products(),
         "profile": lambda _: bench.profile(),
@@ -178,9 +180,9 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
     """All numbers of one shape. Rates are of all processes together, as they ran at the same time."""
     shape = SHAPES[name]
     processes = cores() if device == "cpu" else 1
-    once = ["ours", "published"]  # warm up
-    order = [(w, 1) for w in once]
-    order += [("peak", 0), ("ours", 1), ("ours", epochs), ("published", 1), ("published", epochs)] * rounds
+    once = ["ours", "ours in bfloat16", "published"]
+    order = [(w, 1) for w in once]  # warm up
+    order += [("peak", 0), *((w, e) for w in once for e in (1, epochs))] * rounds
     order += [("peak", 0), ("copy", 0), ("products", 0), *([("profile", 0)] if device == "cpu" else [])]
     jobs = [{"what": what, "epochs": e} for what, e in order for _ in range(processes)]
     seen: list[dict[str, Any]] = []
@@ -196,7 +198,7 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
         first = np.median(values(what, 1))
         return first + (np.array(values(what, epochs)) - first) / (epochs - 1) * (shape.epochs - 1)
 
-    ours, theirs = (seconds(what) for what in once)
+    ours, rough, theirs = (seconds(what) for what in once)
     flops = Bench(shape, torch.device("cpu"), 1).flops() * shape.epochs
     peak, step = float(np.median(values("peak"))), float(np.median([p["in turn"] for p in values("products")]))
     return {
@@ -204,20 +206,26 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
         "processes": processes,
         "models together": models,
         "epochs measured": epochs,
-        "seconds per model and process": {"ours": ours.tolist(), "published": theirs.tolist()},
+        "seconds per model and process": dict(zip(once, (v.tolist() for v in (ours, rough, theirs)), strict=True)),
         "models per minute": {
-            k: 60 * processes / float(np.median(v)) for k, v in (("ours", ours), ("published", theirs))
+            k: models_per_minute(v, processes) for k, v in zip(once, (ours, rough, theirs), strict=True)
         },
         "ratio": float(np.median(theirs) / np.median(ours)),
+        "ratio in bfloat16": float(np.median(theirs) / np.median(rough)),
         "flop per model": flops,
         "flop/s of ours": flops * processes / float(np.median(ours)),
         "flop/s of 1024 x 1024 products": peak * processes,
         "share of that": flops / float(np.median(ours)) / peak,
+        "share of that in bfloat16": flops / float(np.median(rough)) / peak,
         "share of the step that its products take alone": step * steps(shape) / float(np.median(ours)),
         "copy rate": float(np.median(values("copy"))) * processes,
-        "memory of a process": max(s["memory"] for s in seen if s["what"] in ("ours", "published")),
+        "memory of a process": max(s["memory"] for s in seen if s["what"] in once),
         "profile": values("profile")[0] if device == "cpu" else {},
     }
+
+
+def models_per_minute(seconds: np.ndarray, processes: int) -> float:
+    return 60 * processes / float(np.median(seconds))
 
 
 def steps(shape: Shape) -> int:
@@ -230,12 +238,13 @@ def _row(m: dict[str, Any]) -> dict[str, str]:
     return {
         "shape": f"{m['shape']} ({m['processes']} x {m['models together']}, {m['epochs measured']} epochs a round)",
         "models per minute, ours": f"{rate['ours']:.2f}",
+        "ours in bfloat16": f"{rate['ours in bfloat16']:.2f}",
         "published way": f"{rate['published']:.2f}",
-        "ratio": f"{m['ratio']:.2f}",
-        "seconds per model and process, ours": spread["ours"],
-        "published": spread["published"],
+        "ratios to it": f"{m['ratio']:.2f}, {m['ratio in bfloat16']:.2f}",
+        "seconds per model and process, in that order": "; ".join(spread.values()),
         "GFLOP/s, ours": f"{m['flop/s of ours'] / 1e9:.0f}",
-        "of 1024 x 1024 products": f"{m['flop/s of 1024 x 1024 products'] / 1e9:.0f} ({100 * m['share of that']:.0f} %)",
+        "of 1024 x 1024 products": f"{m['flop/s of 1024 x 1024 products'] / 1e9:.0f} ({100 * m['share of that']:.0f} %,"
+        f" in bfloat16 {100 * m['share of that in bfloat16']:.0f} %)",
         "products of a step alone": f"{100 * m['share of the step that its products take alone']:.0f} % of the time",
         "memory of a process": f"{m['memory of a process'] / 1e6:.0f} MB",
     }

@@ -3,11 +3,12 @@
 import importlib.metadata
 import json
 import sys
+from dataclasses import fields
 
 import pytest
 
 from hampkit.attacks.threshold import Loss
-from hampkit.config import Training, load_recipe, recipe_from_dict, shipped_recipes, with_seed
+from hampkit.config import LATER, Training, load_recipe, recipe_from_dict, shipped_recipes, with_seed
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
 from hampkit.options import parse_text
@@ -64,6 +65,15 @@ def test_an_ambiguous_key_asks_for_its_section(monkeypatch):
     with pytest.raises(UserError, match=r"'lr' is ambiguous; write train.lr or defense.lr"):
         load_recipe("toy/undefended", {"lr": "0.2"})
     assert load_recipe("toy/undefended", {"defense.lr": "0.2"}).defense.options["lr"] == 0.2
+
+
+def test_a_field_that_came_later_changes_the_hash_only_where_it_is_set():
+    """Runs of an earlier version are found again, and never taken for what they are not."""
+    base = load_recipe("toy/hamp")
+    assert set(LATER) <= {f.name for f in fields(Training)}
+    assert not set(LATER) & set(base.training()["train"])
+    assert load_recipe("toy/hamp", {"precision": "float32"}).folder() == base.folder()
+    assert load_recipe("toy/hamp", {"precision": "bfloat16"}).folder() != base.folder()
 
 
 def test_the_hash_covers_training_and_not_the_judge():

@@ -254,3 +254,31 @@ def test_frozen_parameters_stay_as_they_were_and_shared_ones_stay_shared(task):
         fresh = Partly()
     assert torch.equal(stack.buffers["frozen.weight"][3], fresh.frozen.weight)
     assert not torch.equal(stack.params["twice.weight"][3], fresh.twice.weight)
+
+
+def test_products_in_bfloat16_leave_weights_updates_and_answers_in_float32(task):
+    """The weights follow those of float32 at the distance of bfloat16's eight bits, and would not at float16's or float32's."""
+    config = Training(optimizer="sgd", lr=0.05, momentum=0.9, epochs=4, batch_size=32, retries=0)
+    exact = Trainer(config, width=1).fit(task, CE)
+    seen = []
+
+    def spy(logits, batch):
+        seen.append(logits.dtype)
+        return cross_entropy(logits, batch.y, reduction="none")
+
+    trainer = Trainer(replace(config, precision="bfloat16"), width=1)
+    rough = trainer.fit(task, MeanLoss(spy))
+    assert set(seen) == {torch.float32}
+    assert not rough.mixed
+    assert trainer.predict(rough, task.pool.x).dtype == torch.float32
+    for name, value in exact.params.items():
+        assert rough.params[name].dtype == torch.float32, name
+        away = (rough.params[name] - value).norm() / value.norm()
+        assert 1e-6 < away < 0.02, (name, away)
+
+
+def test_models_in_bfloat16_run_together_too(task):
+    config = Training(optimizer="sgd", lr=0.05, momentum=0.9, epochs=3, batch_size=32, retries=0, precision="bfloat16")
+    together, alone = (Trainer(config, width=w).fit(task, CE) for w in (8, 1))
+    for name, value in alone.params.items():
+        assert (together.params[name] - value).norm() / value.norm() < 0.02, name

@@ -28,6 +28,10 @@ else:
 # raised when the same recipe would train other weights, so that old runs are not taken for new ones
 TRAINING_VERSION = 2
 
+LATER = {
+    "precision": "float32"
+}  # fields that came later are hashed only where they are set: older runs are found again
+
 MOST_VIEWS = 18  # with and without mirroring: an image and its eight shifts
 LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has the memory for more
 
@@ -66,6 +70,9 @@ class Training:
     min_delta: float = 0.0  # gain in accuracy (a fraction) that a new best must exceed; published for CIFAR HAMP: 0.01
     standardize: bool = False  # scale features by mean and deviation of each model's own members
     retries: int = 3  # how often a diverged model is trained again with another seed
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of matrix products in training; weights and update stay float32
+    )
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("passes_per_epoch", 1), ("retries", 0)):
@@ -161,7 +168,7 @@ class Recipe:
             "data": {"name": self.data.name, **data, "sha256": self.fingerprint},
             "split": split,
             "net": self.net,
-            "train": _plain(dataclasses.asdict(self.train)),
+            "train": {k: v for k, v in _plain(dataclasses.asdict(self.train)).items() if LATER.get(k) != v},
             "defense": {"name": self.defense.name, **_plain(dict(self.defense.options))},
             "seed": self.seed,
         }

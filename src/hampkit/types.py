@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,17 @@ class Stack:
     params: dict[str, Tensor]  # each (M, *shape)
     buffers: dict[str, Tensor] = field(default_factory=dict)  # each (M, *shape)
     history: tuple[History, ...] = ()  # (M,), where the stack was trained here
+    mixed: bool = False  # while it is trained: its matrix products are computed in bfloat16
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
+
+    def forward(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Logits (B, C) of one model in training, float32: pure, but for what batch norm writes into the buffers."""
+        if not self.mixed:
+            return functional_call(self.net, (params, buffers), (x,))
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return functional_call(self.net, (params, buffers), (x,)).float()
 
     def take(self, models: list[int]) -> Stack:
         return Stack(

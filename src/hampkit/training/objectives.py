@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from hampkit.training.each import Each
 from hampkit.types import Batch, Loss, Stack
@@ -41,7 +40,7 @@ class MeanLoss:
     def gradient(self, each: Each, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
         def mean_loss(params: Params, buffers: Params, batch: Batch) -> tuple[Tensor, Params]:
             buffers = {k: v.clone() for k, v in buffers.items()}  # batch norm writes into them
-            rows = self.loss(functional_call(stack.net, (params, buffers), (batch.x,)), batch)
+            rows = self.loss(stack.forward(params, buffers, batch.x), batch)
             # a model that has finished its epoch rides along with weights of zero; its update is dropped
             return (rows * batch.weight).sum() / batch.weight.sum().clamp_min(1), buffers
 

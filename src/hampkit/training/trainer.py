@@ -85,7 +85,7 @@ class Trainer:
         members = [row.nonzero().squeeze(-1) for row in task.members]
         for m, rows in enumerate(members):
             assert len(rows), f"model {m} has no members"
-        stack = initial(task, members, self.device)
+        stack = replace(initial(task, members, self.device), mixed=self.config.precision == "bfloat16")
         rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
         run = _Run(self, task, objective, targets, members, rngs, stack)
         with forked(derive(task.seeds[0], "dropout")):  # only networks that run alone draw from it
@@ -183,7 +183,7 @@ class _Run:
 
     def result(self) -> Stack:
         chosen = torch.tensor([e >= 0 for e in self.best_epoch], device=self.trainer.device)
-        stack = _merge(chosen, self.best, self.stack)  # where nothing was ever chosen, the last epoch
+        stack = replace(_merge(chosen, self.best, self.stack), mixed=False)  # nothing was ever chosen: the last epoch
         return replace(
             _on(stack, torch.device("cpu")), history=tuple(self._history(stack, m) for m in range(len(stack)))
         )
