@@ -120,14 +120,9 @@ def _centered(of_members: Array, of_nonmembers: Array, value: float, m: NDArray[
 def _slope(counts: Counts, fpr: float) -> float:
     """The slope of the pooled ROC around a false-positive rate, from half of it to twice it."""
     _, tp, fp, members, nonmembers = counts
-    a, b = (
-        int(np.searchsorted(fp, metrics.allowed(min(rate, 1.0), nonmembers), side="right"))
-        for rate in (fpr / 2, 2 * fpr)
-    )
-    tp, fp = np.r_[0, tp], np.r_[0, fp]
-    if fp[b] == fp[a]:
-        return 0.0
-    return float((tp[b] - tp[a]) / members / ((fp[b] - fp[a]) / nonmembers))
+    ends = (counts.above(metrics.allowed(min(rate, 1.0), nonmembers)) for rate in (fpr / 2, 2 * fpr))
+    (tp_a, fp_a), (tp_b, fp_b) = ((int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0) for k in ends)
+    return (tp_b - tp_a) / members / ((fp_b - fp_a) / nonmembers) if fp_b > fp_a else 0.0
 
 
 def _effective(rate: float, variance: float, n: int, models: int, level: float) -> tuple[float, float]:

@@ -140,7 +140,7 @@ def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level:
 def counted_point(counts: Counts, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
     """`tpr_point` of scores that are counted already: several rates need one sort."""
     thresholds, tp, fp, members, nonmembers = counts
-    k = int(np.searchsorted(fp, allowed(fpr, nonmembers, strict), side="right"))
+    k = counts.above(allowed(fpr, nonmembers, strict))
     hits, errors = (int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0)
     low, high = clopper_pearson(hits, members, level)
     return Point(hits / members, low, high, hits, members, errors, float(thresholds[k - 1]) if k else math.inf)
@@ -160,12 +160,11 @@ def counted_bounds(counts: Counts, fpr: float, level: float = 0.95) -> tuple[flo
     """`tpr_bounds` of scores that are counted already."""
     from scipy.stats import binom
 
-    _, tp, fp, members, nonmembers = counts
+    _, tp, _fp, members, nonmembers = counts
     tail = (1 - level) / 2
     fewest, most = (int(binom.ppf(q, nonmembers, fpr)) for q in (tail, 1 - tail))
     # thresholds run down from +∞: the first that reaches the fewest, the last before more than the most
-    first = int(np.searchsorted(fp, fewest, side="left"))
-    last = int(np.searchsorted(fp, most, side="right"))
+    first, last = counts.above(fewest - 1), counts.above(most)
     low = int(tp[first]) if fewest > 0 else 0
     high = int(tp[last - 1]) if last else 0
     return clopper_pearson(low, members, level)[0], clopper_pearson(high, members, level)[1]
@@ -230,7 +229,8 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
 def placements(s: Array, m: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Per member the share of non-members below it, per non-member the share of members above it; ties count half."""
     pos, neg = s[m], s[~m]
-    return _share_below(pos, neg), 1 - _share_below(neg, pos)
+    of_nonmembers = _share_below(neg, pos)
+    return _share_below(pos, neg), np.subtract(1, of_nonmembers, out=of_nonmembers)
 
 
 def _variance_of_mean(shares: Array) -> float:
@@ -239,9 +239,12 @@ def _variance_of_mean(shares: Array) -> float:
 
 
 def _share_below(values: Array, others: Array) -> Array:
-    ordered = np.sort(others)
-    left, right = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-    return (left + right) / (2 * len(others))
+    ordered, shares = np.sort(others), np.empty(len(values))
+    for start in range(0, len(values), 1 << 20):  # of millions of scores, every array that is kept counts
+        part = values[start : start + (1 << 20)]
+        both = np.searchsorted(ordered, part, "left") + np.searchsorted(ordered, part, "right")
+        shares[start : start + len(part)] = both / (2 * len(others))
+    return shares
 
 
 def normal_quantile(level: float) -> float:

@@ -20,15 +20,24 @@ class Counts(NamedTuple):
     members: int
     nonmembers: int
 
+    def above(self, most: int) -> int:
+        """How many thresholds have at most so many non-members at or above them."""
+        low, high = 0, len(self.fp)
+        while low < high:  # np.searchsorted would first copy millions of counts to another type
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self.fp[middle] <= most else (low, middle)
+        return low
+
     def turned(self) -> Counts:
-        """The counts of the negated scores with members and non-members exchanged, without another sort."""
-        tp, fp = np.empty_like(self.fp), np.empty_like(self.tp)
-        tp[-1], fp[-1] = self.nonmembers, self.members
-        np.subtract(
-            self.nonmembers, self.fp[-2::-1], out=tp[:-1]
-        )  # at or below a threshold: not above the one before it
-        np.subtract(self.members, self.tp[-2::-1], out=fp[:-1])
-        return Counts(-self.thresholds[::-1], tp, fp, self.nonmembers, self.members)
+        """The counts of the negated scores with members and non-members exchanged, without another sort.
+
+        These counts are used up: their arrays become those of the new ones, for there may be millions of scores.
+        """
+        for side, of in ((self.tp, self.members), (self.fp, self.nonmembers)):
+            side[1:], side[0] = side[:-1].copy(), 0
+            np.subtract(of, side, out=side)  # at or below a threshold: not above it
+        np.negative(self.thresholds, out=self.thresholds)
+        return Counts(self.thresholds[::-1], self.fp[::-1], self.tp[::-1], self.nonmembers, self.members)
 
 
 def check_scores(scores: Any, member: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
