@@ -92,7 +92,9 @@ def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = N
     disk = models * (signals + history) + 600 * -(-models // mode.job)
     judged = pool / 4  # non-members in the half that is judged
     start = 4.0 * (mode.workers > 1)  # seconds that an interpreter takes to start
-    return Plan(models, mode, cost * models + start, _memory(problem, mode), disk, 10 / judged, 20 / (models * pool))
+    return Plan(
+        models, mode, cost * models + start, _memory(problem, mode, models), disk, 10 / judged, 20 / (models * pool)
+    )
 
 
 def _key(problem: Problem, ways: list[Mode]) -> str:
@@ -159,12 +161,17 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _memory(problem: Problem, mode: Mode) -> int:
-    """This process's peak so far, and per model weights, gradients, momentum, the update and the best checkpoint."""
+def _memory(problem: Problem, mode: Mode, models: int) -> int:
+    """Training: this process's peak so far, and per model weights, gradients, momentum, the update and the best checkpoint.
+
+    Judging: four copies of the answers to the pool, and of all scores of leave-one-out five numbers each.
+    """
     now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     net = problem.task.net()
     weights = 4 * sum(p.numel() for p in net.parameters())
-    return mode.workers * (now + 5 * weights * mode.width)
+    pool = len(problem.task.pool)
+    judging = now + 8 * pool * (4 * problem.task.pool.num_classes * problem.views + 5 * models)
+    return max(mode.workers * (now + 5 * weights * mode.width), judging)
 
 
 def _duration(seconds: float) -> str:
