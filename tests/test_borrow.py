@@ -136,3 +136,20 @@ def test_the_command_line_lends_and_refuses(lender, tmp_path, capsys):
     assert _guarded([*words, "--shadows-from", str(lender), "--force"]) == 0
     document = json.loads((tmp_path / "results.json").read_text())
     assert any("mismatched" in a["flags"] for a in document["models"][0]["attacks"])
+
+
+def test_an_edited_note_of_how_they_run_is_noticed(lender, tmp_path):
+    """It says how jobs are cut: taken at its word, it would send the run to folders that are not there."""
+    import shutil
+
+    runs = tmp_path / "runs"
+    shutil.copytree(lender.parent, runs)
+    run = runs / lender.name
+    (note,) = run.glob("shadows/*/launch/mode.json")
+    before = {p: p.read_bytes() for p in run.rglob("scaled_logit.npy")}
+    note.write_text('{"width": -1}')
+    with pytest.raises(UserError, match="no finished shadow models"):
+        hampkit.run("toy/undefended", options=QUICK, seed=3, shadows_from=run, runs_dir=tmp_path / "other")
+    hampkit.run("toy/undefended", options=QUICK, shadows=8, workers=1, attacks=["rmia"], runs_dir=runs)
+    assert "-1" not in note.read_text()
+    assert all(p.read_bytes() == content for p, content in before.items())

@@ -348,9 +348,9 @@ def test_jobs_run_in_processes_and_mistakes_come_back(monkeypatch):
         run_jobs("test_shadows:square", {"bad": 3}, [1, 2, 3, 4], 2, lambda m: None)
 
 
-@pytest.mark.parametrize("models", [3, 2, 7, -4])
+@pytest.mark.parametrize("models", [3, 2, 7, -4, 10**9])
 def test_an_odd_or_small_number_is_one_clear_line(models, tmp_path):
-    with pytest.raises(UserError, match="even number of at least 4"):
+    with pytest.raises(UserError, match="even number from 4 to 10000"):
         hampkit.run("toy/undefended", options=QUICK, shadows=models, runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

@@ -81,7 +81,7 @@ def _finished(run: Run) -> list[Shadowing]:
     found = []
     for folder in sorted((run.folder / "shadows").glob("*/launch/mode.json")):
         match = re.fullmatch(r"(published|paired)-(\d+)(?:-(\d+))?(?:-views(\d+))?(-kept)?", folder.parent.parent.name)
-        if match is None:
+        if match is None or not run.done(str(folder.parent.relative_to(run.folder))):
             continue
         scheme, seed, models, views, kept = match.groups()
         last = max((int(p.name.split("-")[1]) for p in folder.parent.parent.glob("[0-9]*-[0-9]*")), default=-1)

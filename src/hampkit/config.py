@@ -32,6 +32,7 @@ LATER = {
     "precision": "float32"
 }  # fields that came later are hashed only where they are set: older runs are found again
 
+MOST_SHADOWS = 10_000  # more is a slip of the finger: the masks alone would fill the memory
 MOST_VIEWS = 18  # with and without mirroring: an image and its eight shifts
 LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has the memory for more
 
@@ -122,9 +123,9 @@ class Shadowing:
     views: int = 1  # questions per example: itself, and of images mirror image and shifts, up to 18
 
     def __post_init__(self) -> None:
-        if self.models and (self.models < 4 or self.models % 2):
+        if self.models and (not 4 <= self.models <= MOST_SHADOWS or self.models % 2):
             raise UserError(
-                f"shadows.models={self.models} must be an even number of at least 4: each example is in half of them"
+                f"shadows.models={self.models} must be an even number from 4 to {MOST_SHADOWS}: each example is in half of them"
             )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"shadows.seed={self.seed} must lie in [0, 2^63)")

@@ -85,8 +85,9 @@ def plan_shadows(problem: Problem, settings: Settings, anew: bool = False) -> Pl
     anew: measure again what was measured before for this device and network.
     """
     planned = plan(problem, problem.recipe.shadows.models, settings.workers, settings.place().cache, anew)
-    path = settings.runs_dir / problem.folder / folder_of(problem.recipe.shadows) / "launch" / "mode.json"
-    return replace(planned, mode=Mode(**read_json(path))) if path.is_file() else planned
+    run, launch = Run(settings.runs_dir / problem.folder), f"{folder_of(problem.recipe.shadows)}/launch"
+    known = run.done(launch)
+    return replace(planned, mode=Mode(**read_json(run.folder / launch / "mode.json"))) if known else planned
 
 
 def _create(problem: Problem, settings: Settings) -> Run:
