@@ -403,3 +403,19 @@ def test_what_was_measured_is_measured_once_unless_asked_anew(monkeypatch, tmp_p
     assert pipeline.plan_shadows(problem_of(tmp_path), settings) == first, "a damaged file is no use and no error"
     assert len(asked) == 6 * ways
     (tmp_path / "cache").joinpath("hampkit", "measured").chmod(0o700)
+
+
+def test_more_models_reuse_what_the_masks_allow_and_say_so_where_they_do_not(tmp_path):
+    """Paired masks of 8 models begin with those of 4; the published ones of 4 and of 8 have nothing in common."""
+    for scheme, note in (("paired", ""), ("published", "the 4 that are there cannot be used")):
+        options = {**QUICK, "shadows.scheme": scheme}
+        run = hampkit.shadow("toy/undefended", 4, options=options, workers=1, runs_dir=tmp_path)
+        before = {p: p.stat().st_mtime_ns for p in run.rglob("scaled_logit.npy") if scheme in str(p)}
+        planned = hampkit.plan("toy/undefended", 8, options=options, runs_dir=tmp_path)
+        assert planned.note.startswith(note)
+        assert bool(planned.note) == bool(note)
+        assert planned.line().endswith(planned.note)
+        hampkit.shadow("toy/undefended", 8, options=options, workers=1, runs_dir=tmp_path)
+        after = {p: p.stat().st_mtime_ns for p in run.rglob("scaled_logit.npy") if scheme in str(p)}
+        assert before.items() <= after.items()
+        assert len(after) > len(before)

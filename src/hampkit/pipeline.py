@@ -86,8 +86,9 @@ def plan_shadows(problem: Problem, settings: Settings, anew: bool = False) -> Pl
     """
     planned = plan(problem, problem.recipe.shadows.models, settings.workers, settings.place().cache, anew)
     run, launch = Run(settings.runs_dir / problem.folder), f"{folder_of(problem.recipe.shadows)}/launch"
-    known = run.done(launch)
-    return replace(planned, mode=Mode(**read_json(run.folder / launch / "mode.json"))) if known else planned
+    if run.done(launch):
+        return replace(planned, mode=Mode(**read_json(run.folder / launch / "mode.json")))
+    return replace(planned, note=shadows.left_aside(problem.recipe.shadows, run))
 
 
 def _create(problem: Problem, settings: Settings) -> Run:

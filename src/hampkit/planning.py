@@ -54,6 +54,7 @@ class Plan:
     disk: int  # bytes
     fpr_target: float  # the smallest false-positive rate that can be resolved against the one target
     fpr_repeated: float  # the same with every shadow model as the target
+    note: str = ""  # what of other shadow models that are there cannot be used, and why
 
     def line(self) -> str:
         """In one line of plain words."""
@@ -62,7 +63,7 @@ class Plan:
             f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
             f" {self.disk / 1e6:.0f} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
             f" {_rate(self.fpr_repeated)} leave-one-out"
-        )
+        ) + (f"; {self.note}" if self.note else "")
 
 
 def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = None, anew: bool = True) -> Plan:

@@ -54,6 +54,19 @@ def name_of(shadowing: Shadowing) -> str:
     )
 
 
+def left_aside(shadowing: Shadowing, run: Run) -> str:
+    """Why shadow models that are there already are of no use for these, or nothing."""
+    stem = f"{shadowing.scheme}-{shadowing.seed}-"
+    there = sorted(int(p.name.split("-")[2]) for p in (run.folder / "shadows").glob(f"{stem}[0-9]*"))
+    others = [m for m in there if m != shadowing.models]
+    if shadowing.scheme != "published" or not others:
+        return ""
+    return (
+        f"the {others[-1]} that are there cannot be used: published masks of {others[-1]} and of {shadowing.models} models have"
+        " nothing in common (those of shadows.scheme=paired have)"
+    )
+
+
 def population(problem: Problem) -> Dataset:
     """Examples that no model was trained on or chosen by: the test segment."""
     return problem.test.take(torch.arange(min(len(problem.test), POPULATION)))
