@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hampkit.defenses.hamp import Hamp, SwapConfidences, hamp_loss, soft_labels, swap_confidences, top_probability
+from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels, swap_confidences
 from hampkit.errors import UserError
+from hampkit.training.soft_labels import hamp_loss, top_probability
 from hampkit.types import Batch, Domain
 
 PUBLISHED = [  # protocol 3.2a: C, gamma, top, other, exact top

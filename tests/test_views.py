@@ -7,8 +7,9 @@ import torch
 import hampkit
 from hampkit import UserError
 from hampkit.attacks.lira import LiraOnline, lira_scores
-from hampkit.config import MOST_VIEWS, Shadowing, load_recipe
+from hampkit.config import Shadowing, load_recipe
 from hampkit.problem import Settings, prepare
+from hampkit.sections import MOST_VIEWS
 from hampkit.shadows import folder_of
 from hampkit.views import view
 

@@ -252,7 +252,7 @@ def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]
 
 
 def _threat(cls: Any) -> str:
-    if not hasattr(cls, "needs"):
+    if not hasattr(cls, "label_only"):
         return ""
     answer = "the predicted label" if cls.label_only else "the released logits"
     known = " and the membership of a known part of both groups, to fit on" if "known" in cls.needs else ""

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hampkit.errors import UserError, did_you_mean, unknown_key
-from hampkit.options import build, parse_text
+from hampkit.options import build, field_names, parse_text
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES
+from hampkit.sections import Judge, Shadowing, Split, Training
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,109 +29,8 @@ else:
 # raised when the same recipe would train other weights, so that old runs are not taken for new ones
 TRAINING_VERSION = 2
 
-LATER = {
-    "precision": "float32"
-}  # fields that came later are hashed only where they are set: older runs are found again
-
-MOST_SHADOWS = 10_000  # more is a slip of the finger: the masks alone would fill the memory
-MOST_VIEWS = 18  # with and without mirroring: an image and its eight shifts
-LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has the memory for more
-
-
-@dataclass(frozen=True)
-class Split:
-    """Who is a member. One table, shared by every component."""
-
-    train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
-    layout: str = ""  # how large the other segments are (hampkit.data.splits.LAYOUTS); empty: the data set's own
-    seed: int = -1  # of the permutation of the rows; -1 takes the recipe's seed
-    permutation: str = ""  # a .npy file with a permutation of the rows, instead of a drawn one
-
-    def __post_init__(self) -> None:
-        if not -1 <= self.seed < 2**63:
-            raise UserError(f"split.seed={self.seed} must lie in [0, 2^63), or be -1 to take the recipe's seed")
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a network is fitted: optimiser, schedule, checkpoint choice. The defaults are for data of one's own."""
-
-    epochs: int = 100  # how often the members are gone through, times passes_per_epoch
-    batch_size: int = 64  # rows
-    optimizer: Literal["adam", "sgd"] = "adam"  # or sgd
-    lr: float = 1e-3  # learning rate
-    momentum: float = 0.0  # SGD only
-    weight_decay: float = 0.0  # added to the gradient, as torch.optim does
-    schedule: Literal["constant", "steps", "cosine"] = "constant"  # or steps, cosine: how the learning rate falls
-    milestones: tuple[int, ...] = ()  # epochs (from 0) at whose start the learning rate is multiplied by `decay`
-    decay: float = 0.1  # factor of the learning rate at each milestone
-    shuffle: bool = True  # False: the same consecutive batches every epoch, as published
-    restart_optimizer: bool = False  # True: momentum starts from zero every epoch, as published for HAMP
-    passes_per_epoch: int = 1  # over the members, between two looks at the validation accuracy
-    select: Literal["best", "last"] = "best"  # best: the epoch with the highest validation accuracy
-    min_delta: float = 0.0  # gain in accuracy (a fraction) that a new best must exceed; published for CIFAR HAMP: 0.01
-    standardize: bool = False  # scale features by mean and deviation of each model's own members
-    retries: int = 3  # how often a diverged model is trained again with another seed
-    precision: Literal["float32", "bfloat16"] = (
-        "float32"  # of matrix products in training; weights and update stay float32
-    )
-
-    def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("passes_per_epoch", 1), ("retries", 0)):
-            _at_least(f"train.{name}", getattr(self, name), low)
-        if self.batch_size > LARGEST_BATCH:
-            raise UserError(
-                f"train.batch_size={self.batch_size} must be at most {LARGEST_BATCH}; the number of members is enough"
-            )
-        for name in ("lr", "decay"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"train.{name}={getattr(self, name)} must be above 0")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"train.momentum={self.momentum} must lie in [0, 1)")
-        if self.weight_decay < 0 or self.min_delta < 0:
-            raise UserError(
-                f"train.weight_decay={self.weight_decay} and train.min_delta={self.min_delta} must not be negative"
-            )
-        if self.milestones and self.schedule != "steps":
-            raise UserError(f"train.milestones={list(self.milestones)} needs train.schedule=steps, not {self.schedule}")
-
-
-@dataclass(frozen=True)
-class Judge:
-    """How scores become numbers."""
-
-    known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
-    known_val: float = 0.05  # the same, for choosing
-    candidates: Literal["held-out", "all"] = "held-out"  # all: also the known ones, as published for threshold attacks
-    strict: bool = False  # True: false-positive rate strictly below the asked one, as published
-
-    def __post_init__(self) -> None:
-        if not (0 < self.known_train < 1 and 0 < self.known_val < 1 and self.known_train + self.known_val < 1):
-            raise UserError(
-                f"judge.known_train={self.known_train} and judge.known_val={self.known_val} must be above 0"
-                " and add up to less than 1"
-            )
-
-
-@dataclass(frozen=True)
-class Shadowing:
-    """Shadow models: the same recipe trained again on other halves of members and non-members."""
-
-    models: int = 0  # an even number from 4 on; 0: none
-    scheme: Literal["paired", "published"] = "paired"  # paired: 2i+1 gets what 2i did not; published: sizes differ
-    seed: int = 0  # of the masks: equal for all defenses, so that their shadow models see the same examples
-    keep_models: bool = False  # keep weights too, not only what the attacks need
-    views: int = 1  # questions per example: itself, and of images mirror image and shifts, up to 18
-
-    def __post_init__(self) -> None:
-        if self.models and (not 4 <= self.models <= MOST_SHADOWS or self.models % 2):
-            raise UserError(
-                f"shadows.models={self.models} must be an even number from 4 to {MOST_SHADOWS}: each example is in half of them"
-            )
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"shadows.seed={self.seed} must lie in [0, 2^63)")
-        if not 1 <= self.views <= MOST_VIEWS:
-            raise UserError(f"shadows.views={self.views} must lie between 1 and {MOST_VIEWS}")
+# fields that came later are hashed only where they are set: older runs are found again
+LATER = {"precision": "float32", "stop_after": 0, "patience": 0, "sampling": "shuffle", "augment": []}
 
 
 @dataclass(frozen=True)
@@ -383,17 +283,14 @@ def _all_addresses(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
             sections.append(((kind,), registry.get(name)))
     sections += [(("attacks", name), cls) for name, cls in ATTACKS.classes().items()]
     for address, cls in sections:
-        found += [(*address, f.name) for f in dataclasses.fields(cls)]
+        found += [(*address, *inner) for inner in field_names(cls)]
     return found
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, so that what is hashed equals what is read back from JSON."""
+    """Tuples as lists, so that what is hashed equals what is read back from JSON; of a nested section what is set."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(v) for f in dataclasses.fields(value) if (v := getattr(value, f.name)) is not None}
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _at_least(name: str, value: float, low: float) -> None:
-    if value < low:
-        raise UserError(f"{name}={value} must be at least {low}")

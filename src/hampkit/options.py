@@ -34,6 +34,8 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     1.0
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else build(hint, value, place)
     if origin is typing.Literal:
         if value in args:
             return value
@@ -54,6 +56,16 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise UserError(f"{place}={_show(value)} must be {_NAMES.get(hint, hint)}, not {type(value).__name__}")
+
+
+def field_names(cls: type) -> list[tuple[str, ...]]:
+    """The names of a dataclass's fields, those of a nested section behind the section's."""
+    hints = typing.get_type_hints(cls)
+    found: list[tuple[str, ...]] = []
+    for f in dataclasses.fields(cls):
+        inner = hints[f.name]
+        found += [(f.name, *n) for n in field_names(inner)] if dataclasses.is_dataclass(inner) else [(f.name,)]
+    return found
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

@@ -187,6 +187,7 @@ def _write_models(problem: Problem, folder: Path) -> None:
     history = {
         "accuracy": accuracy,
         "models": [asdict(h) for h in models.stack.history],
+        "facts": models.facts[0] if models.facts else {},
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 3),
     }
@@ -370,4 +371,5 @@ def _assemble(
         null_attack=NULL_ATTACK,
         off_null=checked["off_null"],
         shift=Interval(**checked["shift"]),
+        facts=trained.history.get("facts", {}),
     )

@@ -110,23 +110,21 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         recipe.split.permutation,
     )
     check_classes(dataset, table)
-    if recipe.shadows.views > 1 and len(dataset.shape) != 3:
-        raise UserError(
-            f"shadows.views={recipe.shadows.views} mirrors and shifts images of shape (channels, height, width); examples of"
-            f" {dataset.name} have shape {dataset.shape}: leave it out"
-        )
     _check_known(table, recipe)
     recipe = replace(recipe, fingerprint=_fingerprint(dataset, table, recipe.split.permutation))
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
+    _check_images(recipe, dataset)
     task, trainer = _task(recipe, dataset, table, net), Trainer(recipe.train, device, track=settings.track)
     if ":" in recipe.net:
         try_network(task, trainer, recipe.net)
+    defense = DEFENSES.get(recipe.defense.name)(**recipe.defense.options)
+    defense.check(task, trainer)
     return Problem(
         recipe=recipe,
         dataset=dataset,
         table=table,
         task=task,
-        defense=DEFENSES.get(recipe.defense.name)(**recipe.defense.options),
+        defense=defense,
         trainer=trainer,
         test=dataset.take(table.rows("test")),
         shadow_val=dataset.take(_shadow_val(table)),
@@ -150,7 +148,7 @@ def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[],
         others = others[: len(members)]  # half of the pool is a training set, as large as the target's
     mask = torch.zeros(1, len(members) + len(others), dtype=torch.bool)
     mask[:, : len(members)] = True
-    reference = table.rows("reference")
+    reference = _reference(table)
     return Task(
         pool=dataset.take(torch.cat([members, others])),
         members=mask,
@@ -165,6 +163,26 @@ def _shadow_val(table: SplitTable) -> Tensor:
     """As many rows as validate the target: of those that nobody uses where there are enough, as published, else the same."""
     rows, spare = table.rows("validation"), table.rows("remaining")
     return spare[: len(rows)] if len(spare) >= len(rows) else rows
+
+
+def _reference(table: SplitTable) -> Tensor:
+    """The reference segment; where the layout has none, the rows that nobody else uses."""
+    rows, spare = table.rows("reference"), table.rows("remaining")
+    taken = len(table.rows("validation")) if len(spare) >= len(table.rows("validation")) else 0
+    return rows if len(rows) else spare[taken:]
+
+
+def _check_images(recipe: Recipe, dataset: Dataset) -> None:
+    asked = {
+        f"shadows.views={recipe.shadows.views}": recipe.shadows.views > 1,
+        f"train.augment=[{','.join(recipe.train.augment)}]": bool(recipe.train.augment),
+    }
+    for key, wanted in asked.items():
+        if wanted and len(dataset.shape) != 3:
+            raise UserError(
+                f"{key} mirrors and shifts images of shape (channels, height, width); examples of"
+                f" {dataset.name} have shape {dataset.shape}: leave it out"
+            )
 
 
 def _check_known(table: SplitTable, recipe: Recipe) -> None:

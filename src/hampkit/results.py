@@ -111,6 +111,7 @@ class ModelResult:
     off_null: bool = False  # 0.5 lies outside its 99.9 % interval
     shift: Interval | None = None  # AUC of telling members from non-members without the model
     repeated: tuple[RepeatedResult, ...] = ()  # leave-one-out over the shadow models
+    facts: dict[str, Any] = field(default_factory=dict)  # of the defense about this model; "said" is a line of words
 
     def strongest(self) -> AttackResult:
         """The attack with the highest lower bound of its AUC."""
@@ -131,6 +132,7 @@ class ModelResult:
             "null": {"auc": asdict(self.null), "attack": self.null_attack, "off": self.off_null},
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
             "leave_one_out": [r.to_json() for r in self.repeated],
+            **({"facts": self.facts} if self.facts else {}),
         }
 
     @staticmethod
@@ -143,6 +145,7 @@ class ModelResult:
             off_null=d["null"]["off"],
             shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
             repeated=tuple(RepeatedResult.from_json(r) for r in d.get("leave_one_out", [])),
+            facts=d.get("facts", {}),
         )
 
 

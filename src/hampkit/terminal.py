@@ -141,7 +141,8 @@ def _rate(rate: Rate) -> str:
 
 
 def _caption(model: ModelResult) -> str:
-    return "\n".join([*_counts(model), _null(model)])
+    said = model.facts.get("said")
+    return "\n".join([*([escape(said)] if said else []), *_counts(model), _null(model)])
 
 
 def _counts(model: ModelResult) -> list[str]:

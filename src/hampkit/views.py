@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hampkit.config import MOST_VIEWS
+from hampkit.sections import MOST_VIEWS
 
 SHIFTS = ((0, 0), *((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x))
 assert 2 * len(SHIFTS) == MOST_VIEWS

@@ -24,7 +24,7 @@ class Layout:
 
     val: float  # share of T
     test: Callable[[int], int]  # T → rows
-    reference: int = 0  # times P
+    reference: float = 0  # times P
     unused: int = 0  # times P; rows between test and non-members that nobody may use
     nonmembers: int = 1  # times P
 
@@ -33,7 +33,7 @@ class Layout:
         p = int(0.9 * train_size)
         return (
             p,
-            self.reference * p,
+            int(self.reference * p),
             int(self.val * train_size),
             self.test(train_size),
             self.unused * p,
@@ -45,7 +45,7 @@ class Layout:
 
         Searched from above: Purchase100's test set shrinks at T = 10,000, so the total does not always grow with T.
         """
-        p_at_most = n // (1 + self.nonmembers + self.reference + self.unused)
+        p_at_most = int(n / (1 + self.nonmembers + self.reference + self.unused))
         candidates = range(int((p_at_most + 1) / 0.9) + 1, 0, -1)
         return next((t for t in candidates if sum(self.sizes(t)) <= n), 0)
 
@@ -72,6 +72,7 @@ def _purchase_test(train_size: int) -> int:
 
 LAYOUTS = {
     "default": Layout(val=0.2, test=_fifth),
+    "with-reference": Layout(val=0.2, test=_fifth, reference=0.5),  # for defenses that need rows beside the members
     "purchase100": Layout(val=0.1, test=_purchase_test, reference=1, unused=1),
     "texas100": Layout(val=0.1, test=_tenth, reference=1),
     "location30": Layout(val=0.2, test=_thousand),

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
-from hampkit.defenses.base import Ask, Defense, Models, Release
+from hampkit.defenses.base import Ask, Defense, Keyed, Models, Release
 from hampkit.errors import UserError
 from hampkit.rng import derive, torch_rng
 from hampkit.training import MeanLoss, Trainer
-from hampkit.types import Batch, Domain, Stack, Task
+from hampkit.training.soft_labels import check_gamma, hamp_loss, soft_labels
+from hampkit.types import Domain, Stack, Task
 
 LARGEST_BANK = 10**7  # answers
 PUBLISHED_CHUNK = 1024  # noise inputs drawn and answered at once
@@ -47,7 +47,7 @@ class Hamp(Defense):
     bank: int = 0  # answers to this many noise inputs are prepared once and drawn from; 0: a new noise input per query
 
     def __post_init__(self) -> None:
-        _check_gamma(self.gamma)
+        check_gamma(self.gamma)
         if self.alpha < 0 or not math.isfinite(self.alpha):
             raise UserError(f"defense.alpha={self.alpha} must be a number of at least 0")
         if self.grid is not None and not 0 < self.grid < 1:
@@ -75,65 +75,12 @@ class Hamp(Defense):
         Both follow from the model's seed, so that an evaluation repeats. Who serves a model keeps a secret of their own:
         `hampkit.nn.HampModel` draws one unless it is given.
         """
-        secrets = [
-            torch.randint(0, 256, (32,), generator=torch_rng(derive(s, "secret")), dtype=torch.uint8)
-            for s in task.seeds
-        ]
-        state = {"secret": torch.stack(secrets)}
+        state = {"secret": Keyed.secrets(task)}
         if self.modify and self.bank:
             noise = [task.pool.domain.sample(self.bank, torch_rng(derive(s, "bank"))) for s in task.seeds]
             answers = [trainer.predict(stack.take([m]), x)[0] for m, x in enumerate(noise)]
             state["bank"] = torch.stack(answers)
         return state
-
-
-def soft_labels(y: Any, num_classes: int, gamma: float, grid: float | None = None) -> Tensor:
-    """Soft labels with entropy gamma · ln C: (N,) → (N, C) float64.
-
-    The true class gets `top_probability`, the others equal parts of the rest.
-
-    >>> soft_labels(torch.tensor([0]), 10, 0.95, grid=0.01)[0, :2].tolist()
-    [0.26, 0.08222222222222222]
-    """
-    y = torch.as_tensor(y).long()
-    top = top_probability(num_classes, gamma, grid)
-    labels = torch.full((*y.shape, num_classes), (1 - top) / (num_classes - 1), dtype=torch.float64)
-    return labels.scatter_(-1, y.cpu().unsqueeze(-1), top).to(y.device)
-
-
-def top_probability(num_classes: int, gamma: float, grid: float | None = None) -> float:
-    """The share t of the true class with H(t) = −t ln t − (1−t) ln((1−t)/(C−1)) = gamma · ln C.
-
-    ``grid``: the published search instead, 1 − grid·k with the smallest k ≥ 1 that reaches that entropy; where the last
-    step before the uniform label does not reach it, an error (the published code runs forever). Errors: `UserError`.
-    """
-    _check_gamma(gamma)
-    if num_classes < 2:
-        raise UserError(f"{num_classes} class: soft labels need at least 2")
-    wanted = gamma * math.log(num_classes)
-    if grid is None:
-        return _solve(num_classes, wanted)
-    k = 1
-    while (top := 1 - grid * k) >= 1 / num_classes - 1e-12:
-        if _entropy(top, num_classes) >= wanted:
-            return round(top, 12)
-        k += 1
-    raise UserError(
-        f"gamma={gamma} cannot be reached with {num_classes} classes on a grid of {grid}; use grid=none or a lower gamma"
-    )
-
-
-def hamp_loss(alpha: float, kl: str = "batchmean") -> Any:
-    """The loss per row, KL(t ‖ p) − alpha · H(p), with the KL term divided by C where ``kl`` is "mean"."""
-
-    def loss(logits: Tensor, batch: Batch) -> Tensor:
-        log_p = log_softmax(logits, -1)
-        divergence = (torch.xlogy(batch.target, batch.target) - batch.target * log_p).sum(-1)
-        if kl == "mean":
-            divergence = divergence / logits.shape[-1]
-        return divergence + alpha * (log_p.exp() * log_p).sum(-1)
-
-    return loss
 
 
 def swap_confidences(logits: Any, noise_logits: Any, ties: Literal["distinct", "published"] = "distinct") -> Any:
@@ -171,14 +118,14 @@ class SwapConfidences(Release):
     def __init__(self, domain: Domain, noise: str, secret: Tensor, bank: Tensor | None = None) -> None:
         self.domain = domain  # what random inputs look like
         self.noise = noise  # fresh or keyed
-        self.secret = bytes(secret.tolist())
+        self.keyed = Keyed(domain, secret)
         self.bank = bank  # (K, C) answers to noise inputs, or None
 
     def __call__(self, ask: Ask, x: Tensor, rng: torch.Generator) -> Tensor:
         logits = ask(x)
         if self.bank is not None:
             rows = (
-                self._numbers(x, len(self.bank))
+                self.keyed.numbers(x, len(self.bank))
                 if self.noise == "keyed"
                 else torch.randint(len(self.bank), (len(x),), generator=rng)
             )
@@ -190,20 +137,8 @@ class SwapConfidences(Release):
         """One random input per row: drawn, or derived from the row and the secret."""
         if self.noise == "fresh":
             return self.domain.sample(len(x), rng)
-        seeds = self._numbers(x, 2**63 - 1)
+        seeds = self.keyed.numbers(x, 2**63 - 1)
         return torch.cat([self.domain.sample(1, torch_rng(int(seed))) for seed in seeds])
-
-    def _numbers(self, x: Tensor, below: int) -> Tensor:
-        """A keyed hash of every row as a number: equal inputs give equal numbers, and only the secret's owner can tell which.
-
-        An input is snapped to its domain's bounds and steps first, so that −0.0, 1.0000001 and 1 are one input. Inputs on a
-        continuous scale cannot be snapped: whoever changes one a little gets other noise.
-        """
-        from hashlib import blake2b
-
-        rows = self.domain.snap(x.detach().cpu().double()).flatten(1).contiguous().numpy()
-        digests = [blake2b(row.tobytes(), key=self.secret, digest_size=8).digest() for row in rows]
-        return torch.tensor([int.from_bytes(d, "little") % below for d in digests])
 
 
 def _ascending(z: np.ndarray) -> np.ndarray:
@@ -221,22 +156,3 @@ def _last_of_group(ordered: np.ndarray) -> np.ndarray:
     c = ordered.shape[-1]
     ends = np.where(np.c_[ordered[:, 1:] != ordered[:, :-1], np.ones((len(ordered), 1), bool)], np.arange(c), c)
     return np.minimum.accumulate(ends[:, ::-1], -1)[:, ::-1]
-
-
-def _check_gamma(gamma: float) -> None:
-    if not 0 <= gamma < 1:
-        raise UserError(f"gamma={gamma} must lie in [0, 1): 0 is a hard label, near 1 a uniform one")
-
-
-def _entropy(top: float, classes: int) -> float:
-    rest = (1 - top) / (classes - 1)
-    return -sum(n * p * math.log(p) for n, p in ((1, top), (classes - 1, rest)) if p > 0)
-
-
-def _solve(classes: int, wanted: float) -> float:
-    """Bisection for the top probability: entropy falls from ln C at 1/C to 0 at 1."""
-    low, high = 1 / classes, 1.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _entropy(middle, classes) > wanted else (low, middle)
-    return high

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
 from hampkit.defenses.base import Defense, Models
-from hampkit.training import MeanLoss, Trainer
-from hampkit.types import Batch, Task
+from hampkit.training import CROSS_ENTROPY, Trainer
+from hampkit.types import Task
 
 
 @dataclass(frozen=True)
@@ -21,8 +18,4 @@ class Undefended(Defense):
     paper: ClassVar[str] = "https://arxiv.org/abs/1610.05820"
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
-        return Models(trainer.fit(task, MeanLoss(_cross_entropy)))
-
-
-def _cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    return cross_entropy(logits, batch.y, reduction="none")
+        return Models(trainer.fit(task, CROSS_ENTROPY))

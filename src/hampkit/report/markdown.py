@@ -87,7 +87,9 @@ def _repeated(blocks: list[ModelBlock], level: str) -> str:
 
 def _models(blocks: list[ModelBlock]) -> str:
     """A line per model: accuracies with n and interval, who is known and judged, the null."""
-    return "\n".join(f"- {'. '.join([_accuracies(block), *_people(block), *_null(block)])}." for block in blocks)
+    return "\n".join(
+        f"- {'. '.join([_accuracies(block), *_said(block), *_people(block), *_null(block)])}." for block in blocks
+    )
 
 
 def _accuracies(block: ModelBlock) -> str:
@@ -97,6 +99,10 @@ def _accuracies(block: ModelBlock) -> str:
         f"{label} {cell.value}" + (f" ({cell.count}, {cell.interval})" if cell.count else "") for label, cell in shown
     ]
     return f"**{_text(block.title)}**: accuracy " + _text(", ".join(parts))
+
+
+def _said(block: ModelBlock) -> list[str]:
+    return [_text(block.said)] if block.said else []
 
 
 def _people(block: ModelBlock) -> list[str]:

@@ -79,6 +79,7 @@ class ModelBlock:
     null: NullRow | None
     repeated: tuple[RepeatedRow, ...] = ()
     repeated_about: str = ""  # how many models and examples
+    said: str = ""  # what the defense says of this model, such as its privacy budget
 
 
 def percent(rate: float, digits: int = 1) -> str:
@@ -254,6 +255,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         counts=counts(model),
         rows=tuple(_row(attack, attack is best) for attack in model["attacks"]),
         null=_null(model),
+        said=str((model.get("facts") or {}).get("said", "")),
         **_repeated(model.get("leave_one_out") or []),
     )
 

@@ -24,6 +24,8 @@ class Plan:
 
 def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: Training) -> Plan:
     """Batches of every model for one epoch."""
+    if config.sampling == "poisson":
+        return _poisson(members, seeds, epoch, config)
     b = config.batch_size
     streams = [_stream(rows, seed, epoch, config) for rows, seed in zip(members, seeds, strict=True)]
     steps = max(-(-len(s) // b) for s in streams)
@@ -47,7 +49,7 @@ def batches(
     filled, everyone = plan.weight.sum(-1).amax(0).long().tolist(), plan.active.all(0).tolist()
     models = torch.arange(len(rows_on_device), device=device).unsqueeze(-1)
     for s in range(plan.rows.shape[1]):
-        b = plan.rows.shape[2] if pad else filled[s]
+        b = plan.rows.shape[2] if pad else max(filled[s], 1)
         rows, w = rows_on_device[:, s, :b], weight[:, s, :b]
         y = pool.y[rows]
         if targets is None:
@@ -55,6 +57,34 @@ def batches(
         else:
             target = targets[rows] if targets.ndim == 2 else targets[models, rows]
         yield Batch(pool.x[rows].float(), y, target, w), None if everyone[s] else idle[:, s]
+
+
+def poisson_steps(members: int, batch_size: int) -> int:
+    """Batches of an epoch; every row enters each of them with probability 1 / steps.
+
+    >>> poisson_steps(18_000, 128), poisson_steps(1350, 128)
+    (141, 11)
+    """
+    return -(-members // batch_size)
+
+
+def _poisson(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: Training) -> Plan:
+    """Batches whose size is random; the first places hold the rows that were drawn, the others have weight 0."""
+    chosen = []
+    for rows, seed in zip(members, seeds, strict=True):
+        rng, steps = torch_rng(derive(seed, "batches", epoch)), poisson_steps(len(rows), config.batch_size)
+        steps *= config.passes_per_epoch
+        chosen.append([torch.rand(len(rows), generator=rng) < config.passes_per_epoch / steps for _ in range(steps)])
+    steps = max(map(len, chosen))
+    size = max(int(batch.sum()) for batches in chosen for batch in batches) or 1
+    rows = torch.stack([m[:1].expand(steps * size) for m in members]).view(len(members), steps, size).clone()
+    weight = torch.zeros(rows.shape)
+    for m, batches in enumerate(chosen):
+        for s, batch in enumerate(batches):
+            n = int(batch.sum())
+            rows[m, s, :n], weight[m, s, :n] = members[m][batch], 1.0
+    lengths = torch.tensor([len(batches) for batches in chosen])
+    return Plan(rows, weight, torch.arange(steps) < lengths.unsqueeze(-1))
 
 
 def _stream(rows: Tensor, seed: int, epoch: int, config: Training) -> Tensor:

@@ -15,6 +15,7 @@ from hampkit.config import Training
 from hampkit.errors import UserError
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng
+from hampkit.training.augment import augmented
 from hampkit.training.batches import batches, plan_epoch
 from hampkit.training.each import each_of
 from hampkit.training.objectives import Objective
@@ -88,10 +89,11 @@ class Trainer:
         stack = replace(initial(task, members, self.device), mixed=self.config.precision == "bfloat16")
         rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
         run = _Run(self, task, objective, targets, members, rngs, stack)
+        epochs = min(self.config.stop_after or self.config.epochs, self.config.epochs)
         with forked(derive(task.seeds[0], "dropout")):  # only networks that run alone draw from it
-            for epoch in range(self.config.epochs):
+            for epoch in range(epochs):
                 run.epoch(epoch)
-                self.track("training", k * self.config.epochs + epoch + 1, jobs * self.config.epochs)
+                self.track("training", k * epochs + epoch + 1, jobs * epochs)
         return run.result()
 
     def _width(self, factory: Callable[[], nn.Module]) -> int:
@@ -140,24 +142,30 @@ class _Run:
         self.config = self.trainer.config
         self.each = each_of(len(self.stack))
         self.optimizer = Optimizer(self.config)
-        self.state: Any = self.objective.init(self.stack, self.rngs)
+        self.state: Any = self.objective.init(self.stack, self.task, self.rngs)
         self.pad = normalises_batches(self.stack.net)
         models = len(self.stack)
         self.best = self.stack
         self.best_correct = torch.zeros(models, dtype=torch.float64)
         self.best_epoch = [-1] * models
         self.curve: list[Tensor] = []
+        self.stalled = torch.zeros(models, dtype=torch.int64)  # epochs since the last better one
         self.broken = torch.zeros(models, dtype=torch.bool, device=self.trainer.device)
+        self.last = 0  # epoch that was trained
 
     def epoch(self, epoch: int) -> None:
-        if self.broken.all():
+        if self.broken.all() or self._stopped().all():
             return
+        self.last = epoch
         if self.config.restart_optimizer:
             self.optimizer.restart()
+        self.state = self.objective.begin(self.stack, self.state, epoch, self.rngs)
         lr = learning_rate(self.config, epoch)
         plan = plan_epoch(self.members, self.task.seeds, epoch, self.config)
         self.stack.net.train()
-        for batch, idle in batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad):
+        for s, (batch, idle) in enumerate(batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad)):
+            if self.config.augment:
+                batch = batch._replace(x=augmented(batch.x, self.config.augment, self.task.seeds, epoch, s))
             step = self.objective.gradient(self.each, self.stack, self.state, batch, self.rngs)
             self.optimizer.step(self.stack.params, step.grads, lr, idle)
             self.state = step.state
@@ -175,11 +183,16 @@ class _Run:
             return
         correct = self._correct(self.task.val)
         self.curve.append(correct / len(self.task.val))
-        better = correct > self.best_correct + self.config.min_delta * len(self.task.val)
+        better = (correct > self.best_correct + self.config.min_delta * len(self.task.val)) & ~self._stopped()
+        self.stalled = torch.where(better, 0, self.stalled + 1)
         if better.any():
             self.best = _merge(better.to(self.trainer.device), self.stack, self.best)
             self.best_correct = torch.where(better, correct, self.best_correct)
             self.best_epoch = [epoch if b else e for b, e in zip(better.tolist(), self.best_epoch, strict=True)]
+
+    def _stopped(self) -> Tensor:
+        """Models (M,) whose patience is at its end. In a stack they ride along, and what becomes of them is not chosen."""
+        return self.stalled >= (self.config.patience or self.config.epochs + 1)
 
     def result(self) -> Stack:
         chosen = torch.tensor([e >= 0 for e in self.best_epoch], device=self.trainer.device)
@@ -191,7 +204,7 @@ class _Run:
     def _history(self, stack: Stack, m: int) -> History:
         return History(
             seeds=(self.task.seeds[m],),
-            epoch=self.best_epoch[m] if self.best_epoch[m] >= 0 else self.config.epochs - 1,
+            epoch=self.best_epoch[m] if self.best_epoch[m] >= 0 else self.last,
             val_accuracy=tuple(round(float(c[m]), 6) for c in self.curve),
             diverged=self._failure(stack, m),
         )
