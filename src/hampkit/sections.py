@@ -1,4 +1,4 @@
-"""The sections of a recipe that no defense, attack or data set owns: who is a member, how a network is fitted, how it is judged."""
+"""The sections of a recipe that no defense, attack or data set owns: who is a member, how to train, how to judge."""
 
 from __future__ import annotations
 

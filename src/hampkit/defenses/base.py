@@ -97,7 +97,7 @@ class Keyed:
         self.secret = bytes(secret.tolist())
 
     def numbers(self, x: Tensor, below: int) -> Tensor:
-        """A keyed hash of every row as a number (B,) int64: equal inputs give equal numbers; only the secret's owner knows which."""
+        """A keyed hash of every row as a number (B,) int64: equal inputs give equal numbers."""
         rows = self.domain.snap(x.detach().cpu().double()).flatten(1).contiguous().numpy()
         digests = [blake2b(row.tobytes(), key=self.secret, digest_size=8).digest() for row in rows]
         return torch.tensor([int.from_bytes(d, "little") % below for d in digests])
