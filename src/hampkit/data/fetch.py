@@ -91,6 +91,8 @@ def parse_members(
             name = str(PurePosixPath(member.name))
             if name in parsers:
                 found[name] = parsers[name](_stream(archive, tar, member, limit))
+        while tar.fileobj and tar.fileobj.read(1 << 20):  # a compressed archive's own checksum comes last
+            pass
     for name in sorted(parsers.keys() - found.keys() - set(optional)):
         raise UserError(f"{archive} holds no file {name!r}; replace it by the public archive or remove it")
     return found
