@@ -339,10 +339,10 @@ def hostile(target: str) -> dict[str, bytes]:
         "instance": b"(S'touch " + target.encode() + b"'\nios\nsystem\n.",
         "scalar": pickle.dumps({"data": np.float64(1)}, protocol=2),
         "frombuffer": pickle.dumps({"data": IMAGES}, protocol=5),
-        "dotted": b"\x80\x04\x8c\x05numpy\x8c\x0fndarray.tofile\x93.",
+        "dotted": b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.",
         "hidden": b"\x80\x02}U\x01a" + array + b"(U\x0bnot a class)cos\nsystem\nU\x04true\x85RsR.",
-        "attribute": array + b"N}U\x08__call__U\x01xs\x86b.",
-        "codec": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86R.",
+        "attribute": b"}U\x01a" + array + b"N}X\x04\x00\x00\x00nameU\x01xs\x86bs.",
+        "codec": b"}U\x01ac_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86Rs.",
         "persistent": b"Pname\n.",
         "registered": b"\x82\x01.",
     }
