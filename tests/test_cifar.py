@@ -178,6 +178,26 @@ def test_archives(name, form, place, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SOURCES)
+def test_the_binary_version_is_downloaded(name, place, monkeypatch):
+    import pooch
+
+    content = tgz(cifar_form(name, "binary").folder, files(name, "binary"))
+    put_archive(place, name, "binary", content, monkeypatch).unlink()
+    asked = []
+
+    def serve(self, url, output_file, pooch, check_only=False):
+        asked.append(url)
+        Path(output_file).write_bytes(content)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", serve)
+    for _ in range(2):
+        data, lines = SOURCES[name]().examine(replace(place, download=True))
+        check(name, data)
+        assert lines[0] == f"file {place.cache / cifar_form(name, 'binary').archive.name}"
+    assert asked == [cifar_form(name, "binary").archive.url]
+
+
+@pytest.mark.parametrize("name", SOURCES)
 def test_all_forms_have_the_same_content_and_fingerprint(name, tmp_path):
     hashes = set()
     for form, dump in (("binary", python2), ("python", python2), ("python", modern)):

@@ -244,7 +244,6 @@ NPZ = {
     "objects": ({"labels": HOT.astype(object)}, ("'labels'", "type object", "numbers")),
     "text features": ({"features": DATA["purchase100"][0].astype("S1")}, ("'features'", "|S1", "numbers")),
     "nothing": ({"features": np.zeros((0, 600)), "labels": HOT[:0]}, ("0 rows", "at least 2")),
-    # As the release 1 of purchase100.npz: normalised features, labels as numbers.
     "release 1": ({"features": DATA["purchase100"][0] / 9, "labels": DATA["purchase100"][1]}, ("0.1111", "0 or 1")),
 }
 
@@ -302,8 +301,6 @@ def test_half_of_a_pair(place):
     content = files("texas100", "npy")
     lay(place.data_dir, {"texas100-features.npy": content["texas100-features.npy"]})
     refused("texas100", place, "texas100-features.npy lies there without", "texas100-labels.npy", "put that beside it")
-    lay(place.data_dir, files("texas100", "npz"))
-    check("texas100", Texas100().load(place))
 
 
 # --- files without a published checksum ----------------------------------------------------------------------------

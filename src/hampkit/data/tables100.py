@@ -36,7 +36,7 @@ class _Bits100(Source):
     """What the two have in common. None of their files has a published checksum: see `hampkit.data.first_seen`.
 
     An older ``purchase100.npz`` (md5 0d7538b9806e7ee622e1a252585e7768, release 1 of Purchase100-dataset) is another data
-    set, normalised features in clusters of its own; it is refused for its labels, which are not one-hot.
+    set, with clusters of its own; its labels are numbers, not one-hot, so it is refused.
     """
 
     title: ClassVar[str]
