@@ -165,7 +165,9 @@ def test_location_is_found_in_the_users_folder(tmp_path, fake_location, folder, 
     (tmp_path / folder).mkdir(exist_ok=True)
     name, content = ("dataset_location.tgz", archive) if kind == "archive" else ("bangkok", member)
     (tmp_path / folder / name).write_bytes(content)
-    data = Location30().load(Place(tmp_path, tmp_path / "cache", download=False))
+    data, lines = Location30().examine(Place(tmp_path, tmp_path / "cache", download=False))
+    said = f"checksum sha256 {hashlib.sha256(content).hexdigest()}, as published"
+    assert lines == [f"file {tmp_path / folder / name}", said]
     assert data.x.dtype == torch.uint8
     assert data.y.dtype == torch.int64
     assert np.array_equal(data.x.numpy(), bits)

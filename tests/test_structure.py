@@ -108,7 +108,14 @@ def test_only_the_command_line_prints_and_nothing_unpickles():
         if part(path) not in ("cli", "terminal"):
             assert "print" not in names, path
         text = path.read_text()
-        assert "import pickle" not in text, path
+        tree = list(ast.walk(ast.parse(text)))
+        modules = {a.name for n in tree if isinstance(n, ast.Import) for a in n.names}
+        modules |= {n.module for n in tree if isinstance(n, ast.ImportFrom)}
+        # CIFAR is published as pickles: one file reads them, with an Unpickler that runs nothing of what it reads.
+        allowed = {"pickle"} if path == ROOT / "data" / "safe_pickle.py" else set()
+        assert modules & {"pickle", "_pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle"} <= allowed, path
+        used = {n.attr for n in tree if isinstance(n, ast.Attribute) and getattr(n.value, "id", "") == "pickle"}
+        assert used <= {"Unpickler"}, path  # never pickle.load or pickle.loads
         loads = [
             n
             for n in ast.walk(ast.parse(text))

@@ -98,12 +98,13 @@ LISTS: dict[str, Callable[[], list[Line]]] = {
 
 
 def describe_data(name: str, data_dir: Path | None, download: bool, progress: Any = False) -> list[str]:
-    """Shape, hash and class counts of a data set. Errors: `UserError` where its files are missing or wrong."""
+    """Files, shape, hash and class counts of a data set. Errors: `UserError` where its files are missing or wrong."""
     source = DATASETS.get(name)()
-    data = source.load(Place.default(data_dir, download=download, progress=progress))
+    data, found = source.examine(Place.default(data_dir, download=download, progress=progress))
     counts = data.y.bincount(minlength=data.num_classes).tolist()
     return [
         f"{name}: {source.about}",
+        *found,
         f"rows {len(data)}, shape of one {data.shape}, {str(data.x.dtype).removeprefix('torch.')}",
         f"classes {data.num_classes}",
         f"sha256 {data.sha256}",

@@ -47,6 +47,10 @@ class Source(ABC):
     def load(self, place: Place) -> Dataset:
         """The whole data set, in the order of its source; raises `UserError` if it cannot be had."""
 
+    def examine(self, place: Place) -> tuple[Dataset, list[str]]:
+        """The data set, and lines for `hampkit data check`: which files it came from and how far they are known."""
+        return self.load(place), []
+
 
 def fingerprint(x: Tensor, y: Tensor) -> str:
     """sha256 (64 hex digits) over dtype, shape and bytes of ``x`` ``(N, *shape)`` and ``y`` ``(N,)``."""

@@ -6,15 +6,16 @@ import hashlib
 import logging
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from hampkit.data.base import Place
 from hampkit.errors import UserError
 
+T = TypeVar("T")
 _TIMEOUT = 30  # seconds without an answer
 
 
@@ -23,7 +24,7 @@ class PublicFile:
     """A file that anyone can have: its name, its checksum and its public source."""
 
     name: str
-    checksum: str  # "sha256:…" or "md5:…"
+    checksum: str = ""  # "sha256:…" or "md5:…"; empty: none is published, see hampkit.data.first_seen
     url: str = ""  # empty: lies inside another file, is never downloaded by itself
 
 
@@ -53,10 +54,9 @@ def fetch(place: Place, file: PublicFile) -> Path:
 
 
 def verify(path: Path, file: PublicFile) -> None:
-    """Raises `UserError` unless the checksum of ``path`` is the expected one."""
+    """Raises `UserError` unless the checksum of ``path`` is the expected one, where one is."""
     kind, _, expected = file.checksum.partition(":")
-    found = _digest(path, kind)
-    if found != expected:
+    if kind and (found := digest(path, kind)) != expected:
         source = f" from {file.url}" if file.url else ""
         raise UserError(
             f"{path} is not the expected file: {kind} {found}, expected {expected};"
@@ -64,21 +64,36 @@ def verify(path: Path, file: PublicFile) -> None:
         )
 
 
-def read_members(archive: Path, names: Iterable[str], limit: int = 1 << 30) -> dict[str, bytes]:
+def known(file: PublicFile) -> str:
+    """A line for `hampkit data check` on a file that was verified."""
+    return f"checksum {file.checksum.replace(':', ' ')}, as published"
+
+
+def read_members(
+    archive: Path, names: Iterable[str], limit: int = 1 << 30, optional: Iterable[str] = ()
+) -> dict[str, bytes]:
     """The content of some members of a tar archive, read in memory: nothing is written to disk.
 
     limit: bytes that one member may have. Raises `UserError` for a damaged archive, a member that would lie outside the
-    archive's folder, a link, or a member that is missing.
+    archive's folder, a link, or a member that is missing and not ``optional``.
     """
-    wanted = set(names)
-    found: dict[str, bytes] = {}
+    return parse_members(archive, dict.fromkeys((*names, *optional), _whole), limit, optional)
+
+
+def parse_members(
+    archive: Path, parsers: Mapping[str, Callable[[IO[bytes]], T]], limit: int = 1 << 30, optional: Iterable[str] = ()
+) -> dict[str, T]:
+    """What each parser makes of the stream of its member, for members too large for memory; as `read_members`."""
+    found: dict[str, T] = {}
     with _readable(archive), tarfile.open(archive) as tar:
         for member in tar:
             _check_member(archive, member)
             name = str(PurePosixPath(member.name))
-            if name in wanted:
-                found[name] = _content(archive, tar, member, limit)
-    for name in sorted(wanted - found.keys()):
+            if name in parsers:
+                found[name] = parsers[name](_stream(archive, tar, member, limit))
+        while tar.fileobj and tar.fileobj.read(1 << 20):  # a compressed archive's own checksum comes last
+            pass
+    for name in sorted(parsers.keys() - found.keys() - set(optional)):
         raise UserError(f"{archive} holds no file {name!r}; replace it by the public archive or remove it")
     return found
 
@@ -91,7 +106,7 @@ def read_member(archive: Path, name: str, limit: int = 1 << 30) -> bytes:
 def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
     cached = place.cache / file.name
     kind, _, expected = file.checksum.partition(":")
-    if cached.is_file() and _digest(cached, kind) == expected:
+    if cached.is_file() and (not kind or digest(cached, kind) == expected):
         return file, cached
     if not place.download:
         raise UserError(_by_hand(place, file, "downloads are switched off"))
@@ -100,7 +115,7 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
     try:
         with _quiet(pooch.get_logger()):
             ask: Any = pooch.HTTPDownloader(progressbar=place.progress, timeout=_TIMEOUT)
-            return file, Path(pooch.retrieve(file.url, file.checksum, file.name, place.cache, downloader=ask))
+            return file, Path(pooch.retrieve(file.url, file.checksum or None, file.name, place.cache, downloader=ask))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's wrong checksum is a ValueError
         text = " ".join(str(error).split())
         raise UserError(_by_hand(place, file, f"the download failed: {type(error).__name__}: {text:.160}")) from None
@@ -110,18 +125,20 @@ def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
     kind, _, expected = file.checksum.partition(":")
     folder = place.data_dir or place.cache
     other = "" if place.data_dir else ", or into any folder named by --data-dir or $HAMPKIT_DATA"
-    return f"no file {file.name} and {reason}; put {file.name} ({kind} {expected}) from {file.url} into {folder}{other}"
+    checksum = f" ({kind} {expected})" if kind else ""
+    return f"no file {file.name} and {reason}; put {file.name}{checksum} from {file.url} into {folder}{other}"
 
 
-def _digest(path: Path, kind: str) -> str:
-    digest = hashlib.new(kind, usedforsecurity=False)
+def digest(path: Path, kind: str) -> str:
+    """The md5 or sha256 of a file in hex digits; raises `UserError` where it cannot be read."""
+    value = hashlib.new(kind, usedforsecurity=False)
     try:
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
-                digest.update(block)
+                value.update(block)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it") from None
-    return digest.hexdigest()
+    return value.hexdigest()
 
 
 @contextmanager
@@ -143,17 +160,18 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
         )
 
 
-def _content(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> bytes:
+def _stream(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> IO[bytes]:
     stream = tar.extractfile(member) if member.isreg() and member.size <= limit else None
     if stream is None:
         raise UserError(
             f"{archive} is not the expected archive: its member {member.name!r} is no file of at most {limit} bytes;"
             " replace it by the public archive or remove it"
         )
-    content = stream.read()
-    if len(content) != member.size:
-        raise EOFError(f"member {member.name!r} ends early")
-    return content
+    return stream  # where the member ends early, reading raises a ReadError
+
+
+def _whole(stream: IO[bytes]) -> bytes:
+    return stream.read()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hampkit.data.base import Place, Source, fingerprint
-from hampkit.data.fetch import PublicFile, obtain, read_member
+from hampkit.data.fetch import PublicFile, known, obtain, read_member
 from hampkit.errors import UserError
 from hampkit.types import Dataset, Domain
 
@@ -33,11 +33,14 @@ class Location30(Source):
     layout: ClassVar[str] = "location30"
 
     def load(self, place: Place) -> Dataset:
+        return self.examine(place)[0]
+
+    def examine(self, place: Place) -> tuple[Dataset, list[str]]:
         file, path = obtain(place, (ARCHIVE, UNPACKED), ("location30", "location"))
         content = read_member(path, UNPACKED.name, _LIMIT) if file.name == ARCHIVE.name else path.read_bytes()
         features, labels = _parse(content, path)
         x, y = torch.from_numpy(features), torch.from_numpy(labels)
-        return Dataset(
+        data = Dataset(
             name=self.name,
             x=x,
             y=y,
@@ -46,6 +49,7 @@ class Location30(Source):
             sha256=fingerprint(x, y),
             classes=tuple(str(c + 1) for c in range(CLASSES)),
         )
+        return data, [f"file {path}", known(file)]
 
 
 def _parse(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,92 @@
+"""Files without a published checksum: the one seen first is recorded, and another one under its name is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from hampkit.data.fetch import digest
+from hampkit.errors import UserError
+
+RECORD = "first-seen.json"  # in the cache folder: {"texas100/texas100.npz": sha256}
+
+
+class Seen(NamedTuple):
+    """A file, its sha256, and whether that is recorded already."""
+
+    path: Path
+    name: str  # under which it is recorded
+    sha256: str
+    recorded: bool
+
+
+def look(cache: Path, data_set: str, paths: Iterable[Path]) -> list[Seen]:
+    """The files with their sha256; raises `UserError` where another one is recorded under the same name."""
+    record = _read(cache / RECORD)
+    return [_compare(cache / RECORD, record, path, f"{data_set}/{path.name}") for path in paths]
+
+
+def keep(cache: Path, seen: Iterable[Seen]) -> list[str]:
+    """Records what is new, and a line per file for `hampkit data check`. To be called when the content was checked."""
+    files = list(seen)
+    new = {file.name: file.sha256 for file in files if not file.recorded}
+    # Without a writable cache the data can be used all the same, but the next file of that name will not be compared.
+    kept = not new or write_whole(cache / RECORD, lambda stream: stream.write(_text(_read(cache / RECORD) | new)))
+    fresh = f"recorded in {cache / RECORD}" if kept else f"not recorded, for {cache} cannot be written"
+    known = f"the same as first seen (recorded in {cache / RECORD})"
+    return [
+        f"checksum sha256 {file.sha256} of {file.path.name}: none is published;"
+        f" {known if file.recorded else f'seen for the first time, {fresh}'}"
+        for file in files
+    ]
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
+    """A file of the cache, written so that nobody ever reads half of it; False where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+        os.replace(name, path)
+    except OSError:  # the disk is full: the cache is a convenience, not a condition
+        Path(name).unlink(missing_ok=True)
+        return False
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _compare(record_path: Path, record: dict[str, str], path: Path, name: str) -> Seen:
+    found, known = digest(path, "sha256"), record.get(name)
+    if known not in (None, found):
+        raise UserError(
+            f"{path} is not the file first seen under this name: sha256 {found}, recorded {known};"
+            f" put the earlier file back, or take {name!r} out of {record_path} (or delete that) to accept this one"
+        )
+    return Seen(path, name, found, known is not None)
+
+
+def _read(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_bytes())
+        if not (isinstance(record, dict) and all(isinstance(value, str) for value in record.values())):
+            raise ValueError("no mapping of names to hashes")
+    except (OSError, ValueError) as error:  # a broken record must not accept what the whole one would have refused
+        text = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} ({text:.120}); delete it to accept the files as they are now") from None
+    return record
+
+
+def _text(record: dict[str, str]) -> bytes:
+    return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()

@@ -1,0 +1,105 @@
+"""The content of CIFAR's pickles without running any of it: plain values, and arrays of bytes.
+
+The only file of hampkit that touches pickles. Even NumPy's own constructors are not called: the few names that an array in
+a pickle refers to are replaced by stand-ins that only remember what they were given, and any other name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+
+_RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")
+_BYTES = ("|u1", "u1", "uint8")
+
+
+class NotPlain(ValueError):
+    """A pickle that is damaged, or that wants more than plain values and arrays of bytes."""
+
+
+def read_plain(content: bytes) -> Any:
+    """What a pickle holds; texts of Python 2 come as bytes, arrays as `numpy.ndarray` (uint8). Raises `NotPlain`."""
+    try:
+        return _filled(_Plain(io.BytesIO(content), encoding="bytes").load())
+    except NotPlain:
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
+        text = " ".join(str(error).split())
+        raise NotPlain(f"{type(error).__name__}: {text:.100}") from None
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _RECONSTRUCT:
+            return _Reconstruct()
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return _Dtype() if name == "dtype" else _Name()
+        if (module, name) == ("_codecs", "encode"):
+            return _Encode()
+        raise NotPlain(f"it asks for {module}.{name}, which is no part of an array of bytes")
+
+
+class _Name:
+    """A name that is only handed on. Without slots a pickle could set attributes on it."""
+
+    __slots__ = ()
+
+
+class _Encode:
+    """Python 3 writes bytes as ``encode(text, "latin1")`` where the format knows no bytes."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: Any = "latin1") -> bytes:
+        if encoding not in ("latin1", b"latin1"):
+            raise NotPlain(f"it encodes with {encoding!r:.40}, not with latin1")
+        return text.encode("latin1")
+
+
+class _Reconstruct:
+    """``_reconstruct(ndarray, (0,), b"b")`` begins an array; its values come with ``__setstate__``."""
+
+    __slots__ = ()
+
+    def __call__(self, *about: Any) -> _Array:
+        return _Array()
+
+
+class _Dtype:
+    """``dtype("u1", 0, 1)`` → a number type; what its ``__setstate__`` adds is the order of bytes, of which there is one."""
+
+    __slots__ = ("kind",)
+
+    def __call__(self, kind: Any, *about: Any) -> _Dtype:
+        made = _Dtype()
+        made.kind = kind.decode("latin1") if isinstance(kind, bytes) else kind
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Array:
+    """An array on its way: (version, shape, dtype, is column-major, bytes)."""
+
+    __slots__ = ("state",)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def values(self) -> np.ndarray:
+        _, shape, dtype, fortran, content = self.state
+        kind = getattr(dtype, "kind", None)
+        if kind not in _BYTES or fortran or not isinstance(content, bytes):
+            raise NotPlain(f"it holds an array of type {kind!r:.40}, not rows of bytes")
+        return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _filled(value: Any) -> Any:
+    """The same with arrays in the place of their stand-ins; they lie in a dictionary, not deeper."""
+    if isinstance(value, dict):
+        return {key: item.values() if isinstance(item, _Array) else item for key, item in value.items()}
+    raise NotPlain(f"it holds a {type(value).__name__}, not a dictionary")
