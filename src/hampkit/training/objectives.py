@@ -25,6 +25,7 @@ class Objective:
     """Pure: everything it needs goes in, everything it changes comes out. A subclass has `gradient`, the rest if it must.
 
     rngs: a generator per model, on the CPU. What is drawn from them must not depend on how many rows a batch has in a stack.
+    A model that has finished its epoch has weights of zero and a generator of no consequence; its update is dropped.
     """
 
     def init(self, stack: Stack, task: Task, rngs: list[torch.Generator]) -> Any:

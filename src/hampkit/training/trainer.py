@@ -66,6 +66,10 @@ class Trainer:
                 )
         return stack  # a model that learnt nothing is kept: its history says so, and the judge flags it
 
+    def with_config(self, config: Training) -> Trainer:
+        """The same trainer for another training."""
+        return replace(self, config=config)
+
     def predict(self, stack: Stack, x: Tensor) -> Tensor:
         """Logits of every model on every row, in evaluation mode: (M, N, C) float32 on the CPU."""
         return torch.cat([self._predict_job(_on(part, self.device), x) for part in self._jobs(stack)])
@@ -166,7 +170,10 @@ class _Run:
         for s, (batch, idle) in enumerate(batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad)):
             if self.config.augment:
                 batch = batch._replace(x=augmented(batch.x, self.config.augment, self.task.seeds, epoch, s))
-            step = self.objective.gradient(self.each, self.stack, self.state, batch, self.rngs)
+            # who has finished the epoch must not draw: what it draws later would depend on its neighbours
+            active = plan.active[:, s].tolist()
+            rngs = [rng if on else torch_rng(0) for rng, on in zip(self.rngs, active, strict=True)]
+            step = self.objective.gradient(self.each, self.stack, self.state, batch, rngs)
             self.optimizer.step(self.stack.params, step.grads, lr, idle)
             self.state = step.state
             for name, old in self.stack.buffers.items():

@@ -1,0 +1,190 @@
+"""DP-SGD (Abadi et al. 2016): clipped gradients of single examples, and noise; the only defense here with a proof."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+from torch.nn.functional import cross_entropy
+
+from hampkit.defenses.base import Defense, Models
+from hampkit.errors import UserError
+from hampkit.nets.normalize import Normalize
+from hampkit.rng import forked
+from hampkit.training import Gradient, Objective, Trainer
+from hampkit.training.batches import poisson_steps
+from hampkit.training.each import Each
+from hampkit.training.objectives import Params
+from hampkit.training.trainer import normalises_batches
+from hampkit.types import Batch, Stack, Task
+
+CHUNK = 32  # examples whose gradients are held at once
+
+
+@dataclass(frozen=True)
+class DpSgd(Defense):
+    """Every example's gradient is clipped to the norm ``max_grad_norm``; their sum gets normal noise of deviation
+    ``noise_multiplier · max_grad_norm`` and is divided by the expected batch size. Batches are Poisson samples.
+
+    The privacy budget epsilon at ``delta`` is computed by Opacus's accountant, stored and shown. It bounds what anybody can
+    learn about one member from all checkpoints; the choice among them looks at validation rows, which are no members.
+    Differs from the published code, which neither computes epsilon nor uses the delta it takes: a model that diverges is not
+    trained again with another seed, because a second training would cost a second budget.
+    """
+
+    name: ClassVar[str] = "dp-sgd"
+    paper: ClassVar[str] = "https://arxiv.org/abs/1607.00133"
+
+    noise_multiplier: float = 1.0  # deviation of the noise in units of max_grad_norm
+    max_grad_norm: float = 1.0  # norm that every example's gradient is clipped to
+    delta: float = 1e-5  # of (epsilon, delta)
+    target_epsilon: float = 0.0  # take the noise that leads to this epsilon instead of noise_multiplier; 0: no
+    accountant: Literal["rdp", "prv"] = "rdp"  # Opacus's; prv is tighter and slower
+
+    def __post_init__(self) -> None:
+        for name in ("noise_multiplier", "max_grad_norm"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise UserError(f"defense.{name}={getattr(self, name)} must be a number above 0")
+        if not 0 < self.delta < 1:
+            raise UserError(f"defense.delta={self.delta} must lie between 0 and 1, well below 1 / number of members")
+        if self.target_epsilon < 0:
+            raise UserError(f"defense.target_epsilon={self.target_epsilon} must be above 0, or 0 to take the noise as given")
+
+    def check(self, task: Task, trainer: Trainer) -> None:
+        with forked(0):
+            net = task.net()
+        if normalises_batches(net):
+            raise UserError(
+                "dp-sgd cannot train a network with batch norm: it mixes the examples of a batch, so that no gradient belongs to"
+                " one of them; take net=mlp, or a network with group norm"
+            )
+        _accounting()
+        if int(task.members.sum(-1).min()) <= trainer.config.batch_size:
+            raise UserError(
+                f"dp-sgd draws every member into a batch by chance; train.batch_size={trainer.config.batch_size} must be below"
+                f" the {int(task.members.sum(-1).min())} members"
+            )
+
+    def fit(self, task: Task, trainer: Trainer) -> Models:
+        config = replace(trainer.config, sampling="poisson", retries=0)
+        sizes = [int(n) for n in task.members.sum(-1)]
+        budgets = {n: self._budget(n, trainer) for n in dict.fromkeys(sizes)}
+        objective = ClippedNoisy(self.max_grad_norm, lambda n: budgets[n]["noise_multiplier"], config.batch_size)
+        stack = trainer.with_config(config).fit(task, objective)
+        own = any(isinstance(m, Normalize) and m.own for m in stack.net.modules())
+        return Models(stack, facts=tuple({**budgets[n], "said": _said(budgets[n], own)} for n in sizes))
+
+    def _budget(self, members: int, trainer: Trainer) -> dict[str, Any]:
+        """What one training spends, and with how much noise."""
+        config = trainer.config
+        per_epoch = poisson_steps(members, config.batch_size) * config.passes_per_epoch
+        steps = per_epoch * min(config.stop_after or config.epochs, config.epochs)
+        rate = config.passes_per_epoch / per_epoch
+        noise = self.noise_multiplier
+        if self.target_epsilon:
+            noise = noise_for(self.target_epsilon, self.delta, rate, steps, self.accountant)
+        return {
+            "epsilon": epsilon(noise, rate, steps, self.delta, self.accountant),
+            "delta": self.delta,
+            "accountant": self.accountant,
+            "noise_multiplier": noise,
+            "sample_rate": rate,
+            "steps": steps,
+        }
+
+
+class ClippedNoisy(Objective):
+    """The noisy mean of clipped gradients, (Σ_b clip(g_b) + σ · c · N(0, I)) / expected batch size.
+
+    noise: number of members → σ. batch_size: rows of an ordinary batch; the expected size of a Poisson sample follows from it.
+    """
+
+    def __init__(self, max_grad_norm: float, noise: Callable[[int], float], batch_size: int) -> None:
+        self.clip, self.noise, self.batch_size = max_grad_norm, noise, batch_size
+
+    def init(self, stack: Stack, task: Task, rngs: list[torch.Generator]) -> list[tuple[float, int]]:
+        """Per model: the noise's deviation and the expected batch size."""
+        sizes = [int(n) for n in task.members.sum(-1)]
+        return [(self.noise(n) * self.clip, n // poisson_steps(n, self.batch_size)) for n in sizes]
+
+    def gradient(self, each: Each, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+        sums, value = each(lambda p, b, rows: clipped_sum(stack, p, b, rows, self.clip))(
+            stack.params, stack.buffers, batch
+        )
+        grads = {}
+        for k, total in sums.items():
+            draws = [torch.randn(total.shape[1:], generator=rng) * sd for rng, (sd, _) in zip(rngs, state, strict=True)]
+            expected = torch.tensor([n for _, n in state]).view(-1, *(1,) * (total.ndim - 1)).to(total)
+            grads[k] = (total + torch.stack(draws).to(total)) / expected
+        return Gradient(grads, stack.buffers, value, state)
+
+
+def clipped_sum(stack: Stack, params: Params, buffers: Params, batch: Batch, clip: float) -> tuple[Params, Tensor]:
+    """Σ_b w_b g_b · min(1, clip / (‖g_b‖ + 1e-6)) of one model, and its mean loss."""
+
+    def loss(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(stack.forward(params, buffers, x.unsqueeze(0)), y.unsqueeze(0))
+
+    per_example = vmap(grad_and_value(loss), in_dims=(None, 0, 0), randomness="different")
+    total = {k: torch.zeros_like(p) for k, p in params.items()}
+    losses = []
+    for x, y, w in zip(*(t.split(CHUNK) for t in (batch.x, batch.y, batch.weight)), strict=True):
+        grads, rows = per_example(params, x, y)
+        norms = torch.stack([g.flatten(1).square().sum(-1) for g in grads.values()]).sum(0).sqrt()
+        scale = (clip / (norms + 1e-6)).clamp_max(1.0) * w
+        for k, g in grads.items():
+            total[k] = total[k] + torch.tensordot(scale, g, 1)
+        losses.append(rows * w)
+    return total, torch.cat(losses).sum() / batch.weight.sum().clamp_min(1)
+
+
+@functools.cache
+def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
+    """Epsilon at delta of so many noisy steps on Poisson samples, by Opacus's accountant. Errors: `UserError` without Opacus."""
+    counter = _accounting().create_accountant(accountant)
+    counter.history = [(noise_multiplier, sample_rate, steps)]
+    return float(counter.get_epsilon(delta))
+
+
+@functools.cache
+def noise_for(target: float, delta: float, sample_rate: float, steps: int, accountant: str = "rdp") -> float:
+    """The smallest noise multiplier found whose epsilon at delta is at most ``target``."""
+    _accounting()
+    from opacus.accountants.utils import get_noise_multiplier
+
+    try:
+        return float(
+            get_noise_multiplier(
+                target_epsilon=target, target_delta=delta, sample_rate=sample_rate, steps=steps, accountant=accountant
+            )
+        )
+    except ValueError as error:
+        raise UserError(f"defense.target_epsilon={target} cannot be reached: {error}; take a larger one") from None
+
+
+def _accounting() -> Any:
+    """Opacus's accountants."""
+    try:
+        from opacus import accountants
+    except ImportError as error:
+        raise UserError(
+            f"dp-sgd computes its privacy budget with Opacus, which cannot be imported ({error}); pip install 'hampkit[dp]'"
+        ) from None
+    return accountants
+
+
+def _said(budget: dict[str, Any], own_scaling: bool) -> str:
+    said = (
+        f"differentially private towards adding or removing one member: epsilon {budget['epsilon']:.3f} at delta"
+        f" {budget['delta']:g} ({budget['accountant'].upper()} accountant, noise multiplier {budget['noise_multiplier']:.4g},"
+        f" {budget['steps']:,} steps, sampling rate {budget['sample_rate']:.4g})"
+    )
+    if own_scaling:
+        said += "; mean and deviation of the members, which scale the features, are not covered"
+    return said

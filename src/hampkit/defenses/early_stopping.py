@@ -1,0 +1,47 @@
+"""Early stopping: a network that is not trained to the end knows its members less well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from hampkit.defenses.base import Defense, Models
+from hampkit.errors import UserError
+from hampkit.training import CROSS_ENTROPY, Trainer
+from hampkit.types import Task
+
+
+@dataclass(frozen=True)
+class EarlyStopping(Defense):
+    """Cross-entropy training that ends after ``epoch`` epochs, or once the validation accuracy has not risen for a while.
+
+    By patience the checkpoint with the highest validation accuracy is kept, by epoch the last one. The learning rate's
+    schedule stays that of the whole training.
+    """
+
+    name: ClassVar[str] = "early-stopping"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2003.10595"
+
+    epoch: int = 0  # stop after so many epochs; 0: by patience
+    patience: int = 5  # epochs without a higher validation accuracy
+
+    def __post_init__(self) -> None:
+        if self.epoch < 0 or self.patience < 1:
+            raise UserError(
+                f"defense.epoch={self.epoch} must be at least 0 and defense.patience={self.patience} at least 1"
+            )
+
+    def check(self, task: Task, trainer: Trainer) -> None:
+        if self.epoch > trainer.config.epochs:
+            raise UserError(
+                f"defense.epoch={self.epoch} must be at most train.epochs={trainer.config.epochs}: stopping later stops nothing"
+            )
+
+    def fit(self, task: Task, trainer: Trainer) -> Models:
+        if self.epoch:
+            config = replace(trainer.config, stop_after=self.epoch, patience=0, select="last")
+        else:
+            config = replace(trainer.config, patience=self.patience, select="best")
+        stack = trainer.with_config(config).fit(task, CROSS_ENTROPY)
+        said = [{"kept_epoch": h.epoch + 1, "said": f"kept: epoch {h.epoch + 1}"} for h in stack.history]
+        return Models(stack, facts=tuple(said))
