@@ -62,6 +62,7 @@ def task(toy, network):
         seeds=tuple(100 + m for m in range(8)),
         net=network,
         val=toy.take(torch.arange(320, 400)),
+        reference=toy.take(torch.arange(360, 400)),
     )
 
 

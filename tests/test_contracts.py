@@ -15,7 +15,9 @@ from hampkit.metrics import auc_interval
 from hampkit.registry import ATTACKS, DEFENSES
 from hampkit.training import Trainer
 
-defenses = pytest.mark.parametrize("defense", [cls(**cls.quick) for cls in DEFENSES.classes().values()], ids=lambda d: d.name)
+defenses = pytest.mark.parametrize(
+    "defense", [cls(**cls.quick) for cls in DEFENSES.classes().values()], ids=lambda d: d.name
+)
 attacks = pytest.mark.parametrize("attack", [cls() for cls in ATTACKS.classes().values()], ids=lambda a: a.name)
 
 

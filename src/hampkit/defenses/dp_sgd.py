@@ -54,7 +54,9 @@ class DpSgd(Defense):
         if not 0 < self.delta < 1:
             raise UserError(f"defense.delta={self.delta} must lie between 0 and 1, well below 1 / number of members")
         if self.target_epsilon < 0:
-            raise UserError(f"defense.target_epsilon={self.target_epsilon} must be above 0, or 0 to take the noise as given")
+            raise UserError(
+                f"defense.target_epsilon={self.target_epsilon} must be above 0, or 0 to take the noise as given"
+            )
 
     def check(self, task: Task, trainer: Trainer) -> None:
         with forked(0):

@@ -34,7 +34,9 @@ class Selena(Defense):
     submodels: int = 25  # K
     left_out: int = 10  # L, of K sub-models that are not trained on a member
     distill: Stage = field(default_factory=Stage)  # how the student is trained; what is not set is as in train
-    kl: Literal["batchmean", "mean"] = "batchmean"  # of the student's loss; mean: divided by rows and by classes, as published
+    kl: Literal["batchmean", "mean"] = (
+        "batchmean"  # of the student's loss; mean: divided by rows and by classes, as published
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.left_out < self.submodels <= 1000:

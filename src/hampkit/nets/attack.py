@@ -1,4 +1,4 @@
-"""The neural attack's network."""
+"""Networks that tell members from non-members: the neural attack's, AdvReg's and MemGuard's."""
 
 from __future__ import annotations
 
@@ -34,6 +34,41 @@ class AttackNet(nn.Module):
         hot = nn.functional.one_hot(y, self.num_classes).to(logits.dtype)
         parts = (self.logits(logits), self.label(hot), self.loss(loss.unsqueeze(-1)))
         return self.combine(torch.cat(parts, -1)).squeeze(-1)
+
+
+class InferenceNet(nn.Module):
+    """AdvReg's inference network: logits and one-hot label, each through its own layers, then together to one logit.
+
+    logits (B, C), y (B,) → (B,), the logit of membership. All weights start from N(0, 0.01²), biases at 0, as published.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.logits = _layers((num_classes, 1024, 512, 64))
+        self.label = _layers((num_classes, 128, 64))
+        self.combine = _layers((128, 512, 256, 128, 64, 1), last_relu=False)
+        for p in self.parameters():
+            nn.init.normal_(p, 0.0, 0.01) if p.ndim > 1 else nn.init.zeros_(p)
+
+    def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        hot = (y.unsqueeze(-1) == torch.arange(self.num_classes, device=y.device)).to(logits.dtype)
+        return self.combine(torch.cat((self.logits(logits), self.label(hot)), -1)).squeeze(-1)
+
+
+class SortedNet(nn.Module):
+    """MemGuard's surrogate: probabilities in ascending order (B, C) → (B, 1), the logit of membership."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.layers = _layers((num_classes, 256, 128, 64, 1), last_relu=False)
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, p: Tensor) -> Tensor:
+        return self.layers(p)
 
 
 def _layers(widths: tuple[int, ...], last_relu: bool = True) -> nn.Sequential:

@@ -70,6 +70,10 @@ class Trainer:
         """The same trainer for another training."""
         return replace(self, config=config)
 
+    def on_device(self, data: Dataset) -> Dataset:
+        """The same rows where the networks are trained."""
+        return _to(data, self.device)
+
     def predict(self, stack: Stack, x: Tensor) -> Tensor:
         """Logits of every model on every row, in evaluation mode: (M, N, C) float32 on the CPU."""
         return torch.cat([self._predict_job(_on(part, self.device), x) for part in self._jobs(stack)])

@@ -1,0 +1,211 @@
+"""AdvReg (Nasr et al., CCS 2018): train against an inference network that is trained at the same time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from hampkit.config import Training
+from hampkit.defenses.base import Defense, Models
+from hampkit.errors import UserError
+from hampkit.nets.attack import InferenceNet
+from hampkit.rng import derive, forked, torch_rng
+from hampkit.training import Gradient, Objective, Trainer
+from hampkit.training.each import Each, each_of
+from hampkit.training.objectives import Params, mean_of
+from hampkit.training.optim import Optimizer
+from hampkit.types import Batch, Dataset, Stack, Task
+
+ANSWER_ROWS = 4096  # rows that the classifier answers at once for the inference network
+
+
+@dataclass(frozen=True)
+class AdvReg(Defense):
+    """The classifier minimises cross-entropy + strength · (mean g(answer, label) − 1/2), where the inference network g is trained
+    to give members 1 and reference rows 0 (squared error). Rounds alternate: ``attack_steps`` batches for g, half of each
+    members and half reference rows, then ``round_batches`` for the classifier. The first epoch trains the classifier alone,
+    then g for ``warmup_passes`` passes.
+
+    Differs from the published code, unless ``published_order`` is set: there g walks through the members by an index that
+    never reaches their last part, and its first passes drop the last full batch. Reference rows are always ones that nobody
+    else uses; in the published Location30 and CIFAR evaluations they were the non-members of the attacks. Shadow models have
+    the target's reference rows and strength; there they had the examples they were not trained on, and on Texas100 another strength.
+    """
+
+    name: ClassVar[str] = "advreg"
+    paper: ClassVar[str] = "https://arxiv.org/abs/1807.05852"
+    needs: ClassVar[tuple[str, ...]] = ("reference",)
+    quick: ClassVar[dict[str, Any]] = {"attack_steps": 2, "warmup_passes": 1}
+
+    strength: float = 3.0  # weight of the inference network's gain against the cross-entropy; lambda in the paper
+    attack_steps: int = 52  # batches for the inference network per round
+    round_batches: int = 2  # batches for the classifier per round
+    attack_lr: float = 1e-4  # of the inference network's Adam
+    warmup_passes: int = 5  # of the inference network over all members, after the first epoch
+    published_order: bool = (
+        False  # walk through the members as the published code does, never reaching the last of them
+    )
+
+    def __post_init__(self) -> None:
+        if self.strength < 0 or not math.isfinite(self.strength):
+            raise UserError(f"defense.strength={self.strength} of advreg must be a number of at least 0")
+        for name, low in (("attack_steps", 1), ("round_batches", 1), ("warmup_passes", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"defense.{name}={getattr(self, name)} of advreg must be at least {low}")
+        if not self.attack_lr > 0:
+            raise UserError(f"defense.attack_lr={self.attack_lr} must be above 0")
+
+    def check(self, task: Task, trainer: Trainer) -> None:
+        super().check(task, trainer)
+        smallest = min(int(task.members.sum(-1).min()), len(task.reference or ()))
+        if trainer.config.batch_size // 2 not in range(1, smallest + 1):
+            raise UserError(
+                f"train.batch_size={trainer.config.batch_size} of advreg must be between 2 and {2 * smallest}: half a batch must"
+                " fit into the members and into the reference rows"
+            )
+
+    def fit(self, task: Task, trainer: Trainer) -> Models:
+        assert task.reference is not None
+        reference = trainer.on_device(task.reference)
+        stack = trainer.fit(task, _MinMax(self, trainer.config, reference))
+        return Models(stack, facts=tuple({"reference_rows": len(reference)} for _ in task.seeds))
+
+
+@dataclass
+class _State:
+    """The inference networks of a stack, and where their walk through the members stands."""
+
+    net: InferenceNet
+    params: Params  # each (M, *shape)
+    optimizer: Optimizer
+    task: Task
+    rows: list[Tensor]  # per model its members
+    epoch: int = 0
+    step: int = 0  # of the classifier, within the epoch
+
+
+class _MinMax(Objective):
+    def __init__(self, defense: AdvReg, config: Training, reference: Dataset) -> None:
+        self.d, self.config, self.reference = defense, config, reference
+        self.half = config.batch_size // 2
+
+    def init(self, stack: Stack, task: Task, rngs: list[torch.Generator]) -> _State:
+        nets = []
+        for seed in task.seeds:
+            with forked(derive(seed, "inference network")):
+                nets.append(InferenceNet(task.pool.num_classes))
+        device = next(iter(stack.params.values())).device
+        params = {
+            k: torch.stack([dict(n.named_parameters())[k].detach() for n in nets]).to(device)
+            for k, _ in nets[0].named_parameters()
+        }
+        adam = Optimizer(Training(optimizer="adam", lr=self.d.attack_lr))
+        return _State(nets[0], params, adam, task, [row.nonzero().squeeze(-1) for row in task.members])
+
+    def begin(self, stack: Stack, state: _State, epoch: int, rngs: list[torch.Generator]) -> _State:
+        state.epoch, state.step = epoch, 0
+        if epoch == 1:
+            for _ in range(self.d.warmup_passes):
+                self._attack(stack, state, [self._pass(len(rows)) for rows in state.rows], rngs)
+            stack.net.train()
+        return state
+
+    def gradient(self, each: Each, stack: Stack, state: _State, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+        if state.epoch and state.step % self.d.round_batches == 0:
+            k = state.step // self.d.round_batches
+            self._attack(stack, state, [self._round(len(rows), k, state.step) for rows in state.rows], rngs)
+            stack.net.train()
+        strength = self.d.strength if state.epoch else 0.0
+        state.step += 1
+
+        def loss(params: Params, buffers: Params, attacker: Params, batch: Batch) -> tuple[Tensor, Params]:
+            buffers = {k: v.clone() for k, v in buffers.items()}
+            logits = stack.forward(params, buffers, batch.x)
+            rows = cross_entropy(logits, batch.y, reduction="none")
+            if strength:
+                rows = rows + strength * (functional_call(state.net, attacker, (logits, batch.y)).sigmoid() - 0.5)
+            return mean_of(rows, batch), buffers
+
+        grads, (value, buffers) = each.gradient(loss)(stack.params, stack.buffers, state.params, batch)
+        return Gradient(grads, buffers, value, state)
+
+    def _pass(self, members: int) -> list[int]:
+        """Half batches of one pass over all members, by number."""
+        count = -(-members // self.half)
+        return list(range(max(members // self.half - 1, 1) if self.d.published_order else count))
+
+    def _round(self, members: int, k: int, step: int) -> list[int]:
+        """Half batches of one round; none for a model that has finished the epoch."""
+        if step >= -(-members * self.config.passes_per_epoch // self.config.batch_size):
+            return []
+        if not self.d.published_order:
+            count = -(-members // self.half)
+            return [(k * self.d.attack_steps + j) % count for j in range(self.d.attack_steps)]
+        # the start is a number of full batches and is used as one of half batches (protocol Q23)
+        start = (k * self.d.attack_steps) % max(members // self.config.batch_size, 1)
+        most = max(members // self.half - 1, 1)
+        return [start + j for j in range(self.d.attack_steps) if start + j < most]
+
+    def _attack(self, stack: Stack, state: _State, halves: list[list[int]], rngs: list[torch.Generator]) -> None:
+        """Train the inference networks on these half batches and as many reference rows; the classifiers answer and stay."""
+        steps = max(map(len, halves))
+        if not steps:
+            return
+        plans = [self._rows(state.rows[m], numbers, steps, rngs[m]) for m, numbers in enumerate(halves)]
+        device = next(iter(stack.params.values())).device
+        mine, others = (torch.stack([p[i] for p in plans]).to(device) for i in (0, 1))  # (M, S, half)
+        weight = torch.stack([p[2] for p in plans]).to(device)
+        inside, outside = (
+            self._answers(stack, data, rows) for data, rows in ((state.task.pool, mine), (self.reference, others))
+        )
+        for s in range(steps):
+            y = torch.cat([state.task.pool.y[mine[:, s]], self.reference.y[others[:, s]]], 1)
+            self._step(stack, state, torch.cat([inside[:, s], outside[:, s]], 1), y, weight[:, s])
+
+    def _rows(self, members: Tensor, numbers: list[int], steps: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+        """Members (S, half) and reference rows (S, half) of every step, and weights (S, 2 · half); what is padding has weight 0."""
+        size, n = self.half, len(members)
+        place = torch.tensor(numbers, dtype=torch.int64).view(-1, 1) * size + torch.arange(size)
+        weight = torch.zeros(steps, 2 * size)
+        weight[: len(numbers)] = torch.cat([(place < n).float()] * 2, 1)
+        mine, others = torch.zeros(steps, size, dtype=torch.int64), torch.zeros(steps, size, dtype=torch.int64)
+        mine[:] = members[0]
+        mine[: len(numbers)] = members[place % n]
+        if numbers:
+            total = len(numbers) * size
+            draws = torch_rng(int(torch.randint(2**62, (), generator=rng)))
+            orders = -(-total // len(self.reference))
+            drawn = torch.cat([torch.randperm(len(self.reference), generator=draws) for _ in range(orders)])
+            others[: len(numbers)] = drawn[:total].view(-1, size)
+        return mine, others, weight
+
+    @torch.no_grad()
+    def _answers(self, stack: Stack, data: Dataset, rows: Tensor) -> Tensor:
+        """Logits (M, S, half, C) of every model, in evaluation mode."""
+        stack.net.eval()
+
+        def answer(params: Params, buffers: Params, x: Tensor) -> Tensor:
+            return functional_call(stack.net, (params, buffers), (x,))
+
+        ask = each_of(len(stack))(answer)
+        parts = [ask(stack.params, stack.buffers, data.x[p].float()) for p in rows.flatten(1).split(ANSWER_ROWS, 1)]
+        return torch.cat(parts, 1).view(*rows.shape, -1)
+
+    def _step(self, stack: Stack, state: _State, logits: Tensor, y: Tensor, weight: Tensor) -> None:
+        half = weight.shape[1] // 2
+        target = torch.cat([torch.ones(half), torch.zeros(half)]).to(logits)
+
+        def loss(params: Params, logits: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+            rows = (functional_call(state.net, params, (logits, y)).sigmoid() - target).square()
+            return (rows * weight).sum() / weight.sum().clamp_min(1), rows
+
+        grads, _ = each_of(len(stack)).gradient(loss)(state.params, logits, y, weight)
+        resting = weight.sum(-1) == 0
+        alone = len(stack) == 1
+        state.optimizer.step(state.params, grads, self.d.attack_lr, None if alone else resting)

@@ -1,0 +1,122 @@
+"""MemGuard's batched descent against the one-sample loop of the published evaluation, and its surrogate against autograd."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hampkit.defenses.base import Keyed
+from hampkit.defenses.memguard import Surrogate, _Guarded, mixing, obfuscate
+from hampkit.nets.attack import SortedNet
+from hampkit.types import Domain
+
+
+def net(classes, seed=0, gain=3.0):
+    """A surrogate that has an opinion: its last layer is turned up."""
+    torch.manual_seed(seed)
+    made = SortedNet(classes).double()
+    with torch.no_grad():
+        for layer in made.layers:
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(gain)
+    return made
+
+
+def surrogate_of(made):
+    return Surrogate([(made.layers[k].weight.detach(), made.layers[k].bias.detach()) for k in (0, 2, 4, 6)])
+
+
+def one_sample(logits, made):
+    """The loop of protocol 3.5b for one sample, by autograd: (logits, changed)."""
+    order = np.argsort(logits.numpy(), kind="stable")
+    z0 = logits[torch.from_numpy(order)].clone()
+    last = len(z0) - 1
+    assert int(z0.argmax()) == last
+    p0 = z0.softmax(-1)
+    with torch.no_grad():
+        start = made(p0.unsqueeze(0))[0, 0]
+    best, changed = z0, False
+    if abs(float(start.sigmoid()) - 0.5) > 1e-5:
+        for c in (0.1 * 10**k for k in range(7)):
+            z, success = z0.clone(), False
+            for _ in range(299):
+                z = z.detach().requires_grad_()
+                p = z.softmax(-1)
+                loss = made(p.unsqueeze(0))[0, 0].abs() + 10 * torch.relu(z[:last].max() - z[last])
+                loss = loss + c * (p - p0).abs().sum()
+                (slope,) = torch.autograd.grad(loss, z)
+                z = (z - 0.1 * slope / slope.norm()).detach()
+                with torch.no_grad():
+                    now = made(z.softmax(-1).unsqueeze(0))[0, 0]
+                success = int(z.argmax()) == last and float((now.sigmoid() - 0.5) * (start.sigmoid() - 0.5)) <= 0
+                if success:
+                    break
+            if not success:
+                break
+            best, changed = z, True
+    out = torch.empty_like(best)
+    out[torch.from_numpy(order)] = best
+    return out, changed
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_the_batch_equals_the_loop_over_samples(classes):
+    made = net(classes)
+    rng = np.random.default_rng(classes)
+    logits = torch.from_numpy(rng.normal(size=(40, classes)) * rng.choice([1.0, 4.0], (40, 1)))
+    batched, changed = obfuscate(logits, surrogate_of(made))
+    alone = [one_sample(row, made) for row in logits]
+    assert changed.tolist() == [flag for _, flag in alone]
+    assert 0.2 < changed.double().mean()
+    assert torch.allclose(batched, torch.stack([z for z, _ in alone]), atol=1e-4, rtol=0)
+
+
+def test_a_row_does_not_know_its_neighbours_and_the_label_is_kept():
+    made = surrogate_of(net(6, seed=4))
+    logits = torch.from_numpy(np.random.default_rng(1).normal(size=(64, 6)) * 3)
+    logits[0] = 0.0  # all tied: the label is the first class
+    together, changed = obfuscate(logits, made)
+    assert torch.equal(together.argmax(-1), logits.argmax(-1))
+    assert torch.allclose(together[5:6], obfuscate(logits[5:6], made)[0], atol=1e-9)
+    assert torch.equal(together[~changed], logits[~changed])
+
+
+def test_the_surrogates_slope_is_that_of_autograd():
+    made = net(7, seed=2)
+    p = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(7), 20)).sort(-1).values
+    leaf = p.clone().requires_grad_()
+    value = made(leaf)[:, 0]
+    (slope,) = torch.autograd.grad(value.sum(), leaf)
+    logit, ours = surrogate_of(made)(p)
+    assert torch.allclose(logit, value.detach())
+    assert torch.allclose(ours, slope)
+
+
+def test_extreme_answers_stay_finite():
+    made = surrogate_of(net(4, seed=5))
+    logits = torch.tensor([[1e4, -1e4, 0, 0], [0, 0, 0, 0], [-1e4, -1e4, -1e4, 1e4]], dtype=torch.float64)
+    out, _ = obfuscate(logits, made)
+    assert out.isfinite().all()
+    assert torch.equal(out.argmax(-1), logits.argmax(-1))
+
+
+def test_the_second_phase_keeps_the_budget_and_repeats():
+    made = surrogate_of(net(10, seed=1))
+    rng = np.random.default_rng(3)
+    logits, x = (
+        torch.from_numpy(rng.normal(size=(200, 10)) * 2),
+        torch.from_numpy(rng.integers(0, 2, (200, 24))).float(),
+    )
+    noisy, _ = obfuscate(logits, made)
+    distance = (noisy.softmax(-1) - logits.softmax(-1)).abs().sum(-1)
+    share = mixing(logits, noisy, made, 0.05)
+    assert (share * distance <= 0.05 + 1e-12).all()
+    assert ((share > 0) & (share < 1)).any()
+    release = _Guarded(made, 0.05, Keyed(Domain.grid((24,), 0, 1, 1), torch.arange(32).to(torch.uint8)))
+    first, again = (release(lambda rows: logits, x, torch.Generator()) for _ in range(2))
+    assert torch.equal(first, again)
+    moved = (first != logits).any(-1)
+    assert abs(float(moved.double().mean() - share.mean())) < 0.1
+    assert copy.copy(first).shape == (200, 10)
