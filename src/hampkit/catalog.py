@@ -91,6 +91,7 @@ LISTS: dict[str, Callable[[], list[Line]]] = {
     "recipes": _recipes,
     "nets": lambda: [
         *((name, net.about) for name, net in NETS.items()),
+        ("timm:NAME", "an image network of the package timm: pip install 'hampkit[timm]'"),
         ("package.module:factory", "a network of your own"),
     ],
     "options": _options,
