@@ -28,7 +28,8 @@ ALLOWED = {
     "nets": {"errors", "registry", "types"},
     "data": {"errors", "rng", "types", "registry", "options"},
     "training": BASE | {"config", "nets", "sections"},
-    "defenses": BASE | {"sections", "training"},
+    "generators": BASE | {"nets"},
+    "defenses": BASE | {"sections", "training", "generators", "registry"},
     "blackbox": BASE | {"training", "defenses"},
     "attacks": BASE | {"registry", "signals", "nets", "ranking"},  # never a defense, a trainer, a split or a metric
     "checks": {"metrics"},
