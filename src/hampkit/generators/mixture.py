@@ -58,7 +58,7 @@ class Features:
         middle = numbers.mean(0)
         constant = (numbers == numbers[:1]).all(0)
         middle = torch.where(constant, numbers[0], middle)
-        scale = torch.where(constant, 0.0, numbers.std(0, correction=0))
+        scale = torch.where(constant, 0.0, (numbers - middle).square().mean(0).sqrt())
         empty = Features(columns, sizes.argsort(stable=True), blocks, middle, scale, torch.empty(0))
         total = torch.stack([empty.encode(part).sum(0) for part in parts]).sum(0)
         return replace(empty, average=total / len(members))
