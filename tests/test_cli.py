@@ -125,6 +125,8 @@ def test_train_attack_report_and_lists(cli):
         ("attacks", "neural"),
         ("recipes", "digits/hamp"),
         ("nets", "mlp"),
+        ("nets", "timm:NAME"),
+        ("generators", "bernoulli-mixture"),
     ]:
         code, out, _ = cli("list", what)
         assert code == 0

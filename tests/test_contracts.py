@@ -12,7 +12,7 @@ from hampkit.attacks import Evidence, Known, Population, Shadows
 from hampkit.blackbox import BlackBox
 from hampkit.defenses.hamp import Hamp
 from hampkit.metrics import auc_interval
-from hampkit.registry import ATTACKS, DEFENSES
+from hampkit.registry import ATTACKS, DEFENSES, GENERATORS
 from hampkit.training import Trainer
 
 defenses = pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_one_class_among_the_known_examples_is_no_trouble(attack):
     assert np.isfinite(attack(replace(e, known=known))).all()
 
 
-@pytest.mark.parametrize("registry", [DEFENSES, ATTACKS], ids=lambda r: r.kind)
+@pytest.mark.parametrize("registry", [DEFENSES, ATTACKS, GENERATORS], ids=lambda r: r.kind)
 def test_everything_registered_explains_itself(registry):
     for name, cls in registry.classes().items():
         assert name == cls.name

@@ -28,7 +28,8 @@ ALLOWED = {
     "nets": {"errors", "registry", "types"},
     "data": {"errors", "rng", "types", "registry", "options"},
     "training": BASE | {"config", "nets", "sections"},
-    "defenses": BASE | {"config", "nets", "sections", "training"},
+    "generators": BASE | {"nets"},
+    "defenses": BASE | {"config", "generators", "nets", "registry", "sections", "training"},
     "blackbox": BASE | {"training", "defenses"},
     "attacks": BASE | {"registry", "signals", "nets", "ranking"},  # never a defense, a trainer, a split or a metric
     "checks": {"metrics"},

@@ -15,7 +15,7 @@ from typing import Any
 from hampkit.config import Judge, Shadowing, Split, Training, load_recipe, shipped_recipes
 from hampkit.data.base import Place
 from hampkit.nets import NETS
-from hampkit.registry import ATTACKS, DATASETS, DEFENSES, Registry
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 
 Line = tuple[str, str]
 
@@ -88,9 +88,11 @@ LISTS: dict[str, Callable[[], list[Line]]] = {
     "datasets": _datasets,
     "defenses": lambda: _classes(DEFENSES),
     "attacks": lambda: _classes(ATTACKS),
+    "generators": lambda: [(name, cls.about) for name, cls in GENERATORS.classes().items()],
     "recipes": _recipes,
     "nets": lambda: [
         *((name, net.about) for name, net in NETS.items()),
+        ("timm:NAME", "an image network of the package timm: pip install 'hampkit[timm]'"),
         ("package.module:factory", "a network of your own"),
     ],
     "options": _options,

@@ -45,7 +45,7 @@ class Part:
 class Recipe:
     data: Part
     split: Split
-    net: str  # a registered network, or package.module:factory
+    net: str  # a registered network, timm:NAME, or package.module:factory
     train: Training
     defense: Part
     seed: int = 0

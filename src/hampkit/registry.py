@@ -1,7 +1,7 @@
 """Names → classes. A new defense or attack is one new file: it is found because it lies in the package.
 
-Third parties register by entry point: group ``hampkit.defenses`` or ``hampkit.attacks``, any name, value
-``package.module:Class``.
+Third parties register by entry point: group ``hampkit.defenses``, ``hampkit.attacks`` or ``hampkit.generators``, any name,
+value ``package.module:Class``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Registry:
 DEFENSES = Registry("defense", "hampkit.defenses", "hampkit.defenses.base:Defense")
 ATTACKS = Registry("attack", "hampkit.attacks", "hampkit.attacks.base:Attack")
 DATASETS = Registry("data set", "hampkit.data", "hampkit.data.base:Source")
+GENERATORS = Registry("generator", "hampkit.generators", "hampkit.generators.base:Generator")
 
 
 @functools.cache

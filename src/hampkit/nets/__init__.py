@@ -11,8 +11,12 @@ from typing import Any
 from torch import nn
 
 from hampkit.errors import UserError, did_you_mean
+from hampkit.nets.densenet import DenseNet
+from hampkit.nets.from_timm import PREFIX, timm_net
 from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
+from hampkit.nets.resnet9 import ResNet9
+from hampkit.nets.wideresnet import WideResNet
 from hampkit.registry import load_object
 
 Factory = Callable[[], nn.Module]
@@ -22,21 +26,37 @@ Factory = Callable[[], nn.Module]
 class Net:
     about: str
     build: Callable[[tuple[int, ...], int], nn.Module]  # shape of one example, number of classes → network
+    side: int = 0  # an image network: height and width it needs at least; 0: any shape will do
 
 
-def _mlp(hidden: tuple[int, ...]) -> Callable[[tuple[int, ...], int], nn.Module]:
-    return lambda shape, classes: MLP(shape, classes, hidden)
+def _with(cls: type[nn.Module], **options: Any) -> Callable[[tuple[int, ...], int], nn.Module]:
+    return lambda shape, classes: cls(shape, classes, **options)
 
 
 NETS: dict[str, Net] = {
-    "mlp": Net("tabular MLP of the publication: 1024-512-256-128, tanh", _mlp((1024, 512, 256, 128))),
-    "mlp-small": Net("a modest MLP for small tables: 256-128, tanh", _mlp((256, 128))),
+    "mlp": Net("tabular MLP of the publication: 1024-512-256-128, tanh", _with(MLP, hidden=(1024, 512, 256, 128))),
+    "mlp-small": Net("a modest MLP for small tables: 256-128, tanh", _with(MLP, hidden=(256, 128))),
+    "densenet": Net("image network of the publication: DenseNet-BC-100-12, 0.8 M weights, slow", _with(DenseNet), 8),
+    "densenet-small": Net(
+        "a small relative for trying out: DenseNet-BC-22-8, 33 k weights", _with(DenseNet, depth=22, growth=8), 8
+    ),
+    "resnet9": Net("fast image network of nine layers, 6.6 M weights", _with(ResNet9), 16),
+    "wrn-16-4": Net("wide residual network for images, 2.7 M weights", _with(WideResNet, depth=16, widen=4), 8),
+    "wrn-28-2": Net("wide residual network for images, 1.5 M weights", _with(WideResNet, depth=28, widen=2), 8),
+    "wrn-28-10": Net("wide residual network for images, 36 M weights", _with(WideResNet, depth=28, widen=10), 8),
 }
 
 
 def net_factory(name: str, shape: tuple[int, ...], num_classes: int, normalize: Normalize | None = None) -> Factory:
     """A factory of fresh networks for inputs of this shape, with ``normalize`` in front where one is given."""
-    build = _own(name) if ":" in name else _registered(name)
+    if name.startswith(PREFIX):
+        build = timm_net(name.removeprefix(PREFIX))
+        _check_images(name, shape, 1)  # how small is too small, the trial will show
+    elif ":" in name:
+        build = _own(name)
+    else:
+        build = _registered(name).build
+        _check_images(name, shape, NETS[name].side)
     return functools.partial(_build, build, shape, num_classes, normalize)
 
 
@@ -52,12 +72,25 @@ def _build(
     return net if normalize is None else nn.Sequential(normalize.fresh(), net)
 
 
-def _registered(name: str) -> Callable[[tuple[int, ...], int], nn.Module]:
+def _check_images(name: str, shape: tuple[int, ...], side: int) -> None:
+    if not side:
+        return
+    if len(shape) != 3:
+        raise UserError(
+            f"net={name} is for images of shape (channels, height, width); these examples have shape {shape}: take net=mlp"
+        )
+    if min(shape[1:]) < side:
+        raise UserError(
+            f"net={name} needs images of at least {side} × {side}; these have shape {shape}: take net=mlp, or larger ones"
+        )
+
+
+def _registered(name: str) -> Net:
     if name not in NETS:
         raise UserError(
             f"unknown network {name!r}; {did_you_mean(name, NETS)} (one of your own: net=package.module:factory)"
         )
-    return NETS[name].build
+    return NETS[name]
 
 
 def _own(path: str) -> Callable[[tuple[int, ...], int], Any]:

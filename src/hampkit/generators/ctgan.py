@@ -1,0 +1,85 @@
+"""Tables by the conditional generative adversarial network of the package ctgan, where it is installed."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hampkit.errors import UserError
+from hampkit.generators.base import Generator, at_least, on_domain
+from hampkit.generators.columns import Columns
+from hampkit.rng import derive, forked
+from hampkit.types import Dataset
+
+CHUNK = 8192  # rows made at once
+
+
+@dataclass(frozen=True)
+class CTGAN(Generator):
+    """CTGAN on the members' features, without their labels, as published.
+
+    The package ctgan is source-available under the Business Source License, which is no open-source licence; it is not
+    installed unless asked for. Published are ``discrete=false`` (binary features are taken for numbers, and made ones
+    become 1 from 0.5 on) with 100 epochs, batches of 128 and pac 64 for Location30, and with 50, 256 and 128 for Texas100.
+    """
+
+    name: ClassVar[str] = "ctgan"
+    paper: ClassVar[str] = "https://arxiv.org/abs/1907.00503"
+    about: ClassVar[str] = "tables: CTGAN; pip install 'hampkit[ctgan]' (source-available, not open source)"
+
+    epochs: int = 100  # passes over the members
+    batch_size: int = 128  # rows; even, and a multiple of pac
+    pac: int = 64  # rows that the discriminator sees together
+    discrete: bool = True  # columns of few steps are categories; False: every column is a number, as published
+    most_values: int = 32  # a column with more steps is taken for a number
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch_size": 2, "pac": 1, "most_values": 2}
+        at_least(self.name, **{option: (getattr(self, option), low) for option, low in least.items()})
+        if self.batch_size % 2 or self.batch_size % self.pac:
+            raise UserError(
+                f"generator ctgan: batch_size={self.batch_size} must be even and a multiple of pac={self.pac}"
+            )
+
+    def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:
+        if len(members.shape) != 1 or not len(members):
+            raise UserError(
+                f"generator ctgan makes rows of a table; {len(members)} examples of {members.name} have shape"
+                f" {members.shape}: take generator dcgan"
+            )
+        model = _model(device, epochs=self.epochs, batch_size=self.batch_size, pac=self.pac)
+        model.set_random_state(derive(seed, self.name) % 2**32)
+        columns = Columns.of(members.domain, self.most_values)
+        x = members.x.cpu()
+        categories = columns.categories(x) if self.discrete else torch.empty(len(x), 0, dtype=torch.int64)
+        numbers = columns.numbers(x) if self.discrete else x.double()
+        with forked(derive(seed, self.name, "fit")):  # where the package draws beside its own random state
+            model.fit(torch.cat([categories, numbers], 1).numpy(), tuple(range(categories.shape[1])))
+            made = [torch.as_tensor(model.sample(n)).double() for n in _chunks(count)]
+        rows = torch.cat(made) if made else torch.empty(0, categories.shape[1] + numbers.shape[1]).double()
+        if self.discrete:
+            hot, rest = rows.split([categories.shape[1], numbers.shape[1]], 1)
+            rows = columns.rows(hot.round().long(), rest)
+        return on_domain(rows, members.domain, members.x.dtype)
+
+
+def _model(device: torch.device, **options: Any) -> Any:
+    """The package's model on this device; errors: `UserError` where the package is missing."""
+    try:
+        import ctgan  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"generator ctgan: {error}; pip install 'hampkit[ctgan]' (source-available, not open source), or take"
+            " generator bernoulli-mixture"
+        ) from error
+    known = inspect.signature(ctgan.CTGAN).parameters
+    switch = "enable_gpu" if "enable_gpu" in known else "cuda"  # its name until 0.11
+    return ctgan.CTGAN(**options, **{switch: device.type == "cuda"})
+
+
+def _chunks(count: int) -> list[int]:
+    return [min(CHUNK, count - start) for start in range(0, count, CHUNK)]

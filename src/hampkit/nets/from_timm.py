@@ -1,0 +1,29 @@
+"""Networks of the package timm by name, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hampkit.errors import UserError, did_you_mean
+
+PREFIX = "timm:"
+
+
+def timm_net(name: str) -> Callable[[tuple[int, ...], int], Any]:
+    """A network of timm with fresh weights, for the data's channels and classes. Errors: `UserError`."""
+    try:
+        import timm  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise UserError(f"net={PREFIX}{name}: {error}; pip install 'hampkit[timm]'") from error
+    except Exception as error:  # a torchvision built for another torch, most of all
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"net={PREFIX}{name}: cannot import timm ({said}); install the torchvision that belongs to your torch"
+        ) from error
+    known = timm.list_models()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        all_of_them = "timm.list_models() names all"  # over a thousand: not in one line
+        raise UserError(f"unknown network {PREFIX + name!r}; {hint if hint.startswith('did') else all_of_them}")
+    return lambda shape, classes: timm.create_model(name, pretrained=False, in_chans=shape[0], num_classes=classes)

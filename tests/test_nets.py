@@ -1,0 +1,260 @@
+"""Networks: sizes that were published, answers that stay, and stacks that nobody notices."""
+
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from hampkit.config import Training
+from hampkit.data.base import fingerprint
+from hampkit.errors import UserError
+from hampkit.nets import NETS, net_factory
+from hampkit.nets.dcgan import Discriminator, ImageGenerator
+from hampkit.nets.normalize import Normalize
+from hampkit.nets.wideresnet import WideResNet
+from hampkit.rng import forked, torch_rng
+from hampkit.training import Trainer
+from hampkit.training.objectives import CROSS_ENTROPY
+from hampkit.training.trainer import initial
+from hampkit.types import Dataset, Domain, Task
+
+IMAGE_NETS = sorted(name for name, net in NETS.items() if net.side)
+RECIPE = Training(
+    epochs=1, batch_size=8, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, retries=0, select="last"
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small convolutions wait for each other's threads longer than they compute, most of all where tests share cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def size(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+def images(rows=12, shape=(3, 16, 16), classes=3):
+    rng = torch_rng(0)
+    y = torch.arange(rows) % classes
+    x = torch.randint(0, 120, (rows, *shape), generator=rng) + 60 * y.view(-1, 1, 1, 1)
+    x = x.to(torch.uint8)
+    return Dataset("images", x, y, classes, Domain.grid(shape, 0, 255, 1), fingerprint(x, y))
+
+
+def image_task(name, models=3, side=0):
+    """Models with four to six members of their own."""
+    shape = (3, *[side or max(NETS[name].side, 8)] * 2) if name in NETS else (3, 32, 32)
+    data = images(shape=shape)
+    members = torch.zeros(models, len(data), dtype=torch.bool)
+    for m in range(models):
+        members[m, 2 * m : 3 * m + 4] = True
+    scale = Normalize(torch.tensor([120.0]), torch.tensor([60.0]))
+    return Task(data, members, tuple(range(models)), net_factory(name, shape, data.num_classes, scale))
+
+
+# --- what was published ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("classes", "count"), [(10, 769_162), (100, 800_032)])
+def test_densenet_has_the_published_size(classes, count):
+    """Protocol 2.2."""
+    net = net_factory("densenet", (3, 32, 32), classes)()
+    assert size(net) == count
+    assert sum(isinstance(m, nn.Conv2d) for m in net.modules()) == 99
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) == 99
+
+
+def test_densenet_starts_as_published():
+    with forked(0):
+        net = net_factory("densenet", (3, 32, 32), 10)()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert bool(layer.weight.eq(1).all())
+            assert bool(layer.bias.eq(0).all())
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 5000:
+            wanted = (2 / (layer.kernel_size[0] ** 2 * layer.out_channels)) ** 0.5
+            assert float(layer.weight.detach().std()) == pytest.approx(wanted, rel=0.05)
+            assert abs(float(layer.weight.detach().mean())) < wanted / 20
+
+
+def test_densenet_pools_as_published():
+    """AvgPool(8) at 32 × 32."""
+    net = net_factory("densenet-small", (3, 32, 32), 10)().eval()
+    x = torch.rand(2, 3, 32, 32, generator=torch_rng(0))
+    features = net.dense3(net.trans2(net.dense2(net.trans1(net.dense1(net.conv1(x))))))
+    pooled = nn.AvgPool2d(8)(torch.relu(net.bn(features))).flatten(1)
+    assert torch.allclose(net(x), net.fc(pooled), atol=1e-6)
+
+
+def test_densenet_answers_as_it_always_has():
+    """Weights of seed 3, images of seed 4: whoever changes the network or its initialisation sees it here.
+
+    In training mode: without statistics of its own, batch norm lets the numbers of a fresh network grow to thousands.
+    """
+    with forked(3):
+        net = net_factory("densenet", (3, 32, 32), 10)().train()
+    with torch.no_grad():
+        answer = net(torch.rand(4, 3, 32, 32, generator=torch_rng(4)))[0]
+    assert answer[:4].tolist() == pytest.approx(ANSWER, abs=1e-3)
+
+
+ANSWER = [0.2309, -0.2257, -0.1757, 0.1975]
+
+
+@pytest.mark.parametrize(("depth", "widen", "millions"), [(40, 4, 8.9), (16, 8, 11.0), (22, 8, 17.2), (28, 10, 36.5)])
+def test_wide_resnets_have_the_published_sizes(depth, widen, millions):
+    """Zagoruyko & Komodakis, table 4."""
+    assert size(WideResNet((3, 32, 32), 10, depth, widen)) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_dcgan_has_the_published_sizes_and_start():
+    """Protocol 2.6."""
+    with forked(0):
+        generator, discriminator = ImageGenerator(3), Discriminator(3)
+    assert (size(generator), size(discriminator)) == (3_576_704, 2_765_568)
+    fake = generator(torch.randn(2, 100, generator=torch_rng(0))).detach()
+    assert fake.shape == (2, 3, 64, 64)
+    assert float(fake.abs().max()) <= 1
+    assert discriminator(fake).shape == (2,)
+    for net in (generator, discriminator):
+        weights = [m.weight for m in net.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+        assert all(float(w.detach().std()) == pytest.approx(0.02, rel=0.1) for w in weights)
+        norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert float(torch.cat([m.weight for m in norms]).detach().std()) == pytest.approx(0.02, rel=0.2)
+        assert all(bool(m.bias.eq(0).all()) for m in norms)
+
+
+# --- shapes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in IMAGE_NETS if n not in ("densenet", "wrn-28-10")])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 32), (4, 17, 30)])
+def test_image_networks_take_channels_and_size_of_the_data(name, shape):
+    net = net_factory(name, shape, 7)()
+    assert net(torch.rand(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", IMAGE_NETS)
+def test_the_smallest_images_can_be_trained_on_one_by_one(name):
+    """At the end more than one place is left, so batch norm works on a single image."""
+    side = NETS[name].side
+    if name != "wrn-28-10":  # half a second, and the same code as wrn-28-2
+        net_factory(name, (1, side, side), 2)().train()(torch.rand(1, 1, side, side))
+
+
+@pytest.mark.parametrize("name", IMAGE_NETS)
+def test_image_networks_refuse_what_is_no_image(name):
+    with pytest.raises(UserError, match=rf"net={name} is for images.*\(600,\).*net=mlp"):
+        net_factory(name, (600,), 10)
+    with pytest.raises(UserError, match=rf"net={name} needs images of at least \d+ × \d+.*\(3, 32, 5\)"):
+        net_factory(name, (3, 32, 5), 10)
+
+
+def test_a_table_with_an_image_network_is_one_clear_line(cli, refused, nothing_written):
+    refused(cli("run", "toy/hamp", "net=resnet9"), "net=resnet9 is for images", "(64,)", "net=mlp")
+    nothing_written()
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def close(a, b, rtol=1e-5):
+    """Every weight, to 1e-5 of the size of its tensor."""
+    for name, value in (a.params | a.buffers).items():
+        other = (b.params | b.buffers)[name]
+        scale = value.double().abs().max().clamp_min(1e-6)
+        assert ((value.double() - other.double()).abs() / scale).max() <= rtol, name
+
+
+@pytest.mark.parametrize("name", ["densenet-small", "resnet9", "wrn-16-4"])
+def test_a_step_of_three_models_stacked_equals_one_by_one(name):
+    task = image_task(name)
+    stacked = Trainer(RECIPE, width=3).fit(task, CROSS_ENTROPY)
+    one_by_one = Trainer(RECIPE, width=1).fit(task, CROSS_ENTROPY)
+    close(stacked, one_by_one)
+    fresh = task.net()
+    assert not torch.equal(stacked.params[next(iter(stacked.params))][0], next(fresh.parameters()))
+    assert any(k.endswith("running_mean") and bool(v.abs().sum(-1).gt(0).all()) for k, v in stacked.buffers.items())
+
+
+def test_densenet_of_the_publication_trains():
+    """Protocol 2.2 in the trainer: three steps on a few images move every weight."""
+    task = image_task("densenet", models=1)
+    stack = Trainer(replace(RECIPE, batch_size=2)).fit(task, CROSS_ENTROPY)
+    start = initial(task, [task.members[0].nonzero().squeeze(-1)], torch.device("cpu"))
+    for name, value in stack.params.items():
+        assert value.isfinite().all(), name
+        assert not torch.equal(value, start.params[name]), name
+
+
+# --- timm -----------------------------------------------------------------------------------------------------------
+
+
+class Timm:
+    """As much of timm as is asked of it."""
+
+    asked: tuple = ()
+
+    @staticmethod
+    def list_models():
+        return ["resnet18", "convnext_atto", *(f"vit_{k}" for k in range(300))]
+
+    @classmethod
+    def create_model(cls, name, pretrained, in_chans, num_classes):
+        cls.asked = (name, pretrained, in_chans, num_classes)
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_chans, num_classes))
+
+
+@pytest.fixture
+def timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(**{k: getattr(Timm, k) for k in dir(Timm)}))
+
+
+@pytest.mark.usefixtures("timm")
+def test_a_network_of_timm():
+    net = net_factory("timm:resnet18", (1, 12, 12), 7)()
+    assert Timm.asked == ("resnet18", False, 1, 7)
+    assert net(torch.rand(2, 1, 12, 12)).shape == (2, 7)
+
+
+@pytest.mark.usefixtures("timm")
+def test_unknown_names_of_timm_are_one_short_line():
+    for name, said in (("resnet81", "did you mean 'resnet18'"), ("qqqq", r"timm.list_models\(\) names all")):
+        with pytest.raises(UserError, match=f"unknown network 'timm:{name}'; {said}") as error:
+            net_factory(f"timm:{name}", (3, 32, 32), 10)
+        assert len(str(error.value)) < 150
+    with pytest.raises(UserError, match=r"timm:resnet18 is for images.*\(600,\)"):
+        net_factory("timm:resnet18", (600,), 10)
+
+
+def test_timm_that_is_not_installed_says_how(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"net=timm:resnet18: .*pip install 'hampkit\[timm\]'"):
+        net_factory("timm:resnet18", (3, 32, 32), 10)
+
+
+def test_timm_that_cannot_be_imported_says_why(monkeypatch):
+    """A torchvision built for another torch raises a RuntimeError."""
+
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "timm":
+                raise RuntimeError("operator torchvision::nms\n does not exist")
+
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(UserError, match=r"RuntimeError: operator torchvision::nms does not exist.*your torch") as error:
+        net_factory("timm:resnet18", (3, 32, 32), 10)
+    assert "\n" not in str(error.value)
+
+
+def test_a_real_network_of_timm_trains():
+    pytest.importorskip("timm", exc_type=Exception)
+    close(*(Trainer(RECIPE, width=w).fit(image_task("timm:resnet18"), CROSS_ENTROPY) for w in (3, 1)), rtol=1e-4)
