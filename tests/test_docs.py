@@ -51,3 +51,14 @@ def test_recipes_and_version_are_described():
 
     assert f"({hampkit.__version__})" in (ROOT / "CHANGELOG.md").read_text()
     assert "make run" in (ROOT / "README.md").read_text()
+
+
+def test_the_entry_points_of_contributing_are_those_that_are_read():
+    from hampkit.config import tomllib
+    from hampkit.registry import ATTACKS, DEFENSES
+
+    (snippet,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    groups = tomllib.loads(snippet)["project"]["entry-points"]
+    assert set(groups) == {DEFENSES.package, ATTACKS.package}
+    classes = {value.partition(":")[2] for points in groups.values() for value in points.values()}
+    assert all(f"class {name}(" in "".join(blocks("CONTRIBUTING.md")) for name in classes)

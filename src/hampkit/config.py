@@ -18,8 +18,9 @@ from typing import Any
 
 from hampkit.errors import UserError, did_you_mean, unknown_key
 from hampkit.options import build, field_names, parse_text
-from hampkit.registry import ATTACKS, DATASETS, DEFENSES
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 from hampkit.sections import Judge, Shadowing, Split, Training
+from hampkit.source import code_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,7 +73,15 @@ class Recipe:
             "train": {k: v for k, v in _plain(dataclasses.asdict(self.train)).items() if LATER.get(k) != v},
             "defense": {"name": self.defense.name, **_plain(dict(self.defense.options))},
             "seed": self.seed,
+            "code": self.code(),
         }
+
+    def code(self) -> dict[str, str]:
+        """Hashes of the source of the defense and of a network of the user's own, as far as it can be had."""
+        found = {"defense": code_of(DEFENSES.get(self.defense.name))}
+        if ":" in self.net:
+            found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
+        return {what: code for what, code in found.items() if code}
 
     def folder(self) -> str:
         """The name of its run folder, ``<data>-<defense>-<hash8>``."""

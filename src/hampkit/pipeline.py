@@ -30,6 +30,7 @@ from hampkit.repeat import leave_one_out
 from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
 from hampkit.shadows import folder_of
+from hampkit.source import code_of
 from hampkit.store import Run, file_hash, load_tensors, locked, read_json, save_tensors, write_json
 from hampkit.trained import Shadowed, Trained
 from hampkit.types import Dataset, History, Stack
@@ -119,10 +120,22 @@ def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[s
         local[section] = {**local.get(section, {}), **values}
     problem = prepare(recipe_of_run(run.recipe(), local), settings)
     if problem.folder != run.name:
+        _check_code(problem.recipe, run)
         raise UserError(
             f"the data of {folder} are not those it was trained on (sha256 {problem.recipe.fingerprint[:12]}…); put them back"
         )
     return problem
+
+
+def _check_code(recipe: Recipe, run: Run) -> None:
+    """Errors: `UserError` where the run was trained by other code of its defense or of the user's network."""
+    now, then = recipe.code(), run.recipe().get("code", {})
+    names = {"defense": recipe.defense.name, "net": recipe.net}
+    for what in (what for what in names if now.get(what) != then.get(what)):
+        raise UserError(
+            f"the source of {what} {names[what]} is no longer what {run.folder} was trained with; put it back, or train anew:"
+            " hampkit run"
+        )
 
 
 def details(run: Run) -> dict[str, Any]:
@@ -308,6 +321,7 @@ def _digest(recipe: Recipe, model: str, attack: Attack | None = None, with_shado
     options = {} if attack is None else asdict(attack)  # pyright: ignore[reportArgumentType]
     what = {"version": ATTACK_VERSION, "model": model, "judge": asdict(recipe.judge), "options": options}
     what |= {"shadows": with_shadows} if with_shadows else {}
+    what |= {} if attack is None else {"code": code_of(type(attack))}
     return content_hash(what)[:8]
 
 

@@ -133,7 +133,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
 
 def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
     """The recipe of a run folder, from its recipe.json and its local.json."""
-    document = {k: v for k, v in training.items() if k not in ("schema", "version")}
+    document = {k: v for k, v in training.items() if k not in ("schema", "version", "code")}
     document["data"] = {k: v for k, v in document["data"].items() if k != "sha256"}
     if local.get("file"):
         document["data"]["file"] = local["file"]

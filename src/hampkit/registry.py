@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from hampkit.errors import UserError, did_you_mean
+from hampkit.source import code_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def _scan(registry: Registry) -> dict[str, type[Any]]:
                 f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__} with a name"
             )
         found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
+    for cls in found.values():
+        code_of(cls)  # taken now: a file that is edited later is not the one that was imported
     return found
 
 

@@ -22,6 +22,7 @@ from hampkit.blackbox import BlackBox
 from hampkit.config import Shadowing
 from hampkit.data.splits import shadow_members
 from hampkit.defenses import Models
+from hampkit.errors import UserError
 from hampkit.launch import run_jobs
 from hampkit.planning import Mode
 from hampkit.problem import Problem, Settings, prepare, recipe_of_run
@@ -109,6 +110,10 @@ def worker(context: dict[str, Any]) -> Callable[[list[int], Callable[[dict[str, 
     settings = Settings(data_dir, run.folder.parent, context["device"])
     recipe = recipe_of_run(run.recipe(), read_json(run.folder / "local.json", "judge", "attacks"))
     problem = prepare(replace(recipe, shadows=shadowing), settings)
+    if problem.folder != run.name:
+        raise UserError(
+            f"the data or the source of {run.name} changed while it was trained; run the same command again"
+        )
 
     def work(job: list[int], tell: Callable[[dict[str, Any]], None]) -> None:
         train_job(problem, shadowing, job, run, mode)
