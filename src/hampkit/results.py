@@ -156,7 +156,9 @@ class ModelResult:
 class Difference(Interval):
     """AUC of one attack on the first model minus that of another on the second, on the same candidates."""
 
-    attacks: tuple[str, str]  # the strongest on each: chosen on the same candidates, which the interval does not cover
+    attacks: tuple[
+        str, str
+    ]  # the strongest on each, chosen on the same candidates: the interval does not cover that, the verdict does
 
 
 @dataclass(frozen=True)
