@@ -78,6 +78,18 @@ class Problem:
         """How many views of each example are asked about."""
         return self.recipe.shadows.views if self.recipe.shadows.models else 1
 
+    def judged(self) -> tuple[int, int]:
+        """How many members and non-members every attack is judged on."""
+        judge, of = self.recipe.judge, self.table.members_count
+        groups = (of, len(self.task.pool) - of)
+        known = (known_split(n, judge.known_train, judge.known_val)[1] for n in groups)
+        members, others = (n if judge.candidates == "all" else n - k for n, k in zip(groups, known, strict=True))
+        return members, others
+
+    def left_out(self) -> int:
+        """Non-members that take no part where there are shadow models: half of the pool is a training set of one size."""
+        return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.members_count)
+
     def rows(self) -> dict[str, int]:
         """How many examples stand behind the accuracies."""
         val = 0 if self.task.val is None else len(self.task.val)
