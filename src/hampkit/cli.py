@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hampkit import __version__
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 
 app = typer.Typer(
     name="hampkit",
@@ -57,6 +58,27 @@ def main() -> None:
 
 
 def _guarded(argv: list[str]) -> int:
+    with warnings.catch_warnings():
+        _say_notices("--quiet" in argv)
+        return _run(argv)
+
+
+def _say_notices(quiet: bool) -> None:
+    """Print each of the library's warnings once, in one line; other people's as Python does."""
+    said, other = set(), warnings.showwarning
+    warnings.simplefilter("always", Notice)
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, Notice):
+            other(message, category, *place)
+        elif not quiet and str(message) not in said:
+            said.add(str(message))
+            print(f"hampkit: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+def _run(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
         code = app(args=argv, standalone_mode=False) or 0

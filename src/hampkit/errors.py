@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can mend this. And the one warning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class UserError(Exception):
 
     The command line prints it as ``hampkit: error: …`` and exits with 2; the library raises it.
     """
+
+
+class Notice(UserWarning):
+    """Something that is allowed and probably not meant, in one line. The command line prints ``hampkit: warning: …``."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

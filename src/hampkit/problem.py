@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from hampkit.config import Recipe, recipe_from_dict
 from hampkit.data.base import Place
 from hampkit.data.splits import SplitTable, check_classes, known_split, split_table
 from hampkit.defenses import Defense
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.registry import DATASETS, DEFENSES
@@ -113,6 +114,8 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
     device = settings.torch_device()
     source = DATASETS.get(recipe.data.name)(**recipe.data.options)
     dataset = source.load(settings.place())
+    for note in dataset.notes:
+        warnings.warn(note, Notice, stacklevel=2)
     split_seed = recipe.split.seed if recipe.split.seed >= 0 else recipe.seed
     table = split_table(
         len(dataset),
