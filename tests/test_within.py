@@ -128,6 +128,7 @@ def test_every_form_shows_both():
         assert f"{found.auc.value:.3f}" in text
         assert f"{found.auc_within.value:.3f}" in text
         assert "ithin a model" in text or "AUC within" in text
+        assert "records.csv" in text or text == out.getvalue()
 
 
 def test_the_csv_has_rows_of_leave_one_out():

@@ -23,6 +23,9 @@ from hampkit.trained import Shadowed, Trained
 
 VERSION = 3  # raised when leave-one-out would give other numbers on the same signals
 
+# explained in docs/reading.md; row: in the data set, from 0
+RECORD_COLUMNS = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
+
 
 def leave_one_out(
     trained: Trained, attacks: list[Attack], shadowed: Shadowed, settings: Settings, randomised: bool
@@ -73,10 +76,9 @@ def records_of(trained: Trained, scores: Any, members: Any) -> list[Record]:
 
 
 def _write_records(trained: Trained, attack: str, found: list[Record]) -> None:
-    columns = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns.split(","))
+    writer.writerow(RECORD_COLUMNS.split(","))
     for r in found:
         a = r.advantage
         numbers = [f"{v:.6g}" for v in (r.separation, a.value, a.low, a.high)]

@@ -83,6 +83,11 @@ def _repeated(blocks: list[ModelBlock], level: str) -> str:
             numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.within), _number(row.auc)]
             about = _text(f"{block.title}: {block.repeated_about}")
             lines.append(_line([about, name, *numbers, _text(", ".join(row.flags))]))
+    places = " and ".join(f"`{_text(block.run)}/records.csv`" for block in shown)
+    lines += [
+        "",
+        f"Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from 0).",
+    ]
     return "\n".join(lines)
 
 
