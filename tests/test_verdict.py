@@ -10,7 +10,7 @@ from rich.console import Console
 from hampkit.metrics import Interval, clopper_pearson
 from hampkit.report import limits, verdict
 from hampkit.report.verdict import side
-from hampkit.results import AttackResult, Difference, ModelResult, Rate, Results
+from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results
 from hampkit.terminal import show_results
 
 JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
@@ -186,6 +186,19 @@ def test_unresolved_names_the_side_and_the_n_that_bind():
     assert "TNR takes 10,000 members, here are 50" in text(50, 20_000)
     assert "TNR takes" not in text(20_000, 80)
     assert "unresolved" not in text(20_000, 20_000)
+
+
+def repeated(models=16, examples=1000):
+    rates = (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),)
+    return RepeatedResult("lira-online", models, examples, ABOVE, rates, rates, ())
+
+
+def test_with_leave_one_out_the_limits_and_the_unresolved_are_not_of_one_model():
+    alone, more = model("toy/a", attack()), model("toy/a", attack(), repeated=(repeated(),))
+    assert "leave-one-out" not in said(alone) + bounds(alone)
+    assert "TPR takes 10,000 non-members, here are 80 (leave-one-out: about 8,000)" in said(more)
+    assert "Every number is of one model" not in bounds(more)
+    assert "against the target are of one model, one seed; leave-one-out is of many models" in bounds(more)
 
 
 def test_models_that_were_not_treated_alike_are_not_compared():

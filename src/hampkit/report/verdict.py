@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import exp, log
 from statistics import NormalDist
 from typing import Any
@@ -176,22 +176,25 @@ def _caveats(titled: Titled) -> list[str]:
     for flag, text in CAVEATS.items():
         if marked := [title for title, model in titled if flag in _flags(model)]:
             said.append(text.format(" and ".join(marked)))
-    return said + _unresolved([attack for _, model in titled for attack in model["attacks"]])
+    repeated = [found for _, model in titled for found in model.get("leave_one_out") or []]
+    return said + _unresolved([attack for _, model in titled for attack in model["attacks"]], repeated)
 
 
-def _unresolved(attacks: Iterable[Json]) -> list[str]:
+def _unresolved(attacks: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
     """Which rate at the smallest operating point says little, for want of whom, and how many of them it takes."""
     sides = (
         ("TPR", "tpr_at_fpr", "fpr", "nonmembers", "non-members"),
         ("TNR", "tnr_at_fnr", "fnr", "members", "members"),
     )
-    said, attacks = [], list(attacks)
+    said = []
     rates = {point[key] for a in attacks for _, curve, key, *_ in sides for point in a[curve]}
     for name, curve, key, of, who in sides:
         few = {a[of] for a in attacks for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
         if few:
             have = " or ".join(f"{n:,}" for n in sorted(few))
-            said.append(f"{name} takes {round(ENOUGH / min(rates)):,} {who}, here are {have}")
+            many = sorted({f["models"] * f["examples"] // 2 for f in repeated})
+            more = f" (leave-one-out: about {' or '.join(f'{n:,}' for n in many)})" if many else ""
+            said.append(f"{name} takes {round(ENOUGH / min(rates)):,} {who}, here are {have}{more}")
     return [f"At {view.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
 
 
@@ -207,4 +210,9 @@ def limits(results: Any) -> str:
         bound += f": attacks with {' or '.join(missing)} find more"
     if "shadows" not in needs:
         bound += " (Aerni et al. 2024: HAMP's TPR at 0.1% FPR from 2.1% to 28.5%)"
+    if any(model.repeated for model in results.models):
+        return (
+            f"{bound}. Numbers against the target are of one model, one seed; leave-one-out is of many models of one recipe,"
+            " on one pool of examples."
+        )
     return f"{bound}. Every number is of one model, one seed."
