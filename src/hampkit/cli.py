@@ -107,6 +107,11 @@ def _run(argv: list[str]) -> int:
                 raise
             return _fail(f"not enough memory for {_largest(argv)}; take smaller numbers or less data", 2)
         usage = getattr(error, "format_message", None)  # Typer's own errors; their class has moved between versions
+        if type(error).__name__ == "NoArgsIsHelpError" and usage is not None:
+            print(
+                usage(), file=sys.stderr
+            )  # the help of a command that was called without anything, as Typer prints it
+            return 2
         if usage is not None:
             return _fail(f"{usage()} (see hampkit {_command(argv)}--help)", 2)
         if debug:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -118,6 +118,34 @@ def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
     return bool(_addresses(_document(reference, file, label), key))
 
 
+def check_effect(recipe: Recipe, keys: Iterable[str]) -> None:
+    """Errors: `UserError` where an option is of an attack that this recipe gives no evidence for."""
+    for key in keys:
+        name = key.removeprefix("attacks.").rpartition(".")[0]
+        if not recipe.shadows.models and "shadows" in getattr(ATTACKS.classes().get(name), "needs", ()):
+            raise UserError(
+                f"{key} has no effect: the attack {name} needs shadow models; add --shadows M or leave it out"
+            )
+
+
+def unknown_option(key: str, references: Sequence[str], file: str = "", label: str = "") -> str:
+    """What to say of a key that none of these recipes has: whose option it is, or which keys are near.
+
+    An option of an attack is one only together with the attack's name.
+    """
+    section, _, last = key.rpartition(".")
+    kinds = {"defense": DEFENSES, "data": DATASETS}
+    owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()
+              if last in {f.name for f in dataclasses.fields(cls)}]  # fmt: skip
+    attacks = [f"{n}.{last}" for n, cls in ATTACKS.classes().items() if not section and (last,) in field_names(cls)]
+    told = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
+    told += [f"an attack's option needs its name: {', '.join(attacks)}"] if attacks else []
+    if told:
+        return "; ".join(told)
+    known = {k for reference in references for k in keys(reference, file, label)}
+    return unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known if not k.startswith("attacks.")})
+
+
 def keys(reference: str, file: str = "", label: str = "") -> list[str]:
     """All keys that may be set on the command line, with their section."""
     return sorted(".".join(address) for address in _all_addresses(_document(reference, file, label)))
@@ -190,8 +218,11 @@ def _document(reference: str, file: str, label: str) -> dict[str, Any]:
         document["data"] = {"name": "file", "file": file, "label": label}
         return document
     if not slash:
+        near = did_you_mean(reference, shipped_recipes())
+        if reference in DEFENSES.classes():
+            near = f"{reference} is a defense: digits/{reference}"
         raise UserError(
-            f"unknown recipe {reference!r}; write DATA/DEFENSE ({did_you_mean(reference, shipped_recipes())}), a .toml file,"
+            f"unknown recipe {reference!r}; write DATA/DEFENSE ({near}), a .toml file,"
             " or give your own table by --data FILE --label COLUMN"
         )
     if data == "file" or data not in DATASETS.classes():

@@ -30,6 +30,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return "known: " + (", ".join(names) if names else "none")
 
 
+def shortened(text: str, most: int = 160) -> str:
+    """Somebody else's message on one line, cut between words.
+
+    >>> shortened("a message of\\nmany words", 16)
+    'a message of …'
+    """
+    line = " ".join(text.split())
+    if len(line) <= most:
+        return line
+    return (line[: most - 1].rsplit(" ", 1)[0] if " " in line[: most - 1] else line[: most - 2]) + " …"
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """What to say of an unknown option: there are too many to print them all.
 

@@ -24,7 +24,7 @@ from hampkit.judge import Case, build_case, judge_scores, score, shuffled
 from hampkit.metrics import Interval
 from hampkit.options import build
 from hampkit.planning import Mode, Plan, plan
-from hampkit.problem import Problem, Settings, prepare, recipe_of_run
+from hampkit.problem import Problem, Settings, check_code, prepare, recipe_of_run
 from hampkit.registry import ATTACKS
 from hampkit.repeat import leave_one_out
 from hampkit.results import AttackResult, ModelResult
@@ -116,26 +116,16 @@ def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[s
     """The problem of an existing run, its data loaded again. Errors: `UserError` where the data are others by now."""
     run = Run.at(folder)
     local = read_json(run.folder / "local.json", "judge", "attacks")
+    local["attacks"] = {name: options for name, options in local["attacks"].items() if name in ATTACKS.classes()}
     for section, values in (overrides or {}).items():
         local[section] = {**local.get(section, {}), **values}
     problem = prepare(recipe_of_run(run.recipe(), local), settings)
     if problem.folder != run.name:
-        _check_code(problem.recipe, run)
+        check_code(problem.recipe, run.recipe(), folder)
         raise UserError(
             f"the data of {folder} are not those it was trained on (sha256 {problem.recipe.fingerprint[:12]}…); put them back"
         )
     return problem
-
-
-def _check_code(recipe: Recipe, run: Run) -> None:
-    """Errors: `UserError` where the run was trained by other code of its defense or of the user's network."""
-    now, then = recipe.code(), run.recipe().get("code", {})
-    names = {"defense": recipe.defense.name, "net": recipe.net}
-    for what in (what for what in names if now.get(what) != then.get(what)):
-        raise UserError(
-            f"the source of {what} {names[what]} is no longer what {run.folder} was trained with; put it back, or train anew:"
-            " hampkit run"
-        )
 
 
 def details(run: Run) -> dict[str, Any]:

@@ -157,6 +157,17 @@ def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
     return recipe_from_dict({**document, **how}, place="recipe.json")
 
 
+def check_code(recipe: Recipe, training: dict[str, Any], where: Path) -> None:
+    """Errors: `UserError` where a run was trained by other code of its defense or of the user's network."""
+    now, then = recipe.code(), training.get("code", {})
+    names = {"defense": recipe.defense.name, "net": recipe.net}
+    for what in (what for what in names if now.get(what) != then.get(what)):
+        raise UserError(
+            f"the source of {what} {names[what]} is no longer what {where} was trained with; put it back, or train anew:"
+            " hampkit run"
+        )
+
+
 def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[], nn.Module]) -> Task:
     members, others = table.rows("members"), table.rows("nonmembers")
     if recipe.shadows.models:

@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -41,6 +42,19 @@ class Registry:
 DEFENSES = Registry("defense", "hampkit.defenses", "hampkit.defenses.base:Defense")
 ATTACKS = Registry("attack", "hampkit.attacks", "hampkit.attacks.base:Attack")
 DATASETS = Registry("data set", "hampkit.data", "hampkit.data.base:Source")
+
+
+def check_installed(where: object, defense: str, attacks: Iterable[str] = ()) -> None:
+    """Errors: `UserError` where a run was made with what is not here any more."""
+    remedy = "install the package or put back the file that brought it"
+    if defense not in DEFENSES.classes():
+        raise UserError(f"{where} was trained with the defense {defense!r}, which is not installed here; {remedy}")
+    for name in attacks:
+        if name not in ATTACKS.classes():
+            raise UserError(
+                f"{where} was attacked with {name!r}, which is not installed here; {remedy},"
+                f" or attack again with what there is: hampkit attack {where}"
+            )
 
 
 @functools.cache

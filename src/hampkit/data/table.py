@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hampkit.data.base import Place, Source, fingerprint
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, shortened
 from hampkit.types import Dataset, Domain
 
 MIN_ROWS = 44  # the smallest number that the default split can cut into its segments
@@ -119,6 +119,7 @@ def _read(path: Path, label: str) -> Any:
 
     try:
         if path.suffix.lower() == ".csv":
+            _check_separator(path)
             options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
             table = pyarrow.csv.read_csv(path, convert_options=options)
             if table.column_names.count(label) == 1 and _inexact(table.column(label)):
@@ -132,6 +133,16 @@ def _read(path: Path, label: str) -> Any:
     except (pa.ArrowException, OSError, ValueError) as error:
         what = _KIND[path.suffix.lower()]
         raise UserError(f"cannot read {path}: {_one_line(error)}; is it a complete {what}?") from None
+
+
+def _check_separator(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.readline(1 << 16)
+    for separator, name in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "bars")):
+        if separator in header and b"," not in header:
+            raise UserError(
+                f"{path} has {name} between its columns; save it with commas, and with points in decimal numbers"
+            )
 
 
 def _inexact(column: Any) -> bool:
@@ -352,4 +363,4 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 def _one_line(error: Exception) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))[:160].strip()
+    return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())))
