@@ -194,9 +194,10 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     for r, document in zip(found, documents, strict=True):
         if not document["attacks"]:
             raise UserError(f"{r.folder / 'result.json'} holds no attacks; run: hampkit attack {r.folder}")
-        check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
     writable(Path(out))
     try:
+        for r, document in zip(found, documents, strict=True):
+            check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
         return _report([ModelResult.from_json(d) for d in documents], found, Path(out))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:
         where = " or ".join(str(r.folder) for r in found)
