@@ -211,3 +211,30 @@ def test_a_pipe_that_closes_early_is_no_error(tmp_path):
     command = f"{sys.executable} -m hampkit.cli list attacks | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["id", "customer_id", "CustomerID", "row"])
+def test_a_column_that_looks_like_an_identifier_is_warned_of_once(cli, write_table, name):
+    numbers = range(1000, 1200) if name == "row" else np.random.default_rng(0).permutation(5000)[:200]
+    file, options = write_table(**{name: numbers}), ["--label", "risk", "epochs=1", "neural.epochs=1"]
+    code, _, err = cli("run", "--data", file, *options)
+    assert code == 0
+    assert err.startswith(
+        f"hampkit: warning: column '{name}' of people.csv looks like an identifier: 200 whole numbers"
+    )
+    assert err.endswith(f"drop=[{name}]\n")
+    assert err.count("\n") == 1, "two recipes, one warning"
+    assert cli("run", "--data", file, *options, f"drop=[{name}]")[::2] == (0, "")
+    assert cli("run", "--data", file, *options, "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize("numbers", [[7 * k % 200 for k in range(200)], [k // 2 for k in range(200)]])
+def test_whole_numbers_that_are_no_identifier_are_not_warned_of(cli, write_table, numbers):
+    file = write_table(visits=numbers)
+    assert cli("train", "undefended", "--data", file, "--label", "risk", "epochs=1")[2] == ""
+
+
+def test_the_library_warns_of_identifiers_too(tmp_path, monkeypatch, write_table):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(hampkit.Notice, match="looks like an identifier"):
+        hampkit.train("undefended", data=write_table(id=range(200)), label="risk", options={"epochs": 1})

@@ -371,3 +371,25 @@ def test_sources_that_need_no_file_need_no_place(tmp_path):
     assert len(Digits().load(empty)) == 1797
     assert len(Toy().load(empty)) == 2000
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_long_message_of_somebody_else_is_cut_between_words():
+    from hampkit.errors import shortened
+
+    for most in range(20, 60):
+        short = shortened("Max retries exceeded with url:\n/data (Caused by a name that nobody resolves)", most)
+        assert len(short) <= most
+        assert short.endswith(" …")
+        assert "Max retries exceeded with url: /data (Caused by a name that nobody resolves) ".startswith(short[:-1])
+    assert shortened("two\n words") == "two words"
+    assert len(shortened("x" * 500)) == 160
+
+
+def test_a_failed_download_is_told_in_whole_words(tmp_path, monkeypatch):
+    import pooch
+
+    def fail(*_, **__):
+        raise ConnectionError("word " * 100)
+
+    monkeypatch.setattr(pooch, "retrieve", fail)
+    refused(lambda: Location30().load(Place(None, tmp_path)), "ConnectionError: word word", "word …; put")

@@ -51,3 +51,43 @@ def test_recipes_and_version_are_described():
 
     assert f"({hampkit.__version__})" in (ROOT / "CHANGELOG.md").read_text()
     assert "make run" in (ROOT / "README.md").read_text()
+
+
+def test_the_entry_points_of_contributing_are_those_that_are_read():
+    from hampkit.config import tomllib
+    from hampkit.registry import ATTACKS, DEFENSES
+
+    (snippet,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    groups = tomllib.loads(snippet)["project"]["entry-points"]
+    assert set(groups) == {DEFENSES.package, ATTACKS.package}
+    classes = {value.partition(":")[2] for points in groups.values() for value in points.values()}
+    assert all(f"class {name}(" in "".join(blocks("CONTRIBUTING.md")) for name in classes)
+
+
+def test_every_column_of_records_is_explained_and_the_reports_name_the_file():
+    from hampkit.repeat import RECORD_COLUMNS
+
+    table = (ROOT / "docs/reading.md").read_text("utf-8").split("## records.csv")[1]
+    first = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert re.findall(r"`(.*?)`", ", ".join(first)) == RECORD_COLUMNS.split(",")
+
+
+def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
+    from hampkit.config import Training, load_recipe
+
+    rows = re.findall(
+        r"^\| `(.*?)` \| (.*?) \| (.*?) \| (.*?) \|$", (ROOT / "docs/recipes.md").read_text("utf-8"), re.MULTILINE
+    )
+    told = {
+        key: [cell.strip("`") for cell in cells] for key, *cells in rows if key == "net" or key.startswith("train.")
+    }
+
+    def values(net, train):
+        return {"net": net} | {f"train.{k}": str(v).lower() for k, v in vars(train).items()}
+
+    hamp, other = (load_recipe(name, file="x.csv", label="y") for name in ("hamp", "undefended"))
+    found = [values(r.net, r.train) for r in (hamp, other)] + [values("mlp", Training())]
+    differ = {key for key in found[0] if len({f[key] for f in found}) > 1}
+    assert told == {key: [f[key] for f in found] for key in differ}
+    assert hamp.defense.options["gamma"] == 0.5
+    assert hamp.defense.options["alpha"] == 0.03

@@ -16,6 +16,16 @@ QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=2", "neural
 MISTAKES = {
     "unknown recipe": (["run", "digits/hmap"], ["'digits/hmap'", "did you mean 'hamp'?"]),
     "unknown data set": (["run", "digit/hamp"], ["'digit/hamp'", "did you mean 'digits/hamp'"]),
+    "bare defense": (["run", "hamp"], ["'hamp'", "hamp is a defense: digits/hamp"]),
+    "option of another defense": (
+        ["run", "digits/undefended", "gamma=0.4"],
+        ["'gamma' in gamma=0.4", "it is an option of hamp, and no given recipe takes it", "rmia.gamma"],
+    ),
+    "option of an attack without its name": (["run", "toy/hamp", "variance=global"], ["lira-online.variance"]),
+    "option of an attack that does not run": (
+        ["run", "toy/hamp", "lira-online.variance=global"],
+        ["lira-online.variance has no effect", "needs shadow models", "--shadows M"],
+    ),
     "bare word": (["run", "digits"], ["'digits'", "DATA/DEFENSE"]),
     "unknown key": (["run", "toy/hamp", "gama=0.5"], ["'gama'", "did you mean 'gamma'?"]),
     "wrong type": (["run", "toy/hamp", "epochs=many"], ["train.epochs='many'", "whole number"]),
@@ -57,6 +67,81 @@ def test_unknown_attack(cli, refused):
     refused(cli("attack", run, "nural"), "'nural'", "did you mean 'neural'?")
     refused(cli("attack", run, "epochs=3"), "'epochs'", "judge and attack options")
     refused(cli("attack", run, "neural.epoks=3"), "epoks", "did you mean 'epochs'?")
+
+
+def test_an_option_of_an_attack_that_cannot_run_has_no_effect(cli, refused):
+    cli("train", *QUICK, "--quiet")
+    (run,) = Path("runs").glob("toy-hamp-*")
+    refused(cli("attack", run, "lira-online.variance=global"), "lira-online.variance has no effect", "--shadows M")
+    assert cli("attack", run, "lira-online", "lira-online.variance=global", "--shadows", "4", "--quiet")[0] == 0
+
+
+@pytest.mark.parametrize("argv", [[], ["data"]])
+def test_a_command_without_anything_shows_its_help(cli, argv):
+    code, out, err = cli(*argv)
+    assert code in (0, 2)
+    shown = out + err
+    assert "error" not in shown
+    assert shown.count("\n") > 5
+    assert ("fetch" if argv else "report") in shown
+
+
+ATTACK = """
+from dataclasses import dataclass
+from hampkit import signals
+from hampkit.attacks.base import Attack
+
+@dataclass(frozen=True)
+class Mine(Attack):
+    "Loss."
+    name = "gone-for-test"
+    paper = "https://example.org"
+    reference = "Nobody"
+    k: int = 1
+    def score(self, evidence):
+        return self.k * signals.scaled_logit(evidence.logits[:, 0], evidence.y)
+"""
+DEFENSE_CLASS = """
+from dataclasses import dataclass
+from hampkit.defenses.undefended import Undefended
+
+@dataclass(frozen=True)
+class Mine(Undefended):
+    "Cross-entropy."
+    name = "gone-for-test"
+"""
+
+
+def test_a_run_made_with_what_is_not_installed_any_more(cli, plugin, monkeypatch, refused):
+    from hampkit import attacks, defenses, registry
+
+    paths = {package: list(package.__path__) for package in (attacks, defenses)}
+    plugin("attacks", "gone_for_test", ATTACK)
+    plugin("defenses", "gone_for_test", DEFENSE_CLASS)
+    options = ["rows=300", "features=16", "classes=3", "epochs=2", "neural.epochs=2", "gone-for-test.k=2"]
+    assert cli("run", "toy/hamp", "toy/gone-for-test", *options, "--quiet")[0] == 0
+    for package, path in paths.items():
+        monkeypatch.setattr(package, "__path__", path)
+    registry._scan.cache_clear()
+    (kept,), (lost,) = Path("runs").glob("toy-hamp-*"), Path("runs").glob("toy-gone-for-test-*")
+    refused(cli("report", kept), kept.name, "attacked with 'gone-for-test'", f"hampkit attack {kept.resolve()}")
+    refused(cli("report", lost), lost.name, "trained with the defense 'gone-for-test'", "install")
+    refused(cli("attack", lost), lost.name, "trained with the defense 'gone-for-test'", "install")
+    assert cli("attack", kept, "loss", "--quiet") == (0, "", "")
+    assert cli("report", kept, "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_a_table_with_another_separator(cli, write_table, refused, separator, name):
+    path = Path(write_table())
+    path.write_text(path.read_text().replace(",", separator))
+    refused(cli("run", "hamp", "--data", path, "--label", "risk"), f"people.csv has {name} between its columns")
+
+
+def test_a_table_whose_names_hold_a_semicolon_is_read(cli, write_table):
+    path = Path(write_table())
+    path.write_text(path.read_text().replace("income", "income;gross", 1))
+    assert cli("train", "undefended", "--data", path, "--label", "risk", "epochs=1", "--quiet")[0] == 0
 
 
 def test_cuda_absent(cli, refused, nothing_written):
@@ -126,7 +211,7 @@ def test_a_damaged_run_folder_is_one_clear_line(cli, name, refused):
 def test_changed_data_are_noticed(cli, write_table, refused):
     cli("train", "hamp", "--data", write_table(), "--label", "risk", "epochs=1", "--quiet")
     (run,) = Path("runs").glob("people-hamp-*")
-    write_table(age=range(200))
+    write_table(age=[row % 90 for row in range(200)])
     refused(cli("attack", run), "not those it was trained on")
 
 

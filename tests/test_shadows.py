@@ -320,6 +320,23 @@ def test_the_plan_says_what_it_will_cost_and_what_it_can_show():
     assert "16 shadow models" in found.line()
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"known_train": 0.2, "known_val": 0.1}, {"candidates": "all", "known_train": 0.6}], ids=str
+)
+def test_the_plan_counts_those_that_the_run_judges(monkeypatch, tmp_path, how):
+    from hampkit import planning
+
+    monkeypatch.setattr(planning, "seconds_per_model", lambda problem, mode: 0.01)
+    options = {**QUICK, **how, "split.layout": "digits", "rows": 1400, "train_size": 100}
+    found = hampkit.plan("toy/undefended", 4, options=options, workers=1, runs_dir=tmp_path)
+    results = hampkit.run("toy/undefended", options=options, attacks=["loss"], shadows=4, workers=1, runs_dir=tmp_path)
+    loss = results.models[0].attacks[0]
+    assert (found.members, found.nonmembers) == (loss.members, loss.nonmembers)
+    assert found.fpr_target == 10 / loss.nonmembers
+    assert found.left_out == 3 * 90
+    assert f"judged are {loss.members} members and {loss.nonmembers} non-members (270 non-members" in found.line()
+
+
 def test_disk_is_as_planned(runs):
     folder, results = runs
     run = folder / results.models[0].run

@@ -9,7 +9,7 @@ import hampkit
 
 ROOT = Path(hampkit.__file__).parent
 BASE = {"errors", "rng", "types"}
-LOW = BASE | {"registry", "options", "config", "ranking", "signals", "metrics"}
+LOW = BASE | {"registry", "options", "config", "source", "ranking", "signals", "metrics"}
 TRAIN = LOW | {"nets", "training"}
 MIDDLE = TRAIN | {"data", "store", "defenses", "blackbox", "checks", "attacks", "results", "environment"}
 ALLOWED = {
@@ -18,9 +18,10 @@ ALLOWED = {
     "rng": set(),
     "types": set(),
     "ranking": set(),
-    "registry": {"errors"},
+    "registry": {"errors", "source"},
     "options": {"errors"},
-    "config": {"errors", "options", "registry", "sections"},
+    "source": set(),
+    "config": {"errors", "options", "registry", "sections", "source"},
     "sections": {"errors"},
     "store": {"config", "errors"},
     "signals": BASE,

@@ -3,13 +3,14 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from hampkit.metrics import Interval, clopper_pearson
 from hampkit.report import limits, verdict
 from hampkit.report.verdict import side
-from hampkit.results import AttackResult, Difference, ModelResult, Rate, Results
+from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results
 from hampkit.terminal import show_results
 
 JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
@@ -55,6 +56,27 @@ def difference(value, low, high):
     return Difference(value, low, high, ("loss", "loss"))
 
 
+def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
+    """As strict as what is said of one model: the interval of the difference at the corrected level."""
+    from hampkit.metrics import auc_difference
+
+    rng, seen = np.random.default_rng(0), set()
+    for shift in (-0.6, -0.35, -0.2, 0.0, 0.25, 0.3, 0.35, 0.6):
+        member = np.arange(400) < 200
+        one, other = (rng.normal(size=400) + s * member for s in (0.3 + shift, 0.3))
+        plain, wide = (auc_difference(one, other, member, 1 - 0.05 / k) for k in (1, 10))
+        apart = not wide.low <= 0 <= wide.high
+        text = said(
+            model("toy/a", *ten(ABOVE)), model("toy/b", *ten(CHANCE)), difference=difference(*vars(plain).values())
+        )
+        assert ("leaks less than" in text) == apart
+        assert ("sure also for the best of 10 attacks" in text) == apart
+        doubt = not apart and not plain.low <= 0 <= plain.high
+        assert ("for the best of 10 attacks it is in doubt" in text) == doubt
+        seen.add((apart, doubt))
+    assert seen == {(True, False), (False, True), (False, False)}
+
+
 def ten(auc):
     return [attack(f"a{i}", CHANCE) for i in range(9)] + [attack("last", auc)]
 
@@ -64,7 +86,6 @@ def test_two_models_are_compared_by_the_interval_of_their_difference():
     sure = said(a, b, difference=difference(0.18, 0.1, 0.26))
     assert "toy/b leaks less than toy/a" in sure
     assert "AUC of loss on toy/a minus that of loss on toy/b: 0.180 [0.100, 0.260]" in sure
-    assert "chosen on these same candidates" in sure
     assert "toy/b (test accuracy 90.0%, n = 200): this one attack does not tell members" in sure
     assert "Neither is shown to leak less" in said(a, b, difference=difference(0.05, -0.1, 0.2))
     assert "toy/a leaks less than toy/b" in said(a, b, difference=difference(-0.18, -0.26, -0.1))
@@ -89,8 +110,6 @@ def test_the_one_that_is_sure_is_named_even_where_another_has_the_higher_bound()
 
 
 def test_side_recomputes_the_interval_at_the_corrected_level():
-    import numpy as np
-
     from hampkit import metrics
 
     rng = np.random.default_rng(0)
@@ -167,6 +186,19 @@ def test_unresolved_names_the_side_and_the_n_that_bind():
     assert "TNR takes 10,000 members, here are 50" in text(50, 20_000)
     assert "TNR takes" not in text(20_000, 80)
     assert "unresolved" not in text(20_000, 20_000)
+
+
+def repeated(models=16, examples=1000):
+    rates = (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),)
+    return RepeatedResult("lira-online", models, examples, ABOVE, rates, rates, ())
+
+
+def test_with_leave_one_out_the_limits_and_the_unresolved_are_not_of_one_model():
+    alone, more = model("toy/a", attack()), model("toy/a", attack(), repeated=(repeated(),))
+    assert "leave-one-out" not in said(alone) + bounds(alone)
+    assert "TPR takes 10,000 non-members, here are 80 (leave-one-out: about 8,000)" in said(more)
+    assert "Every number is of one model" not in bounds(more)
+    assert "against the target are of one model, one seed; leave-one-out is of many models" in bounds(more)
 
 
 def test_models_that_were_not_treated_alike_are_not_compared():

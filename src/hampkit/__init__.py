@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 
 if TYPE_CHECKING:
     from hampkit import attacks, blackbox, defenses, metrics, nn, signals
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AttackResult", "ModelResult", "Results", "Trained", "UserError", "__version__",
+    "AttackResult", "ModelResult", "Notice", "Results", "Trained", "UserError", "__version__",
     "attack", "attacks", "blackbox", "defenses", "metrics", "nn", "plan", "run", "shadow", "signals", "train", "write_report",
 ]  # fmt: skip
 

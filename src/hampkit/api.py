@@ -12,11 +12,11 @@ from typing import Any
 from hampkit import __version__, pipeline
 from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
-from hampkit.config import Recipe, accepts, keys, load_recipe, with_seed
-from hampkit.errors import UserError, did_you_mean, unknown_key
+from hampkit.config import Recipe, accepts, check_effect, load_recipe, unknown_option, with_seed
+from hampkit.errors import UserError, did_you_mean
 from hampkit.planning import Plan
 from hampkit.problem import Problem, Settings, prepare
-from hampkit.registry import ATTACKS, DEFENSES, Registry
+from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
 from hampkit.results import Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
@@ -64,6 +64,8 @@ def run(
     wanted = _recipes(recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES), options, seed, data, label)
     for name in attacks:
         pipeline.family(name)
+    for recipe in wanted:
+        check_effect(recipe, options or {})
     problems = _distinct([prepare(recipe, settings) for recipe in wanted])
     folder = Path(out) if out is not None else settings.runs_dir
     for place in (settings.runs_dir, folder):
@@ -174,7 +176,9 @@ def attack(
     if lender is not None:
         overrides["shadows"] = asdict(lender.shadowing)
     _check_local(folder)
+    check_installed(folder, Run.at(folder).recipe()["defense"]["name"])
     problem = pipeline.open_run(folder, settings, overrides)
+    check_effect(problem.recipe, options or {})
     writable(Path(out) if out is not None else folder)
     model = pipeline.evaluate_problem(problem, settings, attacks, lender=lender)
     return _report([model], [Run(folder)], Path(out) if out is not None else folder)
@@ -192,6 +196,8 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
             raise UserError(f"{r.folder / 'result.json'} holds no attacks; run: hampkit attack {r.folder}")
     writable(Path(out))
     try:
+        for r, document in zip(found, documents, strict=True):
+            check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
         return _report([ModelResult.from_json(d) for d in documents], found, Path(out))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:
         where = " or ".join(str(r.folder) for r in found)
@@ -293,9 +299,9 @@ def _recipes(
         recipes.append(recipe if seed is None else with_seed(recipe, seed))
     for key in texts:
         if not any(accepts(reference, key, file, label) for reference in references):
-            known = {k for reference in references for k in keys(reference, file, label)}
-            near = unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known})
-            raise UserError(f"unknown key {key!r} in {key}={texts[key]}; {near}")
+            raise UserError(
+                f"unknown key {key!r} in {key}={texts[key]}; {unknown_option(key, references, file, label)}"
+            )
     return recipes
 
 

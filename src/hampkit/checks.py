@@ -19,6 +19,8 @@ FLAGS: dict[str, str] = {
     "masked": "The release changes the answers, and an attack that sees nothing but the predicted label beats this one: the "
     "release hides what training still leaks. Judge the model by the label-only attack.",
     "mismatched": "The shadow models were trained in another way than the target: the attack is weaker than it could be.",
+    "pooled": "Leave-one-out: the AUCs within single models are higher than that of all pairs pooled, beyond its 95 % interval. "
+    "The scores of different targets are not on one scale: pooled rates understate what an attacker of one model finds.",
     "inverted": "The AUC lies below 0.5 beyond a 99.9 % interval: the score points the wrong way for this model, and who "
     "turns it around finds what it hides.",
     "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hampkit import __version__
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 
 app = typer.Typer(
     name="hampkit",
@@ -57,6 +58,27 @@ def main() -> None:
 
 
 def _guarded(argv: list[str]) -> int:
+    with warnings.catch_warnings():
+        _say_notices("--quiet" in argv)
+        return _run(argv)
+
+
+def _say_notices(quiet: bool) -> None:
+    """Print each of the library's warnings once, in one line; other people's as Python does."""
+    said, other = set(), warnings.showwarning
+    warnings.simplefilter("always", Notice)
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, Notice):
+            other(message, category, *place)
+        elif not quiet and str(message) not in said:
+            said.add(str(message))
+            print(f"hampkit: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+def _run(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
         code = app(args=argv, standalone_mode=False) or 0
@@ -85,6 +107,11 @@ def _guarded(argv: list[str]) -> int:
                 raise
             return _fail(f"not enough memory for {_largest(argv)}; take smaller numbers or less data", 2)
         usage = getattr(error, "format_message", None)  # Typer's own errors; their class has moved between versions
+        if type(error).__name__ == "NoArgsIsHelpError" and usage is not None:
+            print(
+                usage(), file=sys.stderr
+            )  # the help of a command that was called without anything, as Typer prints it
+            return 2
         if usage is not None:
             return _fail(f"{usage()} (see hampkit {_command(argv)}--help)", 2)
         if debug:

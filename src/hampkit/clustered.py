@@ -38,6 +38,30 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
 
 
+def auc_within(scores: Any, member: Any, level: float = 0.95) -> Interval:
+    """The mean of the AUCs of single models, with its clustered variance, Student's t for M models, logit scale.
+
+    A pair contributes (V − Aₘ)/(M n₁) where the example is IN, (V − Aₘ)/(M n₀) where it is OUT, with V and Aₘ those of its own
+    model, and each model (Aₘ − A)/M. The mean over models alone would vary less: all rest on the same examples.
+    """
+    s, m = _checked(scores, member)
+    placed = [metrics.placements(row, inside) for row, inside in zip(s, m, strict=True)]
+    aucs = [float(of_members.mean()) for of_members, _ in placed]
+    value = float(np.mean(aucs))
+    if value in (0.0, 1.0):
+        low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
+        return Interval(value, low, high)
+
+    def row(k: int) -> Array:
+        moved, inside = np.empty(s.shape[1]), m[k]
+        for rows, shares in zip((inside, ~inside), placed[k], strict=True):
+            moved[rows] = (shares - aucs[k]) / len(shares)
+        return (moved + (aucs[k] - value) / s.shape[1]) / len(s)
+
+    variance = _variance((row(k) for k in range(len(s))), s.shape)
+    return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
+
+
 def tpr_points(
     scores: Any, member: Any, fprs: Sequence[float], strict: bool = False, level: float = 0.95
 ) -> list[Point]:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any
 
 from hampkit.errors import UserError, did_you_mean, unknown_key
 from hampkit.options import build, field_names, parse_text
-from hampkit.registry import ATTACKS, DATASETS, DEFENSES
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 from hampkit.sections import Judge, Shadowing, Split, Training
+from hampkit.source import code_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,7 +73,15 @@ class Recipe:
             "train": {k: v for k, v in _plain(dataclasses.asdict(self.train)).items() if LATER.get(k) != v},
             "defense": {"name": self.defense.name, **_plain(dict(self.defense.options))},
             "seed": self.seed,
+            "code": self.code(),
         }
+
+    def code(self) -> dict[str, str]:
+        """Hashes of the source of the defense and of a network of the user's own, as far as it can be had."""
+        found = {"defense": code_of(DEFENSES.get(self.defense.name))}
+        if ":" in self.net:
+            found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
+        return {what: code for what, code in found.items() if code}
 
     def folder(self) -> str:
         """The name of its run folder, ``<data>-<defense>-<hash8>``."""
@@ -107,6 +116,34 @@ def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file
 def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
     """Whether this recipe has such a key."""
     return bool(_addresses(_document(reference, file, label), key))
+
+
+def check_effect(recipe: Recipe, keys: Iterable[str]) -> None:
+    """Errors: `UserError` where an option is of an attack that this recipe gives no evidence for."""
+    for key in keys:
+        name = key.removeprefix("attacks.").rpartition(".")[0]
+        if not recipe.shadows.models and "shadows" in getattr(ATTACKS.classes().get(name), "needs", ()):
+            raise UserError(
+                f"{key} has no effect: the attack {name} needs shadow models; add --shadows M or leave it out"
+            )
+
+
+def unknown_option(key: str, references: Sequence[str], file: str = "", label: str = "") -> str:
+    """What to say of a key that none of these recipes has: whose option it is, or which keys are near.
+
+    An option of an attack is one only together with the attack's name.
+    """
+    section, _, last = key.rpartition(".")
+    kinds = {"defense": DEFENSES, "data": DATASETS}
+    owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()
+              if last in {f.name for f in dataclasses.fields(cls)}]  # fmt: skip
+    attacks = [f"{n}.{last}" for n, cls in ATTACKS.classes().items() if not section and (last,) in field_names(cls)]
+    told = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
+    told += [f"an attack's option needs its name: {', '.join(attacks)}"] if attacks else []
+    if told:
+        return "; ".join(told)
+    known = {k for reference in references for k in keys(reference, file, label)}
+    return unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known if not k.startswith("attacks.")})
 
 
 def keys(reference: str, file: str = "", label: str = "") -> list[str]:
@@ -181,8 +218,11 @@ def _document(reference: str, file: str, label: str) -> dict[str, Any]:
         document["data"] = {"name": "file", "file": file, "label": label}
         return document
     if not slash:
+        near = did_you_mean(reference, shipped_recipes())
+        if reference in DEFENSES.classes():
+            near = f"{reference} is a defense: digits/{reference}"
         raise UserError(
-            f"unknown recipe {reference!r}; write DATA/DEFENSE ({did_you_mean(reference, shipped_recipes())}), a .toml file,"
+            f"unknown recipe {reference!r}; write DATA/DEFENSE ({near}), a .toml file,"
             " or give your own table by --data FILE --label COLUMN"
         )
     if data == "file" or data not in DATASETS.classes():

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can mend this. And the one warning."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class Notice(UserWarning):
+    """Something that is allowed and probably not meant, in one line. The command line prints ``hampkit: warning: …``."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence part for an unknown name: the nearest known ones, or all of them when none is near.
 
@@ -24,6 +28,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "known: " + (", ".join(names) if names else "none")
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """Somebody else's message on one line, cut between words.
+
+    >>> shortened("a message of\\nmany words", 16)
+    'a message of …'
+    """
+    line = " ".join(text.split())
+    if len(line) <= most:
+        return line
+    return (line[: most - 1].rsplit(" ", 1)[0] if " " in line[: most - 1] else line[: most - 2]) + " …"
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

@@ -56,9 +56,9 @@ def _views(shadows: Shadows, t: int) -> list[NDArray[np.float32]]:
 
 
 def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False) -> RepeatedResult:
-    """All numbers of one attack over M targets, pooled, with intervals clustered by model."""
+    """All numbers of one attack over M targets, pooled, with intervals clustered by model and example."""
     of, others = int(members.sum()), int((~members).sum())
-    auc = clustered.auc_interval(scores, members)
+    auc, within = clustered.auc_interval(scores, members), clustered.auc_within(scores, members)
     counts = count(scores.ravel(), members.ravel())
     points = clustered.points(scores, members, counts, FPRS, strict)
     tpr = [_rate(p, r, others) for p, r in zip(points, FPRS, strict=True)]
@@ -69,6 +69,7 @@ def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict:
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),
         "tied": tied or checks.tied_at(counts, FPRS[0], strict),
         "inverted": auc.high < 0.5,
+        "pooled": within.value > auc.high,
     }
     return RepeatedResult(
         attack=attack.name,
@@ -78,6 +79,7 @@ def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict:
         tpr_at_fpr=tuple(tpr),
         tnr_at_fnr=tuple(tnr),
         flags=tuple(name for name, raised in flags.items() if raised),
+        auc_within=within,
     )
 
 

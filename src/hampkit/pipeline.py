@@ -24,12 +24,13 @@ from hampkit.judge import Case, build_case, judge_scores, score, shuffled
 from hampkit.metrics import Interval
 from hampkit.options import build
 from hampkit.planning import Mode, Plan, plan
-from hampkit.problem import Problem, Settings, prepare, recipe_of_run
+from hampkit.problem import Problem, Settings, check_code, prepare, recipe_of_run
 from hampkit.registry import ATTACKS
 from hampkit.repeat import leave_one_out
 from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
 from hampkit.shadows import folder_of
+from hampkit.source import code_of
 from hampkit.store import Run, file_hash, load_tensors, locked, read_json, save_tensors, write_json
 from hampkit.trained import Shadowed, Trained
 from hampkit.types import Dataset, History, Stack
@@ -115,10 +116,12 @@ def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[s
     """The problem of an existing run, its data loaded again. Errors: `UserError` where the data are others by now."""
     run = Run.at(folder)
     local = read_json(run.folder / "local.json", "judge", "attacks")
+    local["attacks"] = {name: options for name, options in local["attacks"].items() if name in ATTACKS.classes()}
     for section, values in (overrides or {}).items():
         local[section] = {**local.get(section, {}), **values}
     problem = prepare(recipe_of_run(run.recipe(), local), settings)
     if problem.folder != run.name:
+        check_code(problem.recipe, run.recipe(), folder)
         raise UserError(
             f"the data of {folder} are not those it was trained on (sha256 {problem.recipe.fingerprint[:12]}…); put them back"
         )
@@ -308,6 +311,7 @@ def _digest(recipe: Recipe, model: str, attack: Attack | None = None, with_shado
     options = {} if attack is None else asdict(attack)  # pyright: ignore[reportArgumentType]
     what = {"version": ATTACK_VERSION, "model": model, "judge": asdict(recipe.judge), "options": options}
     what |= {"shadows": with_shadows} if with_shadows else {}
+    what |= {} if attack is None else {"code": code_of(type(attack))}
     return content_hash(what)[:8]
 
 

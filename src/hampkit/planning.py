@@ -54,6 +54,9 @@ class Plan:
     disk: int  # bytes
     fpr_target: float  # the smallest false-positive rate that can be resolved against the one target
     fpr_repeated: float  # the same with every shadow model as the target
+    members: int  # that are judged against the target
+    nonmembers: int  # the same
+    left_out: int  # non-members that would be judged without shadow models
     note: str = ""  # what of other shadow models that are there cannot be used, and why
 
     def line(self) -> str:
@@ -62,8 +65,15 @@ class Plan:
         return (
             f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
             f" {self.disk / 1e6:.0f} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
-            f" {_rate(self.fpr_repeated)} leave-one-out"
+            f" {_rate(self.fpr_repeated)} leave-one-out; {self._people()}"
         ) + (f"; {self.note}" if self.note else "")
+
+    def _people(self) -> str:
+        """Who is judged: not the same as without shadow models."""
+        said = f"judged are {self.members:,} members and {self.nonmembers:,} non-members"
+        if not self.left_out:
+            return said
+        return f"{said} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
 
 
 def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = None, anew: bool = True) -> Plan:
@@ -91,10 +101,19 @@ def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = N
     signals = 4 * (pool * problem.views + min(others, 10_000))
     history = 100 + (14 * problem.trainer.config.epochs if problem.trainer.config.select == "best" else 0)  # as JSON
     disk = models * (signals + history) + 600 * -(-models // mode.job)
-    judged = pool / 4  # non-members in the half that is judged
+    members, nonmembers = problem.judged()
     start = 4.0 * (mode.workers > 1)  # seconds that an interpreter takes to start
     return Plan(
-        models, mode, cost * models + start, _memory(problem, mode, models), disk, 10 / judged, 20 / (models * pool)
+        models=models,
+        mode=mode,
+        seconds=cost * models + start,
+        memory=_memory(problem, mode, models),
+        disk=disk,
+        fpr_target=10 / nonmembers,
+        fpr_repeated=20 / (models * pool),
+        members=members,
+        nonmembers=nonmembers,
+        left_out=problem.left_out(),
     )
 
 

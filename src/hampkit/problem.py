@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from hampkit.config import Recipe, recipe_from_dict
 from hampkit.data.base import Place
 from hampkit.data.splits import SplitTable, check_classes, known_split, split_table
 from hampkit.defenses import Defense
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.registry import DATASETS, DEFENSES
@@ -78,6 +79,18 @@ class Problem:
         """How many views of each example are asked about."""
         return self.recipe.shadows.views if self.recipe.shadows.models else 1
 
+    def judged(self) -> tuple[int, int]:
+        """How many members and non-members every attack is judged on."""
+        judge, of = self.recipe.judge, self.table.members_count
+        groups = (of, len(self.task.pool) - of)
+        known = (known_split(n, judge.known_train, judge.known_val)[1] for n in groups)
+        members, others = (n if judge.candidates == "all" else n - k for n, k in zip(groups, known, strict=True))
+        return members, others
+
+    def left_out(self) -> int:
+        """Non-members that take no part where there are shadow models: half of the pool is a training set of one size."""
+        return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.members_count)
+
     def rows(self) -> dict[str, int]:
         """How many examples stand behind the accuracies."""
         val = 0 if self.task.val is None else len(self.task.val)
@@ -101,6 +114,8 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
     device = settings.torch_device()
     source = DATASETS.get(recipe.data.name)(**recipe.data.options)
     dataset = source.load(settings.place())
+    for note in dataset.notes:
+        warnings.warn(note, Notice, stacklevel=2)
     split_seed = recipe.split.seed if recipe.split.seed >= 0 else recipe.seed
     table = split_table(
         len(dataset),
@@ -133,13 +148,24 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
 
 def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
     """The recipe of a run folder, from its recipe.json and its local.json."""
-    document = {k: v for k, v in training.items() if k not in ("schema", "version")}
+    document = {k: v for k, v in training.items() if k not in ("schema", "version", "code")}
     document["data"] = {k: v for k, v in document["data"].items() if k != "sha256"}
     if local.get("file"):
         document["data"]["file"] = local["file"]
     document["split"] = {**document["split"], "permutation": local.get("permutation", "")}
     how = {"judge": local["judge"], "attacks": local["attacks"], "shadows": local.get("shadows", {})}
     return recipe_from_dict({**document, **how}, place="recipe.json")
+
+
+def check_code(recipe: Recipe, training: dict[str, Any], where: Path) -> None:
+    """Errors: `UserError` where a run was trained by other code of its defense or of the user's network."""
+    now, then = recipe.code(), training.get("code", {})
+    names = {"defense": recipe.defense.name, "net": recipe.net}
+    for what in (what for what in names if now.get(what) != then.get(what)):
+        raise UserError(
+            f"the source of {what} {names[what]} is no longer what {where} was trained with; put it back, or train anew:"
+            " hampkit run"
+        )
 
 
 def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[], nn.Module]) -> Task:

@@ -11,11 +11,13 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from hampkit.errors import UserError, did_you_mean
+from hampkit.source import code_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ DATASETS = Registry("data set", "hampkit.data", "hampkit.data.base:Source")
 GENERATORS = Registry("generator", "hampkit.generators", "hampkit.generators.base:Generator")
 
 
+def check_installed(where: object, defense: str, attacks: Iterable[str] = ()) -> None:
+    """Errors: `UserError` where a run was made with what is not here any more."""
+    remedy = "install the package or put back the file that brought it"
+    if defense not in DEFENSES.classes():
+        raise UserError(f"{where} was trained with the defense {defense!r}, which is not installed here; {remedy}")
+    for name in attacks:
+        if name not in ATTACKS.classes():
+            raise UserError(
+                f"{where} was attacked with {name!r}, which is not installed here; {remedy},"
+                f" or attack again with what there is: hampkit attack {where}"
+            )
+
+
 @functools.cache
 def _scan(registry: Registry) -> dict[str, type[Any]]:
     base = load_object(registry.base)
@@ -61,6 +76,8 @@ def _scan(registry: Registry) -> dict[str, type[Any]]:
                 f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__} with a name"
             )
         found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
+    for cls in found.values():
+        code_of(cls)  # taken now: a file that is edited later is not the one that was imported
     return found
 
 

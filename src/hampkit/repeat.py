@@ -17,10 +17,14 @@ from hampkit.config import content_hash
 from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores
 from hampkit.problem import Settings
 from hampkit.results import RepeatedResult
+from hampkit.source import code_of
 from hampkit.store import read_json, write_file, write_json
 from hampkit.trained import Shadowed, Trained
 
-VERSION = 2  # raised when leave-one-out would give other numbers on the same signals
+VERSION = 3  # raised when leave-one-out would give other numbers on the same signals
+
+# explained in docs/reading.md; row: in the data set, from 0
+RECORD_COLUMNS = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
 
 
 def leave_one_out(
@@ -32,7 +36,7 @@ def leave_one_out(
     """
     recipe, run = trained.problem.recipe, trained.run
     chosen = [a for a in attacks if isinstance(a, SignalAttack)]
-    what = f"leave-one-out of {recipe.title}"
+    title = f"leave-one-out of {recipe.title}"
     targets = shadowed.targets()
     members = shadowed.shadows.membership()[targets]
     found: list[tuple[RepeatedResult, Path]] = []
@@ -43,15 +47,16 @@ def leave_one_out(
             def step() -> None:
                 nonlocal done
                 done += 1
-                settings.track(what, done, total)
+                settings.track(title, done, total)
 
             scores = repeated_scores(attack, shadowed.shadows, recipe.shadows.scheme == "paired", targets, step)
             np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
             result = judge_repeated(attack, scores, members, recipe.judge.strict)
             write_json(folder / "result.json", result.to_json())
 
-        options = {"version": VERSION, "strict": recipe.judge.strict, "options": asdict(attack), "targets": targets}  # pyright: ignore[reportArgumentType]
-        place = run.step(f"leave-one-out/{shadowed.name}/{attack.name}-{content_hash(options)[:8]}", write)
+        what = {"version": VERSION, "strict": recipe.judge.strict, "options": asdict(attack), "targets": targets}  # pyright: ignore[reportArgumentType]
+        name = f"{attack.name}-{content_hash({**what, 'code': code_of(type(attack))})[:8]}"
+        place = run.step(f"leave-one-out/{shadowed.name}/{name}", write)
         result = RepeatedResult.from_json(read_json(place / "result.json"))
         flags = (*result.flags, *(["randomised"] if randomised else []))
         found.append((replace(result, flags=flags, untrained=len(shadowed.shadows) - len(targets)), place))
@@ -71,10 +76,9 @@ def records_of(trained: Trained, scores: Any, members: Any) -> list[Record]:
 
 
 def _write_records(trained: Trained, attack: str, found: list[Record]) -> None:
-    columns = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns.split(","))
+    writer.writerow(RECORD_COLUMNS.split(","))
     for r in found:
         a = r.advantage
         numbers = [f"{v:.6g}" for v in (r.separation, a.value, a.low, a.high)]

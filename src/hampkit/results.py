@@ -72,6 +72,7 @@ class RepeatedResult:
     tpr_at_fpr: tuple[Rate, ...]
     tnr_at_fnr: tuple[Rate, ...]
     flags: tuple[str, ...]
+    auc_within: Interval | None = None  # mean of the AUCs of single models: an attacker has one, and never pools
     untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class RepeatedResult:
             "untrained": self.untrained,
             "examples": self.examples,
             **_measured(self),
+            **({} if self.auc_within is None else {"auc_within": asdict(self.auc_within)}),
         }
 
     @staticmethod
@@ -88,7 +90,8 @@ class RepeatedResult:
         return RepeatedResult(
             d["attack"], d["models"], d["examples"], Interval(**d["auc"]),
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
-            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]), d.get("untrained", 0),
+            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
+            Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
         )  # fmt: skip
 
 
@@ -153,7 +156,9 @@ class ModelResult:
 class Difference(Interval):
     """AUC of one attack on the first model minus that of another on the second, on the same candidates."""
 
-    attacks: tuple[str, str]  # the strongest on each: chosen on the same candidates, which the interval does not cover
+    attacks: tuple[
+        str, str
+    ]  # the strongest on each, chosen on the same candidates: the interval does not cover that, the verdict does
 
 
 @dataclass(frozen=True)

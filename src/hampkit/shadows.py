@@ -7,6 +7,7 @@ flight and a damaged one is made again alone. The folder's name says which masks
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from hampkit.blackbox import BlackBox
 from hampkit.config import Shadowing
 from hampkit.data.splits import shadow_members
 from hampkit.defenses import Models
+from hampkit.errors import Notice, UserError
 from hampkit.launch import run_jobs
 from hampkit.planning import Mode
 from hampkit.problem import Problem, Settings, prepare, recipe_of_run
@@ -108,7 +110,13 @@ def worker(context: dict[str, Any]) -> Callable[[list[int], Callable[[dict[str, 
     data_dir = None if context["data_dir"] is None else Path(context["data_dir"])
     settings = Settings(data_dir, run.folder.parent, context["device"])
     recipe = recipe_of_run(run.recipe(), read_json(run.folder / "local.json", "judge", "attacks"))
-    problem = prepare(replace(recipe, shadows=shadowing), settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # the process that started this one has said it
+        problem = prepare(replace(recipe, shadows=shadowing), settings)
+    if problem.folder != run.name:
+        raise UserError(
+            f"the data or the source of {run.name} changed while it was trained; run the same command again"
+        )
 
     def work(job: list[int], tell: Callable[[dict[str, Any]], None]) -> None:
         train_job(problem, shadowing, job, run, mode)

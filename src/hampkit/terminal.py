@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -102,27 +102,32 @@ def _table(model: ModelResult) -> Table:
 def _repeated_table(model: ModelResult) -> Table:
     first = model.repeated[0]
     title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
-    caption = "intervals clustered by model and example"
+    caption = (
+        "pooled over all models, intervals clustered by model and example; AUC within: the mean over single models"
+    )
     if first.untrained:
         caption += f"; left out: {first.untrained} shadow models that learnt next to nothing with every seed tried"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("attack", no_wrap=True)
-    for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
+    for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("flags", overflow="fold", min_width=12)
     best = max(model.repeated, key=lambda r: r.auc.low)
     for r in model.repeated:
-        auc = f"{r.auc.value:.3f} [{r.auc.low:.3f}, {r.auc.high:.3f}]".replace("[", r"\[")
-        cells = (r.attack, _rate(r.tpr_at_fpr[0]), _rate(r.tnr_at_fnr[0]), auc, " ".join(r.flags))
+        aucs = (_auc(r.auc), "–" if r.auc_within is None else _auc(r.auc_within))
+        cells = (r.attack, _rate(r.tpr_at_fpr[0]), _rate(r.tnr_at_fnr[0]), *aucs, " ".join(r.flags))
         table.add_row(*cells, style="bold" if r is best else "")
     return table
 
 
 def _row(attack: AttackResult) -> tuple[str, ...]:
     tpr, tnr = attack.tpr_at_fpr[0], attack.tnr_at_fnr[0]
-    auc = f"{attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}]"
     n = str(attack.members) if attack.members == attack.nonmembers else f"{attack.members}+{attack.nonmembers}"
-    return _name(attack), _rate(tpr), _rate(tnr), auc.replace("[", r"\["), n, " ".join(attack.flags)
+    return _name(attack), _rate(tpr), _rate(tnr), _auc(attack.auc), n, " ".join(attack.flags)
+
+
+def _auc(auc: Any) -> str:
+    return rf"{auc.value:.3f} \[{auc.low:.3f}, {auc.high:.3f}]"
 
 
 def _name(attack: AttackResult) -> str:

@@ -68,6 +68,7 @@ class Dataset:
     classes: tuple[str, ...] = ()  # names of the labels
     mean: tuple[float, ...] | None = None  # constants for normalisation that are public knowledge (one, or per channel)
     std: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()  # what is allowed and probably not meant, each in a line
 
     def __len__(self) -> int:
         return len(self.y)

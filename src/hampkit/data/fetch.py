@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, TypeVar
 
 from hampkit.data.base import Place
-from hampkit.errors import UserError
+from hampkit.errors import UserError, shortened
 
 T = TypeVar("T")
 _TIMEOUT = 30  # seconds without an answer
@@ -117,8 +117,8 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
             ask: Any = pooch.HTTPDownloader(progressbar=place.progress, timeout=_TIMEOUT)
             return file, Path(pooch.retrieve(file.url, file.checksum or None, file.name, place.cache, downloader=ask))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's wrong checksum is a ValueError
-        text = " ".join(str(error).split())
-        raise UserError(_by_hand(place, file, f"the download failed: {type(error).__name__}: {text:.160}")) from None
+        reason = f"the download failed: {type(error).__name__}: {shortened(str(error))}"
+        raise UserError(_by_hand(place, file, reason)) from None
 
 
 def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
@@ -146,8 +146,8 @@ def _readable(archive: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{archive} is damaged or no archive ({text:.120}); fetch it again or remove it") from None
+        text = shortened(str(error), 120) or type(error).__name__
+        raise UserError(f"{archive} is damaged or no archive ({text}); fetch it again or remove it") from None
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo) -> None:

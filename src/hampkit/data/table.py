@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hampkit.data.base import Place, Source, fingerprint
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, shortened
 from hampkit.types import Dataset, Domain
 
 MIN_ROWS = 44  # the smallest number that the default split can cut into its segments
@@ -56,6 +56,7 @@ class File(Source):
             domain=_domain(x, raw.groups),
             sha256=fingerprint(x, y),
             classes=classes,
+            notes=raw.notes,
         )
 
 
@@ -66,6 +67,7 @@ class _Raw(NamedTuple):
     labels: np.ndarray | list[str]  # (N,)
     label: str  # "column 'x'" or "array 'y'"
     groups: tuple[tuple[int, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def _existing(file: str) -> Path:
@@ -93,15 +95,20 @@ def _table(path: Path, label: str, drop: Sequence[str]) -> _Raw:
     features = [name for name in names if name != label and name not in drop]
     if not features:
         raise UserError(f"{path} has no features besides label {label!r} and data.drop={list(drop)}; keep at least one")
-    blocks, groups, width = [], [], 0
+    blocks, groups, notes, width = [], [], [], 0
     for name in features:
         block, grouped = _block(path, name, table.column(name))
+        if _is_identifier(name, table.column(name)):
+            notes.append(
+                f"column {name!r} of {path} looks like an identifier: {table.num_rows} whole numbers, no two alike; a network"
+                f" learns such a column by heart: leave it out with drop=[{name}]"
+            )
         if grouped:
             groups.append((width, width + block.shape[1]))
         blocks.append(block)
         width += block.shape[1]
     x = np.concatenate(blocks, axis=1)  # uint8 only if all blocks are, else float32
-    return _Raw(x, _label_values(path, label, table.column(label)), f"column {label!r}", tuple(groups))
+    return _Raw(x, _label_values(path, label, table.column(label)), f"column {label!r}", tuple(groups), tuple(notes))
 
 
 def _read(path: Path, label: str) -> Any:
@@ -112,6 +119,7 @@ def _read(path: Path, label: str) -> Any:
 
     try:
         if path.suffix.lower() == ".csv":
+            _check_separator(path)
             options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
             table = pyarrow.csv.read_csv(path, convert_options=options)
             if table.column_names.count(label) == 1 and _inexact(table.column(label)):
@@ -125,6 +133,16 @@ def _read(path: Path, label: str) -> Any:
     except (pa.ArrowException, OSError, ValueError) as error:
         what = _KIND[path.suffix.lower()]
         raise UserError(f"cannot read {path}: {_one_line(error)}; is it a complete {what}?") from None
+
+
+def _check_separator(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.readline(1 << 16)
+    for separator, name in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "bars")):
+        if separator in header and b"," not in header:
+            raise UserError(
+                f"{path} has {name} between its columns; save it with commas, and with points in decimal numbers"
+            )
 
 
 def _inexact(column: Any) -> bool:
@@ -169,6 +187,19 @@ def _block(path: Path, name: str, column: Any) -> tuple[np.ndarray, bool]:
             f" convert it or leave it out with data.drop=[{name}]"
         )
     return _compact(what, numbers, f", or leave the column out with data.drop=[{name}]")[:, None], False
+
+
+def _is_identifier(name: str, column: Any) -> bool:
+    """Whether whole numbers, no two alike, rise or fall from row to row or carry the name of an identifier."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type):
+        return False
+    values = column.to_numpy()
+    steps = np.sign(np.diff(values.astype(np.float64)))
+    sorted_ = bool((steps == steps[0]).all()) if len(steps) else False
+    named = re.search(r"(^|[^A-Za-z])(id|index)$|(ID|Id|Index)$", name) or name.lower() in ("id", "index")
+    return len(np.unique(values)) == len(values) and (sorted_ or bool(named))
 
 
 def _label_values(path: Path, name: str, column: Any) -> np.ndarray | list[str]:
@@ -332,4 +363,4 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 def _one_line(error: Exception) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))[:160].strip()
+    return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())))

@@ -74,14 +74,20 @@ def _repeated(blocks: list[ModelBlock], level: str) -> str:
     shown = [block for block in blocks if block.repeated]
     if not shown:
         return ""
-    head = ["Model, leave-one-out", "Attack", f"TPR @ {level} FPR", f"TNR @ {level} FNR", "AUC", "Flags"]
-    lines = [_line(head), _line([":--", ":--", "--:", "--:", "--:", ":--"])]
+    rates, aucs = [f"TPR @ {level} FPR", f"TNR @ {level} FNR"], ["AUC within a model (mean)", "AUC, pooled"]
+    lines = [_line(["Model, leave-one-out", "Attack", *rates, *aucs, "Flags"])]
+    lines.append(_line([":--", ":--", "--:", "--:", "--:", "--:", ":--"]))
     for block in shown:
         for row in block.repeated:
             name = f"**{_text(row.name)}**" if row.strongest else _text(row.name)
-            numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.auc)]
+            numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.within), _number(row.auc)]
             about = _text(f"{block.title}: {block.repeated_about}")
             lines.append(_line([about, name, *numbers, _text(", ".join(row.flags))]))
+    places = " and ".join(f"`{_text(block.run)}/records.csv`" for block in shown)
+    lines += [
+        "",
+        f"Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from 0).",
+    ]
     return "\n".join(lines)
 
 

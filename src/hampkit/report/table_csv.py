@@ -15,11 +15,13 @@ ESTIMATE = ("value", "low", "high")
 def render_csv(results: Json) -> str:
     """One row per model × attack; rates as fractions in full precision, lists joined by spaces.
 
+    ``judged`` is ``target`` or, with shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, with
+    ``models`` × ``examples`` of them, and the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
     ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the asked rate exactly), ``…_resolved``.
     A text that a spreadsheet would run as a formula (it starts with = + - @) gets an apostrophe in front.
     """
-    rows = [_row(model, attack) for model in results["models"] for attack in model["attacks"]]
+    rows = [row for model in results["models"] for row in _rows(model)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
@@ -28,24 +30,49 @@ def render_csv(results: Json) -> str:
     return out.getvalue()
 
 
-def _row(model: Json, attack: Json) -> dict[str, Any]:
+def _rows(model: Json) -> list[dict[str, Any]]:
+    about = _about(model)
+    null = model.get("null")
+    tail = {
+        **_estimate("null_auc", null["auc"] if null else dict.fromkeys(ESTIMATE)),
+        "null_off": off_null(model) if null else None,
+    }
+    rows = [{**about, **_attack(attack), **tail} for attack in model["attacks"]]
+    return rows + [{**about, **_repeated(found)} for found in model.get("leave_one_out") or []]
+
+
+def _about(model: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense", "run", "seed")}
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
     for part in ("train", "val", "test"):
         row |= _accuracy(f"accuracy_{part}", model["accuracy"].get(part), model.get("rows", {}).get(part))
-    row |= {f"known_{who}": model.get("known", {}).get(who) for who in ("members", "nonmembers")}
+    return row | {f"known_{who}": model.get("known", {}).get(who) for who in ("members", "nonmembers")}
+
+
+def _attack(attack: Json) -> dict[str, Any]:
     options = (f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
-    row |= {"attack": attack["attack"], "options": " ".join(options), "needs": " ".join(attack["needs"])}
-    row |= {key: attack[key] for key in ("members", "nonmembers")}
-    row |= _estimate("auc", attack["auc"])
+    row = {"attack": attack["attack"], "options": " ".join(options), "needs": " ".join(attack["needs"])}
+    row |= {"judged": "target", **{key: attack[key] for key in ("members", "nonmembers")}, **_measured(attack)}
+    return row | _estimate("balanced_accuracy", attack["balanced_accuracy"]) | {"flags": " ".join(attack["flags"])}
+
+
+def _repeated(found: Json) -> dict[str, Any]:
+    row = {
+        "attack": found["attack"],
+        "judged": "leave-one-out",
+        "models": found["models"],
+        "examples": found["examples"],
+    }
+    row |= _measured(found) | {"flags": " ".join(found["flags"])}
+    return row | (_estimate("auc_within", found["auc_within"]) if found.get("auc_within") else {})
+
+
+def _measured(found: Json) -> dict[str, Any]:
+    row = _estimate("auc", found["auc"])
     for curve, key in (("tpr_at_fpr", "fpr"), ("tnr_at_fnr", "fnr")):
-        for point in attack[curve]:
+        for point in found[curve]:
             row |= _estimate(f"{curve}_{point[key]:g}", {k: v for k, v in point.items() if k != key})
-    row |= _estimate("balanced_accuracy", attack["balanced_accuracy"])
-    row["flags"] = " ".join(attack["flags"])
-    null = model.get("null")
-    row |= _estimate("null_auc", null["auc"] if null else dict.fromkeys(ESTIMATE))
-    return row | {"null_off": off_null(model) if null else None}
+    return row
 
 
 def _accuracy(name: str, rate: float | None, n: int | None) -> dict[str, Any]:

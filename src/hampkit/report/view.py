@@ -60,6 +60,7 @@ class RepeatedRow:
     tpr: dict[str, Cell]
     tnr: dict[str, Cell]
     auc: Cell
+    within: Cell | None  # mean AUC within single models
     flags: tuple[str, ...]
 
 
@@ -270,7 +271,8 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
             strongest=r["attack"] == best,
             tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} found, {p['fp']:,} wrong") for p in r["tpr_at_fpr"]},
             tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} found, {p['fn']:,} wrong") for p in r["tnr_at_fnr"]},
-            auc=_auc(r["auc"], ""),
+            auc=_auc(r["auc"], "pooled"),
+            within=_auc(r["auc_within"], "within a model") if r.get("auc_within") else None,
             flags=tuple(r["flags"]),
         )
         for r in found

@@ -1,0 +1,143 @@
+"""Leave-one-out: the AUC within single models beside the pooled one, in every form of the results."""
+
+import csv
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hampkit import clustered, metrics
+from hampkit.attacks import Shadows
+from hampkit.attacks.lira import LiraOnline
+from hampkit.leave_one_out import judge_repeated, repeated_scores
+from hampkit.metrics import Interval
+from hampkit.report import RESULTS_SCHEMA, render_csv, render_html, render_markdown
+from hampkit.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
+from hampkit.terminal import show_results
+
+JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
+
+
+def shifted(spread, models=16, examples=300, gap=1.0, seed=0):
+    """Scores that tell members within each model, on scales whose origins differ by so much between models."""
+    rng = np.random.default_rng(seed)
+    member = rng.random((models, examples)) < 0.5
+    scores = rng.standard_normal(member.shape) + gap * member
+    return scores + spread * rng.standard_normal((models, 1)), member
+
+
+def of_nothing(seed, models=16, examples=120):
+    """Shadow models that remember nothing, with paired masks, on examples that differ."""
+    rng = np.random.default_rng(seed)
+    half = rng.permuted(np.tile(np.arange(examples) < examples // 2, (models // 2, 1)), axis=1)
+    members = np.stack([half, ~half], 1).reshape(models, examples)
+    s = (rng.normal(0, 2, examples) + rng.normal(0, 1, members.shape)).astype(np.float32)
+    z = rng.normal(0, 2, (models, 100)).astype(np.float32)
+    return Shadows((s[..., None],), members, z, np.arange(examples), np.arange(models)), members
+
+
+def test_it_is_the_mean_of_the_aucs_of_single_models_whatever_their_scales():
+    s, m = shifted(0.0)
+    alone = np.mean([metrics.auc(row, inside) for row, inside in zip(s, m, strict=True)])
+    assert clustered.auc_within(s, m).value == pytest.approx(alone)
+    moved = clustered.auc_within(s + 100 * np.arange(16)[:, None], m)
+    assert vars(moved) == pytest.approx(vars(clustered.auc_within(s, m)))
+    assert moved.low < moved.value < moved.high
+
+
+def test_its_interval_covers_chance_where_students_t_over_models_does_not():
+    from scipy.stats import t
+
+    covers = plain = 0
+    for seed in range(100):
+        shadows, m = of_nothing(seed)
+        s = repeated_scores(LiraOnline(), shadows, paired=True)
+        interval = clustered.auc_within(s, m)
+        covers += interval.low <= 0.5 <= interval.high
+        aucs = [metrics.auc(row, inside) for row, inside in zip(s, m, strict=True)]
+        plain += abs(interval.value - 0.5) <= t.ppf(0.975, 15) * np.std(aucs, ddof=1) / 4
+    assert 88 <= covers <= 99
+    assert plain < 85
+
+
+def test_its_interval_covers_where_models_differ():
+    def draw(seed, models=16):
+        rng = np.random.default_rng(seed)
+        m = rng.random((models, 200)) < 0.5
+        return rng.standard_normal(m.shape) + (1 + 0.5 * rng.standard_normal((models, 1))) * m, m
+
+    truth = clustered.auc_within(*draw(0, 4000)).value
+    found = [clustered.auc_within(*draw(seed)) for seed in range(1, 201)]
+    assert 0.90 <= np.mean([i.low <= truth <= i.high for i in found]) <= 0.99
+
+
+def test_the_flag_is_raised_where_pooling_hides_what_single_models_show_and_only_there():
+    flags = {spread: judge_repeated(LiraOnline(), *shifted(spread)).flags for spread in (0.0, 2.0)}
+    assert "pooled" in flags[2.0]
+    assert "pooled" not in flags[0.0]
+
+
+def test_complete_separation_within_every_model():
+    s, m = shifted(5.0, gap=50.0)
+    interval = clustered.auc_within(s, m)
+    assert (interval.value, interval.high) == (1.0, 1.0)
+    assert interval.low < 1
+
+
+def repeated():
+    return judge_repeated(LiraOnline(), *shifted(2.0))
+
+
+def with_repeated():
+    rate, auc = Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False), Interval(0.6, 0.5, 0.7)
+    attack = AttackResult("loss", (), False, 50, 80, auc, (rate,), (rate,), auc, ())
+    names = ("toy/new", "toy/old")
+    found = (repeated(), replace(repeated(), auc_within=None))
+    models = [
+        ModelResult(
+            recipe=name, defense="hamp", run=name, seed=0, accuracy={"train": 1.0, "test": 0.9},
+            known={"members": 5, "nonmembers": 8}, judge=JUDGE,
+            data={"name": "toy", "rows": 300, "features": 4, "classes": 3, "sha256": "9f" * 32},
+            rows={"train": 100, "test": 200}, attacks=(attack,), null=auc, null_attack="loss", repeated=(one,),
+        )
+        for name, one in zip(names, found, strict=True)
+    ]  # fmt: skip
+    return Results(tuple(models), "0")
+
+
+def test_results_keep_it_and_older_ones_lack_it():
+    from jsonschema import Draft202012Validator
+
+    assert RepeatedResult.from_json(repeated().to_json()) == repeated()
+    results = with_repeated()
+    document = results.to_json()
+    Draft202012Validator(RESULTS_SCHEMA).validate(document)
+    assert [ModelResult.from_json(m) for m in document["models"]] == list(results.models)
+    document["models"][0]["leave_one_out"][0]["auc_within"]["value"] = 2
+    assert not Draft202012Validator(RESULTS_SCHEMA).is_valid(document)
+
+
+def test_every_form_shows_both():
+    results, found, out = with_repeated(), repeated(), io.StringIO()
+    assert found.auc_within is not None
+    document = results.to_json()
+    show_results(Console(file=out, width=140), results, "", "")
+    for text in (render_html(document, [{}, {}], {}, ""), render_markdown(document, {}, ""), out.getvalue()):
+        assert f"{found.auc.value:.3f}" in text
+        assert f"{found.auc_within.value:.3f}" in text
+        assert "ithin a model" in text or "AUC within" in text
+        assert "records.csv" in text or text == out.getvalue()
+
+
+def test_the_csv_has_rows_of_leave_one_out():
+    rows = list(csv.DictReader(io.StringIO(render_csv(with_repeated().to_json()))))
+    assert [row["judged"] for row in rows] == ["target", "leave-one-out"] * 2
+    row, found = rows[1], repeated()
+    assert found.auc_within is not None
+    assert (float(row["auc"]), float(row["auc_within_low"])) == (found.auc.value, found.auc_within.low)
+    assert (row["models"], row["examples"], row["attack"]) == ("16", "300", "lira-online")
+    assert float(row["tpr_at_fpr_0.001_tp"]) == found.tpr_at_fpr[0].hits
+    assert row["null_auc"] == row["members"] == "", "they are of the target"
+    assert rows[3]["auc_within"] == ""
