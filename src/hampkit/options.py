@@ -34,7 +34,7 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     1.0
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, place)
     if origin is typing.Literal:
         if value in args:
@@ -64,7 +64,8 @@ def field_names(cls: type) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for f in dataclasses.fields(cls):
         inner = hints[f.name]
-        found += [(f.name, *n) for n in field_names(inner)] if dataclasses.is_dataclass(inner) else [(f.name,)]
+        nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
+        found += [(f.name, *n) for n in field_names(inner)] if nested else [(f.name,)]
     return found
 
 

@@ -35,7 +35,8 @@ class AdvReg(Defense):
     Differs from the published code, unless ``published_order`` is set: there g walks through the members by an index that
     never reaches their last part, and its first passes drop the last full batch. Reference rows are always ones that nobody
     else uses; in the published Location30 and CIFAR evaluations they were the non-members of the attacks. Shadow models have
-    the target's reference rows and strength; there they had the examples they were not trained on, and on Texas100 another strength.
+    the target's reference rows and strength; there they had the examples they were not trained on, on Texas100 also
+    another strength.
     """
 
     name: ClassVar[str] = "advreg"
@@ -169,7 +170,7 @@ class _MinMax(Objective):
             self._step(stack, state, torch.cat([inside[:, s], outside[:, s]], 1), y, weight[:, s])
 
     def _rows(self, members: Tensor, numbers: list[int], steps: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-        """Members (S, half) and reference rows (S, half) of every step, and weights (S, 2 · half); what is padding has weight 0."""
+        """Members (S, half) and reference rows (S, half) of every step, and weights (S, 2 · half), 0 for padding."""
         size, n = self.half, len(members)
         place = torch.tensor(numbers, dtype=torch.int64).view(-1, 1) * size + torch.arange(size)
         weight = torch.zeros(steps, 2 * size)

@@ -67,6 +67,7 @@ class Dmp(Defense):
         bytes_each = self.synthetic * math.prod(task.pool.shape) * task.pool.x.element_size()
         group = max(1, min(MOST_BYTES // max(bytes_each, 1), 64))
         stacks: list[Stack] = []
+        used = 0  # inputs per student
         for start in range(0, len(task), group):
             models = list(range(start, min(start + group, len(task))))
             inputs = [self._inputs(task, m, trainer) for m in models]
@@ -74,11 +75,12 @@ class Dmp(Defense):
             kept = [surest(z, self.keep) for z in logits]
             inputs = [x[k] for x, k in zip(inputs, kept, strict=True)]
             logits = [z[k] for z, k in zip(logits, kept, strict=True)]
+            used = len(inputs[0])
             loss = MeanLoss(hamp_loss(0.0, self.kl))
             stacks.append(student.fit(_distillation(task, models, inputs, logits), loss, torch.cat(logits).softmax(-1)))
         source = FILE if self.file else self._generator(task.pool).name
-        said = f"student of {len(inputs[0]):,} inputs from {source}"
-        fact = {"synthetic": len(inputs[0]), "generator": source, "said": said}
+        said = f"student of {used:,} inputs from {source}"
+        fact = {"synthetic": used, "generator": source, "said": said}
         return Models(Stack.join(stacks), facts=tuple(dict(fact) for _ in task.seeds))
 
     def _inputs(self, task: Task, m: int, trainer: Trainer) -> Tensor:

@@ -23,7 +23,9 @@ from hampkit.types import Batch, Stack, Task
 
 @dataclass(frozen=True)
 class Mixup(Defense):
-    """x = λ x_i + (1 − λ) x_j, loss λ ℓ(y_i) + (1 − λ) ℓ(y_j): one λ from Beta(alpha, alpha) per batch, j a permutation of its rows."""
+    """x = λ x_i + (1 − λ) x_j, loss λ ℓ(y_i) + (1 − λ) ℓ(y_j): per batch one λ from Beta(alpha, alpha) and one permutation of
+    its rows for j.
+    """
 
     name: ClassVar[str] = "mixup"
     paper: ClassVar[str] = "https://arxiv.org/abs/1710.09412"
