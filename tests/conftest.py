@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from hampkit.cli import _guarded
 from hampkit.config import Training
 from hampkit.data.toy import Toy
+from hampkit.errors import UserError
 from hampkit.nets import net_factory
 from hampkit.types import Task
 
@@ -32,11 +34,11 @@ def toy():
 class SmallConv(nn.Module):
     """A convolutional network with batch norm, for inputs that can be folded into squares."""
 
-    def __init__(self, shape, classes):
+    def __init__(self, shape, classes, norm=nn.BatchNorm2d):
         super().__init__()
         self.side = int(torch.tensor(shape).prod().item() ** 0.5)
         self.body = nn.Sequential(
-            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+            nn.Conv2d(1, 4, 3, bias=False), norm(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
         )
         self.head = nn.Linear(16, classes)
 
@@ -64,6 +66,21 @@ def task(toy, network):
         val=toy.take(torch.arange(320, 400)),
         reference=toy.take(torch.arange(360, 400)),
     )
+
+
+@pytest.fixture
+def task_of(task, toy):
+    """The task for a defense; with group norm where the defense refuses batch norm."""
+
+    def fitting(defense, trainer):
+        try:
+            defense.check(task, trainer)
+        except UserError as error:
+            assert "batch norm" in str(error)
+            return replace(task, net=lambda: SmallConv(toy.shape, toy.num_classes, lambda n: nn.GroupNorm(1, n)))
+        return task
+
+    return fitting
 
 
 @pytest.fixture

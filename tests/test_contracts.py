@@ -30,7 +30,8 @@ def close(a, b, rtol=1e-5):
 
 
 @defenses
-def test_stacked_equals_one_by_one_equals_alone(defense, task, short):
+def test_stacked_equals_one_by_one_equals_alone(defense, task_of, short):
+    task = task_of(defense, Trainer(short))
     stacked = defense.fit(task, Trainer(short, width=8)).stack
     in_pairs = defense.fit(task, Trainer(short, width=3)).stack
     one_by_one = defense.fit(task, Trainer(short, width=1)).stack
@@ -42,7 +43,8 @@ def test_stacked_equals_one_by_one_equals_alone(defense, task, short):
 
 
 @defenses
-def test_adam_and_shuffling_stack_too(defense, task, short):
+def test_adam_and_shuffling_stack_too(defense, task_of, short):
+    task = task_of(defense, Trainer(short))
     config = replace(
         short,
         optimizer="adam",
@@ -60,7 +62,8 @@ def test_adam_and_shuffling_stack_too(defense, task, short):
 
 @defenses
 @pytest.mark.parametrize("width", [1, 8])
-def test_nothing_of_a_non_member_enters_its_model(defense, task, short, width):
+def test_nothing_of_a_non_member_enters_its_model(defense, task_of, short, width):
+    task = task_of(defense, Trainer(short))
     one = replace(task.only([2]), pool=task.pool)
     spoilt = task.pool.x.float().clone()
     spoilt[~task.members[2]] = torch.nan
@@ -72,7 +75,8 @@ def test_nothing_of_a_non_member_enters_its_model(defense, task, short, width):
 
 
 @defenses
-def test_one_seed_gives_the_same_bytes_and_another_seed_others(defense, task, short):
+def test_one_seed_gives_the_same_bytes_and_another_seed_others(defense, task_of, short):
+    task = task_of(defense, Trainer(short))
     trainer = Trainer(replace(short, epochs=2), width=8)
     a, b = defense.fit(task, trainer), defense.fit(task, trainer)
     other = defense.fit(replace(task, seeds=tuple(s + 50 for s in task.seeds)), trainer)
@@ -84,7 +88,8 @@ def test_one_seed_gives_the_same_bytes_and_another_seed_others(defense, task, sh
 
 
 @defenses
-def test_the_released_label_is_the_models_own(defense, task, short):
+def test_the_released_label_is_the_models_own(defense, task_of, short):
+    task = task_of(defense, Trainer(short))
     trainer = Trainer(short)
     variants = [defense, Hamp(bank=20), Hamp(noise="keyed")] if isinstance(defense, Hamp) else [defense]
     for variant in variants:
