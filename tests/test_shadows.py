@@ -326,7 +326,7 @@ def test_the_plan_says_what_it_will_cost_and_what_it_can_show():
 def test_the_plan_counts_those_that_the_run_judges(monkeypatch, tmp_path, how):
     from hampkit import planning
 
-    monkeypatch.setattr(planning, "seconds_per_model", lambda problem, mode: 0.01)
+    monkeypatch.setattr(planning, "seconds_of", lambda problem, ways: [0.01] * len(ways))
     options = {**QUICK, **how, "split.layout": "digits", "rows": 1400, "train_size": 100}
     found = hampkit.plan("toy/undefended", 4, options=options, workers=1, runs_dir=tmp_path)
     results = hampkit.run("toy/undefended", options=options, attacks=["loss"], shadows=4, workers=1, runs_dir=tmp_path)
@@ -401,7 +401,7 @@ def test_what_was_measured_is_measured_once_unless_asked_anew(monkeypatch, tmp_p
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked = []
-    monkeypatch.setattr(planning, "seconds_per_model", lambda problem, mode: asked.append(mode) or 0.5)
+    monkeypatch.setattr(planning, "seconds_of", lambda problem, ways: asked.extend(ways) or [0.5] * len(ways))
     settings = Settings(runs_dir=tmp_path)
     first = pipeline.plan_shadows(problem_of(tmp_path), settings)
     ways = len(asked)

@@ -39,7 +39,8 @@ ALLOWED = {
     "problem": TRAIN | {"data", "defenses"},
     "views": {"sections"},
     "launch": {"errors", "registry"},
-    "planning": BASE | {"config", "environment", "launch", "problem", "store"},
+    "measuring": BASE | {"problem", "training"},
+    "planning": BASE | {"measuring", "config", "environment", "launch", "problem", "store"},
     "shadows": MIDDLE | {"launch", "planning", "problem", "views"},
     "trained": MIDDLE | {"problem"},
     "answers": MIDDLE | {"problem", "shadows", "trained", "views"},
@@ -55,8 +56,11 @@ ALLOWED = {
     "nn": BASE | {"defenses"},
     "api": MIDDLE | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "trained", "api"},
     "catalog": LOW | {"data", "nets"},
-    "terminal": {"results"},
-    "cli": {"errors", "api", "catalog", "report", "terminal"},
+    "terminal": {"comparison", "report", "results"},
+    "cli": {"errors", "api", "catalog", "cli_options", "comparing", "report", "terminal"},
+    "cli_options": set(),
+    "comparison": MIDDLE | {"clustered", "judge", "leave_one_out", "pipeline", "problem", "trained"},
+    "comparing": MIDDLE | {"api", "comparison", "pipeline", "problem", "report"},
 }
 
 

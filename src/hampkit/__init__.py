@@ -14,19 +14,24 @@ from hampkit.errors import Notice, UserError
 if TYPE_CHECKING:
     from hampkit import attacks, blackbox, defenses, metrics, nn, signals
     from hampkit.api import attack, plan, run, shadow, train, write_report
+    from hampkit.comparing import compare
+    from hampkit.comparison import Comparison
     from hampkit.results import AttackResult, ModelResult, Results
     from hampkit.trained import Trained
 
 __version__ = "0.1.0"
 __all__ = [
-    "AttackResult", "ModelResult", "Notice", "Results", "Trained", "UserError", "__version__",
-    "attack", "attacks", "blackbox", "defenses", "metrics", "nn", "plan", "run", "shadow", "signals", "train", "write_report",
+    "AttackResult", "Comparison", "ModelResult", "Notice", "Results", "Trained", "UserError", "__version__",
+    "attack", "attacks", "blackbox", "compare", "defenses", "metrics", "nn", "plan", "run",
+    "shadow", "signals", "train", "write_report",
 ]  # fmt: skip
 
 _HOME = {
     **dict.fromkeys(("attack", "plan", "run", "shadow", "train", "write_report"), "hampkit.api"),
     **dict.fromkeys(("AttackResult", "ModelResult", "Results"), "hampkit.results"),
     "Trained": "hampkit.trained",
+    "compare": "hampkit.comparing",
+    "Comparison": "hampkit.comparison",
 }
 _MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals")
 

@@ -58,10 +58,10 @@ def run(
 
     >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
     """
-    settings = _settings(data_dir, runs_dir, device, track, progress, workers)
+    settings = settings_of(data_dir, runs_dir, device, track, progress, workers)
     lender = _lender(shadows_from, shadows, force)
-    options = _with_shadows(options, shadows, lender)
-    wanted = _recipes(recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES), options, seed, data, label)
+    options = with_shadows(options, shadows, lender)
+    wanted = recipes_of(recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES), options, seed, data, label)
     for name in attacks:
         pipeline.family(name)
     for recipe in wanted:
@@ -80,7 +80,7 @@ def run(
         for problem in problems:
             lender.lend(problem)  # all are checked before the first is trained
     models = [pipeline.evaluate_problem(p, settings, attacks, modes.get(p.folder), lender) for p in problems]
-    return _report(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
+    return report_on(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
 
 
 def train(
@@ -97,8 +97,8 @@ def train(
     progress: Any = False,
 ) -> Trained:
     """Train one recipe, or find the run that did: its folder, models, accuracies and black box."""
-    settings = _settings(data_dir, runs_dir, device, track, progress)
-    (wanted,) = _recipes((recipe,), options, seed, data, label)
+    settings = settings_of(data_dir, runs_dir, device, track, progress)
+    (wanted,) = recipes_of((recipe,), options, seed, data, label)
     return pipeline.train(wanted, settings)
 
 
@@ -121,8 +121,8 @@ def shadow(
 
     models: an even number of at least 4. Errors: `UserError`.
     """
-    settings = _settings(data_dir, runs_dir, device, track, progress, workers)
-    (wanted,) = _recipes((recipe,), _with_shadows(options, models), seed, data, label)
+    settings = settings_of(data_dir, runs_dir, device, track, progress, workers)
+    (wanted,) = recipes_of((recipe,), with_shadows(options, models), seed, data, label)
     return pipeline.shadow(prepare(wanted, settings), settings).folder
 
 
@@ -140,8 +140,8 @@ def plan(
     workers: int = 0,
 ) -> Plan:
     """What so many shadow models will cost and show, from a few steps measured now; writes nothing but these into a cache."""
-    settings = _settings(data_dir, runs_dir, device, silent, False, workers)
-    (wanted,) = _recipes((recipe,), _with_shadows(options, models), seed, data, label)
+    settings = settings_of(data_dir, runs_dir, device, silent, False, workers)
+    (wanted,) = recipes_of((recipe,), with_shadows(options, models), seed, data, label)
     return pipeline.plan_shadows(prepare(wanted, settings), settings, anew=True)
 
 
@@ -166,7 +166,7 @@ def attack(
     options: only those of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
     """
     folder = Path(run.folder if isinstance(run, Trained) else run).resolve()
-    settings = _settings(data_dir, folder.parent, device, track, progress, workers)
+    settings = settings_of(data_dir, folder.parent, device, track, progress, workers)
     for name in attacks:
         pipeline.family(name)
     overrides = _attack_options(options or {})
@@ -181,7 +181,7 @@ def attack(
     check_effect(problem.recipe, options or {})
     writable(Path(out) if out is not None else folder)
     model = pipeline.evaluate_problem(problem, settings, attacks, lender=lender)
-    return _report([model], [Run(folder)], Path(out) if out is not None else folder)
+    return report_on([model], [Run(folder)], Path(out) if out is not None else folder)
 
 
 def write_report(*runs: str | Path, out: str | Path) -> Results:
@@ -198,7 +198,7 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     try:
         for r, document in zip(found, documents, strict=True):
             check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
-        return _report([ModelResult.from_json(d) for d in documents], found, Path(out))
+        return report_on([ModelResult.from_json(d) for d in documents], found, Path(out))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:
         where = " or ".join(str(r.folder) for r in found)
         raise UserError(
@@ -207,7 +207,7 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
         ) from error
 
 
-def _report(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Results:
+def report_on(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Results:
     results = Results(tuple(models), __version__, difference=_difference(models, runs))
     document, said = results.to_json(), verdict(results)
     words = {
@@ -266,7 +266,7 @@ def _threat(cls: Any) -> str:
     return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
 
 
-def _settings(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any, workers: int = 0) -> Settings:
+def settings_of(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any, workers: int = 0) -> Settings:
     if workers < 0:
         raise UserError(f"workers={workers} must be a number of processes, or 0 to let a measurement decide")
     return Settings(None if data_dir is None else Path(data_dir), Path(runs_dir), device, track, workers, progress)
@@ -278,7 +278,7 @@ def _lender(folder: str | Path, models: int, force: bool) -> Lender | None:
     return Lender.of(Path(folder).resolve(), models, force) if folder else None
 
 
-def _with_shadows(
+def with_shadows(
     options: Mapping[str, Any] | None, models: int, lender: Lender | None = None
 ) -> Mapping[str, Any] | None:
     if lender is not None:
@@ -286,7 +286,7 @@ def _with_shadows(
     return options if not models else {**(options or {}), "shadows.models": models}
 
 
-def _recipes(
+def recipes_of(
     references: Sequence[str], options: Mapping[str, Any] | None, seed: int | None, data: str | Path, label: str
 ) -> list[Recipe]:
     """The recipes with options; each takes those it knows, and each option must be known to one."""

@@ -5,12 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hampkit import __version__
+from hampkit.cli_options import (
+    AttackOut,
+    CheckDir,
+    DataDir,
+    Debug,
+    Device,
+    Force,
+    Json,
+    Label,
+    Out,
+    Quiet,
+    RunsDir,
+    Seed,
+    ShadowCount,
+    ShadowsFrom,
+    Table,
+    Words,
+    Workers,
+)
 from hampkit.errors import Notice, UserError
 
 app = typer.Typer(
@@ -23,28 +43,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Get and check data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-
-Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
-DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
-CheckDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then the cache.")]
-RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
-AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
-Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
-Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
-Json = Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-ShadowCount = Annotated[
-    int, typer.Option(metavar="M", help="Train M shadow models too, for LiRA and RMIA (even, from 4).")
-]
-ShadowsFrom = Annotated[
-    Path | None, typer.Option(help="A run whose shadow models are taken; of the same recipe, data and split.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Take them also where the recipe differs (flag mismatched).")]
-Workers = Annotated[int, typer.Option(help="Processes for shadow models; 0: as measured to be best.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 
@@ -287,6 +285,41 @@ def attack(
             progress=Download(bars),
         )
     _show(results, json, quiet)
+
+
+@app.command()
+def compare(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[DATA…] [KEY=VALUE…]", show_default=False)] = None,
+    defenses: Annotated[str, typer.Option(metavar="NAME,…", help="Which, with commas; default: all there are.")] = "",
+    seeds: Annotated[int, typer.Option(metavar="S", help="How many seeds, from --seed on.")] = 1,
+    paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
+    data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"), seed: Seed = None,
+    device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    json: Json = False, quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
+
+    Default: digits. With several DATA the pages lie in a folder each below the runs folder.
+    """
+    from hampkit.comparing import compare as compare_all
+    from hampkit.terminal import Bars, Download, show_comparison
+
+    names, options = _split(words or [])
+    sets = ["" if data else name for name in (names or ["digits"])]
+    found, bars = [], Bars(not quiet)
+    for name in sets:
+        with bars.shown():
+            found.append(compare_all(
+                name, defenses=[d for d in defenses.split(",") if d], shadows=shadows, seeds=seeds, options=options,
+                seed=seed or 0, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
+                out=(out or runs_dir) / name if len(sets) > 1 else out, device=device, workers=workers,
+                say=_sayer(quiet or json), track=bars.track, progress=Download(bars),
+            ))  # fmt: skip
+    if json:
+        print(dumps([c.to_json() for c in found] if len(found) > 1 else found[0].to_json(), indent=1))
+    elif not quiet:
+        show_comparison(found, paper)
+        print(*(f"page: {(out or runs_dir) / (n if len(sets) > 1 else '') / 'compare.html'}" for n in sets), sep="\n")
 
 
 @app.command()

@@ -305,7 +305,9 @@ def _addresses(document: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
         return [asked]
     if len(asked) == 2 and ("attacks", *asked) in addresses:
         return [("attacks", *asked)]
-    return [a for a in addresses if len(asked) == 1 and a[-1] == asked[0] and a[0] != "attacks"]
+    # a nested section's keys are written with its name: distill.lr
+    short = [a for a in addresses if a[0] != "attacks" and len(a) <= len(asked) + 1]
+    return [a for a in short if a[-len(asked) :] == asked]
 
 
 def _all_addresses(document: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -85,15 +85,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
     threshold = (
         attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
     )
-    tpr = [
-        _rate(metrics.tpr_point(scores, member, r, judge.strict), metrics.tpr_bounds(scores, member, r), r, others)
-        for r in FPRS
-    ]
-    tnr = [
-        _rate(metrics.tnr_point(scores, member, r, judge.strict), metrics.tnr_bounds(scores, member, r), r, of)
-        for r in FPRS
-    ]
-    auc = metrics.auc_interval(scores, member)
+    auc, tpr, tnr = rates(scores, member, judge.strict)
     flags = {
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),
         "tied": checks.tied(scores, member, FPRS[0], judge.strict),
@@ -113,6 +105,19 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         flags=tuple(name for name, raised in flags.items() if raised),
         options=unusual(attack),
     )
+
+
+def rates(scores: Any, member: Bools, strict: bool = False) -> tuple[metrics.Interval, list[Rate], list[Rate]]:
+    """AUC, and TPR and TNR at the asked error rates, of scores (N,)."""
+    of, others = int(member.sum()), int((~member).sum())
+    tpr = [
+        _rate(metrics.tpr_point(scores, member, r, strict), metrics.tpr_bounds(scores, member, r), r, others)
+        for r in FPRS
+    ]
+    tnr = [
+        _rate(metrics.tnr_point(scores, member, r, strict), metrics.tnr_bounds(scores, member, r), r, of) for r in FPRS
+    ]
+    return metrics.auc_interval(scores, member), tpr, tnr
 
 
 def unusual(attack: Attack) -> dict[str, Any]:

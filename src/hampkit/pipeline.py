@@ -42,9 +42,18 @@ NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak
 
 def train(recipe: Recipe, settings: Settings) -> Trained:
     """Train a recipe, or find the run that did."""
-    problem = prepare(recipe, settings)
+    return train_problem(prepare(recipe, settings), settings)
+
+
+def train_problem(problem: Problem, settings: Settings) -> Trained:
+    """The same for a problem that is prepared."""
     with locked(settings.runs_dir, problem.folder):
         return _train(problem, settings)
+
+
+def shadow_membership(problem: Problem) -> Any:
+    """(M, P) bool array: which of its shadow models is trained on which example of the pool."""
+    return shadows.masks(problem, problem.recipe.shadows).numpy()
 
 
 def evaluate(recipe: Recipe, settings: Settings, attacks: Sequence[str] = ()) -> ModelResult:
@@ -250,15 +259,18 @@ def _attack(
         places[attack.name] = str((folder / "scores.npz").relative_to(run.folder))
         scores[attack.name] = np.load(folder / "scores.npz", allow_pickle=False)["scores"]
     settings.track(f"attacking {recipe.title}", len(everyone), len(everyone) + 1)
-    found = run.step(f"checks/{_digest(recipe, model)}", lambda folder: _write_checks(case, recipe, folder))
+    checks_at = run.step(f"checks/{_digest(recipe, model)}", lambda folder: _write_checks(case, recipe, folder))
     settings.track(f"attacking {recipe.title}", len(everyone) + 1, len(everyone) + 1)
-    checked = {**read_json(found / "result.json"), **read_json(asked / "result.json")}
+    checked = {**read_json(checks_at / "result.json"), **read_json(asked / "result.json")}
     result = _assemble(trained, case, results, scores, checked, shadowed is not None and bool(shadowed.differences))
+    again: dict[str, Any] = {}
     # leave-one-out judges the shadow models' own recipe: not this one where they were trained otherwise
     if shadowed is not None and not shadowed.differences:
-        result = replace(result, repeated=leave_one_out(trained, everyone, shadowed, settings, checked["randomised"]))
+        repeated, again = leave_one_out(trained, everyone, shadowed, settings, checked["randomised"])
+        result = replace(result, repeated=repeated)
     write_json(run.folder / "result.json", result.to_json())
-    write_json(run.folder / "details.json", {**describe(trained, case, scores, asked, shadowed), "scores": places})
+    found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
+    write_json(run.folder / "details.json", found)
     return replace(result, attacks=result.attacks[: len(attacks)])
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
+from hampkit import measuring
 from hampkit.config import content_hash
 from hampkit.environment import environment
 from hampkit.errors import UserError
 from hampkit.launch import cores
 from hampkit.problem import Problem
-from hampkit.rng import derive
 from hampkit.store import read_json, write_json
 
 SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
 JOB_SECONDS = 20.0  # a kill loses at most the jobs in flight
 STACKS = {"cpu": (8,), "cuda": (16, 128)}  # widths that are tried beside one
+
+
+NEVER = 1e12  # seconds, of a way that was not measured to the end: JSON has no infinity
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = N
     path = None if cache is None else cache / "measured" / f"{_key(problem, ways)}.json"
     seconds = None if anew else _remembered(path, len(ways))
     if seconds is None:
-        seconds = [seconds_per_model(problem, mode) for mode in ways]
+        seconds = seconds_of(problem, ways)
         _remember(path, seconds)
     cost, best = min((s / mode.workers, k) for k, (s, mode) in enumerate(zip(seconds, ways, strict=True)))
     mode = ways[best]
@@ -139,46 +142,20 @@ def _remember(path: Path | None, seconds: list[float]) -> None:
     if path is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs a measurement, nothing else
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"seconds per model": seconds})
+            write_json(path, {"seconds per model": [min(s, NEVER) for s in seconds]})
 
 
-def seconds_per_model(problem: Problem, mode: Mode) -> float:
-    """Of a whole training, from short ones: T(E, b) = c + E (a b + v) with E epochs, b batches, v the validation pass."""
-    config = problem.trainer.config
-    batches = -(-(len(problem.task.pool) // 2) // config.batch_size) * config.passes_per_epoch
-    few, many = min(3, batches), min(9, batches)
-    with mode.threads_set():
-        _time(problem, mode, 1, few)  # warm up
-        once, thrice = (_time(problem, mode, epochs, few) for epochs in (1, 3))
-        longer = _time(problem, mode, 3, many) if many > few else thrice
-    epoch = max((thrice - once) / 2, 1e-6)
-    batch = min(max((longer - thrice) / 3 / max(many - few, 1), 0), epoch / few)
-    start = max(once - epoch, 0)
-    if many == few:
-        return (start + config.epochs * epoch) / mode.width
-    return (start + config.epochs * (batch * batches + epoch - batch * few)) / mode.width
-
-
-def _time(problem: Problem, mode: Mode, epochs: int, batches: int) -> float:
-    config = problem.trainer.config
-    rows = torch.arange(len(problem.task.pool))
-    count = min(batches * config.batch_size // config.passes_per_epoch or 1, len(rows) // 2)
-    members = (rows < count).expand(mode.width, -1).clone()
-    seeds = tuple(derive(problem.recipe.seed, "measure", m) for m in range(mode.width))
-    milestones = tuple(m for m in config.milestones if m < epochs)
-    short = replace(config, epochs=epochs, retries=0, milestones=milestones)
-    task = replace(problem.task, members=members, seeds=seeds, val=problem.shadow_val)
-    trainer = replace(problem.trainer, config=short, width=mode.width, track=lambda *_: None)
-    _synchronize(trainer.device)
-    clock = time.perf_counter()
-    problem.defense.fit(task, trainer)
-    _synchronize(trainer.device)
-    return time.perf_counter() - clock
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def seconds_of(problem: Problem, ways: list[Mode]) -> list[float]:
+    """Seconds per model of a whole training in each way; infinite for one that is soon seen to be slower than another."""
+    found: list[float] = []
+    best: list[float] = []
+    for mode in ways:
+        with mode.threads_set():
+            seconds, first = measuring.seconds_per_model(problem, mode.width, best)
+        if seconds <= min(found, default=math.inf):
+            best = [s / mode.workers for s in first]
+        found.append(seconds)
+    return found
 
 
 def _memory(problem: Problem, mode: Mode, models: int) -> int:

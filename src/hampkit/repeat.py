@@ -29,8 +29,10 @@ RECORD_COLUMNS = "row,label,attack,separation,advantage,low,high,found_at_0.1%_f
 
 def leave_one_out(
     trained: Trained, attacks: list[Attack], shadowed: Shadowed, settings: Settings, randomised: bool
-) -> tuple[RepeatedResult, ...]:
+) -> tuple[tuple[RepeatedResult, ...], dict[str, tuple[str, list[int]]]]:
     """Leave-one-out of every attack that looks at signals alone, and the records of the strongest one.
+
+    Beside the results, where each attack's scores (T, N) lie in the run, and which models are their targets.
 
     randomised: the release draws noise, as for the target.
     """
@@ -64,7 +66,8 @@ def leave_one_out(
         best, place = max(found, key=lambda f: f[0].auc.low)
         scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
         _write_records(trained, best.attack, records_of(trained, scores, members))
-    return tuple(result for result, _ in found)
+    places = {r.attack: (str((place / "scores.npz").relative_to(run.folder)), list(targets)) for r, place in found}
+    return tuple(result for result, _ in found), places
 
 
 def records_of(trained: Trained, scores: Any, members: Any) -> list[Record]:

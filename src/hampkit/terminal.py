@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from hampkit.comparison import Comparison
     from hampkit.results import AttackResult, ModelResult, Rate, Results
 
 
@@ -82,6 +84,33 @@ def show_results(console: Console, results: Results, verdict: str, limits: str) 
         style="dim",
         highlight=False,
     )
+
+
+def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
+    """A row per defense; ``paper``: in the layout of the published comparison."""
+    from hampkit.report import ABOUT, COLUMNS, paper_layout, rows
+
+    console = Console() if sys.stdout.isatty() else Console(width=180, highlight=False)
+    documents = [c.to_json() for c in found]
+    if paper:
+        head, *body = paper_layout(documents)
+        console.print(_grid("highest over the attacks on the target, as published (by luck too)", head, body))
+        return
+    for document in documents:
+        console.print(_grid(f"defenses on {document['data']}", COLUMNS, rows(document)))
+        for entry in document["entries"]:
+            if entry["said"]:
+                console.print(f"{entry['defense']}: {entry['said']}", highlight=False, markup=False, style="dim")
+    console.print(ABOUT, highlight=False, markup=False)
+
+
+def _grid(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=escape(title), title_justify="left")
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row in body:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _table(model: ModelResult) -> Table:

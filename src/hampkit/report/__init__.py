@@ -5,6 +5,14 @@ It computes no statistics but the exact interval of an accuracy and, for the ver
 
 from __future__ import annotations
 
+from hampkit.report.comparison import (
+    ABOUT,
+    COLUMNS,
+    paper_layout,
+    render_comparison_html,
+    render_comparison_markdown,
+    rows,
+)
 from hampkit.report.html import render_html
 from hampkit.report.markdown import render_markdown
 from hampkit.report.schema import RESULTS_SCHEMA, load_schema
@@ -13,12 +21,18 @@ from hampkit.report.verdict import limits, verdict
 from hampkit.report.view import percent
 
 __all__ = [
+    "ABOUT",
+    "COLUMNS",
     "RESULTS_SCHEMA",
     "limits",
     "load_schema",
+    "paper_layout",
     "percent",
+    "render_comparison_html",
+    "render_comparison_markdown",
     "render_csv",
     "render_html",
     "render_markdown",
+    "rows",
     "verdict",
 ]

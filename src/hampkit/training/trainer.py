@@ -44,6 +44,7 @@ class Trainer:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     width: int = 0  # models that run together; 0: one on a CPU, where stacking was measured to lose, sixteen on a GPU
     track: Track = silent
+    most_steps: int = 0  # of an epoch, where only the time of a training is wanted; 0: all
 
     def fit(self, task: Task, objective: Objective, targets: Tensor | None = None) -> Stack:
         """Train every model of the task; a diverged model is trained again with another seed, the others never notice.
@@ -172,6 +173,8 @@ class _Run:
         plan = plan_epoch(self.members, self.task.seeds, epoch, self.config)
         self.stack.net.train()
         for s, (batch, idle) in enumerate(batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad)):
+            if self.trainer.most_steps and s >= self.trainer.most_steps:
+                break
             if self.config.augment:
                 batch = batch._replace(x=augmented(batch.x, self.config.augment, self.task.seeds, epoch, s))
             # who has finished the epoch must not draw: what it draws later would depend on its neighbours

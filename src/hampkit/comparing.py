@@ -1,0 +1,139 @@
+"""``hampkit.compare``: every defense on one data set, one split, one set of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hampkit import __version__, pipeline
+from hampkit.api import Track, recipes_of, report_on, settings_of, with_shadows
+from hampkit.comparison import Comparison, Entry, entry_of
+from hampkit.config import Recipe, with_seed
+from hampkit.errors import UserError, did_you_mean
+from hampkit.problem import Settings, prepare
+from hampkit.registry import DATASETS, DEFENSES
+from hampkit.report import render_comparison_html, render_comparison_markdown
+from hampkit.results import ModelResult
+from hampkit.store import Run, writable, write_file, write_json
+from hampkit.training.trainer import silent
+
+BASE = "undefended"  # whose recipe says how the data are split and judged, for all
+
+
+def compare(
+    dataset: str = "digits",
+    *,
+    defenses: Sequence[str] = (),
+    shadows: int = 0,
+    seeds: int = 1,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    data: str | Path = "",
+    label: str = "",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+    track: Track = silent,
+    progress: Any = False,
+) -> Comparison:
+    """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
+
+    defenses: names; default all there are, where one that cannot train here is left out and said so. shadows: so many shadow
+    models per defense and seed. seeds: how many, from ``seed`` on. data, label: a table of one's own instead of a data set.
+    Writes compare.json, compare.html, compare.md and the full report into ``out`` (default: runs_dir). Errors: `UserError`.
+    """
+    if seeds < 1:
+        raise UserError(f"seeds={seeds} must be a number of at least 1")
+    settings = settings_of(data_dir, runs_dir, device, track, progress, workers)
+    folder = Path(out) if out is not None else settings.runs_dir
+    for place in (settings.runs_dir, folder):
+        writable(place)
+    names = _names(defenses)
+    wanted = _one_split(names, "" if data else dataset, with_shadows(options, shadows), str(data), label)
+    wanted, left_out = _trainable(wanted, settings, strict=bool(defenses))
+    for name, reason in left_out.items():
+        say(f"left out: {name}: {reason}")
+    _plan(wanted, settings, seeds, say)
+    entries, models, runs = [], [], []
+    for recipe in wanted:
+        entry, results, mine = _entry([with_seed(recipe, seed + s) for s in range(seeds)], settings)
+        entries.append(entry)
+        models += results
+        runs += mine
+    title = wanted[0].title.rpartition("/")[0]
+    found = Comparison(title, tuple(range(seed, seed + seeds)), shadows, tuple(entries), __version__, left_out)
+    _write(found, folder)
+    report_on(models, runs, folder)
+    return found
+
+
+def _names(defenses: Sequence[str]) -> list[str]:
+    known = DEFENSES.classes()
+    for name in defenses:
+        if name not in known:
+            raise UserError(f"unknown defense {name!r}; {did_you_mean(name, known)}")
+    chosen = list(dict.fromkeys(defenses)) or list(known)
+    return sorted(chosen, key=lambda n: n != BASE)  # the baseline first
+
+
+def _one_split(
+    names: Sequence[str], dataset: str, options: Mapping[str, Any] | None, file: str, label: str
+) -> list[Recipe]:
+    """The recipes, with the split, the judge and the masks of the baseline's."""
+    references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
+    base, *recipes = recipes_of(references, options, None, file, label)
+    layout = base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout
+    if layout == "default" and any("reference" in DEFENSES.get(n).needs for n in names):
+        layout = "with-reference"  # rows that AdvReg and MemGuard need beside the members
+    split = replace(base.split, layout=layout)
+    return [replace(r, split=split, judge=base.judge, shadows=base.shadows) for r in recipes]
+
+
+def _trainable(recipes: Sequence[Recipe], settings: Settings, strict: bool) -> tuple[list[Recipe], dict[str, str]]:
+    """The recipes that can be trained here, and why others cannot. Errors: `UserError` where none can, or one was named."""
+    left_out: dict[str, str] = {}
+    good = []
+    for recipe in recipes:
+        try:
+            prepare(recipe, settings)
+            good.append(recipe)
+        except UserError as error:
+            if strict or recipe.defense.name == BASE:
+                raise
+            left_out[recipe.defense.name] = str(error)
+    return good, left_out
+
+
+def _plan(recipes: Sequence[Recipe], settings: Settings, seeds: int, say: Callable[[str], None]) -> None:
+    """Measure and tell what the shadow models of all will take."""
+    if not recipes[0].shadows.models:
+        return
+    total = 0.0
+    for recipe in recipes:
+        planned = pipeline.plan_shadows(prepare(recipe, settings), settings)
+        total += planned.seconds * seeds
+        say(f"{recipe.title}: {planned.line()}")
+    say(
+        f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {total / 60:.0f} min of shadow models"
+    )
+
+
+def _entry(recipes: Sequence[Recipe], settings: Settings) -> tuple[Entry, list[ModelResult], list[Run]]:
+    """One defense with all its seeds; nothing of its data is held afterwards."""
+    problems = [prepare(recipe, settings) for recipe in recipes]
+    results = [pipeline.evaluate_problem(problem, settings) for problem in problems]
+    runs = [Run(settings.runs_dir / problem.folder) for problem in problems]
+    return entry_of(problems, results, settings), results, runs
+
+
+def _write(found: Comparison, folder: Path) -> None:
+    document = found.to_json()
+    texts = {"compare.md": render_comparison_markdown(document), "compare.html": render_comparison_html(document)}
+    write_json(folder / "compare.json", document)
+    for name, text in texts.items():
+        write_file(folder / name, text)

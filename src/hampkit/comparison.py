@@ -1,0 +1,225 @@
+"""Every defense on one split under the same attacks: what each costs and what it still gives away."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit import metrics, pipeline
+from hampkit.clustered import auc_interval
+from hampkit.judge import rates
+from hampkit.leave_one_out import judge_repeated
+from hampkit.metrics import Interval
+from hampkit.problem import Problem, Settings
+from hampkit.registry import ATTACKS
+from hampkit.results import ModelResult, Rate
+from hampkit.rng import derive, numpy_rng, torch_rng
+from hampkit.store import Run
+from hampkit.trained import Trained
+
+TARGET, REPEATED = "target", "leave-one-out"
+TIMED_ROWS = 256  # asked for the inference overhead
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The worst attack on a defense: chosen on one half, judged on the other."""
+
+    attack: str
+    judged: str  # the one target, or every shadow model in turn
+    auc: Interval  # of the judging half; over several seeds their mean, with Student's interval
+    tpr: Rate  # at a false-positive rate of 0.1 %
+    tnr: Rate  # at a false-negative rate of 0.1 %
+    members: int  # of the judging half, over all seeds
+    nonmembers: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One defense."""
+
+    recipe: str
+    defense: str
+    runs: tuple[str, ...]  # a run folder per seed
+    accuracy: dict[str, float]  # train, val, test: means over seeds
+    test: Interval  # test accuracy with its exact interval, over one seed; over several Student's
+    leak: Leak
+    highest: dict[
+        str, tuple[str, float]
+    ]  # as published: per rate the attack with the highest value, by its own luck too
+    seconds: float  # of training the target, mean over seeds
+    queries: float  # forward passes per answer
+    overhead: float  # time of an answer over that of the network's own
+    said: str = ""  # what the defense says of its models
+
+
+@dataclass(frozen=True)
+class Comparison:
+    data: str
+    seeds: tuple[int, ...]
+    shadows: int
+    entries: tuple[Entry, ...]
+    version: str
+    left_out: dict[str, str] = field(default_factory=dict)  # defenses that cannot train here, and why
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        return {"schema": 1, "hampkit": document.pop("version"), **document}
+
+
+def entry_of(problems: Sequence[Problem], results: Sequence[ModelResult], settings: Settings) -> Entry:
+    """One defense, trained and attacked with several seeds."""
+    runs = [Run(settings.runs_dir / p.folder) for p in problems]
+    trained = [pipeline.train_problem(p, settings) for p in problems]
+    first = results[0]
+    accuracy = {k: float(np.mean([r.accuracy[k] for r in results])) for k in first.accuracy}
+    queries, overhead = _serving(trained[0])
+    return Entry(
+        recipe=first.recipe,
+        defense=first.defense,
+        runs=tuple(r.name for r in runs),
+        accuracy=accuracy,
+        test=_test_accuracy(results),
+        leak=worst(problems, results, runs),
+        highest={"tpr": _highest(results, "tpr_at_fpr"), "tnr": _highest(results, "tnr_at_fnr")},
+        seconds=float(np.mean([t.history["seconds"] for t in trained])),
+        queries=queries,
+        overhead=overhead,
+        said=str(first.facts.get("said", "")),
+    )
+
+
+def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Sequence[Run]) -> Leak:
+    """The attack with the highest AUC on the choosing halves, as it does on the judging halves.
+
+    The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
+    With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates.
+    """
+    details = [pipeline.details(run) for run in runs]
+    if all(r.repeated for r in results):
+        cases = [_repeated_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)]
+        return _judged(cases, REPEATED)
+    return _judged([_target_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)], TARGET)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Scores of every attack on one run, (N,) or (T, N), and who is a member, of a choosing and of a judging half."""
+
+    choose: dict[str, tuple[Any, Bools]]
+    judge: dict[str, tuple[Any, Bools]]
+
+
+def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
+    choose, judge = {}, {}
+    for name, place in details["scores"].items():
+        file = np.load(run.folder / place, allow_pickle=False)
+        scores, member = file["scores"], file["member"]
+        mine = _half(len(member), problem.recipe.seed)
+        choose[name], judge[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
+    return _Case(choose, judge)
+
+
+def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
+    choose, judge = {}, {}
+    members = pipeline.shadow_membership(problem)
+    for name, (place, targets) in details["repeated"].items():
+        scores = np.load(run.folder / place, allow_pickle=False)["scores"].astype(np.float64)
+        member, mine = members[targets], _half(len(targets), problem.recipe.seed)
+        choose[name], judge[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
+    return _Case(choose, judge)
+
+
+def _half(n: int, seed: int) -> Bools:
+    """(n,) half of them, drawn by a run's seed; at least one on either side of two or more."""
+    return numpy_rng(derive(seed, "choosing half")).permutation(n) < n // 2
+
+
+def _judged(cases: Sequence[_Case], judged: str) -> Leak:
+    of = auc_interval if judged == REPEATED else metrics.auc_interval
+    names = [n for n in cases[0].choose if all(n in c.choose for c in cases)]
+    best = max(names, key=lambda n: float(np.mean([of(*c.choose[n]).value for c in cases])))
+    measured = [_measure(best, *c.judge[best], judged) for c in cases]
+    members, others = (int(sum((c.judge[best][1] == side).sum() for c in cases)) for side in (True, False))
+    auc = _over_seeds([m[0] for m in measured])
+    return Leak(best, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
+
+
+def _measure(name: str, scores: Any, member: Bools, judged: str) -> tuple[Interval, Rate, Rate]:
+    if judged == REPEATED:
+        result = judge_repeated(ATTACKS.get(name)(), scores, member)
+        return result.auc, result.tpr_at_fpr[0], result.tnr_at_fnr[0]
+    auc, tpr, tnr = rates(scores, member)
+    return auc, tpr[0], tnr[0]
+
+
+def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int) -> Rate:
+    """One rate of one seed; of several the mean, Student's interval, and the counts together."""
+    each: list[Rate] = [m[which] for m in measured]  # pyright: ignore[reportAssignmentType]
+    if len(each) == 1:
+        return each[0]
+    mean = _over_seeds([Interval(r.value, r.outer_low, r.outer_high) for r in each])
+    hits, errors = sum(r.hits for r in each), sum(r.errors for r in each)
+    resolved = all(r.resolved for r in each)
+    return Rate(mean.value, mean.low, mean.high, each[0].at, hits, errors, mean.low, mean.high, resolved)
+
+
+def _over_seeds(found: Sequence[Interval]) -> Interval:
+    """One seed's own interval; of several the mean with Student's interval, within [0, 1]."""
+    if len(found) == 1:
+        return found[0]
+    from scipy.stats import t
+
+    values = np.array([f.value for f in found])
+    mean = float(values.mean())
+    by = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return Interval(mean, max(0.0, mean - by), min(1.0, mean + by))
+
+
+def _test_accuracy(results: Sequence[ModelResult]) -> Interval:
+    def one(result: ModelResult) -> Interval:
+        n, rate = result.rows["test"], result.accuracy["test"]
+        return Interval(rate, *metrics.clopper_pearson(round(rate * n), n))
+
+    return _over_seeds([one(r) for r in results])
+
+
+def _highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float]:
+    """The attack with the highest rate at 0.1 %, as the published comparison takes it: mean over seeds, target's attacks only."""
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for attack in result.attacks:
+            values.setdefault(attack.attack, []).append(getattr(attack, curve)[0].value)
+    name = max(values, key=lambda n: float(np.mean(values[n])))
+    return name, float(np.mean(values[name]))
+
+
+def _serving(trained: Trained) -> tuple[float, float]:
+    """Forward passes per answer, and how much longer an answer takes than the network's own; measured now."""
+    problem = trained.problem
+    x = problem.test.x[:TIMED_ROWS]
+    release = problem.defense.release(trained.models.state_of(0), problem.dataset.domain)
+    asked = 0
+
+    def ask(rows: Any) -> Any:
+        nonlocal asked
+        asked += len(rows)
+        return problem.trainer.predict(trained.models.stack, rows)[0]
+
+    plain, released = [], []
+    for _ in range(3):
+        clock = time.perf_counter()
+        ask(x)
+        plain.append(time.perf_counter() - clock)
+        asked = 0
+        clock = time.perf_counter()
+        release(ask, x, torch_rng(0))
+        released.append(time.perf_counter() - clock)
+    return asked / len(x), float(np.median(released) / max(np.median(plain), 1e-9))

@@ -1,0 +1,134 @@
+"""A comparison of defenses as a page, as Markdown, and in the layout of the published table."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+Json = dict[str, Any]
+
+ABOUT = (
+    "The worst attack on each defense is the one with the highest AUC on one half (of the shadow models, each the target in"
+    " turn, or else of the candidates); its numbers are those of the other half, so that being the highest of many neither"
+    " flatters nor damns it. 95 % intervals in brackets; over several seeds Student's, of the mean. Attacks ask one question per"
+    " record: what they find is a lower bound of what leaks."
+)
+COLUMNS = (
+    "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "members + non-members",
+    "training, s", "passes per answer", "time per answer",
+)  # fmt: skip
+
+
+def rows(document: Json) -> list[list[str]]:
+    """The table, cell by cell in words."""
+    return [_row(entry) for entry in document["entries"]]
+
+
+def render_comparison_markdown(document: Json) -> str:
+    """The table with what it means."""
+    lines = [f"# {_title(document)}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows(document)]
+    lines += ["", ABOUT, "", _seeds(document)]
+    said = [f"- {e['defense']}: {e['said']}" for e in document["entries"] if e["said"]]
+    left = [f"- left out: {name}: {why}" for name, why in document["left_out"].items()]
+    return "\n".join([*lines, *([""] if said or left else []), *said, *left, ""])
+
+
+def render_comparison_html(document: Json) -> str:
+    """One page that needs nothing from outside."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    def read(name: str) -> str:
+        return files("hampkit.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+    scripts = [get_plotlyjs(), read("comparison.js")]
+    hashes = ["sha256-" + base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return env.from_string(read("comparison.html.jinja")).render(
+        title=_title(document), about=ABOUT, seeds=_seeds(document), columns=COLUMNS, rows=rows(document),
+        entries=document["entries"], left_out=document["left_out"], version=document["hampkit"], points=_points(document),
+        style=Markup(read("style.css")), scripts=[Markup(s) for s in scripts], script_hashes=hashes,
+    )  # fmt: skip
+
+
+def paper_layout(documents: Sequence[Json]) -> list[list[str]]:
+    """The published comparison: per defense and data set the highest TPR@0.1%FPR and TNR@0.1%FNR over the attacks on the target.
+
+    The first row is the head. Percentages with two decimals, and the attack; a defense that was not run has a dash.
+    """
+    head = ["defense"]
+    for document in documents:
+        head += [
+            f"{document['data']} TPR@0.1%FPR",
+            f"{document['data']} TNR@0.1%FNR",
+            f"{document['data']} test accuracy",
+        ]
+    names = list(dict.fromkeys(e["defense"] for d in documents for e in d["entries"]))
+    table = [head]
+    for name in names:
+        row = [name]
+        for document in documents:
+            entry = next((e for e in document["entries"] if e["defense"] == name), None)
+            row += ["–", "–", "–"] if entry is None else [*_highest(entry), _percent(entry["accuracy"]["test"])]
+        table.append(row)
+    return table
+
+
+def _highest(entry: Json) -> list[str]:
+    return [f"{100 * value:.2f}% ({attack})" for attack, value in (entry["highest"]["tpr"], entry["highest"]["tnr"])]
+
+
+def _row(e: Json) -> list[str]:
+    leak = e["leak"]
+    auc = leak["auc"]
+    return [
+        e["defense"],
+        f"{_percent(e['accuracy']['test'])} [{100 * e['test']['low']:.1f}, {100 * e['test']['high']:.1f}]",
+        _percent(e["accuracy"]["train"]),
+        f"{leak['attack']} ({leak['judged']})",
+        f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]",
+        _rate(leak["tpr"]),
+        _rate(leak["tnr"]),
+        f"{leak['members']:,} + {leak['nonmembers']:,}",
+        f"{e['seconds']:.1f}",
+        f"{e['queries']:.2g}",
+        f"{e['overhead']:.1f} times",
+    ]
+
+
+def _rate(rate: Json) -> str:
+    said = f"{100 * rate['value']:.2f} [{100 * rate['outer_low']:.2f}, {100 * rate['outer_high']:.2f}] %"
+    return said if rate["resolved"] else f"{said} (unresolved)"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def _title(document: Json) -> str:
+    return f"Defenses on {document['data']}"
+
+
+def _seeds(document: Json) -> str:
+    seeds = ", ".join(map(str, document["seeds"]))
+    shadows = f", {document['shadows']} shadow models per defense and seed" if document["shadows"] else ""
+    return f"Seed{'s' if len(document['seeds']) > 1 else ''} {seeds}{shadows}. hampkit {document['hampkit']}."
+
+
+def _points(document: Json) -> list[Json]:
+    return [
+        {
+            "defense": e["defense"],
+            "accuracy": e["accuracy"]["test"],
+            "accuracy_low": e["test"]["low"],
+            "accuracy_high": e["test"]["high"],
+            "auc": e["leak"]["auc"],
+            "attack": e["leak"]["attack"],
+        }
+        for e in document["entries"]
+    ]
