@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from hampkit.errors import UserError, did_you_mean
+from hampkit.nets.convnet_gn import ConvNetGN
 from hampkit.nets.densenet import DenseNet
 from hampkit.nets.from_timm import PREFIX, timm_net
 from hampkit.nets.mlp import MLP
@@ -40,6 +41,7 @@ NETS: dict[str, Net] = {
     "densenet-small": Net(
         "a small relative for trying out: DenseNet-BC-22-8, 33 k weights", _with(DenseNet, depth=22, growth=8), 8
     ),
+    "convnet-gn": Net("small image network with group norm, 0.3 M weights; for dp-sgd", _with(ConvNetGN), 8),
     "resnet9": Net("fast image network of nine layers, 6.6 M weights", _with(ResNet9), 16),
     "wrn-16-4": Net("wide residual network for images, 2.7 M weights", _with(WideResNet, depth=16, widen=4), 8),
     "wrn-28-2": Net("wide residual network for images, 1.5 M weights", _with(WideResNet, depth=28, widen=2), 8),
