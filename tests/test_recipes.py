@@ -261,7 +261,7 @@ def test_a_digits_recipe_trains_as_it_is_shipped(name, tmp_path):
     trained = hampkit.train(f"digits/{name}", runs_dir=tmp_path)
     assert trained.accuracy["test"] > 0.5
     if name == "dp-sgd":
-        assert trained.models.facts[0]["epsilon"] <= 8
+        assert trained.history["facts"]["epsilon"] <= 8
 
 
 @pytest.mark.parametrize("name", ["advreg", "selena", "dmp"])
