@@ -14,12 +14,16 @@ QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=2", "neural
 
 
 MISTAKES = {
-    "unknown recipe": (["run", "digits/hmap"], ["'digits/hmap'", "did you mean 'hamp'?"]),
+    "unknown recipe": (["run", "digits/hmap"], ["'digits/hmap'", "did you mean 'hamp' or 'dmp'?"]),
     "unknown data set": (["run", "digit/hamp"], ["'digit/hamp'", "did you mean 'digits/hamp'"]),
     "bare defense": (["run", "hamp"], ["'hamp'", "hamp is a defense: digits/hamp"]),
     "option of another defense": (
         ["run", "digits/undefended", "gamma=0.4"],
-        ["'gamma' in gamma=0.4", "it is an option of hamp, and no given recipe takes it", "rmia.gamma"],
+        [
+            "'gamma' in gamma=0.4",
+            "it is an option of hamp, label-smoothing, and no given recipe takes it",
+            "rmia.gamma",
+        ],
     ),
     "option of an attack without its name": (["run", "toy/hamp", "variance=global"], ["lira-online.variance"]),
     "option of an attack that does not run": (

@@ -30,7 +30,7 @@ ALLOWED = {
     "data": {"errors", "rng", "types", "registry", "options"},
     "training": BASE | {"config", "nets", "sections"},
     "generators": BASE | {"nets"},
-    "defenses": BASE | {"config", "generators", "nets", "registry", "sections", "training"},
+    "defenses": BASE | {"config", "generators", "nets", "options", "registry", "sections", "training"},
     "blackbox": BASE | {"training", "defenses"},
     "attacks": BASE | {"registry", "signals", "nets", "ranking"},  # never a defense, a trainer, a split or a metric
     "checks": {"metrics"},
@@ -58,7 +58,7 @@ ALLOWED = {
     "catalog": LOW | {"data", "nets"},
     "terminal": {"comparison", "report", "results"},
     "cli": {"errors", "api", "catalog", "cli_options", "comparing", "report", "terminal"},
-    "cli_options": set(),
+    "cli_options": {"errors"},
     "comparison": MIDDLE | {"clustered", "judge", "leave_one_out", "pipeline", "problem", "trained"},
     "comparing": MIDDLE | {"api", "comparison", "pipeline", "problem", "report"},
 }

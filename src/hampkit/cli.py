@@ -30,6 +30,8 @@ from hampkit.cli_options import (
     Table,
     Words,
     Workers,
+    only_options,
+    split,
 )
 from hampkit.errors import Notice, UserError
 
@@ -172,15 +174,15 @@ def run(
     A RECIPE is DATA/DEFENSE, a .toml file, or a bare DEFENSE together with --data FILE --label COLUMN.
     """
     from hampkit import api
-    from hampkit.terminal import Bars, Download
+    from hampkit.terminal import Bars, Download, sayer
 
-    recipes, options = _split(words or [])
+    recipes, options = split(words or [])
     bars = Bars(not quiet)
     with bars.shown():
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
             out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force,
-            workers=workers, say=_sayer(quiet or json), track=bars.track, progress=Download(bars),
+            workers=workers, say=sayer(quiet or json), track=bars.track, progress=Download(bars),
         )  # fmt: skip
     _show(results, json, quiet)
 
@@ -199,7 +201,7 @@ def shadow(
     from hampkit import api
     from hampkit.terminal import Bars, Download
 
-    options = _only_options(words or [])
+    options = only_options(words or [])
     if keep_models:
         options["shadows.keep_models"] = "true"
     bars = Bars(not quiet)
@@ -223,7 +225,7 @@ def plan(
     from hampkit import api
 
     found = api.plan(
-        recipe, shadows, options=_only_options(words or []), seed=seed, data=data or "", label=label, data_dir=data_dir,
+        recipe, shadows, options=only_options(words or []), seed=seed, data=data or "", label=label, data_dir=data_dir,
         runs_dir=runs_dir, device=device, workers=workers,
     )  # fmt: skip
     print(found.line())
@@ -238,7 +240,7 @@ def train(
     from hampkit import api
     from hampkit.terminal import Bars, Download
 
-    recipes, options = _split(words or [])
+    recipes, options = split(words or [])
     if not recipes:
         raise UserError("train needs a recipe, e.g. hampkit train digits/hamp (hampkit list recipes shows all)")
     bars = Bars(not quiet)
@@ -267,7 +269,7 @@ def attack(
     from hampkit import api
     from hampkit.terminal import Bars, Download
 
-    names, options = _split(words or [])
+    names, options = split(words or [])
     bars = Bars(not quiet)
     with bars.shown():
         results = api.attack(
@@ -302,9 +304,9 @@ def compare(
     Default: digits. With several DATA the pages lie in a folder each below the runs folder.
     """
     from hampkit.comparing import compare as compare_all
-    from hampkit.terminal import Bars, Download, show_comparison
+    from hampkit.terminal import Bars, Download, sayer, show_comparison
 
-    names, options = _split(words or [])
+    names, options = split(words or [])
     sets = ["" if data else name for name in (names or ["digits"])]
     found, bars = [], Bars(not quiet)
     for name in sets:
@@ -313,7 +315,7 @@ def compare(
                 name, defenses=[d for d in defenses.split(",") if d], shadows=shadows, seeds=seeds, options=options,
                 seed=seed or 0, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
                 out=(out or runs_dir) / name if len(sets) > 1 else out, device=device, workers=workers,
-                say=_sayer(quiet or json), track=bars.track, progress=Download(bars),
+                say=sayer(quiet or json), track=bars.track, progress=Download(bars),
             ))  # fmt: skip
     if json:
         print(dumps([c.to_json() for c in found] if len(found) > 1 else found[0].to_json(), indent=1))
@@ -372,33 +374,6 @@ def data_check(name: str, data_dir: CheckDir = None, debug: Debug = False) -> No
     from hampkit.catalog import describe_data
 
     print("\n".join(describe_data(name, data_dir, download=False)))
-
-
-def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Recipes or attacks, and the options among them."""
-    options: dict[str, str] = {}
-    names = []
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or (word.endswith(".toml") and os.path.isfile(word)):
-            names.append(word)
-        elif key in options:
-            raise UserError(f"{key} is given twice, {key}={options[key]} and {word}; leave one out")
-        else:
-            options[key] = text
-    return names, options
-
-
-def _only_options(words: list[str]) -> dict[str, str]:
-    recipes, options = _split(words)
-    if recipes:
-        raise UserError(f"one recipe at a time, {recipes[0]!r} is another; options are written KEY=VALUE")
-    return options
-
-
-def _sayer(silent: bool) -> Any:
-    """Prints the plan of what takes long, to stderr: stdout is for results."""
-    return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
 
 
 def _show(results: Any, json: bool, quiet: bool) -> None:

@@ -1,11 +1,14 @@
-"""The options that several commands share."""
+"""The options that several commands share, and how their words are read."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hampkit.errors import UserError
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
@@ -28,3 +31,25 @@ ShadowsFrom = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Take them also where the recipe differs (flag mismatched).")]
 Workers = Annotated[int, typer.Option(help="Processes for shadow models; 0: as measured to be best.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def split(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Recipes or attacks, and the options among them."""
+    options: dict[str, str] = {}
+    names = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or (word.endswith(".toml") and os.path.isfile(word)):
+            names.append(word)
+        elif key in options:
+            raise UserError(f"{key} is given twice, {key}={options[key]} and {word}; leave one out")
+        else:
+            options[key] = text
+    return names, options
+
+
+def only_options(words: list[str]) -> dict[str, str]:
+    recipes, options = split(words)
+    if recipes:
+        raise UserError(f"one recipe at a time, {recipes[0]!r} is another; options are written KEY=VALUE")
+    return options

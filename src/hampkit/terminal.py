@@ -70,6 +70,11 @@ class Download:
         self.bars.track("downloading", self.done, self.done or 1)
 
 
+def sayer(silent: bool) -> Any:
+    """Prints the plan of what takes long, to stderr: stdout is for results."""
+    return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
+
+
 def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
     """One table per model, and the line that says what they mean."""
     for model in results.models:

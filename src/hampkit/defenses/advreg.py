@@ -42,7 +42,7 @@ class AdvReg(Defense):
     name: ClassVar[str] = "advreg"
     paper: ClassVar[str] = "https://arxiv.org/abs/1807.05852"
     needs: ClassVar[tuple[str, ...]] = ("reference",)
-    quick: ClassVar[dict[str, Any]] = {"attack_steps": 2, "warmup_passes": 1}
+    quick: ClassVar[dict[str, Any]] = {"attack_steps": 1, "warmup_passes": 1}
 
     strength: float = 3.0  # weight of the inference network's gain against the cross-entropy; lambda in the paper
     attack_steps: int = 52  # batches for the inference network per round
@@ -92,6 +92,8 @@ class _State:
 
 
 class _MinMax(Objective):
+    settles = 1  # the first epoch is plain training: keeping its weights would release an undefended model
+
     def __init__(self, defense: AdvReg, config: Training, reference: Dataset) -> None:
         self.d, self.config, self.reference = defense, config, reference
         self.half = config.batch_size // 2

@@ -14,6 +14,7 @@ from torch import Tensor
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.generators.base import Generator
+from hampkit.options import build, parse_text
 from hampkit.registry import GENERATORS
 from hampkit.rng import derive
 from hampkit.sections import Stage
@@ -40,6 +41,7 @@ class Dmp(Defense):
     quick: ClassVar[dict[str, Any]] = {"synthetic": 200}
 
     generator: str = "auto"  # hampkit list generators; auto: dcgan for images, bernoulli-mixture for tables
+    options: tuple[str, ...] = ()  # of the generator, e.g. [epochs=50, batch_size=256]
     synthetic: int = 10_000  # inputs that are made
     file: str = ""  # a .npy of ready inputs (rows, *shape), or a .npz with the array x, instead of a generator
     keep: float = 1.0  # share of the inputs that is used, those with the lowest entropy of the teacher's answer
@@ -54,7 +56,11 @@ class Dmp(Defense):
         if not 0 < self.keep <= 1:
             raise UserError(f"defense.keep={self.keep} must lie in (0, 1]")
         if self.generator != "auto":
-            GENERATORS.get(self.generator)
+            _made(self.generator, self.options)
+        elif self.options:
+            raise UserError(
+                f"defense.options={list(self.options)} of dmp needs the generator's name: defense.generator=…"
+            )
 
     def check(self, task: Task, trainer: Trainer) -> None:
         self.distill.of(trainer.config)
@@ -93,7 +99,16 @@ class Dmp(Defense):
 
     def _generator(self, data: Dataset) -> Generator:
         name = self.generator if self.generator != "auto" else "dcgan" if len(data.shape) == 3 else "bernoulli-mixture"
-        return GENERATORS.get(name)()
+        return _made(name, self.options)
+
+
+def _made(name: str, options: tuple[str, ...]) -> Generator:
+    """A generator with options written KEY=VALUE. Errors: `UserError`."""
+    for option in options:
+        if "=" not in option:
+            raise UserError(f"defense.options holds {option!r}; options of a generator are written KEY=VALUE")
+    values = {key: parse_text(text) for key, _, text in (option.partition("=") for option in options)}
+    return build(GENERATORS.get(name), values, f"generator {name}")
 
 
 def surest(logits: Tensor, share: float) -> Tensor:

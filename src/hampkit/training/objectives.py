@@ -28,6 +28,8 @@ class Objective:
     A model that has finished its epoch has weights of zero and a generator of no consequence; its update is dropped.
     """
 
+    settles: int = 0  # the first epoch whose weights may be kept
+
     def init(self, stack: Stack, task: Task, rngs: list[torch.Generator]) -> Any:
         """What the objective keeps from step to step; ``task`` holds just the models of the stack."""
         return None

@@ -198,6 +198,8 @@ class _Run:
         correct = self._correct(self.task.val)
         self.curve.append(correct / len(self.task.val))
         better = (correct > self.best_correct + self.config.min_delta * len(self.task.val)) & ~self._stopped()
+        if epoch < self.objective.settles:
+            return
         self.stalled = torch.where(better, 0, self.stalled + 1)
         if better.any():
             self.best = _merge(better.to(self.trainer.device), self.stack, self.best)
