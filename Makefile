@@ -9,8 +9,8 @@ PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/
 run: $(VENV)/.ready  ## the main job on embedded data
 	$(BIN)/hampkit run
 
-test: $(VENV)/.ready-dev  ## the fast tests
-	$(BIN)/pytest -m "not slow"
+test: $(VENV)/.ready-dev  ## the fast tests, one process per core
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
 
 test-all: $(VENV)/.ready-dev  ## all tests
 	$(BIN)/pytest

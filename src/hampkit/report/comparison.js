@@ -25,7 +25,7 @@
     const axis = (title, extra) => Object.assign({ title: { text: title }, gridcolor: grid, zeroline: false }, extra);
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink }, showlegend: false,
-      margin: { t: 20, r: 20, b: 50, l: 60 }, height: 480,
+      margin: { t: 20, r: 20, b: 50, l: 60 },
       xaxis: axis("AUC of the worst attack (0.5 is guessing)"), yaxis: axis("test accuracy", { tickformat: ".0%" }),
     };
     return Plotly.react("tradeoff", traces, layout, config);
