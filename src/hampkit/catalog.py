@@ -8,6 +8,7 @@ import inspect
 import io
 import textwrap
 import tokenize
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,14 @@ def _options() -> list[Line]:
 
 def _fields(section: str, owner: str, cls: Any) -> list[Line]:
     meaning = _comments(cls)
-    return [
-        (f"{section}.{f.name}={_written(f.default)}", owner + meaning.get(f.name, "")) for f in dataclasses.fields(cls)
-    ]
+    lines: list[Line] = []
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        if isinstance(hints[f.name], type) and dataclasses.is_dataclass(hints[f.name]):
+            lines += _fields(f"{section}.{f.name}", owner, hints[f.name])
+        else:
+            lines.append((f"{section}.{f.name}={_written(f.default)}", owner + meaning.get(f.name, "")))
+    return lines
 
 
 def _written(value: Any) -> str:

@@ -307,7 +307,9 @@ def compare(
     from hampkit.terminal import Bars, Download, sayer, show_comparison
 
     names, options = split(words or [])
-    sets = ["" if data else name for name in (names or ["digits"])]
+    if data and names:
+        raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
+    sets = [""] if data else names or ["digits"]
     found, bars = [], Bars(not quiet)
     for name in sets:
         with bars.shown():
@@ -338,10 +340,12 @@ def report(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="datasets, defenses, attacks, recipes, nets or options.")] = "",
+    what: Annotated[
+        str, typer.Argument(help="datasets, defenses, attacks, generators, recipes, nets or options.")
+    ] = "",
     debug: Debug = False,
 ) -> None:
-    """List what there is: datasets, defenses, attacks, recipes, nets or options (every KEY=VALUE)."""
+    """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE)."""
     from hampkit.catalog import LISTS
     from hampkit.errors import did_you_mean
 

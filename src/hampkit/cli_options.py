@@ -20,7 +20,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder for report and results; d
 AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
 Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
-Json = Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 ShadowCount = Annotated[
     int, typer.Option(metavar="M", help="Train M shadow models too, for LiRA and RMIA (even, from 4).")

@@ -1,7 +1,8 @@
 """Recipes: everything that decides what is trained, as data. TOML files, JSON and ``key=value`` all end in a `Recipe`.
 
-A recipe has the sections ``data``, ``split``, ``train``, ``defense``, ``judge``, ``attacks`` and the keys ``net`` and ``seed``.
-``judge`` and ``attacks`` say how a trained model is attacked; all the rest decides the training and enters the content hash.
+A recipe has the sections ``data``, ``split``, ``train``, ``defense``, ``judge``, ``attacks``, ``shadows`` and the keys ``net``
+and ``seed``. ``judge``, ``attacks`` and ``shadows`` say how a trained model is attacked; all the rest decides the training and
+enters the content hash.
 """
 
 from __future__ import annotations

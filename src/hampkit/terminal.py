@@ -103,6 +103,8 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
         return
     for document in documents:
         console.print(_grid(f"defenses on {document['data']}", COLUMNS, rows(document)))
+        for name, why in document["left_out"].items():
+            console.print(f"left out: {name}: {why}", highlight=False, markup=False)
         for entry in document["entries"]:
             if entry["said"]:
                 console.print(f"{entry['defense']}: {entry['said']}", highlight=False, markup=False, style="dim")

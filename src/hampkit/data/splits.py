@@ -114,7 +114,7 @@ class SplitTable:
         return self.permutation[start:stop]
 
     def population(self) -> Tensor:
-        """The first 2P rows (2P,) int64, members first: what shadow models are trained on."""
+        """The first 2P rows (2P,) int64, members first: what the published shadow models were trained on."""
         return self.permutation[: 2 * self.members_count]
 
 

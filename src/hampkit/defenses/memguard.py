@@ -1,4 +1,4 @@
-"""MemGuard (Jia et al., CCS 2019): answers get the smallest change that leaves a membership classifier undecided."""
+"""MemGuard (Jia et al., CCS 2019): answers get a small change that leaves a membership classifier undecided."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ UNDECIDED = 1e-5  # a surrogate this near to 1/2 is left as it is
 @dataclass(frozen=True)
 class MemGuard(Defense):
     """An undefended network whose answers are changed, by gradient descent on the logits, until a surrogate membership classifier
-    changes its mind, with the predicted label kept; of the changes found the one closest to the true answer is released.
+    changes its mind, with the predicted label kept; the weight of staying close rises while that succeeds, and the last change
+    is released.
 
     Differs from the published code: the surrogate never sees an example that is judged. It learns from a second network of
     the same recipe, trained on half of the reference rows, to tell that half from the other; every model, also every shadow
