@@ -76,7 +76,8 @@ def task_of(task, toy):
         try:
             defense.check(task, trainer)
         except UserError as error:
-            assert "batch norm" in str(error)
+            if "batch norm" not in str(error):
+                raise
             return replace(task, net=lambda: SmallConv(toy.shape, toy.num_classes, lambda n: nn.GroupNorm(1, n)))
         return task
 
