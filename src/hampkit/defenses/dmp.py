@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -125,7 +127,7 @@ def read_inputs(file: str, like: Dataset) -> Tensor:
     try:
         found = np.load(path, allow_pickle=False)
         x = np.asarray(found["x"] if isinstance(found, np.lib.npyio.NpzFile) else found)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f"{place} cannot be read ({error}); give a .npy, or a .npz with the array x") from None
     if x.shape[1:] != like.shape or not len(x):
         raise UserError(
@@ -138,7 +140,10 @@ def read_inputs(file: str, like: Dataset) -> Tensor:
         raise UserError(
             f"{place} holds values outside the data's bounds, {low.min():g} to {high.max():g}; scale it as the data are"
         )
-    return torch.from_numpy(x).to(like.x.dtype)
+    if not like.x.is_floating_point() and (x != np.floor(x)).any():
+        raise UserError(f"{place} holds fractions where the data hold whole numbers; scale it as the data are")
+    # numpy converts first: torch takes neither a foreign byte order nor long doubles
+    return torch.from_numpy(x.astype(np.float64 if x.dtype.kind == "f" else np.int64)).to(like.x.dtype)
 
 
 def _distillation(task: Task, models: list[int], inputs: list[Tensor], logits: list[Tensor]) -> Task:

@@ -1,0 +1,238 @@
+"""``hampkit compare``: one split for all, the worst attack chosen on one half and judged on the other, one page."""
+
+import html
+import importlib.metadata
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hampkit
+from hampkit import comparing, comparison, pipeline, registry
+from hampkit.comparison import TARGET, _Case, _judged
+from hampkit.problem import Settings
+from hampkit.report.comparison import paper_layout, rows
+from hampkit.rng import derive
+from hampkit.store import read_json
+
+OPTIONS = {"rows": 400, "epochs": 2, "neural.epochs": 2}
+QUICK = ["toy", *(f"{k}={v}" for k, v in OPTIONS.items())]
+SEEDS = (3, 4)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, _own_cache):
+    """Three defenses with two seeds, one of which needs reference rows: (Comparison, folder)."""
+    folder = tmp_path_factory.mktemp("compare")
+    defenses = ["round", "advreg", "undefended"]
+    return hampkit.compare("toy", defenses=defenses, options=OPTIONS, runs_dir=folder, seeds=2, seed=SEEDS[0]), folder
+
+
+def no_constant(name):
+    raise AssertionError(f"{name} in compare.json")
+
+
+def plain_auc(scores, member):
+    """The share of pairs whose member has the higher score; a tie counts half."""
+    a, b = scores[member], scores[~member]
+    return float(np.mean([(x > b).mean() + (x == b).mean() / 2 for x in a]))
+
+
+def test_every_defense_has_the_same_members_and_the_baseline_comes_first(found):
+    comparison, folder = found
+    assert [e.defense for e in comparison.entries] == ["undefended", "round", "advreg"]
+    assert comparison.seeds == SEEDS
+    for s in range(2):
+        splits = [np.load(folder / e.runs[s] / "split.npz") for e in comparison.entries]
+        for other in splits[1:]:
+            assert set(other.files) == set(splits[0].files)
+            for name in other.files:
+                assert np.array_equal(other[name], splits[0][name]), name
+        assert len(splits[0]["rows_reference"]) >= 16
+        sets = [set(splits[0][name].tolist()) for name in splits[0].files if name.startswith("rows_")]
+        assert sum(map(len, sets)) == len(set().union(*sets)), "no row plays two parts"
+    first, second = (np.load(folder / run / "split.npz")["rows_members"] for run in comparison.entries[0].runs)
+    assert not np.array_equal(np.sort(first), np.sort(second)), "every seed draws its own split"
+
+
+def test_the_worst_attack_is_chosen_on_one_half_and_judged_on_the_other(found):
+    """All of it again by hand, from the scores that lie in the runs."""
+    comparison, folder = found
+    flattered = 0
+    for entry in comparison.entries:
+        chosen, judged, members = {}, {}, 0
+        for run, seed in zip(entry.runs, SEEDS, strict=True):
+            for name, place in read_json(folder / run / "details.json")["scores"].items():
+                file = np.load(folder / run / place)
+                member, n = file["member"], len(file["member"])
+                order = np.random.default_rng(derive(seed, "choosing half")).permutation(n)
+                mine = np.isin(order, np.arange(n // 2))
+                assert mine.sum() == n // 2
+                chosen.setdefault(name, []).append(plain_auc(file["scores"][mine], member[mine]))
+                judged.setdefault(name, []).append(plain_auc(file["scores"][~mine], member[~mine]))
+            members += int(member[~mine].sum())
+        best = max(chosen.values(), key=np.mean)
+        assert np.mean(chosen[entry.leak.attack]) == pytest.approx(np.mean(best), abs=1e-12)
+        assert entry.leak.auc.value == pytest.approx(np.mean(judged[entry.leak.attack]), abs=1e-12)
+        assert entry.leak.judged == TARGET
+        assert entry.leak.members == members
+        assert entry.leak.auc.low <= entry.leak.auc.value <= entry.leak.auc.high
+        flattered += max(map(np.mean, judged.values())) > entry.leak.auc.value + 1e-9
+    assert flattered, "in none of these is the judging half's best another one: this test shows nothing"
+
+
+def test_the_judging_half_has_no_say_in_the_choice():
+    rng = np.random.default_rng(0)
+    member = np.arange(80) % 2 == 0
+
+    def scores(gap):
+        return rng.normal(size=80) + gap * member, member
+
+    quiet, loud = scores(0.0), scores(5.0)
+    case = _Case({"a": scores(3.0), "b": scores(1.0)}, {"a": quiet, "b": loud})
+    leak = _judged([case], TARGET)
+    assert leak.attack == "a"
+    assert leak.auc.value == pytest.approx(plain_auc(*quiet))
+    assert (leak.members, leak.nonmembers) == (40, 40)
+    # over several seeds one attack is chosen for all, by its mean; an attack that one of them lacks is no candidate
+    other = _Case({"b": scores(4.0), "a": scores(0.0), "c": loud}, {"b": loud, "a": quiet, "c": loud})
+    assert _judged([case, other], TARGET).attack == "b"
+    both = _judged([case, case], TARGET)
+    assert both.auc.value == pytest.approx(leak.auc.value)
+    assert both.auc.low == pytest.approx(both.auc.high), "two equal seeds have no spread"
+    assert both.members == 80
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 99])
+def test_halves_are_halves_and_follow_from_the_seed(n):
+    half = comparison._half(n, 7)
+    assert half.sum() == n // 2
+    assert np.array_equal(half, comparison._half(n, 7))
+    assert n < 10 or not np.array_equal(half, comparison._half(n, 8))
+
+
+def test_shadow_models_are_halved_by_model(tmp_path):
+    (entry,) = hampkit.compare("toy", defenses=["undefended"], shadows=6, options=OPTIONS, runs_dir=tmp_path).entries
+    folder = tmp_path / entry.runs[0]
+    membership = pipeline.shadow_membership(pipeline.open_run(folder, Settings(runs_dir=tmp_path)))
+    chosen, judged = {}, {}
+    for name, (place, targets) in read_json(folder / "details.json")["repeated"].items():
+        scores, member = np.load(folder / place)["scores"].astype(float), membership[targets]
+        assert scores.shape == member.shape == (6, member.shape[1])
+        mine = np.isin(np.random.default_rng(derive(0, "choosing half")).permutation(6), np.arange(3))
+        chosen[name] = plain_auc(scores[mine].ravel(), member[mine].ravel())
+        judged[name] = plain_auc(scores[~mine].ravel(), member[~mine].ravel())
+        assert (entry.leak.members, entry.leak.nonmembers) == (member[~mine].sum(), (~member[~mine]).sum())
+    assert entry.leak.judged == comparison.REPEATED
+    assert chosen[entry.leak.attack] == pytest.approx(max(chosen.values()), abs=1e-9)
+    assert entry.leak.auc.value == pytest.approx(judged[entry.leak.attack], abs=1e-9)
+
+
+def test_the_page_holds_the_numbers_of_the_table(found):
+    comparison, folder = found
+    document = json.loads((folder / "compare.json").read_text(encoding="utf-8"), parse_constant=no_constant)
+    assert document == json.loads(json.dumps(comparison.to_json()))
+    page, text = ((folder / name).read_text(encoding="utf-8") for name in ("compare.html", "compare.md"))
+    table = re.search(r"<tbody>(.*?)</tbody>", page, re.DOTALL)
+    assert table
+    cells = [[html.unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r)] for r in table[1].split("</tr>")]
+    assert cells[:3] == rows(document)
+    for entry, row in zip(comparison.entries, cells, strict=False):
+        assert row[0] == entry.defense
+        assert f"{entry.leak.auc.value:.3f}" in row[4]
+        assert f"{100 * entry.accuracy['test']:.1f}%" in row[1]
+        assert "| " + " | ".join(row) + " |" in text
+    points = json.loads(re.search(r'id="page-data">(.*?)</script>', page, re.DOTALL)[1])  # pyright: ignore[reportOptionalSubscript]
+    assert [p["auc"]["value"] for p in points] == [e.leak.auc.value for e in comparison.entries]
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.split("<script>")[0])
+    assert (folder / "report.html").exists()
+
+
+def test_the_published_layout_has_the_highest_rates(found):
+    comparison, folder = found
+    head, *body = paper_layout([comparison.to_json(), comparison.to_json() | {"data": "other", "entries": []}])
+    assert head[:4] == ["defense", "toy TPR@0.1%FPR", "toy TNR@0.1%FNR", "toy test accuracy"]
+    for entry, row in zip(comparison.entries, body, strict=True):
+        results = [read_json(folder / run / "result.json") for run in entry.runs]
+        for column, curve in ((1, "tpr_at_fpr"), (2, "tnr_at_fnr")):
+            means = {}
+            for result in results:
+                for attack in result["attacks"]:
+                    means.setdefault(attack["attack"], []).append(attack[curve][0]["value"])
+            highest = max(map(np.mean, means.values()))
+            value, name = re.fullmatch(r"([\d.]+)% \((.*)\)", row[column]).groups()  # pyright: ignore[reportOptionalMemberAccess]
+            assert float(value) == pytest.approx(100 * highest, abs=0.005)
+            assert np.mean(means[name]) == pytest.approx(highest)
+        assert row[4:] == ["–"] * 3
+
+
+def test_an_unknown_defense_is_one_line(cli, refused, nothing_written):
+    refused(cli("compare", *QUICK, "--defenses", "undefended,memgard"), "memgard", "memguard")
+    refused(cli("compare", *QUICK, "--defenses", "undefended", "--seeds", "0"), "seeds=0")
+    nothing_written()
+
+
+def test_a_defense_that_cannot_train_is_left_out_unless_it_was_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "opacus", None)
+    said = []
+    with pytest.raises(hampkit.UserError, match="Opacus"):
+        hampkit.compare("toy", defenses=["undefended", "dp-sgd"], options=OPTIONS, runs_dir=tmp_path)
+    monkeypatch.setattr(comparing, "_names", lambda defenses: ["undefended", "dp-sgd"])
+    found = hampkit.compare("toy", options=OPTIONS, runs_dir=tmp_path, say=said.append)
+    assert [e.defense for e in found.entries] == ["undefended"]
+    assert list(found.left_out) == ["dp-sgd"]
+    assert any("left out: dp-sgd" in line and "Opacus" in line for line in said)
+    for name in ("compare.html", "compare.md", "compare.json"):
+        assert "pip install" in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+OWN = '''
+from dataclasses import dataclass
+from hampkit.defenses import Defense, Models
+from hampkit.training import CROSS_ENTROPY
+
+@dataclass(frozen=True)
+class Mine(Defense):
+    """A defense of one's own, from a package of one's own."""
+    name = "mine-for-test"
+    paper = "https://example.org"
+    def fit(self, task, trainer):
+        return Models(trainer.fit(task, CROSS_ENTROPY))
+'''
+
+
+def test_a_defense_from_another_package_appears_everywhere(cli, monkeypatch):
+    Path("mydefense_for_test.py").write_text(OWN)
+    monkeypatch.syspath_prepend(".")
+    real = importlib.metadata.entry_points
+    point = importlib.metadata.EntryPoint("mine", "mydefense_for_test:Mine", "hampkit.defenses")
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda **k: [point] if k["group"] == point.group else real(**k)
+    )
+    registry._scan.cache_clear()
+    try:
+        assert re.search(r"^mine-for-test\s+A defense of one's own", cli("list", "defenses")[1], re.MULTILINE)
+        code, out, err = cli("compare", *QUICK, "--defenses", "mine-for-test,undefended", "--json")
+        assert (code, err) == (0, "")
+        compared = json.loads(out)
+        assert [e["defense"] for e in compared["entries"]] == ["undefended", "mine-for-test"]
+        assert compared["entries"][0]["accuracy"] == compared["entries"][1]["accuracy"], "it trains as the baseline"
+        assert "mine-for-test" in Path("runs/compare.html").read_text(encoding="utf-8")
+        code, out, err = cli("run", "toy/mine-for-test", *QUICK[1:], "--json")
+        assert code == 0, err
+        assert "mine-for-test" in out
+    finally:
+        registry._scan.cache_clear()
+
+
+def test_the_command_prints_both_layouts(cli):
+    table = cli("compare", *QUICK, "--defenses", "undefended")
+    assert table[0] == 0, table[2]
+    assert "worst attack" in table[1]
+    assert "compare.html" in table[1]
+    paper = cli("compare", *QUICK, "--defenses", "undefended", "--paper")
+    assert paper[0] == 0
+    assert "by luck too" in paper[1]
