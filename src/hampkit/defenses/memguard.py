@@ -22,6 +22,7 @@ LENGTH = 0.1  # of every step
 LABEL = 10.0  # c2, the weight of keeping the predicted label
 COMPACT = 0.8  # rows are taken out once less than this share is under way
 BLOCK = 512  # rows at once: what they need stays in the cache
+SHARE_ROWS = 128  # reference rows that are asked how many answers change: a surrogate that never does protects nothing
 UNDECIDED = 1e-5  # a surrogate this near to 1/2 is left as it is
 
 
@@ -71,14 +72,17 @@ class MemGuard(Defense):
             inside = [a[h] for a, h in zip(answers, halves, strict=True)]
             outside = [a[~h] for a, h in zip(answers, halves, strict=True)]
         surrogates = self._surrogates(task, trainer, inside, outside)
-        facts = tuple(self._facts(len(a), len(b)) for a, b in zip(inside, outside, strict=True))
         state = {f"surrogate.{k}": v for k, v in surrogates.params.items()}
-        return Models(stack, {**state, "secret": Keyed.secrets(task)}, facts)
+        asked = task.reference.x[:SHARE_ROWS]
+        facts = []
+        for m, (a, b) in enumerate(zip(inside, outside, strict=True)):
+            logits = trainer.predict(stack.take([m]), asked)[0]
+            _, changed = obfuscate(logits, _surrogate({k: v[m] for k, v in state.items()}))
+            facts.append(self._facts(len(a), len(b), float(changed.double().mean())))
+        return Models(stack, {**state, "secret": Keyed.secrets(task)}, tuple(facts))
 
     def release(self, state: dict[str, Tensor], domain: Domain) -> Release:
-        surrogate = Surrogate(
-            [(state[f"surrogate.layers.{k}.weight"], state[f"surrogate.layers.{k}.bias"]) for k in (0, 2, 4, 6)]
-        )
+        surrogate = _surrogate(state)
         return _Guarded(surrogate, self.budget, Keyed(domain, state["secret"]))
 
     def _features(self, trainer: Trainer, stack: Stack, x: Tensor) -> Tensor:
@@ -104,10 +108,11 @@ class MemGuard(Defense):
         classes = task.pool.num_classes
         return trainer.with_config(config).fit(Task(data, members, seeds, lambda: SortedNet(classes)), loss)
 
-    def _facts(self, inside: int, outside: int) -> dict[str, Any]:
+    def _facts(self, inside: int, outside: int, changed: float) -> dict[str, Any]:
         source = "a second network's" if self.surrogate == "reference" else "the model's own"
         said = f"surrogate: learnt from {source} {inside:,} members and {outside:,} other reference rows"
-        return {"surrogate_members": inside, "surrogate_nonmembers": outside, "said": said}
+        said += f"; it changes {changed:.0%} of the answers to reference rows"
+        return {"surrogate_members": inside, "surrogate_nonmembers": outside, "changed": changed, "said": said}
 
 
 def _half(seed: int, n: int) -> Tensor:
@@ -119,6 +124,13 @@ def _proxies(task: Task, halves: Tensor) -> Task:
     assert task.reference is not None
     seeds = tuple(derive(seed, "proxy") for seed in task.seeds)
     return replace(task, pool=task.reference, members=halves, seeds=seeds, reference=None)
+
+
+def _surrogate(state: dict[str, Tensor]) -> Surrogate:
+    """That of one model, from its share of the state."""
+    return Surrogate(
+        [(state[f"surrogate.layers.{k}.weight"], state[f"surrogate.layers.{k}.bias"]) for k in (0, 2, 4, 6)]
+    )
 
 
 class Surrogate:
