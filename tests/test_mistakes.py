@@ -332,7 +332,14 @@ def test_too_little_memory_names_the_likely_cause(cli, refused, monkeypatch, err
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "hampkit.cli", "run", "toy/hamp", "rows=3000", "epochs=100000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # a job in a shell's background inherits that SIGINT is ignored; the command is tried as in the foreground
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for _ in range(600):  # a scratch folder shows that it trains
         if list(tmp_path.glob("runs/toy-hamp-*/models/*.partial")):
             break
