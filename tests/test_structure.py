@@ -39,7 +39,7 @@ ALLOWED = {
     "problem": TRAIN | {"data", "defenses"},
     "views": {"sections"},
     "launch": {"errors", "registry"},
-    "measuring": BASE | {"problem", "training"},
+    "measuring": BASE | {"blackbox", "defenses", "problem", "training"},
     "planning": BASE | {"measuring", "config", "environment", "launch", "problem", "store"},
     "shadows": MIDDLE | {"launch", "planning", "problem", "views"},
     "trained": MIDDLE | {"problem"},

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from hampkit.blackbox import BlackBox
+from hampkit.defenses import Models
 from hampkit.problem import Problem
 from hampkit.rng import derive
 from hampkit.training import Objective, Trainer
@@ -16,6 +18,7 @@ from hampkit.training.trainer import silent
 from hampkit.types import Stack, Task
 
 FEW, MANY = 4, 12  # batches of an epoch
+ASKED = 512  # rows that the release is timed on
 SHORT, LONG = 2, 4  # epochs; the first may be of another kind, as AdvReg's is
 
 
@@ -95,10 +98,22 @@ def seconds_per_model(problem: Problem, width: int, best: list[float]) -> tuple[
     trainer = MeasuringTrainer(problem.trainer.config, problem.trainer.device, width, silent, clock=clock)
     begun = time.perf_counter()
     try:
-        problem.defense.fit(task, trainer)
+        models = problem.defense.fit(task, trainer)
     except TooSlow:
         return math.inf, clock.first
-    return (time.perf_counter() - begun - clock.measured + clock.expected) / width, clock.first
+    trained = (time.perf_counter() - begun - clock.measured + clock.expected) / width
+    return trained + _asking(problem, models), clock.first
+
+
+def _asking(problem: Problem, models: Models) -> float:
+    """Seconds that one model takes to answer what a shadow model is asked: some releases cost more than a training."""
+    release = problem.defense.release(models.state_of(0), problem.dataset.domain)
+    box = BlackBox(models.stack.take([0]), release, problem.trainer)
+    rows = problem.task.pool.x[:ASKED]
+    begun = time.perf_counter()
+    box.query(rows, seed=0)
+    each = (time.perf_counter() - begun) / len(rows)
+    return each * (len(problem.task.pool) * problem.views + min(len(problem.test), 10_000))
 
 
 def _synchronize(device: torch.device) -> None:
