@@ -346,7 +346,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         time.sleep(0.1)
     time.sleep(3)  # the folder appears just before torch loads what it needs for the first step: let it train
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert said.strip() == "hampkit: error: interrupted; run the same command again to go on"
     assert not list(tmp_path.rglob("*.partial"))
