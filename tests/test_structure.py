@@ -37,7 +37,7 @@ ALLOWED = {
     "results": {"metrics"},
     "environment": set(),
     "problem": TRAIN | {"data", "defenses"},
-    "views": {"sections"},
+    "views": {"sections", "training"},
     "launch": {"errors", "registry"},
     "measuring": BASE | {"blackbox", "defenses", "problem", "training"},
     "planning": BASE | {"measuring", "config", "environment", "launch", "problem", "store"},

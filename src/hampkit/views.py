@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hampkit.sections import MOST_VIEWS
+from hampkit.training.augment import shifted
 
 SHIFTS = ((0, 0), *((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x))
 assert 2 * len(SHIFTS) == MOST_VIEWS
@@ -32,6 +33,4 @@ def view(x: Tensor, k: int) -> Tensor:
 
 def _moved(size: int, direction: int) -> Tensor:
     """Which old row (or column) comes to each place."""
-    places = torch.arange(size) + direction * max(1, size // 8)
-    places = places.abs()
-    return torch.where(places >= size, 2 * (size - 1) - places, places).clamp(0, size - 1)
+    return shifted(size, torch.tensor(direction * max(1, size // 8)))

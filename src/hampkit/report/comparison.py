@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
+
+from hampkit.report.html import rendered
 
 Json = dict[str, Any]
 
@@ -39,21 +38,18 @@ def render_comparison_markdown(document: Json) -> str:
 
 def render_comparison_html(document: Json) -> str:
     """One page that needs nothing from outside."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    def read(name: str) -> str:
-        return files("hampkit.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
-
-    scripts = [get_plotlyjs(), read("comparison.js")]
-    hashes = ["sha256-" + base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
-    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return env.from_string(read("comparison.html.jinja")).render(
-        title=_title(document), about=ABOUT, seeds=_seeds(document), columns=COLUMNS, rows=rows(document),
-        entries=document["entries"], left_out=document["left_out"], version=document["hampkit"], points=_points(document),
-        style=Markup(read("style.css")), scripts=[Markup(s) for s in scripts], script_hashes=hashes,
-    )  # fmt: skip
+    context = {
+        "title": _title(document),
+        "about": ABOUT,
+        "seeds": _seeds(document),
+        "columns": COLUMNS,
+        "rows": rows(document),
+        "entries": document["entries"],
+        "left_out": document["left_out"],
+        "version": document["hampkit"],
+        "points": _points(document),
+    }
+    return rendered("comparison.html.jinja", "comparison.js", context)
 
 
 def paper_layout(documents: Sequence[Json]) -> list[list[str]]:

@@ -16,15 +16,20 @@ from hampkit.report.view import Json
 
 def render_html(results: Json, details: Sequence[Json], texts: Json, verdict: str) -> str:
     """The page. details: one per model, in the same order; a model whose details lack a part is shown without it."""
+    return rendered("template.html.jinja", "page.js", page_context(results, details, texts, verdict))
+
+
+def rendered(template: str, script: str, context: Mapping[str, Any]) -> str:
+    """A page that needs nothing from outside: plotly and one script of ours within it, and no other may run."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     env.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
-    scripts = [get_plotlyjs(), _read("page.js")]
-    return env.from_string(_read("template.html.jinja")).render(
-        page_context(results, details, texts, verdict),
+    scripts = [get_plotlyjs(), _read(script)]
+    return env.from_string(_read(template)).render(
+        context,
         style=Markup(_read("style.css")),
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_hash(script) for script in scripts],
