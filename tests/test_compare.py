@@ -13,6 +13,7 @@ import pytest
 import hampkit
 from hampkit import comparing, comparison, pipeline, registry
 from hampkit.comparison import TARGET, _Case, _judged
+from hampkit.errors import UserError
 from hampkit.problem import Settings
 from hampkit.report.comparison import paper_layout, rows
 from hampkit.rng import derive
@@ -67,10 +68,13 @@ def test_the_worst_attack_is_chosen_on_one_half_and_judged_on_the_other(found):
         for run, seed in zip(entry.runs, SEEDS, strict=True):
             for name, place in read_json(folder / run / "details.json")["scores"].items():
                 file = np.load(folder / run / place)
-                member, n = file["member"], len(file["member"])
-                order = np.random.default_rng(derive(seed, "choosing half")).permutation(n)
-                mine = np.isin(order, np.arange(n // 2))
-                assert mine.sum() == n // 2
+                member = file["member"]
+                mine = np.zeros(len(member), dtype=bool)
+                for side, word in ((True, "members"), (False, "non-members")):
+                    rows = np.flatnonzero(member == side)
+                    order = np.random.default_rng(derive(derive(seed, word), "choosing half")).permutation(len(rows))
+                    mine[rows[order < len(rows) // 2]] = True
+                    assert mine[rows].sum() == len(rows) // 2
                 chosen.setdefault(name, []).append(plain_auc(file["scores"][mine], member[mine]))
                 judged.setdefault(name, []).append(plain_auc(file["scores"][~mine], member[~mine]))
             members += int(member[~mine].sum())
@@ -112,6 +116,14 @@ def test_halves_are_halves_and_follow_from_the_seed(n):
     assert half.sum() == n // 2
     assert np.array_equal(half, comparison._half(n, 7))
     assert n < 10 or not np.array_equal(half, comparison._half(n, 8))
+
+
+def test_members_and_nonmembers_are_halved_each():
+    member = np.arange(50) % 5 == 0  # 10 members, 40 others
+    half = comparison._half_of_each(member, 3)
+    assert (half[member].sum(), half[~member].sum()) == (5, 20)
+    with pytest.raises(UserError, match="1 judged members"):
+        comparison._half_of_each(np.arange(9) == 4, 3)
 
 
 def test_shadow_models_are_halved_by_model(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
@@ -12,7 +13,7 @@ from hampkit.config import Training
 from hampkit.data.toy import Toy
 from hampkit.defenses import dp_sgd
 from hampkit.defenses.advreg import AdvReg, _MinMax
-from hampkit.defenses.dp_sgd import ClippedNoisy, DpSgd, clipped_sum
+from hampkit.defenses.dp_sgd import ClippedNoisy, DpSgd, clipped_sum, tapped_sum, taps_agree
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
 from hampkit.nets.attack import InferenceNet, SortedNet
@@ -68,6 +69,77 @@ def test_the_clipped_sum_is_that_of_opacus(name, shape):
         assert torch.allclose(value, cross_entropy(net(batch.x[:real]), batch.y[:real]), atol=1e-6)
 
 
+@pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_sum_from_slopes_and_inputs_is_that_of_single_gradients(models, bias):
+    nets = []
+    for seed in range(models):
+        torch.manual_seed(seed)
+        nets.append(
+            nn.Sequential(nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, 8, bias=bias), nn.Tanh(), nn.Linear(8, 4))
+        )
+    stack = stack_of(*nets)
+    single = [batch_of(50, (24,), 4, padding=m + 3, seed=m) for m in range(models)]
+    batch = Batch(*(torch.stack(parts) for parts in zip(*single, strict=True)))
+    for clip in (0.05, 1.0, 1e6):  # all are clipped, some, none
+        found, values = tapped_sum(each_of(models), stack, batch, clip)
+        for m in range(models):
+            true, value = clipped_sum(stack, {k: p[m] for k, p in stack.params.items()}, {}, single[m], clip)
+            assert set(true) == set(found)
+            for k, g in true.items():
+                assert torch.allclose(found[k][m], g, atol=1e-5, rtol=1e-4), (k, clip)
+            assert torch.allclose(values[m], value, atol=1e-6)
+        assert not any(layer._forward_hooks for layer in stack.net.modules())
+
+
+class Twice(nn.Module):
+    """A network whose linear layer is used twice: the norm of its gradient is no product."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.Linear(24, 24), nn.Linear(24, 4)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.layer(torch.tanh(self.layer(x)))))
+
+
+class Sequence(nn.Module):
+    """Four rows per example go through its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.layer(x.view(-1, 4, 6))).mean(1))
+
+
+class Besides(nn.Module):
+    """The weight of a layer is used once more, past the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.Linear(24, 24), nn.Linear(24, 4)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.layer(x)) @ self.layer.weight)
+
+
+@pytest.mark.parametrize(("factory", "right"), [
+    (lambda: net_factory("mlp-small", (24,), 4)(), True), (Twice, False), (Sequence, False), (Besides, False),
+    (lambda: net_factory("convnet-gn", (3, 16, 16), 4)(), False),
+])  # fmt: skip
+def test_slopes_and_inputs_are_used_only_where_they_give_the_same(task, short, factory, right):
+    torch.manual_seed(0)
+    net = factory()
+    stack = stack_of(net)
+    assert taps_agree(stack, task, 0.1) is right
+    if isinstance(net, (Twice, Sequence, Besides)):  # and such a network is trained all the same
+        config = replace(short, epochs=1, sampling="poisson")
+        factory_of = replace(task.only([0]), net=factory)
+        Trainer(config).fit(factory_of, ClippedNoisy(1.0, lambda n: 1.0, 32))
+
+
 def test_the_noise_has_the_right_deviation_and_the_sum_is_divided_by_the_expected_batch_size():
     nets = [made("mlp", (24,), 4, seed) for seed in (0, 1)]
     stack = stack_of(*nets)
@@ -88,7 +160,7 @@ def test_the_noise_has_the_right_deviation_and_the_sum_is_divided_by_the_expecte
         assert n > 10_000
         assert abs(float(drawn.mean())) < 5 * sd / n**0.5
         assert abs(float(drawn.std()) / sd - 1) < 5 / (2 * n) ** 0.5
-    quiet = [(0.0, b) for _, b in state]
+    quiet = replace(state, scales=[(0.0, b) for _, b in state.scales])
     batch = Batch(*(torch.stack([t, t]) for t in batch_of(40, (24,), 4, padding=3)))
     grads = objective.gradient(each_of(2), stack, quiet, batch, rngs).grads
     for m in (0, 1):
@@ -234,7 +306,7 @@ def test_the_min_max_gradient_is_that_of_autograd(minmax, task, models):
 
 @pytest.mark.parametrize("models", [[1], [1, 5]])
 def test_a_step_of_the_inference_network_is_adam_on_the_squared_error(minmax, models):
-    objective, stack, state = minmax(models)
+    objective, _, state = minmax(models)
     theirs = [InferenceNet(4).double() for _ in models]
     for m, net in enumerate(theirs):
         net.load_state_dict({k: p[m].clone() for k, p in state.params.items()})
@@ -249,7 +321,8 @@ def test_a_step_of_the_inference_network_is_adam_on_the_squared_error(minmax, mo
         weight[0, 5:half] = weight[0, half + 5 :] = 0.0  # the last, incomplete half batch
         if step == 2 and len(models) > 1:
             weight[1] = 0.0  # this model has finished its epoch: its network must not move
-        objective._step(stack, state, logits, y, weight)
+        resting = torch.tensor([False, True]) if step == 2 and len(models) > 1 else None
+        objective._step(state, logits, y, weight, resting)
         for m, (net, adam) in enumerate(zip(theirs, adams, strict=True)):
             use = weight[m] > 0
             if use.any():

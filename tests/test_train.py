@@ -190,6 +190,20 @@ def test_momentum_gain_with_a_restart_is_the_published_one():
     assert (before - params["w"]).item() == pytest.approx(19.8, abs=0.06)
 
 
+def test_denormal_numbers_count_as_zero_while_a_network_is_trained_and_only_then(task):
+    tiny, seen = torch.tensor(1e-40), []
+
+    class Watching(MeanLoss):
+        def begin(self, stack, state, epoch, rngs):
+            seen.append(float(tiny * 0.5))
+            return state
+
+    before = float(tiny * 0.5)
+    Trainer(Training(epochs=1, retries=0)).fit(task.only([0]), Watching(CE.loss))
+    assert seen == [0.0]
+    assert float(tiny * 0.5) == before
+
+
 def test_own_statistics_come_from_the_members_of_each_model(task):
     normalize = Normalize(torch.zeros(24), torch.ones(24), own=True)
     factory = net_factory("mlp-small", (24,), 4, normalize)

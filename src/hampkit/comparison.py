@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hampkit import metrics, pipeline
 from hampkit.clustered import auc_interval
+from hampkit.errors import UserError
 from hampkit.judge import rates
 from hampkit.leave_one_out import judge_repeated
 from hampkit.metrics import Interval
@@ -122,7 +123,7 @@ def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
     for name, place in details["scores"].items():
         file = np.load(run.folder / place, allow_pickle=False)
         scores, member = file["scores"], file["member"]
-        mine = _half(len(member), problem.recipe.seed)
+        mine = _half_of_each(member, problem.recipe.seed)
         choose[name], judge[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
     return _Case(choose, judge)
 
@@ -140,6 +141,20 @@ def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case
 def _half(n: int, seed: int) -> Bools:
     """(n,) half of them, drawn by a run's seed; at least one on either side of two or more."""
     return numpy_rng(derive(seed, "choosing half")).permutation(n) < n // 2
+
+
+def _half_of_each(member: Bools, seed: int) -> Bools:
+    """(n,) half of the members and half of the non-members. Errors: `UserError` where there are fewer than two of either."""
+    half = np.zeros(len(member), dtype=bool)
+    for side, word in ((True, "members"), (False, "non-members")):
+        rows = np.flatnonzero(member == side)
+        if len(rows) < 2:
+            raise UserError(
+                f"{len(rows)} judged {word}: to compare, one half chooses the attack and the other judges it; judge at least two"
+                " (judge.known_train and judge.known_val say how many the attacker knows instead)"
+            )
+        half[rows] = _half(len(rows), derive(seed, word))
+    return half
 
 
 def _judged(cases: Sequence[_Case], judged: str) -> Leak:

@@ -167,9 +167,11 @@ class _MinMax(Objective):
         inside, outside = (
             self._answers(stack, data, rows) for data, rows in ((state.task.pool, mine), (self.reference, others))
         )
+        logits = torch.cat([inside, outside], 2)
+        y = torch.cat([state.task.pool.y[mine], self.reference.y[others]], 2)
         for s in range(steps):
-            y = torch.cat([state.task.pool.y[mine[:, s]], self.reference.y[others[:, s]]], 1)
-            self._step(stack, state, torch.cat([inside[:, s], outside[:, s]], 1), y, weight[:, s])
+            resting = torch.tensor([s >= len(numbers) for numbers in halves])  # a question to a GPU would wait for it
+            self._step(state, logits[:, s], y[:, s], weight[:, s], resting if resting.any() else None)
 
     def _rows(self, members: Tensor, numbers: list[int], steps: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """Members (S, half) and reference rows (S, half) of every step, and weights (S, 2 · half), 0 for padding."""
@@ -200,7 +202,7 @@ class _MinMax(Objective):
         parts = [ask(stack.params, stack.buffers, data.x[p].float()) for p in rows.flatten(1).split(ANSWER_ROWS, 1)]
         return torch.cat(parts, 1).view(*rows.shape, -1)
 
-    def _step(self, stack: Stack, state: _State, logits: Tensor, y: Tensor, weight: Tensor) -> None:
+    def _step(self, state: _State, logits: Tensor, y: Tensor, weight: Tensor, resting: Tensor | None) -> None:
         half = weight.shape[1] // 2
         target = torch.cat([torch.ones(half), torch.zeros(half)]).to(logits)
 
@@ -208,7 +210,5 @@ class _MinMax(Objective):
             rows = (functional_call(state.net, params, (logits, y)).sigmoid() - target).square()
             return (rows * weight).sum() / weight.sum().clamp_min(1), rows
 
-        grads, _ = each_of(len(stack)).gradient(loss)(state.params, logits, y, weight)
-        resting = weight.sum(-1) == 0
-        alone = len(stack) == 1
-        state.optimizer.step(state.params, grads, self.d.attack_lr, None if alone else resting)
+        grads, _ = each_of(len(state.rows)).gradient(loss)(state.params, logits, y, weight)
+        state.optimizer.step(state.params, grads, self.d.attack_lr, resting)

@@ -1,4 +1,4 @@
-"""SGD and Adam on stacked parameters ``(M, *shape)``: torch's SGD, and an Adam that counts every model's own steps.
+"""torch's fused SGD and Adam on stacked parameters ``(M, *shape)``.
 
 Neither can hold still the models that have finished their epoch while others go on; that is added here.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from hampkit.config import Training
@@ -23,18 +24,20 @@ class Optimizer:
 
     config: Training
     state: dict[str, Params] = field(default_factory=dict)
+    taken: list[int] = field(default_factory=list)  # Adam's steps of every model
 
     def restart(self) -> None:
         self.state = {}
 
     def step(self, params: Params, grads: Params, lr: float, idle: Tensor | None = None) -> None:
         """One update of all models; where ``idle`` (M,) is true, they keep parameters and momentum."""
-        update = self._adam if self.config.optimizer == "adam" else self._sgd
+        if self.config.optimizer == "adam":
+            return self._adam(params, grads, lr, idle)
         if idle is None:
-            return update(params, grads, lr)
+            return self._sgd(params, grads, lr)
         everything = [v for group in (params, *self.state.values()) for v in group.values()]
         kept = [v[idle].clone() for v in everything]
-        update(params, grads, lr)
+        self._sgd(params, grads, lr)
         for v, old in zip(everything, kept, strict=True):
             v[idle] = old
         return None
@@ -50,25 +53,27 @@ class Optimizer:
             maximize=False, fused=True,
         )  # fmt: skip
 
-    def _adam(self, params: Params, grads: Params, lr: float, beta1: float = 0.9, beta2: float = 0.999) -> None:
-        if self.config.weight_decay:
-            grads = {k: g.add(params[k], alpha=self.config.weight_decay) for k, g in grads.items()}
-        if "mean" not in self.state:
-            self.state["mean"] = {k: torch.zeros_like(p) for k, p in params.items()}
-            self.state["square"] = {k: torch.zeros_like(p) for k, p in params.items()}
-            self.state["steps"] = {
-                "": next(iter(params.values())).new_zeros(len(next(iter(params.values()))), dtype=torch.float64)
-            }
-        steps = self.state["steps"][""].add_(
-            1
-        )  # per model: models of one stack may have taken different numbers of steps
-        rate = lr / (1 - beta1**steps)
-        unbias = 1 / (1 - beta2**steps).sqrt()
-        for k, p in params.items():
-            shape = (-1, *(1,) * (p.ndim - 1))
-            m = self.state["mean"][k].lerp_(grads[k], 1 - beta1)
-            v = self.state["square"][k].mul_(beta2).addcmul_(grads[k], grads[k], value=1 - beta2)
-            p.sub_(m / (v.sqrt() * unbias.view(shape).to(p.dtype) + 1e-8) * rate.view(shape).to(p.dtype))
+    def _adam(self, params: Params, grads: Params, lr: float, idle: Tensor | None) -> None:
+        models = len(next(iter(params.values())))
+        if not self.state:
+            self.state = {name: {k: torch.zeros_like(p) for k, p in params.items()} for name in ("mean", "square")}
+            self.taken = [0] * models
+        going = list(range(models)) if idle is None else (~idle).nonzero().squeeze(-1).tolist()
+        together = len(going) == models and len(set(self.taken)) == 1
+        for m in going:
+            self.taken[m] += 1
+        for part in [slice(None)] if together else [slice(m, m + 1) for m in going]:
+            self._adam_of(part, params, grads, lr)
+
+    def _adam_of(self, part: slice, params: Params, grads: Params, lr: float) -> None:
+        """Models that have taken equally many steps."""
+        p, g, mean, square = ([group[k][part] for k in params] for group in (params, grads, *self.state.values()))
+        steps = [t.new_full((), self.taken[part][0] - 1) for t in p]  # adam counts this one
+        adam(  # fused: one pass instead of ten
+            p, g, mean, square, [], steps,
+            amsgrad=False, beta1=0.9, beta2=0.999, lr=lr, weight_decay=self.config.weight_decay, eps=1e-8, maximize=False,
+            fused=True,
+        )  # fmt: skip
 
 
 def learning_rate(config: Training, epoch: int) -> float:

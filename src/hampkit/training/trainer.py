@@ -17,6 +17,7 @@ from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.training.augment import augmented
 from hampkit.training.batches import batches, plan_epoch
+from hampkit.training.denormals import denormals_as_zero
 from hampkit.training.each import each_of
 from hampkit.training.objectives import Objective
 from hampkit.training.optim import Optimizer, learning_rate
@@ -99,7 +100,7 @@ class Trainer:
         rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
         run = _Run(self, task, objective, targets, members, rngs, stack)
         epochs = min(self.config.stop_after or self.config.epochs, self.config.epochs)
-        with forked(derive(task.seeds[0], "dropout")):  # only networks that run alone draw from it
+        with forked(derive(task.seeds[0], "dropout")), denormals_as_zero():  # only networks that run alone draw
             for epoch in range(epochs):
                 run.epoch(epoch)
                 self.track("training", k * epochs + epoch + 1, jobs * epochs)
