@@ -24,6 +24,7 @@ types: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready  ## minutes of measurements
 	$(BIN)/python -m benchmarks.release
+	$(BIN)/python -m benchmarks.memguard
 	$(BIN)/python -m benchmarks.scoring --short --no-save
 	$(BIN)/python -m benchmarks.shadows --short --no-save
 

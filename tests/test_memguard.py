@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from benchmarks.memguard import one_sample
 from torch import nn
 
 from hampkit.defenses.base import Keyed
@@ -30,44 +31,11 @@ def surrogate_of(made):
     return Surrogate([(made.layers[k].weight.detach(), made.layers[k].bias.detach()) for k in (0, 2, 4, 6)])
 
 
-def one_sample(logits, made):
-    """The loop of protocol 3.5b for one sample, by autograd: (logits, changed)."""
-    order = np.argsort(logits.numpy(), kind="stable")
-    z0 = logits[torch.from_numpy(order)].clone()
-    last = len(z0) - 1
-    assert int(z0.argmax()) == last
-    p0 = z0.softmax(-1)
-    with torch.no_grad():
-        start = made(p0.unsqueeze(0))[0, 0]
-    best, changed = z0, False
-    if abs(float(start.sigmoid()) - 0.5) > 1e-5:
-        for c in (0.1 * 10**k for k in range(7)):
-            z, success = z0.clone(), False
-            for _ in range(299):
-                z = z.detach().requires_grad_()
-                p = z.softmax(-1)
-                loss = made(p.unsqueeze(0))[0, 0].abs() + 10 * torch.relu(z[:last].max() - z[last])
-                loss = loss + c * (p - p0).abs().sum()
-                (slope,) = torch.autograd.grad(loss, z)
-                z = (z - 0.1 * slope / slope.norm()).detach()
-                with torch.no_grad():
-                    now = made(z.softmax(-1).unsqueeze(0))[0, 0]
-                success = int(z.argmax()) == last and float((now.sigmoid() - 0.5) * (start.sigmoid() - 0.5)) <= 0
-                if success:
-                    break
-            if not success:
-                break
-            best, changed = z, True
-    out = torch.empty_like(best)
-    out[torch.from_numpy(order)] = best
-    return out, changed
-
-
-@pytest.mark.parametrize("classes", [3, 10])
-def test_the_batch_equals_the_loop_over_samples(classes):
+@pytest.mark.parametrize(("classes", "n"), [(3, 40), (10, 200)])
+def test_the_batch_equals_the_loop_over_samples(classes, n):
     made = net(classes)
     rng = np.random.default_rng(classes)
-    logits = torch.from_numpy(rng.normal(size=(40, classes)) * rng.choice([1.0, 4.0], (40, 1)))
+    logits = torch.from_numpy(rng.normal(size=(n, classes)) * rng.choice([1.0, 4.0], (n, 1)))
     batched, changed = obfuscate(logits, surrogate_of(made))
     alone = [one_sample(row, made) for row in logits]
     assert changed.tolist() == [flag for _, flag in alone]

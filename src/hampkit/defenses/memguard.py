@@ -138,19 +138,52 @@ class Surrogate:
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float64) -> None:
         self.layers, self.dtype = [(w.to(dtype), b.to(dtype)) for w, b in layers], dtype
+        self.widths = [len(b) for _, b in self.layers[:-1]]
 
     def __call__(self, p: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C) → logits (B,) and their gradients with respect to p (B, C), in closed form."""
-        kept, h = [], p
+        logit, active = self.forward(p)
+        return logit, self.slope(active)
+
+    def forward(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C) → logits (B,), and which hidden units are above 0 (B, H)."""
+        active, h = [], p
         for w, b in self.layers[:-1]:
-            h = torch.addmm(b, h, w.T).relu_()
-            kept.append(h)
+            h = torch.addmm(b, h, w.T)
+            active.append(h > 0)
+            h.relu_()
         w, b = self.layers[-1]
-        logit = torch.addmm(b, h, w.T).squeeze(-1)
-        slope = w.expand(len(p), -1)
-        for (w, _), h in zip(reversed(self.layers[:-1]), reversed(kept), strict=True):
-            slope = torch.where(h > 0, slope, 0) @ w
-        return logit, slope
+        return torch.addmm(b, h, w.T).squeeze(-1), torch.cat(active, 1)
+
+    def slope(self, active: Tensor) -> Tensor:
+        """Gradients (B, C) of the logit: they depend on nothing but which units are above 0."""
+        slope = self.layers[-1][0].expand(len(active), -1)
+        for (w, _), on in zip(reversed(self.layers[:-1]), reversed(active.split(self.widths, 1)), strict=True):
+            slope = torch.where(on, slope, 0) @ w
+        return slope
+
+
+class _Slopes:
+    """The slopes of rows under way. A row that swings about a point comes back to the same units every other step."""
+
+    def __init__(self, surrogate: Surrogate, p: Tensor) -> None:
+        self.surrogate = surrogate
+        self.logit, active = surrogate.forward(p)
+        slope = surrogate.slope(active)
+        self.known = [(active, slope), (active.clone(), slope.clone())]  # of even steps and of odd ones
+        self.slope = slope
+
+    def move(self, p: Tensor, step: int) -> None:
+        active, slope = self.known[step % 2]
+        self.logit, now = self.surrogate.forward(p)
+        other = (now != active).any(-1).nonzero().squeeze(-1)
+        if len(other):
+            active[other], slope[other] = now[other], self.surrogate.slope(now[other])
+        self.slope = slope
+
+    def keep(self, rows: Tensor) -> None:
+        self.logit, self.slope = self.logit[rows], self.slope[rows]
+        self.known = [(active[rows], slope[rows]) for active, slope in self.known]
 
 
 def obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
@@ -180,25 +213,30 @@ def obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
 def _descend(z0: Tensor, p0: Tensor, start: Tensor, c: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
     """Every row from z0 until it succeeds: the last z (B, C), and which rows succeeded (B,)."""
     found, done = z0.clone(), torch.zeros(len(z0), dtype=torch.bool)
-    rows, z, near, sign = torch.arange(len(z0)), z0, p0, start  # those under way
-    p, last = p0, z0.shape[-1] - 1
-    logit, slope = surrogate(p)
-    for _ in range(STEPS):
-        v = (p - near).sign_().mul_(c).addcmul_(logit.sign().unsqueeze(-1), slope)
-        gradient = p * (v - (p * v).sum(-1, keepdim=True))
-        rival, place = z[:, :last].max(-1)
-        over = LABEL * (rival > z[:, last]).to(z)
-        gradient[:, last] -= over
-        gradient.scatter_add_(-1, place.unsqueeze(-1), over.unsqueeze(-1))
-        z = z - LENGTH * gradient / gradient.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    rows, z, near, sign, p, last = torch.arange(len(z0)), z0, p0, start, p0, z0.shape[-1] - 1  # those under way
+    at = _Slopes(surrogate, p)
+    rival, place = z[:, :last].max(-1)
+    for step in range(STEPS):
+        v = (p - near).sign_().mul_(c).addcmul_(at.logit.sign().unsqueeze(-1), at.slope)
+        gradient = v.sub_((p * v).sum(-1, keepdim=True)).mul_(p)
+        over = rival > z[:, last]
+        if over.any():
+            pull = LABEL * over.to(z)
+            gradient[:, last] -= pull
+            gradient.scatter_add_(-1, place.unsqueeze(-1), pull.unsqueeze(-1))
+        z = z - gradient.mul_(LENGTH / gradient.norm(dim=-1, keepdim=True).clamp_min_(1e-30))
         p = z.softmax(-1)
-        logit, slope = surrogate(p)
-        success = (z[:, :last].amax(-1) < z[:, last]) & (logit * sign <= 0) & ~done[rows]
+        at.move(p, step)
+        rival, place = z[:, :last].max(-1)
+        success = (rival < z[:, last]) & (at.logit * sign <= 0) & ~done[rows]
+        if not success.any():
+            continue
         found[rows[success]] = z[success]
         done[rows[success]] = True
         go = ~done[rows]
         if int(go.sum()) < COMPACT * len(rows):  # taking the finished out costs a copy of everything
-            rows, z, near, sign, p, logit, slope = (t[go] for t in (rows, z, near, sign, p, logit, slope))
+            rows, z, near, sign, p, rival, place = (t[go] for t in (rows, z, near, sign, p, rival, place))
+            at.keep(go)
         if not len(rows):
             break
     return found, done
