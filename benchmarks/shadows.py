@@ -34,6 +34,7 @@ from hampkit.defenses.hamp import Hamp, soft_labels
 from hampkit.launch import cores, run_jobs
 from hampkit.nets import net_factory
 from hampkit.training import Trainer
+from hampkit.training.capture import cuda_graph
 from hampkit.types import Task
 
 SGD = Training(
@@ -84,9 +85,10 @@ class Bench:
         everyone = torch.ones(models, shape.rows, dtype=torch.bool)
         self.task = Task(parts[0], everyone, tuple(range(models)), self.net, val=parts[1])
 
-    def ours(self, epochs: int, precision: Literal["float32", "bfloat16"] = "float32") -> float:
+    def ours(self, epochs: int, precision: Literal["float32", "bfloat16"] = "float32", recorded: bool = True) -> float:
         config = replace(self.shape.training(epochs), precision=precision)
-        trainer = Trainer(config, self.device, width=len(self.task))
+        record = cuda_graph if recorded and self.device.type == "cuda" else None
+        trainer = Trainer(config, self.device, width=len(self.task), record=record)
         defense = Hamp(gamma=self.shape.gamma, alpha=self.shape.alpha, kl="mean", grid=0.01)
         return self._timed(lambda: defense.fit(self.task, trainer)) / len(self.task)
 
@@ -163,6 +165,7 @@ def worker(context: dict[str, Any]) -> Callable[[dict[str, Any], Callable[[dict[
         "copy": lambda _: machine.copy_rate(device),
         "ours": bench.ours,
         "ours in bfloat16": lambda epochs: bench.ours(epochs, "bfloat16"),
+        "ours, not recorded": lambda epochs: bench.ours(epochs, recorded=False),
         "published": bench.published,
         "products": lambda _: bench.products(),
         "profile": lambda _: bench.profile(),
@@ -180,7 +183,7 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
     """All numbers of one shape. Rates are of all processes together, as they ran at the same time."""
     shape = SHAPES[name]
     processes = cores() if device == "cpu" else 1
-    once = ["ours", "ours in bfloat16", "published"]
+    once = ["ours", "ours in bfloat16", "published", *(["ours, not recorded"] if device == "cuda" else [])]
     order = [(w, 1) for w in once]  # warm up
     order += [("peak", 0), *((w, e) for w in once for e in (1, epochs))] * rounds
     order += [("peak", 0), ("copy", 0), ("products", 0), *([("profile", 0)] if device == "cpu" else [])]
@@ -198,7 +201,8 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
         first = np.median(values(what, 1))
         return first + (np.array(values(what, epochs)) - first) / (epochs - 1) * (shape.epochs - 1)
 
-    ours, rough, theirs = (seconds(what) for what in once)
+    took = {what: seconds(what) for what in once}
+    ours, rough, theirs = (took[what] for what in once[:3])
     flops = Bench(shape, torch.device("cpu"), 1).flops() * shape.epochs
     peak, step = float(np.median(values("peak"))), float(np.median([p["in turn"] for p in values("products")]))
     return {
@@ -206,10 +210,8 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
         "processes": processes,
         "models together": models,
         "epochs measured": epochs,
-        "seconds per model and process": dict(zip(once, (v.tolist() for v in (ours, rough, theirs)), strict=True)),
-        "models per minute": {
-            k: models_per_minute(v, processes) for k, v in zip(once, (ours, rough, theirs), strict=True)
-        },
+        "seconds per model and process": {k: v.tolist() for k, v in took.items()},
+        "models per minute": {k: models_per_minute(v, processes) for k, v in took.items()},
         "ratio": float(np.median(theirs) / np.median(ours)),
         "ratio in bfloat16": float(np.median(theirs) / np.median(rough)),
         "flop per model": flops,
@@ -240,6 +242,7 @@ def _row(m: dict[str, Any]) -> dict[str, str]:
         "models per minute, ours": f"{rate['ours']:.2f}",
         "ours in bfloat16": f"{rate['ours in bfloat16']:.2f}",
         "published way": f"{rate['published']:.2f}",
+        **({k: f"{rate[k]:.2f}" for k in ("ours, not recorded",) if k in rate}),
         "ratios to it": f"{m['ratio']:.2f}, {m['ratio in bfloat16']:.2f}",
         "seconds per model and process, in that order": "; ".join(spread.values()),
         "GFLOP/s, ours": f"{m['flop/s of ours'] / 1e9:.0f}",

@@ -40,7 +40,7 @@ ALLOWED = {
     "views": {"sections", "training"},
     "launch": {"errors", "registry"},
     "measuring": BASE | {"blackbox", "defenses", "problem", "training"},
-    "planning": BASE | {"measuring", "config", "environment", "launch", "problem", "store"},
+    "planning": BASE | {"measuring", "config", "environment", "launch", "problem", "store", "training"},
     "shadows": MIDDLE | {"launch", "planning", "problem", "views"},
     "trained": MIDDLE | {"problem"},
     "answers": MIDDLE | {"problem", "shadows", "trained", "views"},

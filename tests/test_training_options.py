@@ -334,7 +334,7 @@ def test_the_expected_time_is_that_of_a_training(tmp_path):
     problem = prepare(recipe, Settings(runs_dir=tmp_path, device="cpu"))
     ratios = []
     for _ in range(3):  # the machine may be busy with something else: one of three has to be right
-        expected, _ = measuring.seconds_per_model(problem, 1, [])
+        expected, _ = measuring.seconds_per_model(problem, replace(problem.trainer, width=1), [])
         members = torch.arange(len(problem.task.pool)).unsqueeze(0) < len(problem.task.pool) // 2
         task = replace(problem.task, members=members, val=problem.shadow_val)
         begun = time.perf_counter()

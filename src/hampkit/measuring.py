@@ -77,7 +77,7 @@ class MeasuringTrainer(Trainer):
         self, task: Task, objective: Objective, targets: Tensor | None, epochs: int, batches: int
     ) -> tuple[Stack, float]:
         config = replace(self.config, epochs=epochs, retries=0, stop_after=0)
-        trainer = Trainer(config, self.device, self.width, silent, most_steps=batches)
+        trainer = Trainer(config, self.device, self.width, silent, batches, self.record)
         _synchronize(self.device)
         clock = time.perf_counter()
         stack = trainer.fit(task, objective, targets)
@@ -85,17 +85,18 @@ class MeasuringTrainer(Trainer):
         return stack, time.perf_counter() - clock
 
 
-def seconds_per_model(problem: Problem, width: int, best: list[float]) -> tuple[float, list[float]]:
-    """Of a whole training of the problem's defense, where so many models run together; infinite where another way is quicker.
+def seconds_per_model(problem: Problem, way: Trainer, best: list[float]) -> tuple[float, list[float]]:
+    """Of a whole training of the problem's defense by such a trainer; infinite where another way is quicker.
 
     best: what the first steps took in the best way so far; returned with those of this one.
     """
+    width = way.width
     members = torch.zeros(width, len(problem.task.pool), dtype=torch.bool)
     members[:, : len(problem.task.pool) // 2] = True
     seeds = tuple(derive(problem.recipe.seed, "measure", m) for m in range(width))
     task = replace(problem.task, members=members, seeds=seeds, val=problem.shadow_val)
     clock = Clock(best=best)
-    trainer = MeasuringTrainer(problem.trainer.config, problem.trainer.device, width, silent, clock=clock)
+    trainer = MeasuringTrainer(way.config, way.device, width, silent, record=way.record, clock=clock)
     begun = time.perf_counter()
     try:
         models = problem.defense.fit(task, trainer)

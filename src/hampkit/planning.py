@@ -18,6 +18,8 @@ from hampkit.errors import UserError
 from hampkit.launch import cores
 from hampkit.problem import Problem
 from hampkit.store import read_json, write_json
+from hampkit.training import Trainer
+from hampkit.training.capture import cuda_graph
 
 SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
 JOB_SECONDS = 20.0  # a kill loses at most the jobs in flight
@@ -35,6 +37,11 @@ class Mode:
     workers: int = 1  # processes
     threads: int = 0  # of each process; 0: torch's own choice
     job: int = 1  # models whose results appear together
+    recorded: bool = False  # steps are CUDA graphs
+
+    def of(self, trainer: Trainer) -> Trainer:
+        """The same trainer, running its models in this way."""
+        return replace(trainer, width=self.width, record=cuda_graph if self.recorded else None)
 
     @contextlib.contextmanager
     def threads_set(self) -> Iterator[None]:
@@ -65,6 +72,7 @@ class Plan:
     def line(self) -> str:
         """In one line of plain words."""
         how = f"{self.mode.workers} at a time, one per core" if self.mode.workers > 1 else f"{self.mode.width} together"
+        how += ", recorded steps" if self.mode.recorded else ""
         return (
             f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
             f" {self.disk / 1e6:.0f} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
@@ -87,7 +95,9 @@ def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = N
     device = problem.trainer.device.type
     all_cores = cores()
     ways = [Mode(1, threads=1, workers=workers or (all_cores if device == "cpu" else 1)), Mode(1)]
-    ways += [Mode(width) for width in STACKS[device] if width <= max(models, 8)]
+    for width in STACKS[device]:
+        if width <= max(models, 8):
+            ways += [Mode(width)] + [Mode(width, recorded=True)] * (device == "cuda")
     path = None if cache is None else cache / "measured" / f"{_key(problem, ways)}.json"
     seconds = None if anew else _remembered(path, len(ways))
     if seconds is None:
@@ -151,7 +161,7 @@ def seconds_of(problem: Problem, ways: list[Mode]) -> list[float]:
     best: list[float] = []
     for mode in ways:
         with mode.threads_set():
-            seconds, first = measuring.seconds_per_model(problem, mode.width, best)
+            seconds, first = measuring.seconds_per_model(problem, mode.of(problem.trainer), best)
         if seconds <= min(found, default=math.inf):
             best = [s / mode.workers for s in first]
         found.append(seconds)

@@ -136,7 +136,7 @@ def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, 
             seeds=tuple(derive(problem.recipe.seed, "shadow", m) for m in job),
             val=problem.shadow_val,
         )
-        trained = problem.defense.fit(task, replace(problem.trainer, width=mode.width))
+        trained = problem.defense.fit(task, mode.of(problem.trainer))
         answers = [_ask(problem, trained, k, task.seeds[k]) for k in range(len(job))]
         np.save(folder / "scaled_logit.npy", np.stack([pool for pool, _ in answers]))
         np.save(folder / "population.npy", np.stack([others for _, others in answers]))

@@ -20,14 +20,18 @@ Params = dict[str, Tensor]
 
 @dataclass
 class Optimizer:
-    """Updates parameters in place; ``state`` is empty after `restart`."""
+    """Updates parameters and its ``state`` in place."""
 
     config: Training
     state: dict[str, Params] = field(default_factory=dict)
     taken: list[int] = field(default_factory=list)  # Adam's steps of every model
 
     def restart(self) -> None:
-        self.state = {}
+        """As at the beginning, in the same memory."""
+        for group in self.state.values():
+            for t in group.values():
+                t.zero_()
+        self.taken = [0] * len(self.taken)
 
     def step(self, params: Params, grads: Params, lr: float, idle: Tensor | None = None) -> None:
         """One update of all models; where ``idle`` (M,) is true, they keep parameters and momentum."""

@@ -17,11 +17,12 @@ from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.training.augment import augmented
 from hampkit.training.batches import batches, plan_epoch
+from hampkit.training.capture import Recorder, Replayed
 from hampkit.training.denormals import denormals_as_zero
 from hampkit.training.each import each_of
-from hampkit.training.objectives import Objective
+from hampkit.training.objectives import MeanLoss, Objective
 from hampkit.training.optim import Optimizer, learning_rate
-from hampkit.types import Dataset, History, Stack, Task
+from hampkit.types import Batch, Dataset, History, Stack, Task
 
 Track = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
 NOT_FINITE = "its loss or its weights became infinite or NaN"
@@ -46,6 +47,7 @@ class Trainer:
     width: int = 0  # models that run together; 0: one on a CPU, where stacking was measured to lose, sixteen on a GPU
     track: Track = silent
     most_steps: int = 0  # of an epoch, where only the time of a training is wanted; 0: all
+    record: Recorder | None = None  # steps of a stack are recorded with it and replayed, where that can be done
 
     def fit(self, task: Task, objective: Objective, targets: Tensor | None = None) -> Stack:
         """Train every model of the task; a diverged model is trained again with another seed, the others never notice.
@@ -162,6 +164,7 @@ class _Run:
         self.stalled = torch.zeros(models, dtype=torch.int64)  # epochs since the last better one
         self.broken = torch.zeros(models, dtype=torch.bool, device=self.trainer.device)
         self.last = 0  # epoch that was trained
+        self.replayed = self._replayed()
 
     def epoch(self, epoch: int) -> None:
         if self.broken.all() or self._stopped().all():
@@ -178,19 +181,38 @@ class _Run:
                 break
             if self.config.augment:
                 batch = batch._replace(x=augmented(batch.x, self.config.augment, self.task.seeds, epoch, s))
+            if self.replayed and idle is None and batch.y.shape[1] == self.config.batch_size:
+                self.replayed(batch, lr)
+                continue
             # who has finished the epoch must not draw: what it draws later would depend on its neighbours
             active = plan.active[:, s].tolist()
-            rngs = [rng if on else torch_rng(0) for rng, on in zip(self.rngs, active, strict=True)]
-            step = self.objective.gradient(self.each, self.stack, self.state, batch, rngs)
-            self.optimizer.step(self.stack.params, step.grads, lr, idle)
-            self.state = step.state
-            for name, old in self.stack.buffers.items():
-                shape = (-1, *(1,) * (old.ndim - 1))
-                new = step.buffers[name]
-                self.stack.buffers[name] = new if idle is None else torch.where(idle.view(shape), old, new)
-            broken = ~step.value.isfinite()
-            self.broken |= broken if idle is None else broken & ~idle
+            self._step(
+                batch, lr, idle, [rng if on else torch_rng(0) for rng, on in zip(self.rngs, active, strict=True)]
+            )
         self._choose(epoch)
+
+    def _step(self, batch: Batch, lr: float, idle: Tensor | None, rngs: list[torch.Generator]) -> None:
+        step = self.objective.gradient(self.each, self.stack, self.state, batch, rngs)
+        self.optimizer.step(self.stack.params, step.grads, lr, idle)
+        self.state = step.state
+        for name, old in self.stack.buffers.items():
+            shape = (-1, *(1,) * (old.ndim - 1))
+            new = step.buffers[name]
+            old.copy_(new if idle is None else torch.where(idle.view(shape), old, new))
+        broken = ~step.value.isfinite()
+        self.broken |= broken if idle is None else broken & ~idle
+
+    def _replayed(self) -> Replayed | None:
+        """Steps that are the same work every time: no draws, nothing kept from step to step, nothing counted on the CPU."""
+        plain = type(self.objective) is MeanLoss and self.config.optimizer == "sgd"
+        if self.trainer.record is None or len(self.stack) == 1 or not plain:
+            return None
+
+        def state() -> list[Tensor]:
+            groups = (self.stack.params, self.stack.buffers, *self.optimizer.state.values())
+            return [*(t for group in groups for t in group.values()), self.broken]
+
+        return Replayed(self.trainer.record, lambda batch, lr: self._step(batch, lr, None, []), state)
 
     def _choose(self, epoch: int) -> None:
         """Keep the models whose validation accuracy is the highest so far."""
