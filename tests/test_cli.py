@@ -200,7 +200,7 @@ def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
 
 
 def test_the_installed_command_reports_mistakes_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "hampkit.cli", "run", "toy/hamp", "gamma=2"]
+    command = [sys.executable, "-m", "hampkit", "run", "toy/hamp", "gamma=2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == 2
     assert done.stderr == "hampkit: error: gamma=2.0 must lie in [0, 1): 0 is a hard label, near 1 a uniform one\n"
@@ -208,7 +208,7 @@ def test_the_installed_command_reports_mistakes_without_a_traceback(tmp_path):
 
 
 def test_a_pipe_that_closes_early_is_no_error(tmp_path):
-    command = f"{sys.executable} -m hampkit.cli list attacks | head -1"
+    command = f"{sys.executable} -m hampkit list attacks | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
 

@@ -9,7 +9,7 @@ from benchmarks.memguard import one_sample
 from torch import nn
 
 from hampkit.defenses.base import Keyed
-from hampkit.defenses.memguard import Surrogate, _Guarded, mixing, obfuscate
+from hampkit.defenses.memguard import MemGuard, Surrogate, _Guarded, mixing, obfuscate
 from hampkit.nets.attack import SortedNet
 from hampkit.types import Domain
 
@@ -90,3 +90,8 @@ def test_the_second_phase_keeps_the_budget_and_repeats():
     moved = (first != logits).any(-1)
     assert abs(float(moved.double().mean() - share.mean())) < 0.1
     assert copy.copy(first).shape == (200, 10)
+
+
+def test_a_surrogate_that_changes_nothing_is_named():
+    assert "learnt too little" in MemGuard()._facts(10, 11, 0.005)["said"]
+    assert "learnt too little" not in MemGuard()._facts(10, 11, 0.4)["said"]

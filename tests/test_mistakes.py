@@ -331,7 +331,7 @@ def test_too_little_memory_names_the_likely_cause(cli, refused, monkeypatch, err
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    command = [sys.executable, "-m", "hampkit.cli", "run", "toy/hamp", "rows=3000", "epochs=100000"]
+    command = [sys.executable, "-m", "hampkit", "run", "toy/hamp", "rows=3000", "epochs=100000"]
     # a job in a shell's background inherits that SIGINT is ignored; the command is tried as in the foreground
     process = subprocess.Popen(
         command,

@@ -22,7 +22,7 @@ ARGS = [
 
 def start(folder):
     return subprocess.Popen(
-        [sys.executable, "-m", "hampkit.cli", *ARGS],
+        [sys.executable, "-m", "hampkit", *ARGS],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

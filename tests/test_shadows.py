@@ -167,7 +167,7 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
         return run.folder
 
     def start(folder):
-        command = [sys.executable, "-m", "hampkit.cli", "shadow", "toy/undefended", *WORDS, "--models", str(models)]
+        command = [sys.executable, "-m", "hampkit", "shadow", "toy/undefended", *WORDS, "--models", str(models)]
         return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
 
     (tmp_path / "whole").mkdir()

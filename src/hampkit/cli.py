@@ -393,7 +393,3 @@ def _show(results: Any, json: bool, quiet: bool) -> None:
         console = Console() if sys.stdout.isatty() else Console(width=132, highlight=False)
         show_results(console, results, verdict(results), limits(results))
         print(f"report: {results.files['html']}")
-
-
-if __name__ == "__main__":
-    main()

@@ -113,8 +113,8 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
 
 def _grid(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> Table:
     table = Table(title=escape(title), title_justify="left")
-    for name in head:
-        table.add_column(name, overflow="fold")
+    for k, name in enumerate(head):
+        table.add_column(name, overflow="fold", no_wrap=k == 0)  # a name in two lines is found by nobody
     for row in body:
         table.add_row(*map(escape, row))
     return table

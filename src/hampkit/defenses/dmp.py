@@ -72,7 +72,8 @@ class Dmp(Defense):
     def fit(self, task: Task, trainer: Trainer) -> Models:
         teachers = trainer.fit(task, CROSS_ENTROPY)
         student = trainer.with_config(self.distill.of(trainer.config))
-        bytes_each = self.synthetic * math.prod(task.pool.shape) * task.pool.x.element_size()
+        made = len(read_inputs(self.file, task.pool)) if self.file else self.synthetic
+        bytes_each = made * math.prod(task.pool.shape) * task.pool.x.element_size()
         group = max(1, min(MOST_BYTES // max(bytes_each, 1), 64))
         stacks: list[Stack] = []
         used = 0  # inputs per student

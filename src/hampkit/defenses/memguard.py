@@ -23,6 +23,7 @@ LABEL = 10.0  # c2, the weight of keeping the predicted label
 COMPACT = 0.8  # rows are taken out once less than this share is under way
 BLOCK = 512  # rows at once: what they need stays in the cache
 SHARE_ROWS = 128  # reference rows that are asked how many answers change: a surrogate that never does protects nothing
+FEW = 0.01  # share of changed answers below which the result says that nothing is protected
 UNDECIDED = 1e-5  # a surrogate this near to 1/2 is left as it is
 
 
@@ -112,6 +113,8 @@ class MemGuard(Defense):
         source = "a second network's" if self.surrogate == "reference" else "the model's own"
         said = f"surrogate: learnt from {source} {inside:,} members and {outside:,} other reference rows"
         said += f"; it changes {changed:.0%} of the answers to reference rows"
+        if changed < FEW:
+            said += ": it learnt too little to protect anything, and the network's own answers are what is released"
         return {"surrogate_members": inside, "surrogate_nonmembers": outside, "changed": changed, "said": said}
 
 

@@ -1,0 +1,6 @@
+"""``python -m hampkit``: the command line, where the script of that name is not on the path."""
+
+from hampkit.cli import main
+
+if __name__ == "__main__":
+    main()
