@@ -95,7 +95,7 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     """A row per defense; ``paper``: in the layout of the published comparison."""
     from hampkit.report import ABOUT, COLUMNS, paper_layout, rows
 
-    console = Console() if sys.stdout.isatty() else Console(width=180, highlight=False)
+    console = Console() if sys.stdout.isatty() else Console(width=220, highlight=False)
     documents = [c.to_json() for c in found]
     if paper:
         head, *body = paper_layout(documents)
