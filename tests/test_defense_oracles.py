@@ -13,10 +13,11 @@ from hampkit.config import Training
 from hampkit.data.toy import Toy
 from hampkit.defenses import dp_sgd
 from hampkit.defenses.advreg import AdvReg, _MinMax
-from hampkit.defenses.dp_sgd import ClippedNoisy, DpSgd, clipped_sum, tapped_sum, taps_agree
+from hampkit.defenses.dp_sgd import ClippedNoisy, DpSgd, by_rows, clipped_sum, tapped_sum
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
 from hampkit.nets.attack import InferenceNet, SortedNet
+from hampkit.nets.normalize import Normalize
 from hampkit.training import Trainer
 from hampkit.training.batches import plan_epoch, poisson_steps
 from hampkit.training.each import each_of
@@ -92,52 +93,110 @@ def test_the_sum_from_slopes_and_inputs_is_that_of_single_gradients(models, bias
         assert not any(layer._forward_hooks for layer in stack.net.modules())
 
 
-class Twice(nn.Module):
-    """A network whose linear layer is used twice: the norm of its gradient is no product."""
+class Own(nn.Module):
+    """A network of linear layers that centres by the batch while it is trained, as a user may write one."""
 
     def __init__(self):
         super().__init__()
         self.layer, self.last = nn.Linear(24, 24), nn.Linear(24, 4)
 
     def forward(self, x):
-        return self.last(torch.tanh(self.layer(torch.tanh(self.layer(x)))))
+        h = self.layer(x)
+        return self.last(torch.tanh(h - h.mean(0) if self.training and len(x) > 4 else h))
 
 
-class Sequence(nn.Module):
-    """Four rows per example go through its layers."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
-
-    def forward(self, x):
-        return self.last(torch.tanh(self.layer(x.view(-1, 4, 6))).mean(1))
+def twice():
+    layer = nn.Linear(24, 24)
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.Linear(24, 4))
 
 
-class Besides(nn.Module):
-    """The weight of a layer is used once more, past the layer."""
+def tied():
+    net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 24), nn.Linear(24, 4))
+    net[2].weight = net[0].weight
+    return net
 
-    def __init__(self):
-        super().__init__()
-        self.layer, self.last = nn.Linear(24, 24), nn.Linear(24, 4)
 
-    def forward(self, x):
-        return self.last(torch.tanh(self.layer(x)) @ self.layer.weight)
+def frozen():
+    net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
+    net[0].weight.requires_grad_(False)
+    return net
+
+
+def hooked():
+    net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
+    net[1].register_forward_hook(lambda m, args, out: out - out.mean(0))
+    return net
+
+
+def scaled():
+    net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
+    nn.utils.parametrizations.weight_norm(net[0])
+    return net
 
 
 @pytest.mark.parametrize(("factory", "right"), [
-    (lambda: net_factory("mlp-small", (24,), 4)(), True), (Twice, False), (Sequence, False), (Besides, False),
+    (lambda: net_factory("mlp-small", (24,), 4)(), True),
+    (lambda: net_factory("mlp", (24,), 4, Normalize(torch.zeros(24), torch.ones(24), own=True))(), True),
+    (lambda: nn.Sequential(nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 4)), True),
+    (lambda: nn.Sequential(nn.Linear(24, 8), nn.Dropout(), nn.Linear(8, 4)), False),
+    (Own, False), (lambda: Own().eval(), False), (twice, False), (tied, False), (frozen, False), (hooked, False), (scaled, False),
     (lambda: net_factory("convnet-gn", (3, 16, 16), 4)(), False),
 ])  # fmt: skip
-def test_slopes_and_inputs_are_used_only_where_they_give_the_same(task, short, factory, right):
+def test_slopes_and_inputs_are_used_only_where_the_structure_proves_them_right(factory, right):
     torch.manual_seed(0)
     net = factory()
-    stack = stack_of(net)
-    assert taps_agree(stack, task, 0.1) is right
-    if isinstance(net, (Twice, Sequence, Besides)):  # and such a network is trained all the same
-        config = replace(short, epochs=1, sampling="poisson")
-        factory_of = replace(task.only([0]), net=factory)
-        Trainer(config).fit(factory_of, ClippedNoisy(1.0, lambda n: 1.0, 32))
+    params = {k: p for k, p in net.named_parameters() if p.requires_grad}
+    assert by_rows(net, params, 1) is right
+    assert by_rows(nn.Sequential(nn.Linear(6, 4)), {"0.weight": params, "0.bias": params}, 2) is False  # pyright: ignore
+
+
+def test_one_example_moves_the_sum_by_the_clipping_norm_at_most(task):
+    """Also through a network that mixes its batch while it is trained: there the examples are taken one by one."""
+    for factory in (Own, lambda: Own().eval(), lambda: net_factory("mlp-small", (24,), 4)()):
+        torch.manual_seed(0)
+        stack = stack_of(factory())
+        stack.net.train()
+        objective = ClippedNoisy(1.0, lambda n: 1e-9, 32)
+        state = objective.init(stack, task.only([0]), [])
+        batch = Batch(*(t.unsqueeze(0) for t in batch_of(64, (24,), 4)))
+        batch.x[0, 0] *= 200.0
+        without = batch._replace(weight=batch.weight.clone())
+        without.weight[0, 0] = 0.0
+        two = [objective.gradient(each_of(1), stack, state, b, [torch.Generator()]).grads for b in (batch, without)]
+        expected = state.scales[0][1]
+        moved = sum(float((a - b).square().sum()) for a, b in zip(two[0].values(), two[1].values(), strict=True)) ** 0.5
+        assert moved * expected <= 1.0 + 1e-4
+
+
+class Asking(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(24, 4)
+
+    def forward(self, x):
+        return self.last(x / 2 if x.abs().max() > 1 else x)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"noise_multiplier": 1e-200}, "between 0.01 and 10000"),
+    ({"noise_multiplier": 1e300}, "between 0.01 and 10000"),
+    ({"noise_multiplier": 0.1, "accountant": "prv"}, "take rdp"),
+    ({"delta": 0.5}, "no guarantee"),
+    ({"target_epsilon": 1e-6}, "cannot be reached"),
+])  # fmt: skip
+def test_budgets_that_mean_nothing_are_refused_before_anything_is_trained(task, short, options, words):
+    pytest.importorskip("opacus")
+    mlp = replace(task, net=net_factory("mlp-small", (24,), 4))
+    with pytest.raises(UserError, match=words) as caught:
+        DpSgd(**options).check(mlp, Trainer(short))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_without_gradients_of_single_examples_is_refused_in_one_line(task, short):
+    pytest.importorskip("opacus")
+    with pytest.raises(UserError, match="Asking") as caught:
+        DpSgd().check(replace(task, net=Asking), Trainer(short))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_noise_has_the_right_deviation_and_the_sum_is_divided_by_the_expected_batch_size():
@@ -391,3 +450,9 @@ def test_the_networks_have_as_many_weights_as_the_published_ones(classes, infere
 
     assert count(InferenceNet(classes)) == inference
     assert count(SortedNet(classes)) == surrogate
+
+
+def test_advreg_of_one_epoch_is_refused(task, short):
+    for config in (replace(short, epochs=1), replace(short, stop_after=1)):
+        with pytest.raises(UserError, match="at least 2"):
+            AdvReg().check(task, Trainer(config))

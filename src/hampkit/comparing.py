@@ -29,7 +29,7 @@ def compare(
     shadows: int = 0,
     seeds: int = 1,
     options: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     data: str | Path = "",
     label: str = "",
     data_dir: str | Path | None = None,
@@ -44,7 +44,8 @@ def compare(
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
     defenses: names; default all there are, where one that cannot train here is left out and said so. shadows: so many shadow
-    models per defense and seed. seeds: how many, from ``seed`` on. data, label: a table of one's own instead of a data set.
+    models per defense and seed. seeds: how many, from ``seed`` on, which by default is the recipe's. data, label: a table of
+    one's own instead of a data set.
     Writes compare.json, compare.html, compare.md and the full report into ``out`` (default: runs_dir). Errors: `UserError`.
     """
     if seeds < 1:
@@ -55,25 +56,35 @@ def compare(
         writable(place)
     names = _names(defenses)
     wanted = _one_split(names, "" if data else dataset, with_shadows(options, shadows), str(data), label)
+    start = wanted[0].seed if seed is None else seed
+    wanted = [with_seed(recipe, start) for recipe in wanted]
     wanted, left_out = _trainable(wanted, settings, strict=bool(defenses))
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
     _plan(wanted, settings, seeds, say)
     entries, models, runs = [], [], []
     for recipe in wanted:
-        entry, results, mine = _entry([with_seed(recipe, seed + s) for s in range(seeds)], settings)
+        entry, results, mine = _entry([with_seed(recipe, start + s) for s in range(seeds)], settings)
         entries.append(entry)
         models += results
         runs += mine
     title = wanted[0].title.rpartition("/")[0]
-    found = Comparison(title, tuple(range(seed, seed + seeds)), shadows, tuple(entries), __version__, left_out)
+    found = Comparison(title, tuple(range(start, start + seeds)), shadows, tuple(entries), __version__, left_out)
     _write(found, folder)
     report_on(models, runs, folder)
     return found
 
 
+def known_data(names: Sequence[str]) -> None:
+    """Errors: `UserError` where one of several data sets has no recipes: before the first one is compared."""
+    for name in filter(None, names):
+        recipes_of([f"{name}/{BASE}"], None, None, "", "")
+
+
 def _names(defenses: Sequence[str]) -> list[str]:
     known = DEFENSES.classes()
+    if defenses and not any(defenses):
+        raise UserError("--defenses names none; leave it out to compare all there are")
     for name in defenses:
         if name not in known:
             raise UserError(f"unknown defense {name!r}; {did_you_mean(name, known)}")
@@ -100,7 +111,13 @@ def _trainable(recipes: Sequence[Recipe], settings: Settings, strict: bool) -> t
     good = []
     for recipe in recipes:
         try:
-            prepare(recipe, settings)
+            problem = prepare(recipe, settings)
+            if min(problem.judged()) < 2:
+                members, others = problem.judged()
+                raise UserError(
+                    f"{members} members and {others} non-members are judged; to choose an attack on one half and judge it on the"
+                    " other takes two of each"
+                )
             good.append(recipe)
         except UserError as error:
             if strict or recipe.defense.name == BASE:
@@ -113,13 +130,15 @@ def _plan(recipes: Sequence[Recipe], settings: Settings, seeds: int, say: Callab
     """Measure and tell what the shadow models of all will take."""
     if not recipes[0].shadows.models:
         return
-    total = 0.0
+    shadows = targets = 0.0
     for recipe in recipes:
         planned = pipeline.plan_shadows(prepare(recipe, settings), settings)
-        total += planned.seconds * seeds
+        shadows += planned.seconds * seeds
+        targets += planned.seconds * seeds * planned.mode.workers / planned.models  # one after the other
         say(f"{recipe.title}: {planned.line()}")
     say(
-        f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {total / 60:.0f} min of shadow models"
+        f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {shadows / 60:.0f} min of shadow models and"
+        f" {targets / 60:.0f} min of targets; attacks come on top"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hampkit import metrics, pipeline
 from hampkit.clustered import auc_interval
+from hampkit.config import Recipe
 from hampkit.errors import UserError
 from hampkit.judge import rates
 from hampkit.leave_one_out import judge_repeated
@@ -40,6 +41,7 @@ class Leak:
     tnr: Rate  # at a false-negative rate of 0.1 %
     members: int  # of the judging half, over all seeds
     nonmembers: int
+    flags: tuple[str, ...] = ()  # of that attack, in any seed: when not to believe its numbers
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,17 @@ def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Seq
     details = [pipeline.details(run) for run in runs]
     if all(r.repeated for r in results):
         cases = [_repeated_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)]
-        return _judged(cases, REPEATED)
-    return _judged([_target_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)], TARGET)
+        if all(case.enough() for case in cases):
+            return _flagged(_judged(cases, REPEATED), [r.repeated for r in results])
+    cases = [_target_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)]
+    return _flagged(_judged(cases, TARGET), [r.attacks for r in results])
+
+
+def _flagged(leak: Leak, results: Sequence[Sequence[Any]]) -> Leak:
+    """With the flags that the attack has in any seed; `unresolved` stands beside each rate."""
+    mine = (a.flags for attacks in results for a in attacks if a.attack == leak.attack)
+    found = dict.fromkeys(flag for flags in mine for flag in flags if flag != "unresolved")
+    return replace(leak, flags=tuple(found))
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,10 @@ class _Case:
 
     choose: dict[str, tuple[Any, Bools]]
     judge: dict[str, tuple[Any, Bools]]
+
+    def enough(self) -> bool:
+        """Whether there are two models on either side: fewer have no spread."""
+        return all(len(scores) >= 2 for half in (self.choose, self.judge) for scores, _ in half.values())
 
 
 def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
@@ -133,7 +148,7 @@ def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case
     members = pipeline.shadow_membership(problem)
     for name, (place, targets) in details["repeated"].items():
         scores = np.load(run.folder / place, allow_pickle=False)["scores"].astype(np.float64)
-        member, mine = members[targets], _half(len(targets), problem.recipe.seed)
+        member, mine = members[targets], _half_of_models(targets, problem.recipe)
         choose[name], judge[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
     return _Case(choose, judge)
 
@@ -141,6 +156,13 @@ def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case
 def _half(n: int, seed: int) -> Bools:
     """(n,) half of them, drawn by a run's seed; at least one on either side of two or more."""
     return numpy_rng(derive(seed, "choosing half")).permutation(n) < n // 2
+
+
+def _half_of_models(targets: Sequence[int], recipe: Recipe) -> Bools:
+    """(T,) half of the models. Twins stay together: what one has learnt the other has not, and luck turns."""
+    groups = np.asarray(targets) // 2 if recipe.shadows.scheme == "paired" else np.asarray(targets)
+    kinds, of = np.unique(groups, return_inverse=True)
+    return _half(len(kinds), recipe.seed)[of]
 
 
 def _half_of_each(member: Bools, seed: int) -> Bools:
@@ -187,15 +209,22 @@ def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int) -> Rate:
 
 
 def _over_seeds(found: Sequence[Interval]) -> Interval:
-    """One seed's own interval; of several the mean with Student's interval, within [0, 1]."""
+    """One seed's own interval; of several the mean with Student's interval, within [0, 1].
+
+    It is no narrower than the seeds' own intervals allow for a mean of as many: where all seeds agree there is no spread to see.
+    """
     if len(found) == 1:
         return found[0]
     from scipy.stats import t
 
     values = np.array([f.value for f in found])
-    mean = float(values.mean())
-    by = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-    return Interval(mean, max(0.0, mean - by), min(1.0, mean + by))
+    mean, root = float(values.mean()), math.sqrt(len(values))
+    by = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / root)
+    below, above = (
+        float(np.mean([abs(f.value - end) for f, end in zip(found, ends, strict=True)])) / root
+        for ends in ([f.low for f in found], [f.high for f in found])
+    )
+    return Interval(mean, max(0.0, mean - max(by, below)), min(1.0, mean + max(by, above)))
 
 
 def _test_accuracy(results: Sequence[ModelResult]) -> Interval:

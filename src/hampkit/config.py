@@ -82,6 +82,9 @@ class Recipe:
         found = {"defense": code_of(DEFENSES.get(self.defense.name))}
         if ":" in self.net:
             found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
+        file = Path(str(self.defense.options.get("file") or "")).expanduser()
+        if file.is_file():  # of ready inputs: what it holds, not its name alone
+            found["file"] = hashlib.sha256(file.read_bytes()).hexdigest()
         return {what: code for what, code in found.items() if code}
 
     def folder(self) -> str:

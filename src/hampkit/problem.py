@@ -160,10 +160,10 @@ def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
 def check_code(recipe: Recipe, training: dict[str, Any], where: Path) -> None:
     """Errors: `UserError` where a run was trained by other code of its defense or of the user's network."""
     now, then = recipe.code(), training.get("code", {})
-    names = {"defense": recipe.defense.name, "net": recipe.net}
+    names = {"defense": recipe.defense.name, "net": recipe.net, "file": recipe.defense.options.get("file")}
     for what in (what for what in names if now.get(what) != then.get(what)):
         raise UserError(
-            f"the source of {what} {names[what]} is no longer what {where} was trained with; put it back, or train anew:"
+            f"the content of {what} {names[what]} is no longer what {where} was trained with; put it back, or train anew:"
             " hampkit run"
         )
 

@@ -64,6 +64,11 @@ class AdvReg(Defense):
 
     def check(self, task: Task, trainer: Trainer) -> None:
         super().check(task, trainer)
+        if min(trainer.config.stop_after or trainer.config.epochs, trainer.config.epochs) < 2:
+            raise UserError(
+                "advreg with one epoch is a model without a defense: its first epoch is plain training; train.epochs and"
+                " train.stop_after must be at least 2"
+            )
         smallest = min(int(task.members.sum(-1).min()), len(task.reference or ()))
         if trainer.config.batch_size // 2 not in range(1, smallest + 1):
             raise UserError(

@@ -16,16 +16,22 @@ from torch.nn.functional import cross_entropy
 
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
+from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import forked
 from hampkit.training import Gradient, Objective, Trainer
 from hampkit.training.batches import poisson_steps
-from hampkit.training.each import Each, each_of
+from hampkit.training.each import Each
 from hampkit.training.objectives import Params
 from hampkit.training.trainer import normalises_batches
 from hampkit.types import Batch, Stack, Task
 
 CHUNK = 32  # examples whose gradients are held at once
+NOISE = (0.01, 1e4)  # multipliers that the accountants can count with
+PRV_NOISE = 0.3  # below it the tighter accountant takes all memory there is
+ROWWISE = {  # what a layer does to one row does not depend on the others
+    nn.Sequential, MLP, Normalize, nn.Linear, nn.Identity, nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class DpSgd(Defense):
     The privacy budget epsilon at ``delta`` is computed by Opacus's accountant, stored and shown. It bounds what anybody can
     learn about one member from all checkpoints; the choice among them looks at validation rows, which are no members.
     Differs from the published code, which neither computes epsilon nor uses the delta it takes: a model that diverges is not
-    trained again with another seed, because a second training would cost a second budget.
+    trained again with another seed, because a second training would cost a second budget. Noise and batches follow from the
+    run's seed, so that evaluations repeat: the guarantee holds towards whoever does not know it.
     """
 
     name: ClassVar[str] = "dp-sgd"
@@ -52,6 +59,14 @@ class DpSgd(Defense):
         for name in ("noise_multiplier", "max_grad_norm"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"defense.{name}={getattr(self, name)} must be a number above 0")
+        low, high = NOISE
+        if not self.target_epsilon and not low <= self.noise_multiplier <= high:
+            raise UserError(f"defense.noise_multiplier={self.noise_multiplier} must lie between {low} and {high:g}")
+        if self.accountant == "prv" and not self.target_epsilon and self.noise_multiplier < PRV_NOISE:
+            raise UserError(
+                f"defense.noise_multiplier={self.noise_multiplier} is too small for defense.accountant=prv, which starts at"
+                f" {PRV_NOISE}; take rdp"
+            )
         if not 0 < self.delta < 1:
             raise UserError(f"defense.delta={self.delta} must lie between 0 and 1, well below 1 / number of members")
         if self.target_epsilon < 0:
@@ -68,11 +83,20 @@ class DpSgd(Defense):
                 " one of them; take net=mlp, or a network with group norm"
             )
         _accounting()
-        if int(task.members.sum(-1).min()) <= trainer.config.batch_size:
+        least, most = int(task.members.sum(-1).min()), int(task.members.sum(-1).max())
+        if least <= trainer.config.batch_size:
             raise UserError(
                 f"dp-sgd draws every member into a batch by chance; train.batch_size={trainer.config.batch_size} must be below"
-                f" the {int(task.members.sum(-1).min())} members"
+                f" the {least} members"
             )
+        if self.delta * most >= 1:
+            raise UserError(
+                f"defense.delta={self.delta} is no guarantee for {most} members: publishing one of them whole would keep to it;"
+                f" take less than {1 / most:.2g}"
+            )
+        for n in dict.fromkeys((least, most)):
+            self._budget(n, trainer)
+        _try(task, self.max_grad_norm)
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         config = replace(trainer.config, sampling="poisson", retries=0)
@@ -103,7 +127,7 @@ class DpSgd(Defense):
 
 
 class ClippedNoisy(Objective):
-    """The noisy mean of clipped gradients, (Σ_b clip(g_b) + σ · c · N(0, I)) / expected batch size.
+    """The noisy mean of clipped gradients, (Σ_b clip(g_b) + σ · c · N(0, I)) / expected batch size, rounded down.
 
     noise: number of members → σ. batch_size: rows of an ordinary batch; the expected size of a Poisson sample follows from it.
     """
@@ -114,7 +138,7 @@ class ClippedNoisy(Objective):
     def init(self, stack: Stack, task: Task, rngs: list[torch.Generator]) -> _State:
         sizes = [int(n) for n in task.members.sum(-1)]
         scales = [(self.noise(n) * self.clip, n // poisson_steps(n, self.batch_size)) for n in sizes]
-        return _State(scales, tapped=taps_agree(stack, task, self.clip))
+        return _State(scales, tapped=by_rows(stack.net, stack.params, len(task.pool.shape)))
 
     def gradient(self, each: Each, stack: Stack, state: _State, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
         if state.tapped:
@@ -181,26 +205,35 @@ def tapped_sum(each: Each, stack: Stack, batch: Batch, clip: float) -> tuple[Par
     return {k: sums[k] for k in stack.params}, (losses * batch.weight).sum(-1) / batch.weight.sum(-1).clamp_min(1)
 
 
-def taps_agree(stack: Stack, task: Task, clip: float) -> bool:
-    """Whether `tapped_sum` may be used: tried on a few members, it gives what single gradients give.
+def by_rows(net: nn.Module, params: Params, dims: int) -> bool:
+    """Whether `tapped_sum` is right for this network: seen from its structure, for a trial proves nothing about privacy.
 
-    A network may use a layer twice, not at all, or on something else than one row per example.
+    Every layer is used once, one row at a time, and every parameter that is trained is a linear layer's. dims: of one example.
     """
-    layers = _linear(stack.net)
-    owned = {f"{k}.{name}" for k, layer in layers.items() for name, _ in layer.named_parameters()}
-    if not layers or set(stack.params) != owned:
-        return False
-    one = stack.take([0])
-    rows = task.members[0].nonzero().squeeze(-1)[:4].to(task.pool.x.device)
-    x, y = task.pool.x[rows].float(), task.pool.y[rows]
-    batch = Batch(x, y, x.new_empty(len(rows), 0), x.new_ones(len(rows)))
-    try:
-        found, _ = tapped_sum(each_of(1), one, Batch(*[t.unsqueeze(0) for t in batch]), clip)
-    except (RuntimeError, KeyError, IndexError):
-        return False
-    params, buffers = ({k: v[0] for k, v in group.items()} for group in (one.params, one.buffers))
-    true, _ = clipped_sum(one, params, buffers, batch, clip)
-    return all(torch.allclose(found[k][0], v, rtol=1e-3, atol=1e-5 * clip) for k, v in true.items())
+    layers = [(k, m) for k, m in net.named_modules(remove_duplicate=False)]
+    owned = {f"{k}.{name}" for k, m in layers if type(m) is nn.Linear for name, _ in m.named_parameters()}
+    plain = all(type(m) in ROWWISE and "forward" not in vars(m) and not m._forward_hooks for _, m in layers)
+    flat = dims == 1 or any(type(m) is MLP for _, m in layers)
+    return plain and flat and set(params) == owned and len(layers) == len(list(net.modules()))
+
+
+def _try(task: Task, clip: float) -> None:
+    """Errors: `UserError` where a network gives no gradients of single examples."""
+    with forked(0):
+        net = task.net().train()
+        stack = Stack(net, {})
+        rows = task.pool.take(torch.arange(2))
+        batch = Batch(rows.x.float(), rows.y, torch.empty(2, 0), torch.ones(2))
+        params = {k: p.detach() for k, p in net.named_parameters() if p.requires_grad}
+        held = {k: p.detach() for k, p in (*net.named_parameters(), *net.named_buffers()) if k not in params}
+        try:
+            clipped_sum(stack, params, held, batch, clip)
+        except Exception as error:  # whatever a user's network may raise
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"dp-sgd cannot take the gradients of single examples through the network {type(net).__name__}: {why};"
+                " take net=mlp or convnet-gn, or a network that treats every example alike and asks no tensor for its value"
+            ) from None
 
 
 def _linear(net: nn.Module) -> dict[str, nn.Linear]:
@@ -233,7 +266,7 @@ def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: floa
     counter.history = [(noise_multiplier, sample_rate, steps)]
     with warnings.catch_warnings():  # that a wider range of orders might be tighter: an upper bound it is all the same
         warnings.simplefilter("ignore", UserWarning)
-        return float(counter.get_epsilon(delta))
+        return max(0.0, float(counter.get_epsilon(delta)))
 
 
 @functools.cache
@@ -243,11 +276,17 @@ def noise_for(target: float, delta: float, sample_rate: float, steps: int, accou
     from opacus.accountants.utils import get_noise_multiplier
 
     try:
-        return float(
-            get_noise_multiplier(
-                target_epsilon=target, target_delta=delta, sample_rate=sample_rate, steps=steps, accountant=accountant
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return float(
+                get_noise_multiplier(
+                    target_epsilon=target,
+                    target_delta=delta,
+                    sample_rate=sample_rate,
+                    steps=steps,
+                    accountant=accountant,
+                )
             )
-        )
     except ValueError as error:
         raise UserError(f"defense.target_epsilon={target} cannot be reached: {error}; take a larger one") from None
 
@@ -267,7 +306,7 @@ def _said(budget: dict[str, Any], own_scaling: bool) -> str:
     said = (
         f"differentially private towards adding or removing one member: epsilon {budget['epsilon']:.3f} at delta"
         f" {budget['delta']:g} ({budget['accountant'].upper()} accountant, noise multiplier {budget['noise_multiplier']:.4g},"
-        f" {budget['steps']:,} steps, sampling rate {budget['sample_rate']:.4g})"
+        f" {budget['steps']:,} steps, sampling rate {budget['sample_rate']:.4g}), towards whoever does not know the run's seed"
     )
     if own_scaling:
         said += "; mean and deviation of the members, which scale the features, are not covered"

@@ -11,13 +11,14 @@ Json = dict[str, Any]
 
 ABOUT = (
     "The worst attack on each defense is the one with the highest AUC on one half (of the shadow models, each the target in"
-    " turn, or else of the candidates); its numbers are those of the other half, so that being the highest of many neither"
-    " flatters nor damns it. 95 % intervals in brackets; over several seeds Student's, of the mean. Attacks ask one question per"
+    " turn, or else of the candidates); its numbers are those of the other half, so that being the highest of many by luck gains"
+    " little. Halves of shadow models ask about the same examples: luck with those stays. Flags say when not to believe a row"
+    " (docs/reading.md). 95 % intervals in brackets; over several seeds Student's, of the mean. Attacks ask one question per"
     " record: what they find is a lower bound of what leaks."
 )
 COLUMNS = (
-    "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "members + non-members",
-    "training, s", "passes per answer", "time per answer",
+    "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",
+    "members + non-members", "training, s", "passes per answer", "time per answer",
 )  # fmt: skip
 
 
@@ -90,6 +91,7 @@ def _row(e: Json) -> list[str]:
         f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]",
         _rate(leak["tpr"]),
         _rate(leak["tnr"]),
+        ", ".join(leak["flags"]) or "–",
         f"{leak['members']:,} + {leak['nonmembers']:,}",
         f"{e['seconds']:.1f}",
         f"{e['queries']:.2g}",
