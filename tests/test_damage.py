@@ -137,3 +137,24 @@ def test_an_attack_tries_its_output_folder_first(cli, run, refused, monkeypatch)
     Path("file").write_text("")
     monkeypatch.setattr(pipeline, "evaluate_problem", lambda *a, **k: pytest.fail("it worked before it looked"))
     refused(cli("attack", run, "--out", "file/out"), "file/out", "another folder")
+
+
+@pytest.mark.parametrize("name", ["split.npz", "local.json", "env.json"])
+def test_what_follows_from_the_recipe_is_written_again_and_nothing_is_trained_again(cli, run, name):
+    before = (run / name).read_bytes()
+    weights = next(run.glob("models/*/stack.safetensors")).stat().st_mtime_ns
+    for damage in (Path.unlink, *([lambda p: p.write_bytes(before[:40])] if name != "split.npz" else [])):
+        damage(run / name)
+        code, _, err = cli("run", *QUICK, "--quiet")
+        assert code == 0, err
+        assert (run / name).read_bytes() == before
+    assert next(run.glob("models/*/stack.safetensors")).stat().st_mtime_ns == weights
+
+
+@pytest.mark.parametrize("damage", [lambda d: d.pop("attacks"), lambda d: d.pop("judge")])
+def test_a_result_that_lacks_something_is_made_again(cli, run, damage):
+    before = (run / "result.json").read_bytes()
+    change(run / "result.json", damage)
+    code, _, err = cli("run", *QUICK, "--quiet")
+    assert code == 0, err
+    assert (run / "result.json").read_bytes() == before

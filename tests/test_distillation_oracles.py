@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from hampkit.config import load_recipe
+from hampkit.data import Place
+from hampkit.data.splits import _read_permutation
+from hampkit.data.table import File
 from hampkit.defenses.dmp import Dmp, read_inputs, surest
 from hampkit.defenses.selena import Selena, soft_targets
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
+from hampkit.sections import Stage
 from hampkit.training import Trainer
 
 
@@ -234,3 +239,58 @@ def test_inputs_from_a_file_teach_every_student_the_same_questions(task, short, 
     for m in (0, 1):
         assert np.array_equal(second.pool.x[second.members[m]].numpy(), bits(40))
     assert models.facts[0]["generator"] == "file"
+
+
+def test_what_selena_cannot_split_is_refused_before_anything_is_trained(task, short):
+    few = replace(task.only([0]), members=task.members[:1] & (torch.arange(320) < 12))
+    with pytest.raises(UserError, match="has no members"):
+        Selena(submodels=500, left_out=499).check(few, Trainer(short))
+
+
+def test_an_option_of_the_student_is_named_as_such(task, short):
+    with pytest.raises(UserError, match=r"defense\.distill\.lr=-1"):
+        Selena(distill=Stage(lr=-1.0)).check(task, Trainer(short))
+
+
+def broken_arrays(folder):
+    """Files that numpy refuses with other errors than those of a file."""
+    whole = BytesIO()
+    np.savez(whole, x=np.zeros((3, 24), np.float32), y=np.zeros(3, np.int64))
+    content = bytearray(whole.getvalue())
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(mark)
+        while place >= 0:
+            content[place + at] |= 1  # encrypted
+            place = content.find(mark, place + 1)
+    (folder / "locked.npz").write_bytes(content)
+    (folder / "zip.npy").write_bytes(b"PK\x03\x04 and no more")
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (10**14,)})
+    (folder / "huge.npy").write_bytes(header.getvalue())
+    return [folder / name for name in ("locked.npz", "zip.npy", "huge.npy")]
+
+
+def test_files_that_numpy_cannot_read_are_named(tmp_path, task):
+    for path in broken_arrays(tmp_path):
+        with pytest.raises(UserError, match=path.name) as caught:
+            read_inputs(str(path), task.pool)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(UserError, match=path.name):
+            _read_permutation(str(path), 3)
+    with pytest.raises(UserError, match="locked"):
+        File(file=str(tmp_path / "locked.npz")).load(Place(None, tmp_path))
+
+
+def test_the_same_name_with_other_inputs_is_another_run(tmp_path):
+    path = tmp_path / "made.npy"
+    np.save(path, np.zeros((40, 24), np.float32))
+    recipe = load_recipe("toy/dmp", {"defense.file": str(path)})
+    before = recipe.folder()
+    assert load_recipe("toy/dmp", {"defense.file": str(path)}).folder() == before
+    np.save(path, np.ones((40, 24), np.float32))
+    assert load_recipe("toy/dmp", {"defense.file": str(path)}).folder() != before
+
+
+def test_a_generator_that_cannot_make_the_inputs_is_refused_before_a_teacher_is_trained(task, short):
+    with pytest.raises(UserError, match="makes images"):
+        Dmp(generator="dcgan").check(task, Trainer(short))

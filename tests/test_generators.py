@@ -21,6 +21,7 @@ from hampkit.generators.ctgan import CTGAN
 from hampkit.generators.dcgan import DCGAN, _raw, _resized, _scaled
 from hampkit.generators.mixture import Features, fit
 from hampkit.generators.random import Random
+from hampkit.options import build
 from hampkit.registry import GENERATORS
 from hampkit.rng import torch_rng
 from hampkit.types import Dataset, Domain
@@ -292,7 +293,7 @@ def test_dcgan_goes_where_its_members_are():
 def test_ctgan_is_told_what_is_discrete(ctgan):
     data = mixed()
     made = CTGAN(epochs=3, batch_size=8, pac=4).sample(data, 9000, 1, CPU)
-    (model,) = ctgan
+    model = ctgan[-1]
     assert model.options == (3, 8, 4, False)
     assert model.rows.shape == (90, 6)  # bit, bit, five steps, town; income, real number
     assert model.discrete == (0, 1, 2, 3)
@@ -304,7 +305,7 @@ def test_ctgan_is_told_what_is_discrete(ctgan):
 def test_ctgan_as_published_binarises_numbers(ctgan):
     data = Toy(rows=60, features=10, classes=3).load(None)  # pyright: ignore[reportArgumentType]
     made = CTGAN(batch_size=8, pac=4, discrete=False).sample(data, 50, 1, CPU)
-    (model,) = ctgan
+    model = ctgan[-1]
     assert model.discrete == ()
     assert model.rows.tolist() == data.x.tolist()
     assert ((made.unsqueeze(1) == data.x).all(-1).any(1)).all()
@@ -325,3 +326,12 @@ def test_the_real_ctgan_makes_rows():
         made = generator.sample(data, 30, 1, CPU)
         inside(made, data)
         assert torch.equal(made, generator.sample(data, 30, 1, CPU))
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("bernoulli-mixture", {"most_values": 10**20}), ("dcgan", {"beta1": 1.5}), ("dcgan", {"lr": 1e300}),
+    ("dcgan", {"width": 10**6}), ("dcgan", {"noise": 10**9}),
+])  # fmt: skip
+def test_options_beyond_all_measure_are_refused(name, options):
+    with pytest.raises(UserError, match="at most"):
+        build(GENERATORS.get(name), options, f"generator {name}")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels, swap_confidences
+from hampkit.defenses.label_smoothing import LabelSmoothing
 from hampkit.errors import UserError
 from hampkit.training.soft_labels import hamp_loss, top_probability
 from hampkit.types import Batch, Domain
@@ -172,3 +173,10 @@ def test_a_bank_costs_no_second_forward_pass(noise):
     rows = {tuple(row) for row in bank.sort(-1).values.tolist()}
     assert {tuple(row) for row in out.sort(-1).values.tolist()} <= rows
     assert torch.equal(swap(ask, x, rng(1)), out) == (noise == "keyed")
+
+
+@pytest.mark.parametrize("grid", [0.0, -0.1, 1.0])
+def test_a_grid_that_the_search_would_never_leave_is_refused(grid):
+    for make in (lambda: Hamp(gamma=0.5, grid=grid), lambda: LabelSmoothing(gamma=0.5, grid=grid)):
+        with pytest.raises(UserError, match="between 0 and 1"):
+            make()

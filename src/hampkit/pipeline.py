@@ -18,8 +18,8 @@ from hampkit.borrow import Lender
 from hampkit.config import Recipe, content_hash
 from hampkit.defenses import Models
 from hampkit.details import describe
-from hampkit.environment import environment
 from hampkit.errors import UserError
+from hampkit.folder import complete, write_run
 from hampkit.judge import Case, build_case, judge_scores, score, shuffled
 from hampkit.metrics import Interval
 from hampkit.options import build
@@ -31,7 +31,15 @@ from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
 from hampkit.shadows import folder_of
 from hampkit.source import code_of
-from hampkit.store import Run, file_hash, load_tensors, locked, read_json, save_tensors, write_json
+from hampkit.store import (
+    Run,
+    file_hash,
+    load_tensors,
+    locked,
+    read_json,
+    save_tensors,
+    write_json,
+)
 from hampkit.trained import Shadowed, Trained
 from hampkit.types import Dataset, History, Stack
 
@@ -102,7 +110,9 @@ def plan_shadows(problem: Problem, settings: Settings, anew: bool = False) -> Pl
 
 
 def _create(problem: Problem, settings: Settings) -> Run:
-    return Run.create(settings.runs_dir, problem.folder, lambda folder: _write_run(problem, folder))
+    run = Run.create(settings.runs_dir, problem.folder, lambda folder: write_run(problem, folder))
+    complete(problem, run.folder)  # what was deleted or damaged since: it follows from the recipe
+    return run
 
 
 def _shadow(problem: Problem, settings: Settings, run: Run, mode: Mode | None = None) -> Shadowed:
@@ -166,28 +176,6 @@ def _train(problem: Problem, settings: Settings) -> Trained:
     models = _read_models(problem, job, history)
     accuracy = {name: history["accuracy"][name] for name in ("train", "val", "test")}
     return Trained(run, problem, models, accuracy, history)
-
-
-def _write_run(problem: Problem, folder: Path) -> None:
-    recipe = problem.recipe
-    local = {
-        "judge": asdict(recipe.judge),
-        "attacks": {name: dict(options) for name, options in recipe.attacks.items()},
-        "shadows": asdict(recipe.shadows),
-        "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
-        "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
-    }
-    write_json(folder / "recipe.json", recipe.training())
-    write_json(folder / "local.json", local)
-    write_json(folder / "env.json", environment(problem.trainer.device))
-    rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
-    # of the whole pool: an evaluation with shadow models may take a part of the non-members only
-    members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
-    np.savez(folder / "split.npz", members=members[None], seeds=np.array(problem.task.seeds), **_prefixed(rows))
-
-
-def _prefixed(rows: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"rows_{name}": value for name, value in rows.items()}
 
 
 def _write_models(problem: Problem, folder: Path) -> None:
@@ -279,7 +267,10 @@ def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
     path = run.folder / "result.json"
     if not path.is_file():
         return []
-    document, classes = read_json(path), ATTACKS.classes()
+    try:
+        document, classes = read_json(path, "judge", "attacks"), ATTACKS.classes()
+    except UserError:  # damaged: it follows from the attacks' own files and is written anew
+        return []
     if document.get("judge") != asdict(recipe.judge):
         return []
     found = [(row["attack"], row.get("options", {})) for row in document["attacks"]]

@@ -102,7 +102,10 @@ class Stage:
 
     def of(self, train: Training) -> Training:
         """The whole of it. Errors: `UserError`."""
-        return replace(train, **{f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None})
+        try:
+            return replace(train, **{f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None})
+        except UserError as error:  # it is this section that must be mended
+            raise UserError(str(error).replace("train.", "defense.distill.")) from None
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,14 @@ def writable(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from None
 
 
+def readable(path: Path) -> bool:
+    """Whether it is a JSON document."""
+    try:
+        return isinstance(read_json(path), dict)
+    except UserError:
+        return False
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing."""
     data = content.encode() if isinstance(content, str) else content

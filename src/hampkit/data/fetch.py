@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,7 +144,9 @@ def digest(path: Path, kind: str) -> str:
 def _readable(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
         text = shortened(str(error), 120) or type(error).__name__
         raise UserError(f"{archive} is damaged or no archive ({text}); fetch it again or remove it") from None
 

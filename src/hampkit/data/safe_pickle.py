@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
 
 _RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")
+TUPLES = 24  # an array takes about seven
 _BYTES = ("|u1", "u1", "uint8")
 
 
@@ -23,12 +25,22 @@ class NotPlain(ValueError):
 def read_plain(content: bytes) -> Any:
     """What a pickle holds; texts of Python 2 come as bytes, arrays as `numpy.ndarray` (uint8). Raises `NotPlain`."""
     try:
+        _check_tuples(content)
         return _filled(_Plain(io.BytesIO(content), encoding="bytes").load())
     except NotPlain:
         raise
     except Exception as error:  # a damaged pickle may raise anything
         text = " ".join(str(error).split())
         raise NotPlain(f"{type(error).__name__}: {text:.100}") from None
+
+
+def _check_tuples(content: bytes) -> None:
+    """Tuples may be keys of a dictionary: to hash nested ones overflows C's stack, or takes for ever."""
+    count = 0
+    for code, _, _ in pickletools.genops(content):
+        count += "TUPLE" in code.name
+        if count > TUPLES or code.name == "FROZENSET":
+            raise NotPlain(f"it holds more than {TUPLES} tuples, or a set; an array of bytes takes a few")
 
 
 class _Plain(pickle.Unpickler):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,7 +253,9 @@ def _arrays(path: Path, label: str, drop: Sequence[str]) -> _Raw:
             x_name = _pick(path, names, ("x", "features", "X"))
             y_name = _pick(path, names, (label,) if label else ("y", "labels", "label"))
             x, y = archive[x_name], archive[y_name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
         raise UserError(
             f"cannot read {path}: {_one_line(error)}; write it with numpy.savez(file, x=…, y=…), no arrays of objects"
         ) from None

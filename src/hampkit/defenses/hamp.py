@@ -14,7 +14,7 @@ from hampkit.defenses.base import Ask, Defense, Keyed, Models, Release
 from hampkit.errors import UserError
 from hampkit.rng import derive, torch_rng
 from hampkit.training import MeanLoss, Trainer
-from hampkit.training.soft_labels import check_gamma, hamp_loss, soft_labels
+from hampkit.training.soft_labels import check_gamma, check_grid, hamp_loss, soft_labels
 from hampkit.types import Domain, Stack, Task
 
 LARGEST_BANK = 10**7  # answers
@@ -50,8 +50,7 @@ class Hamp(Defense):
         check_gamma(self.gamma)
         if self.alpha < 0 or not math.isfinite(self.alpha):
             raise UserError(f"defense.alpha={self.alpha} must be a number of at least 0")
-        if self.grid is not None and not 0 < self.grid < 1:
-            raise UserError(f"defense.grid={self.grid} must lie between 0 and 1 (published: 0.01), or be none")
+        check_grid(self.grid)
         if not 0 <= self.bank <= LARGEST_BANK:
             raise UserError(
                 f"defense.bank={self.bank} must be 0 (fresh noise inputs) or the number of answers to prepare, at most"

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.training import MeanLoss, Trainer
-from hampkit.training.soft_labels import check_gamma, hamp_loss, soft_labels
+from hampkit.training.soft_labels import check_gamma, check_grid, hamp_loss, soft_labels
 from hampkit.types import Task
 
 
@@ -35,6 +35,7 @@ class LabelSmoothing(Defense):
             raise UserError(f"defense.smoothing={self.smoothing} must lie in [0, 1): 0 is a hard label")
         if self.gamma is not None:
             check_gamma(self.gamma)
+        check_grid(self.grid)
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         y, classes = task.pool.y, task.pool.num_classes

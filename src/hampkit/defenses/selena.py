@@ -46,6 +46,8 @@ class Selena(Defense):
 
     def check(self, task: Task, trainer: Trainer) -> None:
         self.distill.of(trainer.config)
+        m = int(task.members.sum(-1).argmin())
+        self._subtask(task, [m], [self._left_out(task, m)])
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         targets = torch.zeros(len(task), len(task.pool), task.pool.num_classes)

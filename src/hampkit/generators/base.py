@@ -20,6 +20,9 @@ class Generator(ABC):
     paper: ClassVar[str]
     about: ClassVar[str]  # one line for `hampkit list generators`
 
+    def check(self, data: Dataset) -> None:  # noqa: B027 - most have nothing to refuse
+        """Refuse what would make `sample` fail for members of these data, before a teacher is trained. Errors: `UserError`."""
+
     @abstractmethod
     def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:
         """Raw inputs (count, *shape) on the CPU, in the members' dtype and domain, from nothing but these rows and the seed.
@@ -42,8 +45,8 @@ def on_domain(x: Tensor, domain: Domain, dtype: torch.dtype) -> Tensor:
     return out.minimum(high).to(dtype)
 
 
-def at_least(name: str, **options: tuple[float, float]) -> None:
-    """Errors: `UserError` for an option, given as (value, smallest), that is smaller or not finite."""
-    for option, (value, least) in options.items():
-        if not (math.isfinite(value) and value >= least):
-            raise UserError(f"generator {name}: {option}={value} must be at least {least}")
+def within(name: str, **options: tuple[float, float, float]) -> None:
+    """Errors: `UserError` for an option, given as (value, smallest, largest), that lies outside or is not finite."""
+    for option, (value, least, most) in options.items():
+        if not (math.isfinite(value) and least <= value <= most):
+            raise UserError(f"generator {name}: {option}={value} must be at least {least:g} and at most {most:g}")

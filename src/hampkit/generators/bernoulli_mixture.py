@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hampkit.errors import UserError
-from hampkit.generators.base import Generator, at_least, on_domain
+from hampkit.generators.base import Generator, on_domain, within
 from hampkit.generators.columns import Columns
 from hampkit.generators.mixture import Features, Mixture, fit
 from hampkit.rng import derive, torch_rng
@@ -39,13 +39,13 @@ class BernoulliMixture(Generator):
     most_values: int = 32  # a column with more steps is taken for a number
 
     def __post_init__(self) -> None:
-        at_least(
+        within(
             self.name,
-            components=(self.components, 1),
-            smoothing=(self.smoothing, 0),
-            iterations=(self.iterations, 1),
-            tolerance=(self.tolerance, 0),
-            most_values=(self.most_values, 2),
+            components=(self.components, 1, 10**6),
+            smoothing=(self.smoothing, 0, 10**6),
+            iterations=(self.iterations, 1, 10**6),
+            tolerance=(self.tolerance, 0, 10**6),
+            most_values=(self.most_values, 2, 10**6),
         )
 
     def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:

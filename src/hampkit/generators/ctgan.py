@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hampkit.errors import UserError
-from hampkit.generators.base import Generator, at_least, on_domain
+from hampkit.generators.base import Generator, on_domain, within
 from hampkit.generators.columns import Columns
 from hampkit.rng import derive, forked
 from hampkit.types import Dataset
@@ -39,19 +39,23 @@ class CTGAN(Generator):
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 2, "pac": 1, "most_values": 2}
-        at_least(self.name, **{option: (getattr(self, option), low) for option, low in least.items()})
+        within(self.name, **{option: (getattr(self, option), low, 10**6) for option, low in least.items()})
         if self.batch_size % 2 or self.batch_size % self.pac:
             raise UserError(
                 f"generator ctgan: batch_size={self.batch_size} must be even and a multiple of pac={self.pac}"
             )
 
-    def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:
-        if len(members.shape) != 1 or not len(members):
+    def check(self, data: Dataset) -> None:
+        if len(data.shape) != 1 or not len(data):
             raise UserError(
-                f"generator ctgan makes rows of a table; {len(members)} examples of {members.name} have shape"
-                f" {members.shape}: take generator dcgan"
+                f"generator ctgan makes rows of a table; {len(data)} examples of {data.name} have shape"
+                f" {data.shape}: take generator dcgan"
             )
-        model = _model(device, epochs=self.epochs, batch_size=self.batch_size, pac=self.pac)
+        self._model(torch.device("cpu"))
+
+    def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:
+        self.check(members)
+        model = self._model(device)
         model.set_random_state(derive(seed, self.name) % 2**32)
         columns = Columns.of(members.domain, self.most_values)
         x = members.x.cpu()
@@ -65,6 +69,9 @@ class CTGAN(Generator):
             hot, rest = rows.split([categories.shape[1], numbers.shape[1]], 1)
             rows = columns.rows(hot.round().long(), rest)
         return on_domain(rows, members.domain, members.x.dtype)
+
+    def _model(self, device: torch.device) -> Any:
+        return _model(device, epochs=self.epochs, batch_size=self.batch_size, pac=self.pac)
 
 
 def _model(device: torch.device, **options: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from hampkit.errors import UserError
-from hampkit.generators.base import Generator, at_least, on_domain
+from hampkit.generators.base import Generator, on_domain, within
 from hampkit.nets.dcgan import SIDE, Discriminator, ImageGenerator
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.types import Dataset, Domain
@@ -40,15 +40,21 @@ class DCGAN(Generator):
     shuffle: bool = False  # published: every epoch in the same order
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 1, "lr": 0, "beta1": 0, "noise": 1, "width": 1}
-        at_least(self.name, **{option: (getattr(self, option), low) for option, low in least.items()})
+        ends = {
+            "epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (0, 1), "beta1": (0, 0.9999), "noise": (1, 10**4),
+            "width": (1, 1024),
+        }  # fmt: skip
+        within(self.name, **{option: (getattr(self, option), *both) for option, both in ends.items()})
+
+    def check(self, data: Dataset) -> None:
+        if len(data.shape) != 3 or not len(data):
+            raise UserError(
+                f"generator dcgan makes images of shape (channels, height, width); {len(data)} examples of {data.name}"
+                f" have shape {data.shape}: take generator bernoulli-mixture"
+            )
 
     def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:
-        if len(members.shape) != 3 or not len(members):
-            raise UserError(
-                f"generator dcgan makes images of shape (channels, height, width); {len(members)} examples of {members.name}"
-                f" have shape {members.shape}: take generator bernoulli-mixture"
-            )
+        self.check(members)
         net = self._train(members, seed, device).eval()
         rng = torch_rng(derive(seed, self.name, "draw"))
         out = torch.empty((count, *members.shape), dtype=members.x.dtype)

@@ -67,6 +67,11 @@ def check_gamma(gamma: float) -> None:
         raise UserError(f"gamma={gamma} must lie in [0, 1): 0 is a hard label, near 1 a uniform one")
 
 
+def check_grid(grid: float | None) -> None:
+    if grid is not None and not 0 < grid < 1:
+        raise UserError(f"defense.grid={grid} must lie between 0 and 1 (published: 0.01), or be none")
+
+
 def _entropy(top: float, classes: int) -> float:
     rest = (1 - top) / (classes - 1)
     return -sum(n * p * math.log(p) for n, p in ((1, top), (classes - 1, rest)) if p > 0)
