@@ -132,7 +132,7 @@ def test_a_damaged_signals_file_is_noticed_and_only_its_job_is_made_again(runs):
 def test_processes_and_one_process_give_the_same_signals(tmp_path):
     """The same threads in both: a matrix product of two threads may differ in the last digit."""
     problem = problem_of(tmp_path)
-    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline._write_run(problem, f))
+    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
     from hampkit import shadows
     from hampkit.planning import Mode
 
@@ -161,7 +161,7 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
     def prepared(folder):
         """A run whose jobs hold one model each, so that there is something to interrupt."""
         problem = problem_of(folder / "runs", models)
-        run = pipeline.Run.create(folder / "runs", problem.folder, lambda f: pipeline._write_run(problem, f))
+        run = pipeline.Run.create(folder / "runs", problem.folder, lambda f: pipeline.write_run(problem, f))
         mode = asdict(Mode(threads=1, workers=2, job=1))
         run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", mode))
         return run.folder

@@ -162,8 +162,9 @@ def check_code(recipe: Recipe, training: dict[str, Any], where: Path) -> None:
     now, then = recipe.code(), training.get("code", {})
     names = {"defense": recipe.defense.name, "net": recipe.net, "file": recipe.defense.options.get("file")}
     for what in (what for what in names if now.get(what) != then.get(what)):
+        part = "content" if what == "file" else "source"
         raise UserError(
-            f"the content of {what} {names[what]} is no longer what {where} was trained with; put it back, or train anew:"
+            f"the {part} of {what} {names[what]} is no longer what {where} was trained with; put it back, or train anew:"
             " hampkit run"
         )
 
