@@ -170,6 +170,7 @@ def test_compare_takes_the_seed_of_the_recipe_unless_another_is_asked_for(tmp_pa
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(cli, tmp_path):
     for words, said in (
         (("toy", "nosuch"), "nosuch"),
+        (("toy", "digits", "rows=300"), "rows"),
         (("toy", "--defenses", ","), "names none"),
         (("toy", "known_train=0.9", "known_val=0.099", "rows=100"), "two of each"),
     ):

@@ -303,20 +303,21 @@ def compare(
 
     Default: digits. With several DATA the pages lie in a folder each below the runs folder.
     """
+    from hampkit.comparing import check_all
     from hampkit.comparing import compare as compare_all
-    from hampkit.comparing import known_data
     from hampkit.terminal import Bars, Download, sayer, show_comparison
 
     names, options = split(words or [])
     if data and names:
         raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
     sets = [""] if data else names or ["digits"]
-    known_data(sets)
+    chosen = defenses.split(",") if defenses else ()
+    check_all(sets, chosen, options)
     found, bars = [], Bars(not quiet)
     for name in sets:
         with bars.shown():
             found.append(compare_all(
-                name, defenses=defenses.split(",") if defenses else (), shadows=shadows, seeds=seeds, options=options,
+                name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
                 seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
                 out=(out or runs_dir) / name if len(sets) > 1 else out, device=device, workers=workers,
                 say=sayer(quiet or json), track=bars.track, progress=Download(bars),

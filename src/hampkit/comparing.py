@@ -75,10 +75,10 @@ def compare(
     return found
 
 
-def known_data(names: Sequence[str]) -> None:
-    """Errors: `UserError` where one of several data sets has no recipes: before the first one is compared."""
-    for name in filter(None, names):
-        recipes_of([f"{name}/{BASE}"], None, None, "", "")
+def check_all(sets: Sequence[str], defenses: Sequence[str], options: Mapping[str, Any] | None) -> None:
+    """Errors: `UserError` where one of several data sets has no recipes or takes other options: before the first is compared."""
+    for name in filter(None, sets):
+        _one_split(_names(defenses), name, options, "", "")
 
 
 def _names(defenses: Sequence[str]) -> list[str]:
