@@ -10,7 +10,7 @@ from hampkit.data.cifar import Cifar10
 
 SIZES = (2500, 500)  # training and test images in the files, of which 2,000 are taken
 OPTIONS = [
-    "data.rows=2000", "train_size=800", "net=densenet-small", "train.epochs=1", "distill.epochs=1", "submodels=3", "left_out=1",
+    "data.rows=2000", "train_size=400", "net=densenet-small", "train.epochs=2", "distill.epochs=1", "submodels=3", "left_out=1",
     "synthetic=100", "defense.options=[epochs=1, width=8]", "surrogate_epochs=5", "attack_steps=4", "warmup_passes=1",
     "neural.epochs=2", "train.retries=0",
 ]  # fmt: skip
@@ -54,7 +54,7 @@ def test_all_defenses_that_can_train_a_densenet_are_compared(cli, tmp_path, monk
     }
     for entry in found["entries"]:
         assert 0 <= entry["leak"]["auc"]["low"] <= entry["leak"]["auc"]["value"] <= entry["leak"]["auc"]["high"] <= 1
-        assert entry["leak"]["members"] > 100
+        assert entry["leak"]["members"] > 50
         assert entry["defense"] in out
         assert entry["recipe"] == f"cifar10/{entry['defense']}"
     page = (tmp_path / "runs" / "compare.html").read_text()
