@@ -128,6 +128,12 @@ def hooked():
     return net
 
 
+def prepared():
+    net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
+    net[1].register_forward_pre_hook(lambda m, args: (args[0] - args[0].mean(0),))
+    return net
+
+
 def scaled():
     net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
     nn.utils.parametrizations.weight_norm(net[0])
@@ -139,7 +145,8 @@ def scaled():
     (lambda: net_factory("mlp", (24,), 4, Normalize(torch.zeros(24), torch.ones(24), own=True))(), True),
     (lambda: nn.Sequential(nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 4)), True),
     (lambda: nn.Sequential(nn.Linear(24, 8), nn.Dropout(), nn.Linear(8, 4)), False),
-    (Own, False), (lambda: Own().eval(), False), (twice, False), (tied, False), (frozen, False), (hooked, False), (scaled, False),
+    (Own, False), (lambda: Own().eval(), False), (twice, False), (tied, False), (frozen, False), (hooked, False),
+    (prepared, False), (scaled, False),
     (lambda: net_factory("convnet-gn", (3, 16, 16), 4)(), False),
 ])  # fmt: skip
 def test_slopes_and_inputs_are_used_only_where_the_structure_proves_them_right(factory, right):

@@ -210,9 +210,12 @@ def by_rows(net: nn.Module, params: Params, dims: int) -> bool:
 
     Every layer is used once, one row at a time, and every parameter that is trained is a linear layer's. dims: of one example.
     """
-    layers = [(k, m) for k, m in net.named_modules(remove_duplicate=False)]
+    layers = list(net.named_modules(remove_duplicate=False))
     owned = {f"{k}.{name}" for k, m in layers if type(m) is nn.Linear for name, _ in m.named_parameters()}
-    plain = all(type(m) in ROWWISE and "forward" not in vars(m) and not m._forward_hooks for _, m in layers)
+    changed = any(
+        "forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for _, m in layers
+    )
+    plain = all(type(m) in ROWWISE for _, m in layers) and not changed
     flat = dims == 1 or any(type(m) is MLP for _, m in layers)
     return plain and flat and set(params) == owned and len(layers) == len(list(net.modules()))
 
