@@ -381,17 +381,3 @@ def test_hostile_pickles_are_refused_and_never_run(case, place, tmp_path):
     if case in ("system", "eval", "open", "instance"):
         pickle.loads(content)
         assert target.exists(), "an ordinary reader runs it, so the test could have failed"
-
-
-def _key(form: bytes) -> bytes:
-    return b"\x80\x02}" + form + b"K\x01s."
-
-
-@pytest.mark.parametrize(
-    "form",
-    [b")" + b"\x85" * 2_000_000, b")" + b"2\x86" * 200, b"(K\x01\x91"],
-    ids=["deep", "doubling", "set"],
-)
-def test_keys_that_cannot_be_hashed_in_reason_are_refused(form):
-    with pytest.raises(NotPlain, match="more than 24 tuples"):
-        read_plain(_key(form))

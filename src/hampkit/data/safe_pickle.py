@@ -15,6 +15,8 @@ import numpy as np
 
 _RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")
 TUPLES = 24  # an array takes about seven
+_LEAVES = {c.name for c in pickletools.opcodes if c.name.endswith(("STRING", "UNICODE", "UNICODE8", "BYTES", "BYTES8"))}
+_LEAVES |= {"REDUCE", "GLOBAL", "STACK_GLOBAL"}
 _BYTES = ("|u1", "u1", "uint8")
 
 
@@ -35,12 +37,22 @@ def read_plain(content: bytes) -> Any:
 
 
 def _check_tuples(content: bytes) -> None:
-    """Tuples may be keys of a dictionary: to hash nested ones overflows C's stack, or takes for ever."""
-    count = 0
-    for code, _, _ in pickletools.genops(content):
+    """Tuples may be keys of a dictionary: to hash nested ones overflows C's stack, and those that hold one many times over
+    take for ever. So there are few, and only values that hold no others are ever repeated."""
+    count, before = 0, ""
+    memo, closed = set(), set()  # places in the memo; those that may hold a tuple or a list
+    for code, place, _ in pickletools.genops(content):
         count += "TUPLE" in code.name
         if count > TUPLES or code.name == "FROZENSET":
             raise NotPlain(f"it holds more than {TUPLES} tuples, or a set; an array of bytes takes a few")
+        if code.name == "MEMOIZE" or "PUT" in code.name:
+            place = len(memo) if code.name == "MEMOIZE" else place
+            memo.add(place)
+            if before not in _LEAVES:
+                closed.add(place)
+        elif code.name == "DUP" or ("GET" in code.name and place in closed):
+            raise NotPlain("it repeats a list, a tuple or a dictionary; an array of bytes takes none")
+        before = before if code.name == "FRAME" else code.name
 
 
 class _Plain(pickle.Unpickler):
