@@ -23,7 +23,7 @@ ALLOWED = {
     "source": set(),
     "config": {"errors", "options", "registry", "sections", "source"},
     "sections": {"errors"},
-    "store": {"config", "errors"},
+    "store": {"config", "errors", "source"},
     "signals": BASE,
     "metrics": {"ranking"},
     "nets": {"errors", "registry", "types"},

@@ -21,7 +21,7 @@ from hampkit.errors import UserError, did_you_mean, unknown_key
 from hampkit.options import build, field_names, parse_text
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 from hampkit.sections import Judge, Shadowing, Split, Training
-from hampkit.source import code_of
+from hampkit.source import code_of, file_hash
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -84,7 +84,7 @@ class Recipe:
             found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
         file = Path(str(self.defense.options.get("file") or "")).expanduser()
         if file.is_file():  # of ready inputs: what it holds, not its name alone
-            found["file"] = hashlib.sha256(file.read_bytes()).hexdigest()
+            found["file"] = file_hash(file)
         return {what: code for what, code in found.items() if code}
 
     def folder(self) -> str:

@@ -30,9 +30,10 @@ def complete(problem: Problem, folder: Path) -> None:
         "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
         "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
     }
-    for name, document in (("local", local), ("env", environment(problem.trainer.device))):
-        if not readable(folder / f"{name}.json"):
-            write_json(folder / f"{name}.json", document)
+    if not readable(folder / "local.json"):
+        write_json(folder / "local.json", local)
+    if not readable(folder / "env.json"):  # asked for only then: it starts git
+        write_json(folder / "env.json", environment(problem.trainer.device))
     if (folder / "split.npz").is_file():
         return
     rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}

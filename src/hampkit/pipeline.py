@@ -30,16 +30,8 @@ from hampkit.repeat import leave_one_out
 from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
 from hampkit.shadows import folder_of
-from hampkit.source import code_of
-from hampkit.store import (
-    Run,
-    file_hash,
-    load_tensors,
-    locked,
-    read_json,
-    save_tensors,
-    write_json,
-)
+from hampkit.source import code_of, file_hash
+from hampkit.store import Run, load_tensors, locked, read_json, save_tensors, write_json
 from hampkit.trained import Shadowed, Trained
 from hampkit.types import Dataset, History, Stack
 
@@ -264,12 +256,9 @@ def _attack(
 
 def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
     """The attacks that the run's result holds besides these, judged in the same way: a report goes on showing them."""
-    path = run.folder / "result.json"
-    if not path.is_file():
-        return []
     try:
-        document, classes = read_json(path, "judge", "attacks"), ATTACKS.classes()
-    except UserError:  # damaged: it follows from the attacks' own files and is written anew
+        document, classes = read_json(run.folder / "result.json", "judge", "attacks"), ATTACKS.classes()
+    except UserError:  # not there yet, or damaged: it follows from the attacks' own files and is written anew
         return []
     if document.get("judge") != asdict(recipe.judge):
         return []

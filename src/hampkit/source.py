@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -56,3 +57,12 @@ def _said(node: Any) -> Any:
 def _is_text(node: Any) -> bool:
     """A docstring, or any other text that stands alone."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of what a file holds, in hex digits; never all of it in memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

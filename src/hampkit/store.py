@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 
 from hampkit.config import content_hash
 from hampkit.errors import UserError
+from hampkit.source import file_hash
 
 MANIFEST = "manifest.json"
 
@@ -224,11 +224,3 @@ def _files(folder: Path) -> set[str]:
 
     found = (Path(place) / name for place, _, names in os.walk(folder, onerror=stop) for name in names)
     return {str(p.relative_to(folder)) for p in found if p.name != MANIFEST and not p.name.startswith(".")}
-
-
-def file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -72,14 +72,15 @@ class Dmp(Defense):
     def fit(self, task: Task, trainer: Trainer) -> Models:
         teachers = trainer.fit(task, CROSS_ENTROPY)
         student = trainer.with_config(self.distill.of(trainer.config))
-        made = len(read_inputs(self.file, task.pool)) if self.file else self.synthetic
+        ready = read_inputs(self.file, task.pool) if self.file else None
+        made = self.synthetic if ready is None else len(ready)
         bytes_each = made * math.prod(task.pool.shape) * task.pool.x.element_size()
         group = max(1, min(MOST_BYTES // max(bytes_each, 1), 64))
         stacks: list[Stack] = []
         used = 0  # inputs per student
         for start in range(0, len(task), group):
             models = list(range(start, min(start + group, len(task))))
-            inputs = [self._inputs(task, m, trainer) for m in models]
+            inputs = [self._inputs(task, m, trainer) if ready is None else ready for m in models]
             logits = [trainer.predict(teachers.take([m]), x)[0] for m, x in zip(models, inputs, strict=True)]
             kept = [surest(z, self.keep) for z in logits]
             inputs = [x[k] for x, k in zip(inputs, kept, strict=True)]
@@ -93,8 +94,6 @@ class Dmp(Defense):
         return Models(Stack.join(stacks), facts=tuple(dict(fact) for _ in task.seeds))
 
     def _inputs(self, task: Task, m: int, trainer: Trainer) -> Tensor:
-        if self.file:
-            return read_inputs(self.file, task.pool)
         members = task.pool.take(task.members[m].nonzero().squeeze(-1))
         return self._generator(task.pool).sample(
             members, self.synthetic, derive(task.seeds[m], "generator"), trainer.device
