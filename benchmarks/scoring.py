@@ -67,7 +67,7 @@ def measure(models: int, examples: int) -> tuple[list[dict[str, str]], list[str]
     for attack in attacks:
         single = seconds(lambda a=attack: a.compare(target, background, shadows), 2)
         clock = time.perf_counter()
-        scores = np.stack([scores_of(t, attack, shadows, paired=True) for t in range(TARGETS)])
+        scores = np.stack([scores_of(t, attack, shadows) for t in range(TARGETS)])
         repeated = (time.perf_counter() - clock) / TARGETS * models
         everything = np.tile(scores, (-(-models // TARGETS), 1))[:models]
         judging = seconds(lambda a=attack, s=everything: judge_repeated(a, s, shadows.membership()), 1)

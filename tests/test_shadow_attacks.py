@@ -180,6 +180,48 @@ def test_a_is_chosen_where_it_was_planted():
     assert found <= 0.6, found
 
 
+def test_a_is_the_usual_one_where_nothing_can_be_attacked():
+    """Of two models, or of two pairs of which only one of each is left, none has an example to be told apart by."""
+    members = np.arange(2)[:, None] < np.ones((1, 30))
+    assert choose_a(np.zeros((2, 30)), members, np.zeros((2, 9))) == 0.3
+
+
+def test_a_is_chosen_without_the_twin_of_the_model_that_is_attacked():
+    """A twin's answers tell the membership of its sibling: with them another a would look best."""
+    rng = np.random.default_rng(0)
+    half = rng.random((6, 400)) < 0.5
+    m = np.stack([half, ~half], 1).reshape(12, 400)
+    s, z = rng.normal(0, 2, 400) + rng.normal(0, 1, (12, 400)) + 2 * m, rng.normal(0, 2, (12, 200))
+    loud = s.copy()
+    loud[1::2] = 50.0  # of every pair one that knows everything; those asked, 0 and 2, must not hear their twins
+    kept = np.delete(np.arange(12), [1])
+    assert choose_a(loud, m, z, mocks=1) == choose_a(loud[kept], m[kept], z[kept], mocks=1)
+
+
+def explicit(s, m, counts):
+    """Rows of another matrix: the models that count, of every example as many."""
+    order = np.argsort(~counts, axis=0, kind="stable")[: counts.sum(0).min()]
+    return np.take_along_axis(s, order, 0), np.take_along_axis(m, order, 0)
+
+
+def test_answers_that_do_not_count_play_no_part():
+    rng = np.random.default_rng(3)
+    m = np.argsort(rng.random((12, 80)), axis=0) < 6
+    counts = np.argsort(
+        np.where(m, 2, 0) + rng.random((12, 80)), axis=0
+    )  # of every example two OUT models do not count
+    counts = np.argsort(counts, axis=0) >= 2
+    s, t, z = rng.normal(0, 3, (12, 80)), rng.normal(0, 3, 80), rng.normal(0, 3, (12, 50))
+    fewer, theirs = explicit(s, m, counts)
+    for variant in VARIANTS:
+        assert np.allclose(lira_scores(s, m, t, variant, shadow_counts=counts), lira_scores(fewer, theirs, t, variant))
+    assert np.array_equal(attack_r_scores(s, m, t, counts), attack_r_scores(fewer, theirs, t))
+    for offline in (False, True):
+        found = rmia_scores(s, m, t, z, z[0], offline=offline, shadow_counts=counts)
+        assert np.allclose(found, rmia_scores(fewer, theirs, t, z, z[0], offline=offline))
+    assert not np.allclose(lira_scores(s, m, t), lira_scores(s, m, t, shadow_counts=counts))
+
+
 @pytest.mark.parametrize(
     ("call", "needle"),
     [

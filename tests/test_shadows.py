@@ -12,9 +12,12 @@ import pytest
 import hampkit
 from hampkit import UserError, clustered, metrics, pipeline
 from hampkit.attacks import Shadows
-from hampkit.attacks.lira import LiraOnline
+from hampkit.attacks.base import sides
+from hampkit.attacks.lira import LiraOffline, LiraOnline, LiraOnlineFixed
+from hampkit.attacks.reference import AttackR
 from hampkit.attacks.rmia import Rmia
 from hampkit.config import Shadowing, load_recipe
+from hampkit.data.splits import shadow_members
 from hampkit.launch import run_jobs
 from hampkit.leave_one_out import records, repeated_scores
 from hampkit.problem import Settings, prepare
@@ -196,10 +199,9 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
 # leave-one-out
 
 
-def made_up(models=16, examples=300, gap=0.0, seed=0, paired=True):
-    rng = np.random.default_rng(seed)
-    half = rng.permuted(np.tile(np.arange(examples) < examples // 2, (models // 2, 1)), axis=1)
-    members = np.stack([half, ~half], 1).reshape(models, examples)
+def made_up(models=16, examples=300, gap=0.0, seed=0, scheme="paired"):
+    rng = np.random.default_rng(seed + 10**6)  # not that of the masks
+    members = shadow_members(models, examples, seed, scheme).numpy()
     s = (rng.normal(0, 2, examples) + rng.normal(0, 1, (models, examples)) + gap * members).astype(np.float32)
     z = rng.normal(0, 2, (models, 100)).astype(np.float32)
     return Shadows((s[..., None],), members, z, np.arange(examples), np.arange(models)), members
@@ -208,7 +210,7 @@ def made_up(models=16, examples=300, gap=0.0, seed=0, paired=True):
 @pytest.mark.parametrize("attack", [LiraOnline(), Rmia()], ids=lambda a: a.name)
 def test_a_target_is_attacked_without_itself_and_without_its_twin(attack):
     shadows, _ = made_up(8, 50, gap=2.0)
-    scores = repeated_scores(attack, shadows, paired=True)
+    scores = repeated_scores(attack, shadows)
     s, z = shadows.signals(), shadows.background()
     for t in (0, 3, 7):
         others = np.array([m for m in range(8) if m not in (t, t ^ 1)])
@@ -217,9 +219,36 @@ def test_a_target_is_attacked_without_itself_and_without_its_twin(attack):
         assert np.array_equal(scores[t], expected)
     poisoned = s.copy()
     poisoned[[0, 1]] = np.nan
-    clean = repeated_scores(attack, replace(shadows, models=np.arange(8)), paired=True)[0]
+    clean = repeated_scores(attack, replace(shadows, models=np.arange(8)))[0]
     moved = replace(shadows, parts=(np.where(np.arange(8)[:, None] == 1, 99, s)[..., None].astype(np.float32),))
-    assert np.array_equal(repeated_scores(attack, moved, paired=True)[0], clean), "the twin plays no part"
+    assert np.array_equal(repeated_scores(attack, moved)[0], clean), "the twin plays no part"
+
+
+@pytest.mark.parametrize("scheme", ["paired", "published"])
+@pytest.mark.parametrize(
+    "attack", [LiraOnline(), LiraOnlineFixed(), LiraOffline(), Rmia(a=0.3), AttackR()], ids=lambda a: a.name
+)
+def test_targets_that_leak_nothing_are_at_chance_with_few_models_too(attack, scheme):
+    """With the published masks an example's own side has one model fewer without the target: online LiRA had 0.46."""
+    aucs = []
+    for seed in range(12):
+        shadows, members = made_up(8, 500, seed=seed, scheme=scheme)
+        aucs.append(metrics.auc(repeated_scores(attack, shadows).ravel(), members.ravel()))
+    assert abs(np.mean(aucs) - 0.5) < 0.012  # four standard errors
+
+
+@pytest.mark.parametrize("models", [4, 8, 16])
+def test_both_sides_of_every_example_are_as_large_whoever_the_target_is(models):
+    shadows, members = made_up(models, 200, scheme="published")
+    for t in range(models):
+        left = shadows.without(t)
+        assert t not in left.models
+        inside, outside = sides(left.membership(), left.counted())
+        assert set(inside.sum(0)) == set(outside.sum(0)) == {models // 2 - 1}
+    dropped = np.stack([~shadows.without(0).counts[m] for m in range(1, models)])
+    assert (dropped.sum(0) == 1).all(), "one of the other side, and none of its own"
+    assert not (dropped & (members[1:] == members[0])).any()
+    assert (dropped.sum(1) > 0).all(), "one for some examples, another for others"
 
 
 def test_shuffled_membership_gives_chance_with_calibrated_clustered_intervals():
@@ -227,7 +256,7 @@ def test_shuffled_membership_gives_chance_with_calibrated_clustered_intervals():
     auc = rate = 0
     for seed in range(200):
         shadows, members = made_up(10, 200, gap=0.0, seed=seed)
-        scores = repeated_scores(LiraOnline(), shadows, paired=True)
+        scores = repeated_scores(LiraOnline(), shadows)
         interval, point = clustered.auc_interval(scores, members), clustered.tpr_point(scores, members, 0.01)
         auc += interval.low <= 0.5 <= interval.high
         rate += point.low <= 0.01 <= point.high
@@ -275,7 +304,7 @@ def test_records_find_the_example_that_is_remembered():
     loud = shadows.parts[0].copy()
     loud[:, 7, 0] += 8 * members[:, 7]
     shadows = replace(shadows, parts=(loud,))
-    scores = repeated_scores(LiraOnline(), shadows, paired=True)
+    scores = repeated_scores(LiraOnline(), shadows)
     found = records(scores, members, list(range(100)), ["a"] * 100)
     assert found[0].row == 7
     assert found[0].advantage.low > 0.5
@@ -303,7 +332,7 @@ def test_one_collapsed_target_would_swallow_all_the_errors_that_are_allowed():
     shadows = replace(shadows, parts=(flat,))
     targets = Shadowed(shadows, "made up", untrained=(5,)).targets()
     assert targets == [m for m in range(32) if m != 5]
-    scores = {len(t): repeated_scores(Rmia(), shadows, True, t) for t in (list(range(32)), targets)}
+    scores = {len(t): repeated_scores(Rmia(), shadows, t) for t in (list(range(32)), targets)}
     all_, rest = (clustered.tpr_point(scores[n], members[t], 0.001).value for n, t in ((32, range(32)), (31, targets)))
     assert rest > 2 * all_
 

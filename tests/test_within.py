@@ -53,7 +53,7 @@ def test_its_interval_covers_chance_where_students_t_over_models_does_not():
     covers = plain = 0
     for seed in range(100):
         shadows, m = of_nothing(seed)
-        s = repeated_scores(LiraOnline(), shadows, paired=True)
+        s = repeated_scores(LiraOnline(), shadows)
         interval = clustered.auc_within(s, m)
         covers += interval.low <= 0.5 <= interval.high
         aucs = [metrics.auc(row, inside) for row, inside in zip(s, m, strict=True)]

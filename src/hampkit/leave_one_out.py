@@ -22,7 +22,6 @@ Bools = NDArray[np.bool_]
 def repeated_scores(
     attack: SignalAttack,
     shadows: Shadows,
-    paired: bool,
     targets: Sequence[int] | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -30,22 +29,16 @@ def repeated_scores(
     chosen = range(len(shadows)) if targets is None else targets
     scores = np.empty((len(chosen), len(shadows.rows)))
     for row, t in enumerate(chosen):
-        scores[row] = scores_of(t, attack, shadows, paired)
+        scores[row] = scores_of(t, attack, shadows)
         step()
     return scores
 
 
-def scores_of(t: int, attack: SignalAttack, shadows: Shadows, paired: bool) -> Scores:
-    """Scores (N,) of shadow model t by the others; with paired masks also without its twin.
-
-    A twin holds exactly what its sibling does not, so that its answers would tell more than any adversary could know.
-    """
-    models = np.arange(len(shadows))
-    others = models[(models != t) & ~(paired & (models == t ^ 1))]
+def scores_of(t: int, attack: SignalAttack, shadows: Shadows) -> Scores:
+    """Scores (N,) of shadow model t by the others, see `hampkit.attacks.base.held_out`."""
     target = np.stack(_views(shadows, t), axis=-1).astype(np.float64)
-    known = replace(shadows, models=shadows.models[others])
     try:
-        return attack.compare(target, shadows.background()[t].astype(np.float64), known)
+        return attack.compare(target, shadows.background()[t].astype(np.float64), shadows.without(t))
     except UserError as error:
         raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
 

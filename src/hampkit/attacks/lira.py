@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks
+from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks, sides
 from hampkit.errors import UserError, did_you_mean
 
 Variant = Literal["online", "online-fixed", "offline", "offline-fixed", "global"]
@@ -32,6 +32,7 @@ def lira_scores(
     target_scores: Any,
     variant: Variant = "online",
     variance: Variance = "auto",
+    shadow_counts: Any = None,
 ) -> Scores:
     """Membership scores from the scaled logits φ of M shadow models: (M, N), (M, N) bool, (N,) → (N,), higher means member.
 
@@ -42,12 +43,13 @@ def lira_scores(
     variance: ``per-example`` (population deviation of an example's own scores), ``pooled`` (one, from the deviations within
     examples), ``global`` (published for …-fixed: one, of all scores, so that differences between examples count), ``auto``
     (pooled for …-fixed; else per example from 32 models a side on, pooled below, global where each example has one score).
+    shadow_counts: (M, N) bool, whose answer to which example counts; default all.
     Medians and deviations as published. Errors: `UserError` where a side has too few models.
 
     >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
     True
     """
-    s, m, t = _checked(shadow_scores, shadow_members, target_scores)
+    s, inside, outside, t = _checked(shadow_scores, shadow_members, target_scores, shadow_counts)
     if variant not in VARIANTS:
         raise UserError(f"unknown LiRA variant {variant!r}; {did_you_mean(str(variant), VARIANTS)}")
     if variance not in VARIANCES:
@@ -57,16 +59,16 @@ def lira_scores(
     fixed = variant.endswith("-fixed")
     if fixed and variance == "per-example":
         raise UserError(f"LiRA variant {variant} has one variance for all examples; take variance=pooled or global")
-    out = _Side.of(s, ~m, variance, fixed, "OUT")
-    inside = None if variant.startswith("offline") else _Side.of(s, m, variance, fixed, "IN")
+    out = _Side.of(s, outside, variance, fixed, "OUT")
+    in_ = None if variant.startswith("offline") else _Side.of(s, inside, variance, fixed, "IN")
     scores = np.empty_like(t)
     for rows in blocks(len(t)):
         part = np.asarray(s[:, rows], dtype=np.float64)
-        if inside is None:
+        if in_ is None:
             z = (t[rows] - out.center(part, rows)) / out.deviation(part, rows)
             scores[rows] = _log_cdf(z) - _log_cdf(-z)  # a monotone form of the p-value that never saturates
         else:
-            scores[rows] = inside.log_density(t[rows], part, rows) - out.log_density(t[rows], part, rows)
+            scores[rows] = in_.log_density(t[rows], part, rows) - out.log_density(t[rows], part, rows)
     return scores
 
 
@@ -143,7 +145,9 @@ def _log_cdf(z: Scores) -> Scores:
     return log_ndtr(z)
 
 
-def _checked(shadow_scores: Any, shadow_members: Any, target_scores: Any) -> tuple[Any, Bools, Scores]:
+def _checked(
+    shadow_scores: Any, shadow_members: Any, target_scores: Any, shadow_counts: Any
+) -> tuple[Any, Bools, Bools, Scores]:
     s, m, t = np.asarray(shadow_scores), np.asarray(shadow_members), np.asarray(target_scores, dtype=np.float64)
     if s.ndim != 2 or m.shape != s.shape or t.shape != s.shape[1:]:
         raise ValueError(f"shadow scores {s.shape}, members {m.shape}, target {t.shape} must be (M, N), (M, N), (N,)")
@@ -151,7 +155,7 @@ def _checked(shadow_scores: Any, shadow_members: Any, target_scores: Any) -> tup
         raise ValueError(f"shadow members must be bool, not {m.dtype}")
     if not (np.isfinite(t).all() and all(np.isfinite(s[:, rows]).all() for rows in blocks(len(t)))):
         raise ValueError("shadow and target scores must be finite")
-    return s, m, t
+    return s, *sides(m, shadow_counts), t
 
 
 class _Lira(SignalAttack):
@@ -165,7 +169,9 @@ class _Lira(SignalAttack):
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
         views = [
-            lira_scores(shadows.signals(v), shadows.membership(), target[:, v], self.variant, self.variance)
+            lira_scores(
+                shadows.signals(v), shadows.membership(), target[:, v], self.variant, self.variance, shadows.counted()
+            )
             for v in range(target.shape[1])
         ]
         return np.mean(views, axis=0)

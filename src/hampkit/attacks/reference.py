@@ -7,24 +7,26 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack
+from hampkit.attacks.base import Scores, Shadows, SignalAttack, sides
 from hampkit.errors import UserError
 
 YE = "https://arxiv.org/abs/2111.09679"
 
 
-def attack_r_scores(shadow_scores: Any, shadow_members: Any, target_scores: Any) -> Scores:
+def attack_r_scores(shadow_scores: Any, shadow_members: Any, target_scores: Any, shadow_counts: Any = None) -> Scores:
     """Share of the OUT models that give the example no higher a score than the target: (M, N), (M, N), (N,) → (N,).
 
-    Any signal that grows with the true label's probability gives the same result.
+    Any signal that grows with the true label's probability gives the same result. shadow_counts: (M, N) bool, whose answer to
+    which example counts; default all.
     """
-    s, m, t = np.asarray(shadow_scores), np.asarray(shadow_members, dtype=bool), np.asarray(target_scores)
-    counts = (~m).sum(0)
+    s, t = np.asarray(shadow_scores), np.asarray(target_scores)
+    _, outside = sides(shadow_members, shadow_counts)
+    counts = outside.sum(0)
     if counts.min(initial=1) < 1:
         raise UserError(
             f"{int((counts < 1).sum())} of {len(counts)} examples have no OUT model among {len(s)} shadow models; train more"
         )
-    return ((s <= t) & ~m).sum(0) / counts
+    return ((s <= t) & outside).sum(0) / counts
 
 
 def attack_p_scores(target_scores: Any, target_population: Any) -> Scores:
@@ -46,7 +48,8 @@ class AttackR(SignalAttack):
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
         # the shadow models' answers are kept as float32: compare like with like
-        return attack_r_scores(shadows.signals(), shadows.membership(), target[:, 0].astype(np.float32))
+        t = target[:, 0].astype(np.float32)
+        return attack_r_scores(shadows.signals(), shadows.membership(), t, shadows.counted())
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks
+from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks, held_out, sides
 from hampkit.errors import UserError
 from hampkit.ranking import count
 
 GRID = tuple(k / 10 for k in range(11))  # of a, as in the paper's own search
+USUAL_A = 0.3  # where there is nothing to choose it by
 MOCK_TARGETS = 4  # shadow models that are attacked to choose a
 
 
@@ -23,23 +24,25 @@ def rmia_scores(
     shadow_population: Any,
     target_population: Any,
     gamma: float = 2.0,
-    a: float = 0.3,
+    a: float = USUAL_A,
     offline: bool = False,
     smooth: bool = False,
+    shadow_counts: Any = None,
 ) -> Scores:
     """Share of the population that an example dominates: (M, N), (M, N) bool, (N,), (M, Z), (Z,) → (N,), higher means member.
 
     All scores are scaled logits φ, p = σ(φ). The ratio of an example is Λ = p(x | target) / p(x), the score the share of
     population examples z with Λ(x) / Λ(z) ≥ gamma. p(x) online: ½ (mean over IN models + mean over OUT models); offline, and
     for z, which no model was trained on: ½ ((1 + a) · mean over OUT + 1 − a), that is, p_in = a · p_out + 1 − a is supposed.
-    smooth: ties are broken by Λ itself, without changing the order of distinct scores. Source: arXiv 2312.03262.
+    smooth: ties are broken by Λ itself, without changing the order of distinct scores. shadow_counts: (M, N) bool, whose
+    answer to which example counts; default all. Source: arXiv 2312.03262.
     Errors: `UserError` for gamma ≤ 0, a outside [0, 1], or an example without a model on a side that is needed.
     """
     if not gamma > 0:
         raise UserError(f"gamma={gamma} must be above 0")
     if not 0 <= a <= 1:
         raise UserError(f"a={a} must lie in [0, 1]")
-    x = _log_ratio(shadow_scores, shadow_members, target_scores, a, offline)
+    x = _log_ratio(shadow_scores, shadow_members, target_scores, a, offline, shadow_counts)
     never = np.zeros(np.shape(shadow_population), dtype=bool)
     z = _log_ratio(shadow_population, never, target_population, a, offline=True)
     if not len(z):
@@ -48,27 +51,35 @@ def rmia_scores(
 
 
 def choose_a(
-    shadow_scores: Any, shadow_members: Any, shadow_population: Any, gamma: float = 2.0, mocks: int = MOCK_TARGETS
+    shadow_scores: Any,
+    shadow_members: Any,
+    shadow_population: Any,
+    gamma: float = 2.0,
+    mocks: int = MOCK_TARGETS,
+    shadow_counts: Any = None,
 ) -> float:
     """The a with which an offline attack on some of the shadow models, by the others, has the highest mean AUC.
 
-    The target and its members play no part. Of equal ones the smallest.
+    The target and its members play no part. Of equal ones the smallest; where no model can be attacked by the
+    others, the usual one.
     """
     s, z = np.asarray(shadow_scores), np.asarray(shadow_population)
     m = np.asarray(shadow_members, dtype=bool)
+    valid = np.ones(m.shape, dtype=bool) if shadow_counts is None else np.asarray(shadow_counts, dtype=bool)
     found = np.zeros(len(GRID))
     for t in range(min(mocks, len(s))):
-        others = (np.arange(len(s)) != t)[:, None]
-        covered = (others & ~m).any(0)  # an example that every other model was trained on has no OUT model
+        counts = held_out(t, m, valid)
+        _, out = sides(m, counts)
+        covered = out.any(0) & valid[t]  # an example that every other model was trained on has no OUT model
         if not m[t, covered].any() or m[t, covered].all():
             continue
-        out_x = _log_mean(s, others & ~m, "OUT", covered)
-        out_z = _log_mean(z, np.broadcast_to(others, z.shape), "OUT")
+        out_x = _log_mean(s, out, "OUT", covered)
+        out_z = _log_mean(z, np.broadcast_to(counts.any(axis=1, keepdims=True), z.shape), "OUT")
         for k, a in enumerate(GRID):
             ratio_x = _log_sigmoid(s[t, covered].astype(np.float64)) - _usual(out_x, a)
             ratio_z = _log_sigmoid(z[t].astype(np.float64)) - _usual(out_z, a)
             found[k] += _auc(_dominated(ratio_x, ratio_z, gamma, smooth=True), m[t, covered])
-    return GRID[int(found.argmax())]
+    return GRID[int(found.argmax())] if found.any() else USUAL_A
 
 
 def _dominated(x: Scores, z: Scores, gamma: float, smooth: bool) -> Scores:
@@ -83,7 +94,9 @@ def _usual(out: Scores, a: float) -> Scores:
         return np.logaddexp(np.log1p(a) + out, np.log(1 - a)) - np.log(2)
 
 
-def _log_ratio(shadow_scores: Any, shadow_members: Any, target_scores: Any, a: float, offline: bool) -> Scores:
+def _log_ratio(
+    shadow_scores: Any, shadow_members: Any, target_scores: Any, a: float, offline: bool, shadow_counts: Any = None
+) -> Scores:
     """ln p(x | target) − ln p(x), in logarithms throughout: probabilities of 1e-4000 are as good as any."""
     s, t = np.asarray(shadow_scores), np.asarray(target_scores, dtype=np.float64)
     m = np.asarray(shadow_members, dtype=bool)
@@ -91,8 +104,9 @@ def _log_ratio(shadow_scores: Any, shadow_members: Any, target_scores: Any, a: f
         raise ValueError(f"shadow scores {s.shape}, members {m.shape}, target {t.shape} must be (M, N), (M, N), (N,)")
     if not (np.isfinite(s).all() and np.isfinite(t).all()):
         raise ValueError("shadow and target scores must be finite")
-    out = _log_mean(s, ~m, "OUT")
-    usual = _usual(out, a) if offline else np.logaddexp(_log_mean(s, m, "IN"), out) - np.log(2)
+    inside, outside = sides(m, shadow_counts)
+    out = _log_mean(s, outside, "OUT")
+    usual = _usual(out, a) if offline else np.logaddexp(_log_mean(s, inside, "IN"), out) - np.log(2)
     return _log_sigmoid(t) - usual
 
 
@@ -148,9 +162,9 @@ class Rmia(SignalAttack):
 
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
-        s, m, z = shadows.signals(), shadows.membership(), shadows.background()
-        a = choose_a(s, m, z, self.gamma) if self.a is None else self.a
-        return rmia_scores(s, m, target[:, 0], z, background, self.gamma, a, self.offline, smooth=True)
+        s, m, z, counted = shadows.signals(), shadows.membership(), shadows.background(), shadows.counted()
+        a = choose_a(s, m, z, self.gamma, shadow_counts=counted) if self.a is None else self.a
+        return rmia_scores(s, m, target[:, 0], z, background, self.gamma, a, self.offline, True, counted)
 
 
 @dataclass(frozen=True)
