@@ -69,7 +69,9 @@ def tpr_points(
 
     By the delta method the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over OUT
     pairs, with r the slope of the ROC there. The interval is Clopper and Pearson's for the number of independent members that
-    would have this variance, at most those there are, with Student's t for M models (Korn & Graubard 1998).
+    would have this variance, at most those there are, with Student's t for as many models as make up the errors (Korn &
+    Graubard 1998). Of none or all, it is that for the nearest rate at which some are found and some not, else for M members.
+    Where whole models lie higher than others it still covers a little less than it says: `benchmarks.intervals`.
     """
     s, m = _checked(scores, member)
     return points(s, m, count(s.ravel(), m.ravel()), fprs, strict, level)
@@ -110,8 +112,28 @@ def _point(
     s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, strict: bool, level: float, turned: bool
 ) -> Point:
     point = metrics.counted_point(counts, fpr, strict, level)
-    if point.value in (0.0, 1.0):
-        return point
+    if 0 < point.value < 1:
+        n = _effective(s, m, counts, fpr, point, level, turned)
+    else:  # none or all: how much models differ is read off the nearest rate at which some are found and some are not
+        rates = _between(fpr, 1.0 if point.value == 0 else 1 / counts.nonmembers)
+        others = ((r, metrics.counted_point(counts, r, strict, level)) for r in rates)
+        near = next(((r, p) for r, p in others if 0 < p.value < 1), None)
+        n = len(s) if near is None else _effective(s, m, counts, *near, level, turned)
+    low, high = _bounds(point.value, n, level)
+    return Point(point.value, low, high, point.hits, point.of, point.errors, point.threshold)
+
+
+def _between(rate: float, end: float) -> Iterator[float]:
+    """Rates from the next one to the end, each at most twice or half the one before."""
+    steps = math.ceil(abs(math.log2(end / rate)))
+    for k in range(1, steps + 1):
+        yield rate * (end / rate) ** (k / steps)
+
+
+def _effective(
+    s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, point: Point, level: float, turned: bool
+) -> float:
+    """The number of independent members that would tell as much of a rate as these do."""
     members, others, slope = counts.members, counts.nonmembers, _slope(counts, fpr)
     false = point.errors / others
     of_others = [-slope * (above - false) / others for above in (0, 1)]
@@ -119,15 +141,32 @@ def _point(
     parts = np.array(of_others + of_members)
 
     def row(scores: Array, inside: NDArray[np.bool_]) -> Array:
-        return (
-            parts[(-scores >= point.threshold) + 2 * ~inside]
-            if turned
-            else parts[(scores >= point.threshold) + 2 * inside]
-        )
+        said = -scores >= point.threshold if turned else scores >= point.threshold
+        return parts[said + 2 * (~inside if turned else inside)]
 
-    rows = (row(scores, inside) for scores, inside in zip(s, m, strict=True))
-    low, high = _effective(point.value, _variance(rows, s.shape), members, len(s), level)
-    return Point(point.value, low, high, point.hits, point.of, point.errors, point.threshold)
+    by_model = np.zeros(len(s))
+
+    def rows() -> Iterator[Array]:
+        for k, (scores, inside) in enumerate(zip(s, m, strict=True)):
+            found = row(scores, inside)
+            by_model[k] = found.sum() ** 2
+            yield found
+
+    variance, models = _variance(rows(), s.shape), len(s)
+    binomial = point.value * (1 - point.value)
+    n = min(members, binomial / variance) if variance > 0 else members
+    if by_model.any():  # few models may make up the tail: as many as their squares amount to (Kish's effective number)
+        models = min(models, by_model.sum() ** 2 / (by_model @ by_model))
+    return max(n * (metrics.normal_quantile(level) / _student(models, level)) ** 2, 1.0)
+
+
+def _bounds(rate: float, n: float, level: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a rate seen in n, which need not be a whole number."""
+    from scipy.stats import beta
+
+    k, tail = rate * n, (1 - level) / 2
+    low = float(beta.ppf(tail, k, n - k + 1)) if rate > 0 else 0.0
+    return low, float(beta.ppf(1 - tail, k + 1, n - k)) if rate < 1 else 1.0
 
 
 def _centered(of_members: Array, of_nonmembers: Array, value: float, m: NDArray[np.bool_]) -> Iterator[Array]:
@@ -149,15 +188,6 @@ def _slope(counts: Counts, fpr: float) -> float:
     return (tp_b - tp_a) / members / ((fp_b - fp_a) / nonmembers) if fp_b > fp_a else 0.0
 
 
-def _effective(rate: float, variance: float, n: int, models: int, level: float) -> tuple[float, float]:
-    from scipy.stats import beta
-
-    n_eff = min(n, rate * (1 - rate) / variance) if variance > 0 else n
-    n_eff = max(n_eff * (metrics.normal_quantile(level) / _student(models, level)) ** 2, 1.0)
-    k, tail = rate * n_eff, (1 - level) / 2
-    return float(beta.ppf(tail, k, n_eff - k + 1)), float(beta.ppf(1 - tail, k + 1, n_eff - k))
-
-
 def _variance(rows: Iterable[Array], shape: tuple[int, ...]) -> float:
     """Of a sum of contributions (M, N) that add up to nothing: between models, between examples, minus what both count.
 
@@ -174,10 +204,10 @@ def _variance(rows: Iterable[Array], shape: tuple[int, ...]) -> float:
     return max(by_model, by_model + by_example - both)
 
 
-def _student(models: int, level: float) -> float:
+def _student(models: float, level: float) -> float:
     from scipy.stats import t
 
-    return float(t.ppf((1 + level) / 2, models - 1))
+    return float(t.ppf((1 + level) / 2, max(models - 1, 1.0)))
 
 
 def _checked(scores: Any, member: Any) -> tuple[Array, NDArray[np.bool_]]:
