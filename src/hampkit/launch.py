@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from hampkit.errors import UserError
 from hampkit.registry import load_object
@@ -34,11 +34,12 @@ def run_jobs(function: str, context: dict[str, Any], jobs: Sequence[Any], worker
     process, in one thread. A `UserError` of a worker is raised here; the other workers are stopped.
     """
     events: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
-    started = [_Worker(k, function, context, events) for k in range(min(workers, len(jobs)))]
+    started: list[_Worker] = []
     waiting, done = list(jobs), 0
     try:
-        for worker in started:
-            worker.give(waiting.pop(0))
+        for k in range(min(workers, len(jobs))):
+            started.append(_Worker(k, function, context, events))
+            started[k].give(waiting.pop(0))
         while done < len(jobs):
             k, message = events.get()
             if "failed" in message:
@@ -77,12 +78,16 @@ class _Worker:
             pass  # it died; the listener says so
 
     def _listen(self, k: int, events: queue.Queue[Any]) -> None:
+        """Pass on what it says and that it ended: of one that falls silent unnoticed, everybody would wait for ever."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            events.put((k, json.loads(line)))
-        code = self.process.wait()
-        if code:  # a worker that was stopped tells nobody, and nobody listens any more
-            text = f"a worker process ended with code {code}" + (" (out of memory?)" if code == -9 else "")
+        text = "a worker process can no longer be listened to"
+        try:
+            for line in self.process.stdout:
+                events.put((k, json.loads(line)))
+            text = _ending(self.process.wait())
+        except ValueError as error:
+            text = f"a worker process said what is no answer ({error})"
+        finally:  # of a worker that was stopped, nobody reads it any more
             events.put((k, {"failed": f"{text}; run the same command again to go on", "user": True}))
 
     def stop(self) -> None:
@@ -90,11 +95,17 @@ class _Worker:
         self.process.wait()
 
 
+def _ending(code: int) -> str:
+    """What to say of a process that ended though there was work."""
+    why = {-9: " (out of memory?)", 0: " (something in the defense, the network or a library ended it)"}.get(code, "")
+    return f"a worker process ended with code {code} before its work was done{why}"
+
+
 def _serve() -> None:
     """A worker: the first line says what to call, every further one is a job."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what a user's own code prints must not mix with the answers
+    jobs, answers = _apart()
     lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    threading.Thread(target=_read, args=(jobs, lines), daemon=True).start()
 
     def tell(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -112,6 +123,9 @@ def _serve() -> None:
         where = error.filename or "file system"
         text = f"{error.strerror or error}: {where}; check space and permissions, then run again"
         tell({"failed": text, "user": True})
+    except SystemExit as error:
+        text = f"SystemExit({error.code!r}) in {_place(error)}: it ends a worker process before its work is done; raise an error"
+        tell({"failed": text, "user": True})
     except Exception as error:
         import traceback
 
@@ -119,8 +133,31 @@ def _serve() -> None:
         tell({"failed": f"{type(error).__name__}: {error}", "user": False})
 
 
-def _read(lines: queue.Queue[str]) -> None:
-    for line in sys.stdin:
+def _apart() -> tuple[TextIO, TextIO]:
+    """Jobs and answers on descriptors of their own.
+
+    What a user's own code, a library or a process of theirs prints goes to standard error, and what they read is empty: a line
+    among the answers could not be understood, and a job that somebody else took would be waited for.
+    """
+    jobs, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr  # in one order with what is written there
+    return jobs, answers
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised."""
+    import traceback
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}, line {last.lineno}"
+
+
+def _read(jobs: TextIO, lines: queue.Queue[str]) -> None:
+    for line in jobs:
         lines.put(line)
     os._exit(0)  # whoever gave the work is gone
 
