@@ -4,6 +4,7 @@ import errno
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hampkit.errors import UserError
@@ -143,12 +144,31 @@ def test_an_attack_tries_its_output_folder_first(cli, run, refused, monkeypatch)
 def test_what_follows_from_the_recipe_is_written_again_and_nothing_is_trained_again(cli, run, name):
     before = (run / name).read_bytes()
     weights = next(run.glob("models/*/stack.safetensors")).stat().st_mtime_ns
-    for damage in (Path.unlink, *([lambda p: p.write_bytes(before[:40])] if name != "split.npz" else [])):
+    for damage in (Path.unlink, lambda p: p.write_bytes(before[:40])):
         damage(run / name)
         code, _, err = cli("run", *QUICK, "--quiet")
         assert code == 0, err
         assert (run / name).read_bytes() == before
     assert next(run.glob("models/*/stack.safetensors")).stat().st_mtime_ns == weights
+
+
+@pytest.mark.parametrize("change", ["another row", "an array less", "the end is cut off", "no archive"])
+def test_a_split_that_is_not_the_recipes_is_written_again(cli, run, change):
+    path = run / "split.npz"
+    before, arrays = path.read_bytes(), dict(np.load(path))
+    if change == "another row":
+        arrays["rows_members"][0] += 1
+    elif change == "an array less":
+        arrays.pop("rows_test")
+    if change == "the end is cut off":
+        path.write_bytes(before[:-50])
+    elif change == "no archive":
+        np.save(path.open("wb"), arrays["members"])
+    else:
+        np.savez(path, **arrays)
+    assert path.read_bytes() != before
+    assert cli("run", *QUICK, "--quiet") == (0, "", "")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [lambda d: d.pop("attacks"), lambda d: d.pop("judge")])

@@ -71,7 +71,7 @@ ALLOWED = {
     "terminal": {"comparison", "report", "results"},
     "cli": {"errors", "api", "catalog", "cli_options", "comparing", "report", "terminal"},
     "cli_options": {"errors"},
-    "folder": {"environment", "problem", "store"},
+    "folder": {"data", "environment", "errors", "problem", "store"},
     "__main__": {"cli"},
     "comparison": MIDDLE | {"clustered", "judge", "leave_one_out", "pipeline", "problem", "trained"},
     "comparing": MIDDLE | {"api", "comparison", "pipeline", "problem", "report"},

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from hampkit.data.splits import SEGMENTS
 from hampkit.environment import environment
+from hampkit.errors import UserError
 from hampkit.problem import Problem
 from hampkit.store import readable, write_file, write_json
+
+SPLIT = "split.npz"
 
 
 def write_run(problem: Problem, folder: Path) -> None:
@@ -34,14 +38,36 @@ def complete(problem: Problem, folder: Path) -> None:
         write_json(folder / "local.json", local)
     if not readable(folder / "env.json"):  # asked for only then: it starts git
         write_json(folder / "env.json", environment(problem.trainer.device))
-    if (folder / "split.npz").is_file():
-        return
     rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
     # of the whole pool: an evaluation with shadow models may take a part of the non-members only
     members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
+    split = {"members": members[None], "seeds": np.array(problem.task.seeds), **_prefixed(rows)}
+    found = _arrays(folder / SPLIT)
+    if found.keys() == split.keys() and all(np.array_equal(found[key], split[key]) for key in split):
+        return
     content = io.BytesIO()
-    np.savez(content, members=members[None], seeds=np.array(problem.task.seeds), **_prefixed(rows))
-    write_file(folder / "split.npz", content.getvalue())
+    np.savez(content, **split)
+    write_file(folder / SPLIT, content.getvalue())
+
+
+def rows_of(folder: Path) -> dict[str, np.ndarray]:
+    """The rows of the data in every segment of a run's split. Errors: `UserError`."""
+    found, names = _arrays(folder / SPLIT), _prefixed(dict.fromkeys(SEGMENTS))
+    if not all(key in found and found[key].dtype == np.int64 and found[key].ndim == 1 for key in names):
+        raise UserError(
+            f"{folder / SPLIT} is missing or damaged; run the recipe of that folder again, which writes it anew and trains"
+            " nothing that is there"
+        )
+    return {name: found[key] for name, key in zip(SEGMENTS, names, strict=True)}
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an archive holds; nothing where it cannot be read to the end."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except Exception:  # a damaged file may raise anything
+        return {}
 
 
 def _prefixed(rows: Mapping[str, Any]) -> dict[str, Any]:
