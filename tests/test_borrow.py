@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 import hampkit
 from hampkit import UserError, planning, shadows
 from hampkit.borrow import Lender
+from hampkit.config import load_recipe
 from hampkit.launch import run_jobs
+from hampkit.problem import Settings, prepare
+from hampkit.rng import derive
 
 QUICK = {
     "rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small",
@@ -55,11 +59,72 @@ def test_shadows_of_another_recipe_are_refused_or_flagged(lender, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"data.seed": 1}, "know other data"), ({"split.seed": 6}, "know another split"), ({"train_size": 200}, "another split")],
-)  # fmt: skip
+    [
+        ({"data.seed": 1}, "know other data"),
+        ({"split.seed": 6}, r"know another split of the data \(split.seed is 5 there and 6 here; give both the same\)"),
+        ({"split.seed": -1}, "split.seed is 5 there and 0 here"),
+        ({"train_size": 200}, "split.train_size is 0 there and 200 here"),
+    ],
+)
 def test_shadows_of_other_rows_are_refused_even_by_force(lender, tmp_path, change, reason):
     with pytest.raises(UserError, match=reason):
         hampkit.run("toy/undefended", options={**QUICK, **change}, shadows_from=lender, force=True, runs_dir=tmp_path)
+
+
+def order_of(seed):
+    return np.random.default_rng(derive(seed, "split")).permutation(QUICK["rows"])
+
+
+@pytest.mark.parametrize("how", ["its own seed", "a file"])
+def test_the_same_rows_drawn_in_another_way_are_the_same_rows(lender, tmp_path, how):
+    if how == "a file":
+        np.save(tmp_path / "order.npy", order_of(5))
+        change, seed = {"split.seed": 7, "split.permutation": str(tmp_path / "order.npy")}, 3
+    else:
+        change, seed = {"split.seed": -1}, 5
+    found = hampkit.run(
+        "toy/undefended",
+        options={**QUICK, **change},
+        seed=seed,
+        attacks=["rmia"],
+        shadows_from=lender,
+        runs_dir=tmp_path / "o",
+    )
+    assert "mismatched" not in flags(found, "rmia")
+    if how == "a file":  # and back
+        lent = hampkit.shadow("toy/undefended", 4, options={**QUICK, **change}, workers=1, runs_dir=tmp_path / "o")
+        again = hampkit.run(
+            "toy/undefended", options=QUICK, attacks=["rmia"], shadows_from=lent, runs_dir=tmp_path / "p", shadows=4
+        )
+        assert "mismatched" not in flags(again, "rmia")
+
+
+def test_other_rows_of_a_file_are_named_and_other_rows_for_validation_are_another_training(lender, tmp_path):
+    order = order_of(5)
+    np.save(tmp_path / "reversed.npy", order[::-1])
+    options = {**QUICK, "split.permutation": str(tmp_path / "reversed.npy")}
+    with pytest.raises(UserError, match=r"split.seed is 5 there and replaced by a split.permutation here"):
+        hampkit.run("toy/undefended", options=options, shadows_from=lender, force=True, runs_dir=tmp_path / "o")
+    table = prepare(load_recipe("toy/undefended", {k: str(v) for k, v in QUICK.items()}), Settings()).table
+    start, stop = table.segments["validation"]
+    order[start:stop] = order[start:stop][::-1]
+    np.save(tmp_path / "swapped.npy", order)
+    options["split.permutation"] = str(tmp_path / "swapped.npy")
+    with pytest.raises(
+        UserError, match="in another way than this target: the rows of the split's segment validation are"
+    ):
+        hampkit.run("toy/undefended", options=options, shadows_from=lender, runs_dir=tmp_path / "o")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda p: p.write_bytes(p.read_bytes()[:200])])
+def test_a_lender_without_its_split_is_one_line_and_its_recipe_writes_it_anew(lender, tmp_path, damage):
+    run = tmp_path / lender.name
+    shutil.copytree(lender, run)
+    damage(run / "split.npz")
+    with pytest.raises(UserError, match=r"split.npz is missing or damaged; run the recipe of that folder again"):
+        hampkit.run("toy/undefended", options=QUICK, seed=3, shadows_from=run, runs_dir=tmp_path)
+    hampkit.shadow("toy/undefended", 8, options=QUICK, workers=1, runs_dir=tmp_path)
+    assert (run / "split.npz").read_bytes() == (lender / "split.npz").read_bytes()
 
 
 def test_what_is_not_there_cannot_be_lent(lender, tmp_path):
@@ -75,8 +140,6 @@ def test_what_is_not_there_cannot_be_lent(lender, tmp_path):
 
 
 def test_a_lender_with_a_damaged_job_lends_nothing(lender, tmp_path):
-    import shutil
-
     copy = tmp_path / lender.name
     shutil.copytree(lender, copy)
     victim = next(copy.rglob("scaled_logit.npy"))
@@ -140,8 +203,6 @@ def test_the_command_line_lends_and_refuses(lender, tmp_path, capsys):
 
 def test_an_edited_note_of_how_they_run_is_noticed(lender, tmp_path):
     """It says how jobs are cut: taken at its word, it would send the run to folders that are not there."""
-    import shutil
-
     runs = tmp_path / "runs"
     shutil.copytree(lender.parent, runs)
     run = runs / lender.name

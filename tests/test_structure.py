@@ -49,7 +49,7 @@ ALLOWED = {
     "leave_one_out": MIDDLE | {"clustered"},
     "details": MIDDLE | {"judge", "trained"},
     "repeat": MIDDLE | {"cells", "leave_one_out", "problem", "trained"},
-    "borrow": MIDDLE | {"planning", "problem", "shadows", "trained"},
+    "borrow": MIDDLE | {"folder", "planning", "problem", "shadows", "trained"},
     "pipeline": MIDDLE
     | {
         "answers",

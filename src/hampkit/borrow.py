@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hampkit import shadows
 from hampkit.config import Shadowing, canonical_json
 from hampkit.errors import UserError
+from hampkit.folder import rows_of
 from hampkit.planning import Mode
-from hampkit.problem import Problem
+from hampkit.problem import Problem, fingerprint
 from hampkit.store import Run, read_json
 from hampkit.trained import Shadowed
 
-SEGMENTS = ("members", "nonmembers", "test")  # the pool, and the population
-OWN = ("seed",)  # may differ between models of one recipe
+ASKED = ("members", "nonmembers", "test")  # the pool, and the population
+TRAINING = ("reference", "validation", "remaining")  # what else a training may see
+OWN = (
+    "seed",
+    "split",
+)  # may differ between models of one recipe; of a split the rows are compared, not how they were drawn
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,9 @@ class Lender:
 
     def lend(self, problem: Problem) -> Shadowed:
         """Its shadow models as evidence about the target of a problem. Errors: `UserError` where they do not fit."""
-        self._check_rows(problem)
+        others = self._check_rows(problem)
         ours = json.loads(canonical_json(problem.recipe.training()))  # as a file holds it: lists for tuples
-        differences = _differences(ours, self.run.recipe())
+        differences = _differences(ours, self.run.recipe()) + others
         if differences and not self.force:
             raise UserError(
                 f"the shadow models of {self.run.folder} were trained in another way than this target: {differences[0]}"
@@ -62,18 +68,32 @@ class Lender:
         name = f"{self.run.name}-{shadows.name_of(self.shadowing)}"
         return Shadowed(shadows.read(problem, self.shadowing, self.run, mode), name, untrained, tuple(differences))
 
-    def _check_rows(self, problem: Problem) -> None:
-        """The same examples at the same places, or the answers are about others: no force helps."""
-        ours, theirs = problem.recipe.fingerprint, self.run.recipe()["data"]["sha256"]
-        split = np.load(self.run.folder / "split.npz", allow_pickle=False)
-        same = all(np.array_equal(problem.table.rows(name).numpy(), split[f"rows_{name}"]) for name in SEGMENTS)
-        if ours != theirs or not same:
-            what = (
-                "other data" if ours != theirs else "another split of the data (give both split.seed the same number)"
-            )
-            raise UserError(
-                f"the shadow models of {self.run.folder} know {what}: they say nothing about this target's rows"
-            )
+    def _check_rows(self, problem: Problem) -> list[str]:
+        """The same examples at the same places, or the answers are about others: no force helps. Returned: other differences."""
+        here = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
+        there = rows_of(self.run.folder)
+        ours, theirs = problem.recipe.training(), self.run.recipe()
+        order = torch.from_numpy(np.concatenate(list(there.values())))
+        known = {fingerprint(problem.dataset.sha256, given): given is not None for given in (None, order)}
+        found = theirs["data"]["sha256"]
+        if found in known and all(np.array_equal(here[name], there[name]) for name in ASKED):
+            others = [name for name in TRAINING if not np.array_equal(here[name], there[name])]
+            return [f"the rows of the split's segment {name} are others" for name in others]
+        what = "other data"
+        if found in known:
+            a, b = _drawn(ours, bool(problem.recipe.split.permutation)), _drawn(theirs, known[found])
+            how = [f"split.{k} is {b[k]} there and {a[k]} here" for k in a if a[k] != b.get(k)]
+            what = f"another split of the data ({', '.join(how) or 'other rows in its split.npz'}; give both the same)"
+        raise UserError(
+            f"the shadow models of {self.run.folder} know {what}: they say nothing about this target's rows"
+        )
+
+
+def _drawn(recipe: Mapping[str, Any], by_file: bool) -> dict[str, Any]:
+    """What the rows of a split follow from."""
+    split = dict(recipe["split"])
+    drawn = split["seed"] if split["seed"] >= 0 else recipe["seed"]
+    return {**split, "seed": "replaced by a split.permutation" if by_file else drawn}
 
 
 def _finished(run: Run) -> list[Shadowing]:
@@ -97,7 +117,10 @@ def _finished(run: Run) -> list[Shadowing]:
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """What decides the weights and differs, each in words; the data set's and the defense's names first."""
     a, b = (_flat({k: v for k, v in recipe.items() if k not in OWN}) for recipe in (ours, theirs))
-    names = [k for k in sorted({*a, *b}, key=lambda k: (not k.endswith(".name"), k)) if a.get(k) != b.get(k)]
+    keys = sorted(
+        {*a, *b} - {"data.sha256"}, key=lambda k: (not k.endswith(".name"), k)
+    )  # the data are known to be the same
+    names = [k for k in keys if a.get(k) != b.get(k)]
     return [f"{k} is {b.get(k, 'not set')}, here {a.get(k, 'not set')}" for k in names]
 
 

@@ -126,7 +126,8 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
     )
     check_classes(dataset, table)
     _check_known(table, recipe)
-    recipe = replace(recipe, fingerprint=_fingerprint(dataset, table, recipe.split.permutation))
+    order = table.permutation if recipe.split.permutation else None
+    recipe = replace(recipe, fingerprint=fingerprint(dataset.sha256, order))
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
     _check_images(recipe, dataset)
     task, trainer = _task(recipe, dataset, table, net), Trainer(recipe.train, device, track=settings.track)
@@ -227,12 +228,11 @@ def _check_known(table: SplitTable, recipe: Recipe) -> None:
             )
 
 
-def _fingerprint(dataset: Dataset, table: SplitTable, permutation: str) -> str:
+def fingerprint(sha256: str, order: Tensor | None) -> str:
     """The data's hash; with a given permutation, that of both."""
-    if not permutation:
-        return dataset.sha256
-    order = torch.cat([table.rows(name) for name in table.segments])
-    return hashlib.sha256(dataset.sha256.encode() + order.numpy().tobytes()).hexdigest()
+    if order is None:
+        return sha256
+    return hashlib.sha256(sha256.encode() + order.numpy().tobytes()).hexdigest()
 
 
 def _normalize(dataset: Dataset, standardize: bool) -> Normalize | None:
