@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import hampkit
 from hampkit import UserError, planning, shadows
 from hampkit.borrow import Lender
 from hampkit.config import load_recipe
+from hampkit.folder import write_run
 from hampkit.launch import run_jobs
 from hampkit.problem import Settings, prepare
 from hampkit.rng import derive
+from hampkit.store import Run, write_json
 
 QUICK = {
     "rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small",
@@ -147,6 +150,58 @@ def test_a_lender_with_a_damaged_job_lends_nothing(lender, tmp_path):
     with pytest.raises(UserError, match="no finished shadow models"):
         Lender.of(copy)
     assert Lender.of(lender).shadowing.models == 8
+
+
+def cut(runs, job, *counts):
+    """A run whose jobs hold so many models, grown from one count to the next: its folder."""
+    problem = prepare(load_recipe("toy/undefended", {k: str(v) for k, v in QUICK.items()}), Settings())
+    run = Run.create(runs, problem.folder, lambda folder: write_run(problem, folder))
+    mode = asdict(planning.Mode(threads=1, job=job))
+    run.step("shadows/paired-0/launch", lambda folder: write_json(folder / "mode.json", mode))
+    for models in counts:
+        hampkit.shadow("toy/undefended", models, options=QUICK, runs_dir=runs)
+    return run.folder
+
+
+def lent(folder):
+    """Which numbers of shadow models can be had."""
+    with pytest.raises(UserError) as error:
+        Lender.of(folder, 5000)
+    numbers = str(error.value).partition(" has ")[2].partition(" finished")[0]
+    return [] if numbers == "no" else [int(n) for n in numbers.split(", ") if n != "…"]
+
+
+@pytest.mark.parametrize(
+    ("job", "counts", "sets", "damaged", "left"),
+    [
+        (4, (4, 8), [4, 8], "004-007", [4]),
+        (8, (4, 8), [4, 8], "000-007", [4]),  # the first four were trained again, in a job of eight
+        (2, (8,), [4, 6, 8], "006-007", [4, 6]),
+        (3, (4, 8), [4, 6, 8], "003-003", [6, 8]),  # a job of the four is none of the eight
+        (1, (14,), [4, 6, 8, 14], "004-004", [4]),  # in between: …
+        (3, (6,), [6], "000-002", []),
+    ],
+)
+def test_every_number_whose_jobs_are_whole_is_lent(tmp_path, job, counts, sets, damaged, left):
+    folder = cut(tmp_path, job, *counts)
+    assert lent(folder) == sets
+    assert Lender.of(folder).shadowing.models == max(sets)
+    assert Lender.of(folder, sets[0]).shadowing.models == sets[0]
+    (victim,) = folder.glob(f"shadows/*/{damaged}/population.npy")
+    victim.write_bytes(b"spam")
+    (folder / "shadows" / "paired-0" / "notes-of-mine").mkdir()
+    assert lent(folder) == left
+
+
+def test_the_smaller_set_of_a_run_that_grew_is_the_one_that_was_there(tmp_path):
+    small, grown = cut(tmp_path / "small", 4, 4), cut(tmp_path / "grown", 4, 4, 8)
+    found = [
+        hampkit.run(
+            "toy/undefended", options=QUICK, seed=3, shadows_from=f, shadows=4, runs_dir=tmp_path / f.parent.name / "o"
+        )
+        for f in (small, grown)
+    ]
+    assert found[0].models == found[1].models
 
 
 def full_disk(*args, **kwargs):

@@ -45,7 +45,8 @@ class Lender:
         fitting = [s for s in found if not models or s.models == models]
         if fitting:
             return Lender(run, fitting[-1], force)
-        there = ", ".join(str(s.models) for s in found)
+        numbers = [str(s.models) for s in found]
+        there = ", ".join(numbers if len(numbers) < 6 else [*numbers[:3], "…", numbers[-1]])
         raise UserError(
             f"{folder} has {there} finished shadow models, not {models}; leave --shadows out or take one of these numbers"
             if found
@@ -97,20 +98,25 @@ def _drawn(recipe: Mapping[str, Any], by_file: bool) -> dict[str, Any]:
 
 
 def _finished(run: Run) -> list[Shadowing]:
-    """The sets of shadow models of a run whose jobs are all there and whole."""
+    """Every set of shadow models of a run whose jobs are all there and whole.
+
+    Paired masks of few models begin those of many, so that what a run held before it grew, or holds of an unfinished growth, is
+    a set too. No lock is needed: a job appears by one rename, and only a damaged one ever goes, which is no part of a set. A file
+    that is mapped stays readable even then.
+    """
     found = []
-    for folder in sorted((run.folder / "shadows").glob("*/launch/mode.json")):
-        match = re.fullmatch(r"(published|paired)-(\d+)(?:-(\d+))?(?:-views(\d+))?(-kept)?", folder.parent.parent.name)
-        if match is None or not run.done(str(folder.parent.relative_to(run.folder))):
+    for mode in sorted((run.folder / "shadows").glob("*/launch/mode.json")):
+        folder = mode.parent.parent
+        match = re.fullmatch(r"(published|paired)-(\d+)(?:-(\d+))?(?:-views(\d+))?(-kept)?", folder.name)
+        if match is None or not run.done(str(mode.parent.relative_to(run.folder))):
             continue
         scheme, seed, models, views, kept = match.groups()
-        last = max((int(p.name.split("-")[1]) for p in folder.parent.parent.glob("[0-9]*-[0-9]*")), default=-1)
-        count = int(models) if models else last + 1
-        if count < 4 or count % 2:
-            continue
-        shadowing = Shadowing(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
-        if shadows.complete(shadowing, run, Mode(**read_json(folder))):
-            found.append(shadowing)
+        whole = {job.name for job in folder.glob("*-*") if run.done(str(job.relative_to(run.folder)))}
+        ends = {int(job.rpartition("-")[2]) + 1 for job in whole if re.fullmatch(r"\d+-\d+", job)}
+        for count in sorted(n for n in ends if n >= 4 and n % 2 == 0 and n == int(models or n)):
+            shadowing = Shadowing(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
+            if set(shadows.jobs(shadowing, Mode(**read_json(mode)))) <= whole:
+                found.append(shadowing)
     return found
 
 

@@ -160,9 +160,9 @@ def read(problem: Problem, shadowing: Shadowing, run: Run, mode: Mode) -> Shadow
     return Shadows(parts, members, others, np.arange(members.shape[1]), np.arange(len(members)))
 
 
-def complete(shadowing: Shadowing, run: Run, mode: Mode) -> bool:
-    """Whether all of these shadow models are there, whole."""
-    return all(run.done(_step(shadowing, job)) for job in _jobs(shadowing, mode.job))
+def jobs(shadowing: Shadowing, mode: Mode) -> list[str]:
+    """The folders of these shadow models, below `folder_of`."""
+    return [_name(job) for job in _jobs(shadowing, mode.job)]
 
 
 def untrained(shadowing: Shadowing, run: Run, mode: Mode) -> tuple[int, ...]:
@@ -190,5 +190,9 @@ def _jobs(shadowing: Shadowing, size: int) -> list[list[int]]:
     return [list(range(i, min(i + size, shadowing.models))) for i in range(0, shadowing.models, size)]
 
 
+def _name(job: list[int]) -> str:
+    return f"{job[0]:03d}-{job[-1]:03d}"
+
+
 def _step(shadowing: Shadowing, job: list[int]) -> str:
-    return f"{folder_of(shadowing)}/{job[0]:03d}-{job[-1]:03d}"
+    return f"{folder_of(shadowing)}/{_name(job)}"
