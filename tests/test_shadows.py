@@ -401,6 +401,15 @@ def test_an_odd_or_small_number_is_one_clear_line(models, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("models", [0, -2, 2, 5])
+@pytest.mark.parametrize("command", [("plan", "--shadows"), ("shadow", "--models")], ids=lambda c: c[0])
+def test_no_or_odd_shadow_models_are_neither_planned_nor_trained(cli, refused, nothing_written, command, models):
+    refused(
+        cli(command[0], "toy/undefended", *WORDS, command[1], models), f"shadows.models={models}", "even number from 4"
+    )
+    nothing_written()
+
+
 def test_attacks_that_need_shadows_say_so(tmp_path):
     with pytest.raises(UserError, match="add --shadows M"):
         hampkit.run("toy/undefended", options=QUICK, attacks=["lira"], runs_dir=tmp_path / "runs")

@@ -122,7 +122,7 @@ def shadow(
     models: an even number of at least 4. Errors: `UserError`.
     """
     settings = settings_of(data_dir, runs_dir, device, track, progress, workers)
-    (wanted,) = recipes_of((recipe,), with_shadows(options, models), seed, data, label)
+    wanted = _shadowed(recipe, models, options, seed, data, label)
     return pipeline.shadow(prepare(wanted, settings), settings).folder
 
 
@@ -141,7 +141,7 @@ def plan(
 ) -> Plan:
     """What so many shadow models will cost and show, from a few steps measured now; writes nothing but these into a cache."""
     settings = settings_of(data_dir, runs_dir, device, silent, False, workers)
-    (wanted,) = recipes_of((recipe,), with_shadows(options, models), seed, data, label)
+    wanted = _shadowed(recipe, models, options, seed, data, label)
     return pipeline.plan_shadows(prepare(wanted, settings), settings, anew=True)
 
 
@@ -284,6 +284,16 @@ def with_shadows(
     if lender is not None:
         return {**(options or {}), **{f"shadows.{k}": v for k, v in asdict(lender.shadowing).items()}}
     return options if not models else {**(options or {}), "shadows.models": models}
+
+
+def _shadowed(
+    recipe: str, models: int, options: Mapping[str, Any] | None, seed: int | None, data: str | Path, label: str
+) -> Recipe:
+    """A recipe with so many shadow models; where it is about nothing else, none are a mistake. Errors: `UserError`."""
+    (wanted,) = recipes_of((recipe,), {**(options or {}), "shadows.models": models}, seed, data, label)
+    if not wanted.shadows.models:
+        raise UserError(f"shadows.models={models} trains none; give an even number from 4 on")
+    return wanted
 
 
 def recipes_of(

@@ -111,7 +111,7 @@ def _finished(run: Run) -> list[Shadowing]:
         if match is None or not run.done(str(mode.parent.relative_to(run.folder))):
             continue
         scheme, seed, models, views, kept = match.groups()
-        whole = {job.name for job in folder.glob("*-*") if run.done(str(job.relative_to(run.folder)))}
+        whole = {job.name for job in folder.glob("[0-9]*-[0-9]*") if run.done(str(job.relative_to(run.folder)))}
         ends = {int(job.rpartition("-")[2]) + 1 for job in whole if re.fullmatch(r"\d+-\d+", job)}
         for count in sorted(n for n in ends if n >= 4 and n % 2 == 0 and n == int(models or n)):
             shadowing = Shadowing(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
