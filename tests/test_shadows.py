@@ -474,3 +474,68 @@ def test_more_models_reuse_what_the_masks_allow_and_say_so_where_they_do_not(tmp
         after = {p: p.stat().st_mtime_ns for p in run.rglob("scaled_logit.npy") if scheme in str(p)}
         assert before.items() <= after.items()
         assert len(after) > len(before)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """In place of measurements: what a model takes in each way; and what was asked for."""
+    from hampkit import planning
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(planning, "cores", lambda: 4)
+    asked = []
+
+    def seconds(problem, ways):
+        asked.extend(ways)
+        return [{1: 4.0, 8: 30.0}[way.width] for way in ways]
+
+    monkeypatch.setattr(planning, "seconds_of", seconds)
+    return asked
+
+
+def test_a_plan_for_what_was_begun_is_about_the_way_it_runs(measured, tmp_path):
+    """Its models are stacked by eight, though one by one is much quicker: seconds, memory and words are those of stacks."""
+    from hampkit.planning import Mode
+
+    problem, settings = problem_of(tmp_path, 16), Settings(runs_dir=tmp_path)
+    free = pipeline.plan_shadows(problem, settings)
+    assert (free.mode.width, free.mode.workers, free.seconds) == (1, 4, 16 * 4.0 / 4 + 4)
+    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
+    mode = Mode(width=8, job=8)
+    run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", asdict(mode)))
+    measured.clear()
+    found = pipeline.plan_shadows(problem, settings)
+    assert not measured, "it was measured with the others"
+    assert (found.mode, found.seconds) == (mode, 16 * 30.0)
+    assert found.memory < free.memory
+    assert "(8 together): about 8 min" in found.line()
+    assert "(4 together): about 2 min" in pipeline.plan_shadows(problem_of(tmp_path, 4), settings).line()
+    assert pipeline.plan_shadows(problem, settings, anew=True) == found
+    assert [way.width for way in measured] == [8], "no other way is measured"
+
+
+def test_a_plan_for_processes_that_were_begun_counts_those_of_now(measured, tmp_path):
+    problem = problem_of(tmp_path, 16)
+    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
+    mode = asdict(pipeline.plan_shadows(problem, Settings(runs_dir=tmp_path)).mode)
+    run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", mode))
+    two = pipeline.plan_shadows(problem, Settings(runs_dir=tmp_path, workers=2))
+    assert (two.mode.workers, two.seconds) == (2, 16 * 4.0 / 2 + 4)
+    assert "(2 at a time, one per core)" in two.line()
+
+
+@pytest.mark.parametrize(("workers", "processes", "seconds"), [(3, 3, 3 * 4.0), (8, 8, 2 * 4.0), (1000, 8, 2 * 4.0)])
+def test_a_plan_has_no_more_processes_than_jobs_and_no_more_speed_than_cores(
+    measured, tmp_path, workers, processes, seconds
+):
+    few, many = (
+        pipeline.plan_shadows(problem_of(tmp_path, 8), Settings(runs_dir=tmp_path, workers=w)) for w in (1, workers)
+    )
+    assert f"({processes} at a time" in many.line()
+    assert many.seconds == seconds + 4
+    assert many.memory / few.memory == pytest.approx(processes, rel=0.05)
+
+
+def test_processes_beyond_all_sense_are_one_line(cli, refused):
+    for workers in (100_000, -1):
+        refused(cli("plan", "toy/undefended", "--shadows", 8, "--workers", workers), f"workers={workers}", "up to 1024")

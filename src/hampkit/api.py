@@ -14,7 +14,7 @@ from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, check_effect, load_recipe, unknown_option, with_seed
 from hampkit.errors import UserError, did_you_mean
-from hampkit.planning import Plan
+from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
@@ -267,8 +267,10 @@ def _threat(cls: Any) -> str:
 
 
 def settings_of(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any, workers: int = 0) -> Settings:
-    if workers < 0:
-        raise UserError(f"workers={workers} must be a number of processes, or 0 to let a measurement decide")
+    if not 0 <= workers <= MOST_WORKERS:
+        raise UserError(
+            f"workers={workers} must be a number of processes up to {MOST_WORKERS}, or 0 to let a measurement decide"
+        )
     return Settings(None if data_dir is None else Path(data_dir), Path(runs_dir), device, track, workers, progress)
 
 

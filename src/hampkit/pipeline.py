@@ -94,11 +94,17 @@ def plan_shadows(problem: Problem, settings: Settings, anew: bool = False) -> Pl
 
     anew: measure again what was measured before for this device and network.
     """
-    planned = plan(problem, problem.recipe.shadows.models, settings.workers, settings.place().cache, anew)
-    run, launch = Run(settings.runs_dir / problem.folder), f"{folder_of(problem.recipe.shadows)}/launch"
-    if run.done(launch):
-        return replace(planned, mode=Mode(**read_json(run.folder / launch / "mode.json")))
-    return replace(planned, note=shadows.left_aside(problem.recipe.shadows, run))
+    run, shadowing = Run(settings.runs_dir / problem.folder), problem.recipe.shadows
+    launch = f"{folder_of(shadowing)}/launch"
+    mode = _stored(run.folder / launch, settings) if run.done(launch) else None
+    planned = plan(problem, shadowing.models, settings.workers, settings.place().cache, anew, mode)
+    return planned if mode is not None else replace(planned, note=shadows.left_aside(shadowing, run))
+
+
+def _stored(launch: Path, settings: Settings) -> Mode:
+    """How shadow models were begun: those that come to them run likewise, in as many processes as are asked for now."""
+    mode = Mode(**read_json(launch / "mode.json"))
+    return replace(mode, workers=settings.workers) if mode.workers > 1 and settings.workers else mode
 
 
 def _create(problem: Problem, settings: Settings) -> Run:
@@ -113,9 +119,7 @@ def _shadow(problem: Problem, settings: Settings, run: Run, mode: Mode | None = 
         f"{folder_of(shadowing)}/launch",
         lambda folder: write_json(folder / "mode.json", asdict(mode or plan_shadows(problem, settings).mode)),
     )
-    mode = Mode(**read_json(chosen / "mode.json"))
-    if mode.workers > 1 and settings.workers:
-        mode = replace(mode, workers=settings.workers)
+    mode = _stored(chosen, settings)
     return Shadowed(
         shadows.train(problem, shadowing, settings, run, mode),
         shadows.name_of(shadowing),

@@ -22,6 +22,8 @@ from hampkit.training import Trainer
 from hampkit.training.capture import cuda_graph
 
 SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
+START = 4.0  # seconds that an interpreter takes to start
+MOST_WORKERS = 1024  # more is a slip of the finger
 JOB_SECONDS = 20.0  # a kill loses at most the jobs in flight
 STACKS = {"cpu": (8,), "cuda": (16, 128)}  # widths that are tried beside one
 
@@ -42,6 +44,16 @@ class Mode:
     def of(self, trainer: Trainer) -> Trainer:
         """The same trainer, running its models in this way."""
         return replace(trainer, width=self.width, record=cuda_graph if self.recorded else None)
+
+    def processes(self, models: int) -> int:
+        """How many will work: no more than there are jobs."""
+        return min(self.workers, -(-models // self.job))
+
+    def seconds(self, each: float, models: int) -> float:
+        """What so many models take, where one model takes a process so long."""
+        jobs, processes = -(-models // self.job), self.processes(models)
+        busiest = min(-(-jobs // processes) * self.job, models)  # the models of the process that is done last
+        return each * max(busiest, models / cores())  # more processes than cores share these
 
     @contextlib.contextmanager
     def threads_set(self) -> Iterator[None]:
@@ -71,7 +83,10 @@ class Plan:
 
     def line(self) -> str:
         """In one line of plain words."""
-        how = f"{self.mode.workers} at a time, one per core" if self.mode.workers > 1 else f"{self.mode.width} together"
+        processes = self.mode.processes(self.models)
+        how = (
+            f"{processes} at a time, one per core" if processes > 1 else f"{min(self.mode.width, self.models)} together"
+        )
         how += ", recorded steps" if self.mode.recorded else ""
         return (
             f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
@@ -87,39 +102,42 @@ class Plan:
         return f"{said} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
 
 
-def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = None, anew: bool = True) -> Plan:
+def plan(
+    problem: Problem,
+    models: int,
+    workers: int = 0,
+    cache: Path | None = None,
+    anew: bool = True,
+    mode: Mode | None = None,
+) -> Plan:
     """Measure a few steps of every way to run and take the quickest; workers: 0 lets the measurement decide.
 
     cache: a folder that keeps what was measured, per device, network and recipe; anew: measure again all the same.
+    mode: how they run, where that is settled: then it is this that is measured.
     """
     device = problem.trainer.device.type
-    all_cores = cores()
-    ways = [Mode(1, threads=1, workers=workers or (all_cores if device == "cpu" else 1)), Mode(1)]
+    ways = [Mode(1, threads=1, workers=workers or (cores() if device == "cpu" else 1)), Mode(1)]
     for width in STACKS[device]:
         if width <= max(models, 8):
             ways += [Mode(width)] + [Mode(width, recorded=True)] * (device == "cuda")
-    path = None if cache is None else cache / "measured" / f"{_key(problem, ways)}.json"
-    seconds = None if anew else _remembered(path, len(ways))
-    if seconds is None:
-        seconds = seconds_of(problem, ways)
-        _remember(path, seconds)
-    cost, best = min((s / mode.workers, k) for k, (s, mode) in enumerate(zip(seconds, ways, strict=True)))
-    mode = ways[best]
-    if workers == 0 and cost * models < SHORT and mode.workers > 1:
-        mode = replace(mode, workers=1)
-        cost *= all_cores
-    job = max(mode.width, min(int(JOB_SECONDS / max(cost * mode.workers, 1e-3)), -(-models // mode.workers), 16), 1)
-    mode = replace(mode, job=job - job % mode.width or mode.width)
+    if mode is None:
+        seconds = _measured(problem, ways, cache, anew)
+        cut = [_cut(way, each, models) for way, each in zip(ways, seconds, strict=True)]
+        _, best = min((way.seconds(each, models), k) for k, (way, each) in enumerate(zip(cut, seconds, strict=True)))
+        mode, each = cut[best], seconds[best]
+        if workers == 0 and each * models < SHORT and mode.workers > 1:
+            mode = _cut(replace(mode, workers=1), each, models)
+    else:
+        each = _of_one(problem, mode, ways, cache, anew)
     pool, others = len(problem.task.pool), len(problem.test)
     signals = 4 * (pool * problem.views + min(others, 10_000))
     history = 100 + (14 * problem.trainer.config.epochs if problem.trainer.config.select == "best" else 0)  # as JSON
     disk = models * (signals + history) + 600 * -(-models // mode.job)
     members, nonmembers = problem.judged()
-    start = 4.0 * (mode.workers > 1)  # seconds that an interpreter takes to start
     return Plan(
         models=models,
         mode=mode,
-        seconds=cost * models + start,
+        seconds=mode.seconds(each, models) + START * (mode.processes(models) > 1),
         memory=_memory(problem, mode, models),
         disk=disk,
         fpr_target=10 / nonmembers,
@@ -130,12 +148,41 @@ def plan(problem: Problem, models: int, workers: int = 0, cache: Path | None = N
     )
 
 
-def _key(problem: Problem, ways: list[Mode]) -> str:
-    """Of all that the speed depends on: the device, the versions, the network and how it is trained."""
+def _cut(mode: Mode, each: float, models: int) -> Mode:
+    """The same with jobs that lose little when they are lost, and leave no process without one."""
+    job = max(mode.width, min(int(JOB_SECONDS / max(each, 1e-3)), -(-models // mode.workers), 16), 1)
+    return replace(mode, job=job - job % mode.width or mode.width)
+
+
+def _measured(problem: Problem, ways: list[Mode], cache: Path | None, anew: bool) -> list[float]:
+    """Seconds per model of every way, from now or from before."""
+    path = _path(problem, ways, cache)
+    seconds = None if anew else _remembered(path, len(ways))
+    if seconds is None:
+        seconds = seconds_of(problem, ways)
+        _remember(path, seconds)
+    return seconds
+
+
+def _of_one(problem: Problem, mode: Mode, ways: list[Mode], cache: Path | None, anew: bool) -> float:
+    """Seconds per model of one way: where all were measured before, and it to the end, that of then."""
+    mode = replace(mode, workers=1, job=1)  # neither changes what a model takes
+    before = None if anew else _remembered(_path(problem, ways, cache), len(ways))
+    for way, seconds in zip(ways, before or [], strict=False):
+        if replace(way, workers=1) == mode and seconds < NEVER:
+            return seconds
+    return _measured(problem, [mode], cache, anew)[0]
+
+
+def _path(problem: Problem, ways: list[Mode], cache: Path | None) -> Path | None:
+    """A name for all that the speed depends on: the device, the versions, the network and how it is trained."""
+    if cache is None:
+        return None
     device = environment(problem.trainer.device)
     recipe = {k: v for k, v in problem.recipe.training().items() if k != "seed"}
     size = [len(problem.task.pool), *problem.task.pool.shape]
-    return content_hash([recipe, size, device["device"], device["versions"], [asdict(w) for w in ways]])[:16]
+    key = content_hash([recipe, size, device["device"], device["versions"], [asdict(w) for w in ways]])[:16]
+    return cache / "measured" / f"{key}.json"
 
 
 def _remembered(path: Path | None, ways: int) -> list[float] | None:
@@ -178,7 +225,7 @@ def _memory(problem: Problem, mode: Mode, models: int) -> int:
     weights = 4 * sum(p.numel() for p in net.parameters())
     pool = len(problem.task.pool)
     judging = now + 8 * pool * (4 * problem.task.pool.num_classes * problem.views + 5 * models)
-    return max(mode.workers * (now + 5 * weights * mode.width), judging)
+    return max(mode.processes(models) * (now + 5 * weights * mode.width), judging)
 
 
 def _duration(seconds: float) -> str:
