@@ -130,6 +130,37 @@ def test_a_plug_in_that_cannot_be_loaded(cli, plugin, package, text, said, refus
     refused(cli("list", package), "cannot load", f"{package}/broken_for_test.py", said)
 
 
+BAD_ANSWERS = """
+from dataclasses import dataclass
+import torch
+from hampkit.defenses.base import Plain, Release
+from hampkit.defenses.undefended import Undefended
+
+class Bad(Release):
+    about = "mostly numbers"
+    def __call__(self, ask, x, rng):
+        z = ask(x).double()
+        z[::50, {column}] = float("{value}")
+        return z
+
+@dataclass(frozen=True)
+class Mine(Undefended):
+    \"\"\"Answers that no attack can use.\"\"\"
+    name = "bad-answers-for-test"
+    def release(self, state, domain):
+        return Bad()
+"""
+
+
+@pytest.mark.parametrize(("column", "value"), [("0", "nan"), ("0", "inf"), ("1:", "-inf")])
+def test_shadow_models_with_answers_that_are_no_numbers_are_refused_and_not_kept(cli, plugin, column, value, refused):
+    plugin("defenses", "bad_answers_for_test", BAD_ANSWERS.format(column=column, value=value))
+    words = ["toy/bad-answers-for-test", *QUICK[1:4], "epochs=2", "--models", 4, "--workers", 1]
+    refused(cli("shadow", *words), "shadow model 0", "of defense bad-answers-for-test", "then run again")
+    assert not list(Path("runs").rglob("scaled_logit.npy"))
+    assert not list(Path("runs").rglob("*.partial"))
+
+
 def test_an_entry_point_that_cannot_be_loaded(cli, monkeypatch, refused):
     import importlib.metadata
 

@@ -138,6 +138,8 @@ def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, 
         )
         trained = problem.defense.fit(task, mode.of(problem.trainer))
         answers = [_ask(problem, trained, k, task.seeds[k]) for k in range(len(job))]
+        for m, asked in zip(job, answers, strict=True):
+            _check_finite(problem, m, asked)
         np.save(folder / "scaled_logit.npy", np.stack([pool for pool, _ in answers]))
         np.save(folder / "population.npy", np.stack([others for _, others in answers]))
         history = {
@@ -184,6 +186,17 @@ def _ask(problem: Problem, trained: Models, k: int, seed: int) -> tuple[np.ndarr
     seen = [ask(pool.x, pool.y, 0)]
     seen += [ask(view(pool.x, v), pool.y, 0, v) for v in range(1, problem.views)]
     return np.stack(seen, axis=-1), ask(others.x, others.y, 1)
+
+
+def _check_finite(problem: Problem, m: int, asked: tuple[np.ndarray, np.ndarray]) -> None:
+    """No attack can use other signals, and a step that is kept is never made again. Errors: `UserError`."""
+    bad = sum(int((~np.isfinite(signal)).sum()) for signal in asked)
+    if bad:
+        raise UserError(
+            f"shadow model {m} of {problem.recipe.title}: {bad} of {sum(signal.size for signal in asked)} answers of defense"
+            f" {problem.recipe.defense.name} hold NaN, infinity or a probability of exactly 0 or 1, and no attack can use them;"
+            " mend what the defense releases, then run again"
+        )
 
 
 def _jobs(shadowing: Shadowing, size: int) -> list[list[int]]:
