@@ -27,11 +27,31 @@ def change(path, change):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("judge", []), ("attacks", []), ("attacks", {"neural": 3}), ("attacks", 3), ("judge", None)]
+    ("key", "value"),
+    [
+        ("judge", []),
+        ("attacks", []),
+        ("attacks", {"neural": 3}),
+        ("attacks", 3),
+        ("judge", None),
+        ("shadows", 3),
+        ("", 0),
+    ],
 )
-def test_local_json_of_another_shape(cli, run, refused, key, value):
-    change(run / "local.json", lambda d: d.update({key: value}))
-    refused(cli("attack", run), "local.json", key, "run again")
+def test_local_json_of_another_shape_or_none_costs_no_training(cli, run, refused, key, value):
+    before = (run / "local.json").read_bytes()
+    weights = next(run.glob("models/*/stack.safetensors")).stat().st_mtime_ns
+    if key:
+        change(run / "local.json", lambda d: d.update({key: value}))
+    else:
+        (run / "local.json").unlink()
+    said = cli("attack", run, "loss")
+    refused(said, "local.json", key or "is missing", "run again the recipe of that folder")
+    assert "delete" not in said[2]
+    assert cli("run", *QUICK, "--quiet") == (0, "", ""), "as it says"
+    assert (run / "local.json").read_bytes() == before
+    assert cli("attack", run, "loss", "--quiet") == (0, "", "")
+    assert next(run.glob("models/*/stack.safetensors")).stat().st_mtime_ns == weights
 
 
 RESULT = {

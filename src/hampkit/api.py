@@ -175,7 +175,6 @@ def attack(
         overrides["shadows"] = {"models": shadows}
     if lender is not None:
         overrides["shadows"] = asdict(lender.shadowing)
-    _check_local(folder)
     check_installed(folder, Run.at(folder).recipe()["defense"]["name"])
     problem = pipeline.open_run(folder, settings, overrides)
     check_effect(problem.recipe, options or {})
@@ -337,20 +336,6 @@ def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f"unknown key {key!r}; a trained run takes only judge and attack options; {did_you_mean(key, known)}"
             )
     return sections
-
-
-def _check_local(folder: Path) -> None:
-    """How a run is attacked must be sections with keys. Errors: `UserError`."""
-    path = Run.at(folder).folder / "local.json"
-    local = read_json(path, "judge", "attacks")
-    parts = {"judge": local["judge"], "attacks": local["attacks"]}
-    if isinstance(local["attacks"], dict):
-        parts |= {f"attacks.{name}": options for name, options in local["attacks"].items()}
-    for name, part in parts.items():
-        if not isinstance(part, dict):
-            raise UserError(
-                f"{path} was edited or damaged: {name} is {part!r}, not a section with keys; delete {folder} and run again"
-            )
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:

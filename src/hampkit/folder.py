@@ -14,9 +14,10 @@ from hampkit.data.splits import SEGMENTS
 from hampkit.environment import environment
 from hampkit.errors import UserError
 from hampkit.problem import Problem
-from hampkit.store import readable, write_file, write_json
+from hampkit.store import read_json, readable, write_file, write_json
 
-SPLIT = "split.npz"
+SPLIT, LOCAL = "split.npz", "local.json"
+AGAIN = "run again the recipe of that folder: that writes the file anew and trains nothing that is there"
 
 
 def write_run(problem: Problem, folder: Path) -> None:
@@ -34,8 +35,8 @@ def complete(problem: Problem, folder: Path) -> None:
         "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
         "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
     }
-    if not readable(folder / "local.json"):
-        write_json(folder / "local.json", local)
+    if _wrong(folder / LOCAL):
+        write_json(folder / LOCAL, local)
     if not readable(folder / "env.json"):  # asked for only then: it starts git
         write_json(folder / "env.json", environment(problem.trainer.device))
     rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
@@ -50,14 +51,30 @@ def complete(problem: Problem, folder: Path) -> None:
     write_file(folder / SPLIT, content.getvalue())
 
 
+def local_of(folder: Path) -> dict[str, Any]:
+    """How a run is attacked and where its files lie. Errors: `UserError`."""
+    if wrong := _wrong(folder / LOCAL):
+        raise UserError(f"{folder / LOCAL} {wrong}; {AGAIN}")
+    return read_json(folder / LOCAL)
+
+
+def _wrong(path: Path) -> str:
+    """What is wrong with a local.json: its sections must have keys."""
+    if not readable(path):
+        return "is missing or damaged"
+    local = read_json(path)
+    parts = {name: local.get(name) for name in ("judge", "attacks")} | {"shadows": local.get("shadows", {})}
+    if isinstance(local.get("attacks"), dict):
+        parts |= {f"attacks.{name}": options for name, options in local["attacks"].items()}
+    bad = [f"{name} is {part!r}" for name, part in parts.items() if not isinstance(part, dict)]
+    return f"was edited or damaged: {bad[0]}, not a section with keys" if bad else ""
+
+
 def rows_of(folder: Path) -> dict[str, np.ndarray]:
     """The rows of the data in every segment of a run's split. Errors: `UserError`."""
     found, names = _arrays(folder / SPLIT), _prefixed(dict.fromkeys(SEGMENTS))
     if not all(key in found and found[key].dtype == np.int64 and found[key].ndim == 1 for key in names):
-        raise UserError(
-            f"{folder / SPLIT} is missing or damaged; run the recipe of that folder again, which writes it anew and trains"
-            " nothing that is there"
-        )
+        raise UserError(f"{folder / SPLIT} is missing or damaged; {AGAIN}")
     return {name: found[key] for name, key in zip(SEGMENTS, names, strict=True)}
 
 

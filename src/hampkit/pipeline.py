@@ -19,7 +19,7 @@ from hampkit.config import Recipe, content_hash
 from hampkit.defenses import Models
 from hampkit.details import describe
 from hampkit.errors import UserError
-from hampkit.folder import complete, write_run
+from hampkit.folder import complete, local_of, write_run
 from hampkit.judge import Case, build_case, judge_scores, score, shuffled
 from hampkit.metrics import Interval
 from hampkit.options import build
@@ -130,7 +130,7 @@ def _shadow(problem: Problem, settings: Settings, run: Run, mode: Mode | None = 
 def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Problem:
     """The problem of an existing run, its data loaded again. Errors: `UserError` where the data are others by now."""
     run = Run.at(folder)
-    local = read_json(run.folder / "local.json", "judge", "attacks")
+    local = local_of(run.folder)
     local["attacks"] = {name: options for name, options in local["attacks"].items() if name in ATTACKS.classes()}
     for section, values in (overrides or {}).items():
         local[section] = {**local.get(section, {}), **values}
