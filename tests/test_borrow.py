@@ -193,6 +193,12 @@ def test_every_number_whose_jobs_are_whole_is_lent(tmp_path, job, counts, sets, 
     assert lent(folder) == left
 
 
+def test_a_number_that_is_there_twice_is_named_once(tmp_path):
+    folder = cut(tmp_path, 4, 4)
+    hampkit.shadow("toy/undefended", 4, options={**QUICK, "shadows.seed": 1}, workers=1, runs_dir=tmp_path)
+    assert lent(folder) == [4]
+
+
 def test_the_smaller_set_of_a_run_that_grew_is_the_one_that_was_there(tmp_path):
     small, grown = cut(tmp_path / "small", 4, 4), cut(tmp_path / "grown", 4, 4, 8)
     found = [

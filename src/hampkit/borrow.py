@@ -45,7 +45,7 @@ class Lender:
         fitting = [s for s in found if not models or s.models == models]
         if fitting:
             return Lender(run, fitting[-1], force)
-        numbers = [str(s.models) for s in found]
+        numbers = list(dict.fromkeys(str(s.models) for s in found))  # once, though masks of two schemes may be there
         there = ", ".join(numbers if len(numbers) < 6 else [*numbers[:3], "…", numbers[-1]])
         raise UserError(
             f"{folder} has {there} finished shadow models, not {models}; leave --shadows out or take one of these numbers"
