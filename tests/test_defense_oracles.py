@@ -17,6 +17,7 @@ from hampkit.defenses.dp_sgd import ClippedNoisy, DpSgd, by_rows, clipped_sum, t
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
 from hampkit.nets.attack import InferenceNet, SortedNet
+from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
 from hampkit.training import Trainer
 from hampkit.training.batches import plan_epoch, poisson_steps
@@ -134,6 +135,33 @@ def prepared():
     return net
 
 
+def backward(register):
+    def factory():
+        net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
+        register(net)
+        return net
+
+    return factory
+
+
+def extended():
+    net = MLP((24,), 4, (8,))
+    net.extra = nn.Linear(3, 3)
+    return net
+
+
+def called():
+    net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
+    net[1]._call_impl = lambda x: x - x.mean(0)
+    return net
+
+
+def carrying():
+    net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
+    net[0].register_parameter("extra", nn.Parameter(torch.zeros(3)))
+    return net
+
+
 def scaled():
     net = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 4))
     nn.utils.parametrizations.weight_norm(net[0])
@@ -146,7 +174,11 @@ def scaled():
     (lambda: nn.Sequential(nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 4)), True),
     (lambda: nn.Sequential(nn.Linear(24, 8), nn.Dropout(), nn.Linear(8, 4)), False),
     (Own, False), (lambda: Own().eval(), False), (twice, False), (tied, False), (frozen, False), (hooked, False),
-    (prepared, False), (scaled, False),
+    (prepared, False), (scaled, False), (extended, False), (called, False), (carrying, False),
+    (backward(lambda net: net[1].register_full_backward_hook(lambda m, gi, go: gi)), False),
+    (backward(lambda net: net[1].register_full_backward_pre_hook(lambda m, go: go)), False),
+    (backward(lambda net: net[0].weight.register_hook(lambda g: g)), False),
+    (backward(lambda net: net[0].weight.register_post_accumulate_grad_hook(lambda p: None)), False),
     (lambda: net_factory("convnet-gn", (3, 16, 16), 4)(), False),
 ])  # fmt: skip
 def test_slopes_and_inputs_are_used_only_where_the_structure_proves_them_right(factory, right):
@@ -155,6 +187,46 @@ def test_slopes_and_inputs_are_used_only_where_the_structure_proves_them_right(f
     params = {k: p for k, p in net.named_parameters() if p.requires_grad}
     assert by_rows(net, params, 1) is right
     assert by_rows(nn.Sequential(nn.Linear(6, 4)), {"0.weight": params, "0.bias": params}, 2) is False  # pyright: ignore
+
+
+@pytest.mark.parametrize("register", [
+    nn.modules.module.register_module_forward_hook, nn.modules.module.register_module_forward_pre_hook,
+    nn.modules.module.register_module_full_backward_hook, nn.modules.module.register_module_full_backward_pre_hook,
+])  # fmt: skip
+def test_hooks_on_all_modules_there_are_lead_to_gradients_one_by_one(register):
+    net = net_factory("mlp-small", (24,), 4)()
+    params = dict(net.named_parameters())
+    handle = register(lambda *args: None)
+    try:
+        assert by_rows(net, params, 1) is False
+    finally:
+        handle.remove()
+    assert by_rows(net, params, 1) is True
+
+
+def test_of_examples_with_several_axes_an_mlp_must_see_the_values_first(task, short):
+    pytest.importorskip("opacus")
+    small = {"hidden": (8,)}
+    nets = {
+        lambda: nn.Sequential(MLP((4, 6), 4, **small)): True,
+        lambda: nn.Sequential(Normalize(torch.zeros(4, 6), torch.ones(4, 6)), nn.Tanh(), MLP((4, 6), 4, **small)): True,
+        lambda: nn.Sequential(MLP((4, 6), 8, **small), nn.Tanh(), nn.Linear(8, 4)): True,
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.Tanh(), MLP((4, 6), 4, **small)): False,
+    }
+    pool = replace(task.pool, x=task.pool.x.view(-1, 4, 6))
+    for factory, right in nets.items():
+        net = factory()
+        assert by_rows(net, dict(net.named_parameters()), 2) is right
+        DpSgd().check(replace(task, pool=pool, net=factory), Trainer(short))
+
+
+def test_the_check_takes_the_step_that_training_takes(task, short, monkeypatch):
+    """Where the structure proves too much, the user gets one line before anything is trained."""
+    pytest.importorskip("opacus")
+    monkeypatch.setattr(dp_sgd, "by_rows", lambda *args: True)
+    with pytest.raises(UserError, match="single examples through the network MLP") as caught:
+        DpSgd().check(replace(task, net=extended), Trainer(short))
+    assert "\n" not in str(caught.value)
 
 
 def test_one_example_moves_the_sum_by_the_clipping_norm_at_most(task):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,9 +22,9 @@ from hampkit.nets.normalize import Normalize
 from hampkit.rng import forked
 from hampkit.training import Gradient, Objective, Trainer
 from hampkit.training.batches import poisson_steps
-from hampkit.training.each import Each
+from hampkit.training.each import Each, each_of
 from hampkit.training.objectives import Params
-from hampkit.training.trainer import normalises_batches
+from hampkit.training.trainer import initial, normalises_batches
 from hampkit.types import Batch, Stack, Task
 
 CHUNK = 32  # examples whose gradients are held at once
@@ -32,6 +33,12 @@ PRV_NOISE = 0.3  # below it the tighter accountant takes all memory there is
 ROWWISE = {  # what a layer does to one row does not depend on the others
     nn.Sequential, MLP, Normalize, nn.Linear, nn.Identity, nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU,
 }  # fmt: skip
+HOOKS = (
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_always_called",
+)  # fmt: skip
+PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+OWN_CALLS = {"forward", "_call_impl", "_compiled_call_impl"}  # set on one module, they run instead of its class's
+_GLOBAL = re.compile(r"_global_(forward|backward)\w*hooks\w*")
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class DpSgd(Defense):
             )
         for n in dict.fromkeys((least, most)):
             self._budget(n, trainer)
-        _try(task, self.max_grad_norm)
+        _try(task, trainer, self.max_grad_norm)
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         config = replace(trainer.config, sampling="poisson", retries=0)
@@ -211,30 +218,48 @@ def by_rows(net: nn.Module, params: Params, dims: int) -> bool:
     Every layer is used once, one row at a time, and every parameter that is trained is a linear layer's. dims: of one example.
     """
     layers = list(net.named_modules(remove_duplicate=False))
-    owned = {f"{k}.{name}" for k, m in layers if type(m) is nn.Linear for name, _ in m.named_parameters()}
-    changed = any(
-        "forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for _, m in layers
-    )
-    plain = all(type(m) in ROWWISE for _, m in layers) and not changed
-    flat = dims == 1 or any(type(m) is MLP for _, m in layers)
+    linear = [(k, m) for k, m in layers if type(m) is nn.Linear]
+    owned = {f"{k}.{name}" for k, m in linear for name in ("weight", "bias") if getattr(m, name) is not None}
+    plain = all(type(m) in ROWWISE and _as_made(m) for _, m in layers) and not _watched()
+    # an MLP lays the values of an example in a row; a linear layer in front of it would see them as rows of their own
+    first = next((type(m) for _, m in layers if type(m) in (MLP, nn.Linear)), None)
+    flat = dims == 1 or first is MLP
     return plain and flat and set(params) == owned and len(layers) == len(list(net.modules()))
 
 
-def _try(task: Task, clip: float) -> None:
-    """Errors: `UserError` where a network gives no gradients of single examples."""
+def _as_made(layer: nn.Module) -> bool:
+    """Whether a layer runs what its class says: no hook, no method of its own, no layer that its forward does not run."""
+    inside = [name for name, _ in layer.named_children()]
+    expected = inside if type(layer) is nn.Sequential else ["features", "classifier"] if type(layer) is MLP else []
+    hooked = any(getattr(layer, name, None) for name in HOOKS) or any(
+        getattr(p, name, None) for p in layer.parameters(recurse=False) for name in PARAMETER_HOOKS
+    )
+    return inside == expected and not hooked and OWN_CALLS.isdisjoint(vars(layer))
+
+
+def _watched() -> bool:
+    """Whether torch runs hooks on every module there is."""
+    return any(value for name, value in vars(nn.modules.module).items() if _GLOBAL.fullmatch(name))
+
+
+def _try(task: Task, trainer: Trainer, clip: float) -> None:
+    """One step as in training, on two examples. Errors: `UserError` where a network gives no gradients of single examples."""
+    one = task.only([0])
+    rows = task.pool.take(torch.arange(2))
+    batch = Batch(rows.x.float(), rows.y, torch.empty(2, 0), torch.ones(2))
     with forked(0):
-        net = task.net().train()
-        stack = Stack(net, {})
-        rows = task.pool.take(torch.arange(2))
-        batch = Batch(rows.x.float(), rows.y, torch.empty(2, 0), torch.ones(2))
-        params = {k: p.detach() for k, p in net.named_parameters() if p.requires_grad}
-        held = {k: p.detach() for k, p in (*net.named_parameters(), *net.named_buffers()) if k not in params}
+        stack = initial(one, [row.nonzero().squeeze(-1) for row in one.members], torch.device("cpu"))
+        stack = replace(stack, mixed=trainer.config.precision == "bfloat16")
+        stack.net.train()
         try:
-            clipped_sum(stack, params, held, batch, clip)
+            objective = ClippedNoisy(clip, lambda n: 0.0, trainer.config.batch_size)
+            state = objective.init(stack, one, [])
+            single = Batch(*(t.unsqueeze(0) for t in batch))
+            objective.gradient(each_of(1), stack, state, single, [torch.Generator()])
         except Exception as error:  # whatever a user's network may raise
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"dp-sgd cannot take the gradients of single examples through the network {type(net).__name__}: {why};"
+                f"dp-sgd cannot take the gradients of single examples through the network {type(stack.net).__name__}: {why};"
                 " take net=mlp or convnet-gn, or a network that treats every example alike and asks no tensor for its value"
             ) from None
 
