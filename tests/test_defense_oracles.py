@@ -262,6 +262,9 @@ class Asking(nn.Module):
     ({"noise_multiplier": 0.1, "accountant": "prv"}, "take rdp"),
     ({"delta": 0.5}, "no guarantee"),
     ({"target_epsilon": 1e-6}, "cannot be reached"),
+    ({"target_epsilon": 1e9}, "least noise .* 0.01 "),
+    ({"target_epsilon": 1e9, "accountant": "prv"}, "least noise .* 0.3 "),
+    ({"target_epsilon": 1e-6, "accountant": "prv"}, "cannot be reached"),
 ])  # fmt: skip
 def test_budgets_that_mean_nothing_are_refused_before_anything_is_trained(task, short, options, words):
     pytest.importorskip("opacus")
@@ -331,6 +334,32 @@ def test_the_noise_for_a_target_keeps_to_it(target):
     noise = dp_sgd.noise_for(target, 1e-5, 1 / 11, 550)
     assert 0.98 * target <= dp_sgd.epsilon(noise, 1 / 11, 550, 1e-5) <= target
     assert dp_sgd.epsilon(noise * 0.97, 1 / 11, 550, 1e-5) > target
+
+
+@pytest.mark.parametrize("target", [0.8, 4.0, 60.0])
+def test_the_search_for_noise_is_that_of_opacus(target):
+    utils = pytest.importorskip("opacus.accountants.utils")
+    for accountant in ("rdp", "prv")[: 1 if target > 4 else 2]:
+        wanted = utils.get_noise_multiplier(
+            target_epsilon=target, target_delta=1e-5, sample_rate=1 / 11, steps=550, accountant=accountant
+        )
+        assert dp_sgd.noise_for(target, 1e-5, 1 / 11, 550, accountant) == wanted
+
+
+def test_a_target_that_the_tighter_accountant_alone_sees_below_its_bound_is_refused(monkeypatch):
+    """Between what the two say of the least noise, the search itself must end there."""
+    pytest.importorskip("opacus")
+    asked = []
+
+    def spent(noise, rate, steps, delta, accountant="rdp"):
+        asked.append((noise, accountant))
+        return 30 / noise if accountant == "rdp" else 20 / noise
+
+    monkeypatch.setattr(dp_sgd, "epsilon", spent)
+    with pytest.raises(UserError, match="least noise"):
+        dp_sgd.noise_for(80.0, 1e-5, 1 / 11, 551, "prv")
+    assert min(noise for noise, _ in asked) == dp_sgd.PRV_NOISE
+    assert 20 / dp_sgd.noise_for(66.0, 1e-5, 1 / 11, 551, "prv") == pytest.approx(66, abs=0.01)
 
 
 def test_a_budget_counts_the_steps_that_are_taken(task, short):

@@ -30,6 +30,7 @@ from hampkit.types import Batch, Stack, Task
 CHUNK = 32  # examples whose gradients are held at once
 NOISE = (0.01, 1e4)  # multipliers that the accountants can count with
 PRV_NOISE = 0.3  # below it the tighter accountant takes all memory there is
+TOLERANCE = 0.01  # how far a training may stay below the epsilon that was asked for
 ROWWISE = {  # what a layer does to one row does not depend on the others
     nn.Sequential, MLP, Normalize, nn.Linear, nn.Identity, nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU,
 }  # fmt: skip
@@ -299,24 +300,40 @@ def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: floa
 
 @functools.cache
 def noise_for(target: float, delta: float, sample_rate: float, steps: int, accountant: str = "rdp") -> float:
-    """The smallest noise multiplier found whose epsilon at delta is at most ``target``."""
-    _accounting()
-    from opacus.accountants.utils import get_noise_multiplier
+    """The smallest noise multiplier found whose epsilon at delta is at most ``target``: Opacus's search, within `NOISE`.
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return float(
-                get_noise_multiplier(
-                    target_epsilon=target,
-                    target_delta=delta,
-                    sample_rate=sample_rate,
-                    steps=steps,
-                    accountant=accountant,
-                )
+    Opacus knows no bounds: it goes down to noise that its accountants cannot count with. Errors: `UserError`.
+    """
+    least, most = PRV_NOISE if accountant == "prv" else NOISE[0], NOISE[1]
+
+    def spent(noise: float, counter: str = accountant) -> float:
+        return epsilon(noise, sample_rate, steps, delta, counter)
+
+    def too_large(reached: float) -> UserError:
+        return UserError(
+            f"defense.target_epsilon={target} is more than training spends with the least noise that"
+            f" defense.accountant={accountant} counts with, {least} (epsilon {reached:.4g}); take a smaller one"
+        )
+
+    if (reached := spent(least, "rdp")) <= target:  # an upper bound for the tighter one, which takes minutes there
+        raise too_large(reached)
+    low, high = 0.0, 20.0
+    while (found := spent(high)) > target:
+        if high == most:
+            raise UserError(
+                f"defense.target_epsilon={target} cannot be reached: noise of {most:g} spends {found:.4g}; take a larger one"
             )
-    except ValueError as error:
-        raise UserError(f"defense.target_epsilon={target} cannot be reached: {error}; take a larger one") from None
+        high = min(2 * high, most)
+    while target - found > TOLERANCE and high - low > 1e-9 * high:
+        middle = max((low + high) / 2, least)
+        reached = spent(middle)
+        if reached >= target:
+            low = middle
+        elif middle == least:
+            raise too_large(reached)
+        else:
+            high, found = middle, reached
+    return high
 
 
 def _accounting() -> Any:
