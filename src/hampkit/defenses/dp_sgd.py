@@ -116,7 +116,7 @@ class DpSgd(Defense):
         return Models(stack, facts=tuple({**budgets[n], "said": _said(budgets[n], own)} for n in sizes))
 
     def _budget(self, members: int, trainer: Trainer) -> dict[str, Any]:
-        """What one training spends, and with how much noise."""
+        """What one training spends at most, and with how much noise: steps that train.patience leaves away are counted too."""
         config = trainer.config
         per_epoch = poisson_steps(members, config.batch_size) * config.passes_per_epoch
         steps = per_epoch * min(config.stop_after or config.epochs, config.epochs)
