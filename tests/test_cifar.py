@@ -323,7 +323,7 @@ PICKLES = {
     "no images": (python2({"labels": BATCH["labels"]}), ("no array 'data'",)),
     "no labels": (python2({"data": BATCH["data"]}), ("no list of whole numbers 'labels'",)),
     "labels as texts": (modern(BATCH | {"labels": ["1"] * TEST}), ("no list of whole numbers 'labels'",)),
-    "huge label": (modern(BATCH | {"labels": [2**70] * TEST}), ("no list of whole numbers 'labels'",)),
+    "huge label": (modern(BATCH | {"labels": [2**70] * TEST}), ("a very large whole number",)),
     "fractions": (modern(BATCH | {"labels": [0.5] * TEST}), ("no list of whole numbers 'labels'",)),
     "float images": (modern(BATCH | {"data": IMAGES[TRAIN:].astype(float)}), ("array of type 'f8'",)),
     "objects": (modern(BATCH | {"data": IMAGES[TRAIN:].astype(object)}), ("array of type 'O8'",)),

@@ -1,7 +1,9 @@
 """Pickles, archives and arrays that were made to hurt, or that are damaged in uncommon ways: one line, at once."""
 
 import pickle
+import struct
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -37,10 +39,67 @@ def test_a_message_never_writes_out_what_a_pickle_repeats():
         read_plain(b"\x80\x02}U\x01ac_codecs\nencode\nX\x01\x00\x00\x00a" + lists + b"\x86Rs.")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\x0f.",
+        b"\x80\x02}p4000000000\n.",
+        b"\x80\x02}" + b"q\x00" * 300 + b"r\x00\x10\x00\x00.",
+    ],
+    ids=["binary", "text", "later"],
+)
+def test_a_place_in_the_memo_takes_no_memory_that_the_file_does_not_justify(content):
+    tracemalloc.start()
+    with pytest.raises(NotPlain, match="at place"):
+        read_plain(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def _keys(form: str) -> bytes:
+    """A dictionary of numbers that all have the hash 1."""
+    prime, n = 2**61 - 1, 40_000
+    numbers = [1 + k * prime for k in range(n)]
+    if form == "long1":
+        items = [b"\x8a\x0a" + x.to_bytes(10, "little") for x in numbers]
+    elif form == "long4":
+        items = [b"\x8b\x0a\0\0\0" + x.to_bytes(10, "little") for x in numbers]
+    else:
+        items = [form.encode() + str(x).encode() + b"\n" for x in numbers]
+    return b"\x80\x02}(" + b"K\x01".join(items) + b"K\x01u."
+
+
+@pytest.mark.parametrize("form", ["long1", "long4", "I", "L"])
+def test_keys_of_one_hash_are_refused_at_once(form):
+    start = time.perf_counter()
+    with pytest.raises(NotPlain, match="very large whole number"):
+        read_plain(_keys(form))
+    assert time.perf_counter() - start < 2
+
+
+def test_sets_are_refused():
+    with pytest.raises(NotPlain, match="or a set"):
+        read_plain(b"\x80\x04}\x8f(K\x01K\x02\x90.")
+
+
+def test_a_text_that_is_encoded_again_and_again_is_refused():
+    text = b"X" + struct.pack("<I", 1_000_000) + b"a" * 1_000_000 + b"q\x00"
+    calls = b"(h\x00i_codecs\nencode\n" * 2_000
+    with pytest.raises(NotPlain, match="again and again"):
+        read_plain(b"\x80\x02}U\x01a](" + text + calls + b"es.")
+
+
+def test_a_pickle_cannot_reset_what_was_counted():
+    state = b"(N}X\x07\x00\x00\x00_readerK\x01st"
+    with pytest.raises(NotPlain, match="changes a function"):
+        read_plain(b"\x80\x02}U\x01ac_codecs\nencode\n" + state + b"bs.")
+
+
 def test_real_sizes_load_quickly():
     images = np.zeros((10_000, 3072), np.uint8)
     labels, files = [7] * 10_000, [f"{i}.png" for i in range(10_000)]
-    for protocol in (2, 4):
+    for protocol in (0, 2, 4):
         content = pickle.dumps({"data": images, "labels": labels, "filenames": files}, protocol)
         start = time.perf_counter()
         found = read_plain(content)

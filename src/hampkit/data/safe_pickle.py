@@ -15,6 +15,9 @@ import numpy as np
 
 _RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")
 TUPLES = 24  # an array takes about seven
+LARGEST = 2**32  # below it no two whole numbers have one hash
+_WHOLE = ("INT", "LONG", "LONG1", "LONG4")  # the others are below 2^31
+_SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 _LEAVES = {c.name for c in pickletools.opcodes if c.name.endswith(("STRING", "UNICODE", "UNICODE8", "BYTES", "BYTES8"))}
 _LEAVES |= {"REDUCE", "GLOBAL", "STACK_GLOBAL"}
 _BYTES = ("|u1", "u1", "uint8")
@@ -27,8 +30,8 @@ class NotPlain(ValueError):
 def read_plain(content: bytes) -> Any:
     """What a pickle holds; texts of Python 2 come as bytes, arrays as `numpy.ndarray` (uint8). Raises `NotPlain`."""
     try:
-        _check_tuples(content)
-        return _filled(_Plain(io.BytesIO(content), encoding="bytes").load())
+        _check(content)
+        return _filled(_Plain(content).load())
     except NotPlain:
         raise
     except Exception as error:  # a damaged pickle may raise anything
@@ -36,15 +39,26 @@ def read_plain(content: bytes) -> Any:
         raise NotPlain(f"{type(error).__name__}: {text:.100}") from None
 
 
-def _check_tuples(content: bytes) -> None:
-    """Tuples may be keys of a dictionary: to hash nested ones overflows C's stack, and those that hold one many times over
-    take for ever. So there are few, and only values that hold no others are ever repeated."""
+def _check(content: bytes) -> None:
+    """Refuse what takes for ever, or more memory than the content justifies, before anything is built.
+
+    Tuples may be keys of a dictionary: to hash nested ones overflows C's stack, and those that hold one many times over
+    take for ever. So there are few, and only values that hold no others are ever repeated. The same holds for keys that
+    all have one hash: large whole numbers can be made so; of fractions at most a few hundred share one, of texts nobody knows.
+    """
     count, before = 0, ""
     memo, closed = set(), set()  # places in the memo; those that may hold a tuple or a list
-    for code, place, _ in pickletools.genops(content):
+    for step, (code, place, _) in enumerate(pickletools.genops(content)):
         count += "TUPLE" in code.name
-        if count > TUPLES or code.name == "FROZENSET":
+        if count > TUPLES or code.name in _SETS:
             raise NotPlain(f"it holds more than {TUPLES} tuples, or a set; an array of bytes takes a few")
+        number = place if isinstance(place, int) else 0
+        if code.name in _WHOLE and abs(number) >= LARGEST:
+            raise NotPlain("it holds a very large whole number; labels and sizes are small")
+        if "PUT" in code.name and number > step:  # the memo is a list as long as its last place
+            raise NotPlain(
+                f"it keeps its value number {step} at place {number}, which takes memory for all places below"
+            )
         if code.name == "MEMOIZE" or "PUT" in code.name:
             place = len(memo) if code.name == "MEMOIZE" else place
             memo.add(place)
@@ -56,13 +70,19 @@ def _check_tuples(content: bytes) -> None:
 
 
 class _Plain(pickle.Unpickler):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self.room = len(
+            content
+        )  # texts that may still be turned to bytes: each once, and it takes no fewer in a pickle
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _RECONSTRUCT:
             return _Reconstruct()
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return _Dtype() if name == "dtype" else _Name()
         if (module, name) == ("_codecs", "encode"):
-            return _Encode()
+            return _Encode(self)
         raise NotPlain(f"it asks for {module}.{name}, which is no part of an array of bytes")
 
 
@@ -75,11 +95,20 @@ class _Name:
 class _Encode:
     """Python 3 writes bytes as ``encode(text, "latin1")`` where the format knows no bytes."""
 
-    __slots__ = ()
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: _Plain) -> None:
+        self._reader = reader
+
+    def __setstate__(self, state: Any) -> None:  # without it a pickle could set the slot
+        raise NotPlain("it changes a function")
 
     def __call__(self, text: str, encoding: Any = "latin1") -> bytes:
         if encoding not in ("latin1", b"latin1"):
             raise NotPlain(f"it encodes with {encoding!r:.40}, not with latin1")
+        self._reader.room -= len(text)
+        if self._reader.room < 0:
+            raise NotPlain("it encodes one text again and again")
         return text.encode("latin1")
 
 
