@@ -113,6 +113,30 @@ def test_the_judging_half_has_no_say_in_the_choice():
     assert both.members == 80
 
 
+@pytest.mark.parametrize("judged", [comparison.TARGET, comparison.REPEATED])
+def test_the_judging_half_counts_as_strictly_as_the_recipe_says(judged):
+    member = np.arange(2000) % 2 == 0
+    scores = np.where(member, 1.0, 0.0)
+    scores[1] = 2.0  # one of 1000 non-members lies above all members: exactly one per mille
+    half = (np.stack([scores] * 2), np.stack([member] * 2)) if judged == comparison.REPEATED else (scores, member)
+    case = _Case({"lira-online": half}, {"lira-online": half})
+    assert [_judged([case], judged, strict).tpr.value for strict in (False, True)] == [1.0, 0.0]
+
+
+def test_compare_judges_as_strictly_as_asked(tmp_path, monkeypatch):
+    asked = []
+    plain = comparison.rates
+
+    def rates(scores, member, strict=False):
+        asked.append(strict)
+        return plain(scores, member, strict)
+
+    monkeypatch.setattr(comparison, "rates", rates)
+    options = OPTIONS | {"judge.strict": True}
+    hampkit.compare("toy", defenses=["undefended"], options=options, runs_dir=tmp_path)
+    assert asked == [True]
+
+
 @pytest.mark.parametrize("n", [2, 3, 10, 99])
 def test_halves_are_halves_and_follow_from_the_seed(n):
     half = comparison._half(n, 7)

@@ -106,12 +106,13 @@ def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Seq
     With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates.
     """
     details = [pipeline.details(run) for run in runs]
+    strict = problems[0].recipe.judge.strict  # one judge for all seeds
     if all(r.repeated for r in results):
         cases = [_repeated_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)]
         if all(case.enough() for case in cases):
-            return _flagged(_judged(cases, REPEATED), [r.repeated for r in results])
+            return _flagged(_judged(cases, REPEATED, strict), [r.repeated for r in results])
     cases = [_target_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)]
-    return _flagged(_judged(cases, TARGET), [r.attacks for r in results])
+    return _flagged(_judged(cases, TARGET, strict), [r.attacks for r in results])
 
 
 def _flagged(leak: Leak, results: Sequence[Sequence[Any]]) -> Leak:
@@ -179,21 +180,21 @@ def _half_of_each(member: Bools, seed: int) -> Bools:
     return half
 
 
-def _judged(cases: Sequence[_Case], judged: str) -> Leak:
+def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
     of = auc_interval if judged == REPEATED else metrics.auc_interval
     names = [n for n in cases[0].choose if all(n in c.choose for c in cases)]
     best = max(names, key=lambda n: float(np.mean([of(*c.choose[n]).value for c in cases])))
-    measured = [_measure(best, *c.judge[best], judged) for c in cases]
+    measured = [_measure(best, *c.judge[best], judged, strict) for c in cases]
     members, others = (int(sum((c.judge[best][1] == side).sum() for c in cases)) for side in (True, False))
     auc = _over_seeds([m[0] for m in measured])
     return Leak(best, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
 
 
-def _measure(name: str, scores: Any, member: Bools, judged: str) -> tuple[Interval, Rate, Rate]:
+def _measure(name: str, scores: Any, member: Bools, judged: str, strict: bool) -> tuple[Interval, Rate, Rate]:
     if judged == REPEATED:
-        result = judge_repeated(ATTACKS.get(name)(), scores, member)
+        result = judge_repeated(ATTACKS.get(name)(), scores, member, strict)
         return result.auc, result.tpr_at_fpr[0], result.tnr_at_fnr[0]
-    auc, tpr, tnr = rates(scores, member)
+    auc, tpr, tnr = rates(scores, member, strict)
     return auc, tpr[0], tnr[0]
 
 
