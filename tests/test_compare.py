@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hampkit.config import load_recipe, with_seed
 from hampkit.errors import UserError
 from hampkit.problem import Settings
 from hampkit.report.comparison import paper_layout, rows
+from hampkit.results import ModelResult
 from hampkit.rng import derive
 from hampkit.store import read_json
 
@@ -179,6 +181,19 @@ def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):
     assert "tied" in (tmp_path / "compare.md").read_text()
 
 
+def test_what_the_defense_says_is_that_of_every_seed(found):
+    one = comparison._said
+    results = [ModelResult.from_json(read_json(found[1] / run / "result.json")) for run in found[0].entries[0].runs]
+    mute, words = [replace(r, facts={}) for r in results], ("kept: epoch 3", "kept: epoch 9")
+    assert [r.seed for r in results] == list(SEEDS)
+    assert one(mute) == ""
+    assert one([replace(r, facts={"said": words[0]}) for r in results]) == words[0]
+    both = [replace(r, facts={"said": said}) for r, said in zip(results, words, strict=True)]
+    assert one(both) == f"seed 3: {words[0]}; seed 4: {words[1]}"
+    assert one([*both, replace(both[0], seed=9)]) == f"seeds 3, 9: {words[0]}; seed 4: {words[1]}"
+    assert one([both[0], mute[1]]) == f"seed 3: {words[0]}; seed 4: nothing"
+
+
 def test_a_single_model_on_a_side_is_no_half():
     one = (np.zeros((1, 5)), np.arange(5)[None] % 2 == 0)
     two = (np.zeros((2, 5)), np.arange(10).reshape(2, 5) % 2 == 0)
@@ -262,7 +277,7 @@ def test_the_published_layout_has_the_highest_rates(found):
 
 
 def test_an_unknown_defense_is_one_line(cli, refused, nothing_written):
-    refused(cli("compare", *QUICK, "--defenses", "undefended,memgard"), "memgard", "memguard")
+    refused(cli("compare", *QUICK, "--defenses", "undefended, memgard"), "'memgard'", "memguard")
     refused(cli("compare", *QUICK, "--defenses", "undefended", "--seeds", "0"), "seeds=0")
     nothing_written()
 

@@ -311,7 +311,7 @@ def compare(
     if data and names:
         raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
     sets = [""] if data else names or ["digits"]
-    chosen = defenses.split(",") if defenses else ()
+    chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
     check_all(sets, chosen, options)
     found, bars = [], Bars(not quiet)
     for name in sets:

@@ -60,7 +60,7 @@ class Entry:
     seconds: float  # of training the target, mean over seeds
     queries: float  # forward passes per answer
     overhead: float  # time of an answer over that of the network's own
-    said: str = ""  # what the defense says of its models
+    said: str = ""  # what the defense says of its models; where seeds differ, of which
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,19 @@ def entry_of(problems: Sequence[Problem], results: Sequence[ModelResult], settin
         seconds=float(np.mean([t.history["seconds"] for t in trained])),
         queries=queries,
         overhead=overhead,
-        said=str(first.facts.get("said", "")),
+        said=_said(results),
     )
+
+
+def _said(results: Sequence[ModelResult]) -> str:
+    """What the defense says of its models: once where all seeds say the same."""
+    seeds: dict[str, list[int]] = {}
+    for r in results:
+        seeds.setdefault(str(r.facts.get("said", "")), []).append(r.seed)
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    who = {said: f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}" for said, of in seeds.items()}
+    return "; ".join(f"{who[said]}: {said or 'nothing'}" for said in seeds)
 
 
 def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Sequence[Run]) -> Leak:
