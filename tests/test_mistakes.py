@@ -54,6 +54,7 @@ MISTAKES = {
     "nothing known": (["run", "toy/hamp", "rows=100", "known_train=0.001"], ["known_train=0.001", "0 known"]),
     "learning rate": (["run", "toy/hamp", "lr=0"], ["train.lr=0"]),
     "infinite learning rate": (["run", "toy/hamp", "lr=inf"], ["train.lr=inf", "finite"]),
+    "huge learning rate": (["run", "toy/hamp", "lr=1" + "0" * 400], ["train.lr=1000", "… must be finite"]),
     "data given twice": (["run", "digits/hamp", "--data", "x.csv"], ["'digits/hamp'", "x.csv"]),
 }
 

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, shortened
 
 T = TypeVar("T")
 
@@ -48,9 +48,13 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(coerce(item, args[0], place) for item in items)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise UserError(f"{place}={value} must be finite")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number may be of any size
+            number = math.inf
+        if not math.isfinite(number):
+            raise UserError(f"{place}={shortened(str(value), 40)} must be finite")
+        return number
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from hampkit.errors import UserError
+from hampkit.errors import UserError, shortened
 from hampkit.types import Dataset, Domain
 
 
@@ -46,7 +45,9 @@ def on_domain(x: Tensor, domain: Domain, dtype: torch.dtype) -> Tensor:
 
 
 def within(name: str, **options: tuple[float, float, float]) -> None:
-    """Errors: `UserError` for an option, given as (value, smallest, largest), that lies outside or is not finite."""
+    """Errors: `UserError` for an option, given as (value, smallest, largest), that lies outside or is no number."""
     for option, (value, least, most) in options.items():
-        if not (math.isfinite(value) and least <= value <= most):
-            raise UserError(f"generator {name}: {option}={value} must be at least {least:g} and at most {most:g}")
+        if not least <= value <= most:
+            raise UserError(
+                f"generator {name}: {option}={shortened(str(value), 40)} must be at least {least:g} and at most {most:g}"
+            )

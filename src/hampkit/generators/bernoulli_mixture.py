@@ -41,11 +41,11 @@ class BernoulliMixture(Generator):
     def __post_init__(self) -> None:
         within(
             self.name,
-            components=(self.components, 1, 10**6),
+            components=(self.components, 1, 1000),  # rows of a class × components numbers are held
             smoothing=(self.smoothing, 0, 10**6),
-            iterations=(self.iterations, 1, 10**6),
-            tolerance=(self.tolerance, 0, 10**6),
-            most_values=(self.most_values, 2, 10**6),
+            iterations=(self.iterations, 1, 10_000),
+            tolerance=(self.tolerance, 0, 1000),
+            most_values=(self.most_values, 2, 256),  # each column becomes as many: 256 are the steps of a byte
         )
 
     def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:

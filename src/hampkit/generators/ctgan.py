@@ -38,8 +38,9 @@ class CTGAN(Generator):
     most_values: int = 32  # a column with more steps is taken for a number
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "pac": 1, "most_values": 2}
-        within(self.name, **{option: (getattr(self, option), low, 10**6) for option, low in least.items()})
+        # the discriminator's first layer grows with pac, what it sees at once with all three
+        ends = {"epochs": (1, 10_000), "batch_size": (2, 8192), "pac": (1, 256), "most_values": (2, 256)}
+        within(self.name, **{option: (getattr(self, option), *both) for option, both in ends.items()})
         if self.batch_size % 2 or self.batch_size % self.pac:
             raise UserError(
                 f"generator ctgan: batch_size={self.batch_size} must be even and a multiple of pac={self.pac}"

@@ -40,9 +40,10 @@ class DCGAN(Generator):
     shuffle: bool = False  # published: every epoch in the same order
 
     def __post_init__(self) -> None:
+        # the widest networks take about 1.5 GB with their gradients and Adam's state, and 20 GB with the largest batch
         ends = {
-            "epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (0, 1), "beta1": (0, 0.9999), "noise": (1, 10**4),
-            "width": (1, 1024),
+            "epochs": (1, 10_000), "batch_size": (1, 1024), "lr": (0, 0.1), "beta1": (0, 0.9999), "noise": (1, 1000),
+            "width": (1, 256),
         }  # fmt: skip
         within(self.name, **{option: (getattr(self, option), *both) for option, both in ends.items()})
 
