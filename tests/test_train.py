@@ -9,9 +9,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hampkit.config import Training
+from hampkit.defenses.advreg import AdvReg
+from hampkit.defenses.dmp import Dmp
+from hampkit.defenses.memguard import MemGuard
+from hampkit.defenses.selena import Selena
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked
+from hampkit.sections import Stage
 from hampkit.training import Diverged, MeanLoss, Trainer
 from hampkit.training.batches import batches, plan_epoch
 from hampkit.training.optim import learning_rate
@@ -114,6 +119,17 @@ def test_a_diverged_model_is_tried_again_and_never_touches_the_others(task):
 def test_divergence_with_every_seed_is_one_clear_error(task):
     with pytest.raises(Diverged, match=r"diverged with every seed .* lower train.lr=1e\+38"):
         Trainer(Training(optimizer="sgd", lr=1e38, epochs=2, retries=1)).fit(task.only([0]), CE)
+
+
+def test_divergence_names_the_rates_of_the_training_that_diverged(task, short):
+    with pytest.raises(Diverged, match=r"lower defense.surrogate_lr=1e\+38, or") as caught:
+        MemGuard(surrogate_lr=1e38, surrogate_epochs=3).fit(task.only([0]), Trainer(short))
+    assert "train.lr" not in str(caught.value)
+    with pytest.raises(Diverged, match=r"lower train.lr=1e\+38 or defense.attack_lr=0.0001, or"):
+        AdvReg().fit(task.only([0]), Trainer(replace(short, optimizer="sgd", lr=1e38)))
+    for defense in (Selena(distill=Stage(lr=1e38)), Dmp(synthetic=100, distill=Stage(lr=1e38))):
+        with pytest.raises(Diverged, match=r"lower defense.distill.lr=1e\+38, or"):
+            defense.fit(task.only([0]), Trainer(replace(short, optimizer="sgd")))
 
 
 def test_a_model_that_learns_nothing_is_kept_with_a_note(task):

@@ -79,6 +79,8 @@ class AdvReg(Defense):
     def fit(self, task: Task, trainer: Trainer) -> Models:
         assert task.reference is not None
         reference = trainer.on_device(task.reference)
+        rates = f"train.lr={trainer.config.lr} or defense.attack_lr={self.attack_lr}"
+        trainer = trainer.with_config(trainer.config, rates)
         stack = trainer.fit(task, _MinMax(self, trainer.config, reference))
         return Models(stack, facts=tuple({"reference_rows": len(reference)} for _ in task.seeds))
 

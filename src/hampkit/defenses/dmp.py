@@ -71,7 +71,8 @@ class Dmp(Defense):
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         teachers = trainer.fit(task, CROSS_ENTROPY)
-        student = trainer.with_config(self.distill.of(trainer.config))
+        config = self.distill.of(trainer.config)
+        student = trainer.with_config(config, f"defense.distill.lr={config.lr}")
         ready = read_inputs(self.file, task.pool) if self.file else None
         made = self.synthetic if ready is None else len(ready)
         bytes_each = made * math.prod(task.pool.shape) * task.pool.x.element_size()

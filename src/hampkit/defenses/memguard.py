@@ -107,7 +107,8 @@ class MemGuard(Defense):
         )  # fmt: skip
         loss = MeanLoss(lambda z, b: binary_cross_entropy_with_logits(z[:, 0], b.y.float(), reduction="none"))
         classes = task.pool.num_classes
-        return trainer.with_config(config).fit(Task(data, members, seeds, lambda: SortedNet(classes)), loss)
+        taught = trainer.with_config(config, f"defense.surrogate_lr={self.surrogate_lr}")
+        return taught.fit(Task(data, members, seeds, lambda: SortedNet(classes)), loss)
 
     def _facts(self, inside: int, outside: int, changed: float) -> dict[str, Any]:
         source = "a second network's" if self.surrogate == "reference" else "the model's own"

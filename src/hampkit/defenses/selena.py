@@ -63,7 +63,8 @@ class Selena(Defense):
                 logits = trainer.predict(mine, task.pool.x[rows])
                 targets[m, rows] = soft_targets(logits, left[j], _usable(mine))
                 facts.append(_facts(mine))
-        student = trainer.with_config(self.distill.of(trainer.config))
+        config = self.distill.of(trainer.config)
+        student = trainer.with_config(config, f"defense.distill.lr={config.lr}")
         return Models(student.fit(task, MeanLoss(hamp_loss(0.0, self.kl)), targets), facts=tuple(facts))
 
     def _left_out(self, task: Task, m: int) -> Tensor:

@@ -48,6 +48,7 @@ class Trainer:
     track: Track = silent
     most_steps: int = 0  # of an epoch, where only the time of a training is wanted; 0: all
     record: Recorder | None = None  # steps of a stack are recorded with it and replayed, where that can be done
+    rates: str = ""  # the options to lower where a model diverges, with their values; empty: train.lr
 
     def fit(self, task: Task, objective: Objective, targets: Tensor | None = None) -> Stack:
         """Train every model of the task; a diverged model is trained again with another seed, the others never notice.
@@ -65,14 +66,15 @@ class Trainer:
             if h.diverged == NOT_FINITE:
                 tried = ", ".join(map(str, h.seeds))
                 raise Diverged(
-                    f"model {m} diverged with every seed tried ({tried}): {h.diverged}; lower train.lr={self.config.lr},"
+                    f"model {m} diverged with every seed tried ({tried}): {h.diverged}; lower"
+                    f" {self.rates or f'train.lr={self.config.lr}'},"
                     " or check the defense's options and the scale of the features (train.standardize=true scales them)"
                 )
         return stack  # a model that learnt nothing is kept: its history says so, and the judge flags it
 
-    def with_config(self, config: Training) -> Trainer:
-        """The same trainer for another training."""
-        return replace(self, config=config)
+    def with_config(self, config: Training, rates: str = "") -> Trainer:
+        """The same trainer for another training; rates: the options that its learning rates come from, as KEY=VALUE."""
+        return replace(self, config=config, rates=rates)
 
     def on_device(self, data: Dataset) -> Dataset:
         """The same rows where the networks are trained."""
