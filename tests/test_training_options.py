@@ -21,7 +21,7 @@ from hampkit.defenses.relaxloss import _Relaxed
 from hampkit.defenses.release_only import Round, Temperature, Top1
 from hampkit.nets import net_factory
 from hampkit.problem import Settings, prepare
-from hampkit.training import CROSS_ENTROPY, Trainer, trainer
+from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer, trainer
 from hampkit.training.augment import augmented
 from hampkit.training.each import each_of
 from hampkit.types import Batch, Domain, Stack
@@ -226,6 +226,38 @@ def test_patience_never_keeps_what_came_after_it_ran_out(task, short, monkeypatc
     alone = EarlyStopping(patience=2).fit(task.only([0]), Trainer(config))
     assert [f["kept_epoch"] for f in alone.facts] == [2]
     assert asked == [0, 1, 2, 3], "a model that runs alone ends there"
+
+
+@pytest.mark.parametrize("never", [False, True])
+def test_a_model_whose_patience_ends_in_a_stack_is_what_it_is_alone(task, short, monkeypatch, never):
+    """It rides along until the others are done: neither its accuracies nor numbers that become infinite count."""
+    right = {100: [0 if never else 20] * 8, 103: [20, 21, 22, 23, 24, 25, 26, 27]}
+
+    def correct(self, data):
+        return torch.tensor([right[s][self.last] for s in self.task.seeds], dtype=torch.float64)
+
+    class Breaks(MeanLoss):
+        """The loss of the first model is infinite from its sixth epoch on, where nobody looks at it any more."""
+
+        def begin(self, stack, state, epoch, rngs):
+            return epoch
+
+        def gradient(self, each, stack, state, batch, rngs):
+            step = super().gradient(each, stack, state, batch, rngs)
+            first = torch.arange(len(stack)) == 0
+            return step._replace(value=torch.where(first & (state >= 5) & (len(stack) > 1), torch.nan, step.value))
+
+    monkeypatch.setattr(trainer._Run, "_correct", correct)
+    few, config = task.only([0, 3]), replace(short, epochs=8, patience=3)
+    objective = Breaks(CROSS_ENTROPY.loss)
+    together = Trainer(config, width=2).fit(few, objective)
+    for m in range(2):
+        alone = Trainer(config).fit(few.only([m]), objective)
+        assert together.history[m] == alone.history[0]
+        for k, v in alone.params.items():
+            assert torch.allclose(together.params[k][m], v[0], rtol=1e-5, atol=1e-7), k
+    assert [len(h.val_accuracy) for h in together.history] == [3 if never else 4, 8]
+    assert [h.epoch for h in together.history] == [2 if never else 0, 7]
 
 
 def release(defense, logits):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -133,7 +134,8 @@ class Trainer:
         def answer(params: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
             return functional_call(stack.net, (params, buffers), (rows,))
 
-        # torch runs a matrix product of few rows by another kernel; a constant size keeps the answer of a row its own
+        # parts bound the memory; torch runs a product of few rows by another kernel, so that in the last part, which may be
+        # short, a row's answer can differ in its last bits from one among more rows
         parts = [x[i : i + EVAL_ROWS] for i in range(0, len(x), EVAL_ROWS)]
         m = len(stack)
         shared = [part.to(self.device).float().unsqueeze(0).expand(m, *part.shape) for part in parts]
@@ -165,6 +167,7 @@ class _Run:
         self.curve: list[Tensor] = []
         self.stalled = torch.zeros(models, dtype=torch.int64)  # epochs since the last better one
         self.broken = torch.zeros(models, dtype=torch.bool, device=self.trainer.device)
+        self.riding = torch.zeros_like(self.broken)  # stopped before this epoch: what becomes of them is not looked at
         self.last = 0  # epoch that was trained
         self.replayed = self._replayed()
 
@@ -172,6 +175,7 @@ class _Run:
         if self.broken.all() or self._stopped().all():
             return
         self.last = epoch
+        self.riding.copy_(self._stopped())  # in place: a recorded step goes on reading it
         if self.config.restart_optimizer:
             self.optimizer.restart()
         self.state = self.objective.begin(self.stack, self.state, epoch, self.rngs)
@@ -201,7 +205,7 @@ class _Run:
             shape = (-1, *(1,) * (old.ndim - 1))
             new = step.buffers[name]
             old.copy_(new if idle is None else torch.where(idle.view(shape), old, new))
-        broken = ~step.value.isfinite()
+        broken = ~step.value.isfinite() & ~self.riding
         self.broken |= broken if idle is None else broken & ~idle
 
     def _replayed(self) -> Replayed | None:
@@ -220,16 +224,18 @@ class _Run:
         """Keep the models whose validation accuracy is the highest so far."""
         if self.task.val is None or self.config.select == "last":
             return
-        correct = self._correct(self.task.val)
-        self.curve.append(correct / len(self.task.val))
-        better = (correct > self.best_correct + self.config.min_delta * len(self.task.val)) & ~self._stopped()
+        correct, stopped = self._correct(self.task.val), self._stopped()
+        self.curve.append(torch.where(stopped, math.nan, correct / len(self.task.val)))
+        better = (correct > self.best_correct + self.config.min_delta * len(self.task.val)) & ~stopped
         if epoch < self.objective.settles:
             return
         self.stalled = torch.where(better, 0, self.stalled + 1)
-        if better.any():
-            self.best = _merge(better.to(self.trainer.device), self.stack, self.best)
-            self.best_correct = torch.where(better, correct, self.best_correct)
-            self.best_epoch = [epoch if b else e for b, e in zip(better.tolist(), self.best_epoch, strict=True)]
+        self.best_correct = torch.where(better, correct, self.best_correct)
+        # where patience ends before any epoch was better, the last one is kept: alone, a model has no later ones
+        kept = better | (self._stopped() & torch.tensor([e < 0 for e in self.best_epoch]))
+        if kept.any():
+            self.best = _merge(kept.to(self.trainer.device), self.stack, self.best)
+            self.best_epoch = [epoch if k else e for k, e in zip(kept.tolist(), self.best_epoch, strict=True)]
 
     def _stopped(self) -> Tensor:
         """Models (M,) whose patience is at its end. In a stack they ride along, and what becomes of them is not chosen."""
@@ -246,7 +252,7 @@ class _Run:
         return History(
             seeds=(self.task.seeds[m],),
             epoch=self.best_epoch[m] if self.best_epoch[m] >= 0 else self.last,
-            val_accuracy=tuple(round(float(c[m]), 6) for c in self.curve),
+            val_accuracy=tuple(round(float(c[m]), 6) for c in self.curve if not c[m].isnan()),
             diverged=self._failure(stack, m),
         )
 
