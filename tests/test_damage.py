@@ -198,3 +198,22 @@ def test_a_result_that_lacks_something_is_made_again(cli, run, damage):
     code, _, err = cli("run", *QUICK, "--quiet")
     assert code == 0, err
     assert (run / "result.json").read_bytes() == before
+
+
+EARLIER = {
+    "no list": lambda d: d.update(attacks=3),
+    "no rows": lambda d: d.update(attacks=[3, None]),
+    "no name": lambda d: [row.pop("attack") for row in d["attacks"]],
+    "a name that is none": lambda d: [row.update(attack=["loss"]) for row in d["attacks"]],
+    "an unknown option": lambda d: [row.update(options={"speed": 3}) for row in d["attacks"]],
+    "options no section": lambda d: [row.update(options=3) for row in d["attacks"]],
+    "options null": lambda d: [row.update(options=None) for row in d["attacks"]],
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_what_a_result_says_of_earlier_attacks_is_left_aside_where_it_was_edited(cli, run, name):
+    change(run / "result.json", EARLIER[name])
+    code, _, err = cli("attack", run, "loss", "--quiet")
+    assert code == 0, err
+    assert [row["attack"] for row in read_json(run / "result.json")["attacks"]] == ["loss"]

@@ -266,12 +266,19 @@ def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
         return []
     if document.get("judge") != asdict(recipe.judge):
         return []
-    found = [(row["attack"], row.get("options", {})) for row in document["attacks"]]
-    return [
-        build(classes[name], options, f"attacks.{name}")
-        for name, options in found
-        if name in classes and name not in names and (recipe.shadows.models or "shadows" not in classes[name].needs)
-    ]
+    rows = document["attacks"] if isinstance(document["attacks"], list) else []
+    found: list[Attack] = []
+    for row in rows:
+        name, options = (row.get("attack"), row.get("options", {})) if isinstance(row, dict) else ("", {})
+        if not isinstance(name, str) or name not in classes or name in names:
+            continue
+        if "shadows" in classes[name].needs and not recipe.shadows.models:
+            continue
+        try:
+            found.append(build(classes[name], options, f"attacks.{name}"))
+        except UserError:  # edited by hand: it is a convenience, and the rest still holds
+            continue
+    return found
 
 
 def _choose(recipe: Recipe, names: Sequence[str]) -> list[Attack]:
