@@ -170,7 +170,13 @@ def test_bad_permutation_files(tmp_path: Path):
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     refused(load, "p.npy", "cannot read", ".npy file of 50")
     path.write_bytes(b"")
-    refused(load, "p.npy", "cannot read", ".npy file of 50")
+    refused(load, "p.npy", "cannot read", "it is empty;", ".npy file of 50")
+    header = b"{'descr': '" + b"<i8" * 2000 + b"', 'fortran_order': False, 'shape': (50,), }\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    refused(load, "p.npy", "cannot read", "…; give a .npy file of 50")
+    with pytest.raises(UserError) as caught:
+        load()
+    assert len(str(caught.value)) < 250 + len(str(path))
     np.savez(tmp_path / "p.npz", a=np.arange(50))
     refused(lambda: load(tmp_path / "p.npz"), "p.npz", "archive", "0 to 49")
 

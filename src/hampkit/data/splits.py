@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, shortened
 from hampkit.types import Dataset
 
 SEGMENTS = ("members", "reference", "validation", "test", "unused", "nonmembers", "remaining")
@@ -164,7 +164,8 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
     try:
         order = np.load(path, allow_pickle=False)
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
-        text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        text = "it is empty" if isinstance(error, EOFError) else shortened(text, 120) or type(error).__name__
         raise UserError(f"cannot read {place}: {text}; give a .npy file of {n} whole numbers") from None
     if not isinstance(order, np.ndarray) or order.dtype.kind not in "iu":
         what = order.dtype if isinstance(order, np.ndarray) else "an archive of arrays"
