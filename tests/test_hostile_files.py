@@ -1,14 +1,24 @@
 """Pickles, archives and arrays that were made to hurt, or that are damaged in uncommon ways: one line, at once."""
 
+import io
 import pickle
 import struct
+import tarfile
 import time
 import tracemalloc
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hampkit.data.base import Place
+from hampkit.data.cifar import Cifar10
+from hampkit.data.fetch import digest, read_members
 from hampkit.data.safe_pickle import NotPlain, read_plain
+from hampkit.data.table import File
+from hampkit.data.tables100 import Purchase100
+from hampkit.errors import UserError
 
 
 def _key(form: bytes) -> bytes:
@@ -106,3 +116,83 @@ def test_real_sizes_load_quickly():
         assert time.perf_counter() - start < 5
         assert np.array_equal(found["data"], images)
         assert (found["labels"], found["filenames"]) == (labels, files)
+
+
+MEMBER = "cifar-10-batches-bin/data_batch_1.bin"
+
+
+def _tar(mode: str, headers: dict[str, str] | None = None) -> bytes:
+    """An archive of one member of noise, which no compression makes smaller."""
+    content, stream = np.random.default_rng(0).bytes(200_000), io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode, format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo(MEMBER)
+        info.size, info.pax_headers = len(content), headers or {}
+        tar.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _flipped(content: bytes, *places: int) -> bytes:
+    changed = bytearray(content)
+    for place in places:
+        changed[place] ^= 0xFF
+    return bytes(changed)
+
+
+def _unknown_compression() -> bytes:
+    """A .npz whose arrays claim to be compressed by a method that nobody knows, in both of their headers."""
+    stream = io.BytesIO()
+    np.savez(stream, x=np.zeros((60, 3)), y=np.arange(60) % 2, features=np.zeros((60, 600)), labels=np.zeros((60, 100)))
+    content = bytearray(stream.getvalue())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset : place + offset + 2] = struct.pack("<H", 77)
+            place = content.find(signature, place + 4)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {entry.compress_type for entry in archive.infolist()} == {77}
+    return bytes(content)
+
+
+XZ, SPARSE = _tar("w:xz"), {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": "200000"}
+ARCHIVES = {
+    "xz, changed": _flipped(XZ, len(XZ) // 2),
+    "xz, its end changed": _flipped(XZ, len(XZ) - 20),
+    "xz, cut": XZ[: len(XZ) // 2],
+    "xz, its start only": XZ[:20],
+    "sparse map of words": _tar("w:gz", {"GNU.sparse.map": "0,many", **SPARSE}),
+    "sparse map that is negative": _tar("w:gz", {"GNU.sparse.map": "0,-5,7,9", **SPARSE}),
+    "sparse map beyond the member": _tar("w:gz", {"GNU.sparse.map": "0,9000000", **SPARSE}),
+    "sparse map, a bomb": _tar("w:gz", {"GNU.sparse.map": "0,5", **SPARSE, "GNU.sparse.size": str(10**15)}),
+    "sparse map of digits without end": _tar("w:gz", {"GNU.sparse.map": "9" * 5000, **SPARSE}),
+    "zip, compressed by nobody knows what": _unknown_compression(),
+}
+
+
+def _one_line(call) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("case", ARCHIVES)
+def test_archives_damaged_in_uncommon_ways_are_one_line(case, tmp_path, monkeypatch):
+    path = tmp_path / "archive.tar.gz"
+    path.write_bytes(ARCHIVES[case])
+    said = _one_line(lambda: read_members(path, [MEMBER], 1 << 20))
+    assert str(path) in said
+    assert "remove it" in said
+    form = Cifar10.forms[0]  # the same in the place of a public archive
+    path = path.rename(tmp_path / form.archive.name)
+    archive = replace(form.archive, checksum=f"md5:{digest(path, 'md5')}")
+    monkeypatch.setattr(Cifar10, "forms", (replace(form, archive=archive),))
+    assert str(path) in _one_line(lambda: Cifar10().load(Place(tmp_path, tmp_path / "cache", download=False)))
+
+
+def test_arrays_compressed_by_nobody_knows_what_are_one_line(tmp_path):
+    for name in ("purchase100.npz", "mine.npz"):
+        (tmp_path / name).write_bytes(_unknown_compression())
+    place = Place(tmp_path, tmp_path / "cache", download=False)
+    assert "purchase100.npz" in _one_line(lambda: Purchase100().load(place))
+    assert "mine.npz" in _one_line(lambda: File(file=str(tmp_path / "mine.npz")).load(place))

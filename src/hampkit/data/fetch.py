@@ -154,8 +154,8 @@ def _readable(archive: Path) -> Iterator[None]:
 def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
     path, windows = PurePosixPath(member.name), PureWindowsPath(member.name)
     outside = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
-    if outside or not (member.isreg() or member.isdir()):
-        what = "lies outside its folder" if outside else "is neither a file nor a folder"
+    if outside or not (member.isreg() or member.isdir()) or member.issparse():  # holes may lie, and repeat, anywhere
+        what = "lies outside its folder" if outside else "is neither a plain file nor a folder"
         raise UserError(
             f"{archive} is unsafe: its member {member.name!r} {what}; replace it by the public archive or remove it"
         )
