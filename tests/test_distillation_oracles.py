@@ -291,6 +291,22 @@ def test_the_same_name_with_other_inputs_is_another_run(tmp_path):
     assert load_recipe("toy/dmp", {"defense.file": str(path)}).folder() != before
 
 
+def test_a_file_of_inputs_is_found_from_other_folders_too(cli, refused, tmp_path, monkeypatch):
+    np.save("made.npy", np.random.default_rng(0).integers(0, 2, (60, 16)))
+    quick = ["rows=300", "features=16", "classes=3", "epochs=1", "neural.epochs=1", "defense.file=made.npy", "--quiet"]
+    code, _, err = cli("run", "toy/dmp", *quick)
+    assert code == 0, err
+    (run,) = (tmp_path / "runs").glob("toy-dmp-*")
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    code, _, err = cli("attack", run, "loss", "--quiet")
+    assert code == 0, err
+    assert cli("train", "toy/dmp", *quick[:-2], "defense.file=../made.npy", "--runs-dir", "../runs")[0] == 0
+    assert list((tmp_path / "runs").glob("toy-dmp-*")) == [run], "the same file by another name is the same run"
+    refused(cli("train", "toy/dmp", "defense.file=~nobody-of-that-name/x.npy"), "~nobody-of-that-name", "names no file")
+
+
 def test_a_generator_that_cannot_make_the_inputs_is_refused_before_a_teacher_is_trained(task, short):
     with pytest.raises(UserError, match="makes images"):
         Dmp(generator="dcgan").check(task, Trainer(short))

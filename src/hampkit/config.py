@@ -173,7 +173,7 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
         split=build(Split, document.get("split", {}), "split"),
         net=net,
         train=build(Training, document.get("train", {}), "train"),
-        defense=defense,
+        defense=_absolute(defense),
         seed=seed,
         judge=build(Judge, document.get("judge", {}), "judge"),
         attacks=attacks,
@@ -268,6 +268,17 @@ def _part(document: Mapping[str, Any], kind: str, place: str) -> Part:
         raise UserError(f'{place} does not say its {kind}; add a section [{kind}] with name = "…"')
     cls = (DATASETS if kind == "data" else DEFENSES).get(section["name"])
     return Part(section["name"], _options(cls, {k: v for k, v in section.items() if k != "name"}, kind))
+
+
+def _absolute(defense: Part) -> Part:
+    """With its file, where it has one, by a name that holds in every folder: a run is attacked from others too."""
+    file = defense.options.get("file")
+    if not isinstance(file, str) or not file:
+        return defense
+    try:
+        return replace(defense, options={**defense.options, "file": str(Path(file).expanduser().resolve())})
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"defense.file={file!r} names no file ({error}); give the path of an existing one") from None
 
 
 def _options(cls: type, values: Mapping[str, Any], place: str) -> dict[str, Any]:
