@@ -137,6 +137,13 @@ def test_train_attack_report_and_lists(cli):
     assert cli("--version")[1] == f"hampkit {hampkit.__version__}\n"
 
 
+@pytest.mark.parametrize("command", ["train", "run"])
+def test_all_recipes_are_checked_before_the_first_is_trained(cli, refused, nothing_written, command):
+    small = ["rows=300", "epochs=1"]
+    refused(cli(command, "toy/undefended", "toy/advreg", *small), "advreg", "at least 2")
+    nothing_written()
+
+
 def test_attack_options_change_only_the_attack(cli):
     cli("run", *QUICK, "--quiet")
     (run,) = Path("runs").glob("toy-hamp-*")

@@ -83,6 +83,15 @@ def run(
     return report_on(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
 
 
+def check(*recipes: str, data_dir: Any, runs_dir: Any, device: str, progress: Any, **given: Any) -> None:
+    """Errors: `UserError` where one of several recipes cannot be trained, before the first is; a single one says so itself."""
+    if len(recipes) > 1:
+        settings = settings_of(data_dir, runs_dir, device, silent, progress)
+        for recipe in recipes:
+            (wanted,) = recipes_of((recipe,), **given)
+            prepare(wanted, settings)
+
+
 def train(
     recipe: str,
     *,

@@ -243,13 +243,14 @@ def train(
     recipes, options = split(words or [])
     if not recipes:
         raise UserError("train needs a recipe, e.g. hampkit train digits/hamp (hampkit list recipes shows all)")
+    given: dict[str, Any] = {"options": options, "seed": seed, "data": data or "", "label": label}
+    given |= {"data_dir": data_dir, "runs_dir": runs_dir, "device": device}
     bars = Bars(not quiet)
+    with bars.shown():
+        api.check(*recipes, **given, progress=Download(bars))
     for recipe in recipes:
         with bars.shown():
-            trained = api.train(
-                recipe, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-                device=device, track=bars.track, progress=Download(bars),
-            )  # fmt: skip
+            trained = api.train(recipe, **given, track=bars.track, progress=Download(bars))
         a = trained.accuracy
         print(
             trained.folder
