@@ -141,3 +141,61 @@ def test_the_csv_has_rows_of_leave_one_out():
     assert float(row["tpr_at_fpr_0.001_tp"]) == found.tpr_at_fpr[0].hits
     assert row["null_auc"] == row["members"] == "", "they are of the target"
     assert rows[3]["auc_within"] == ""
+
+
+# rates: what is clustered, and how
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("models", [3, 4, 7, 10])
+def test_rates_without_two_models_are_those_of_the_others(models, turned):
+    """Against the plain way, with tied scores; of three models one is left out at a time."""
+    rng = np.random.default_rng(models)
+    member = rng.random((models, 60)) < 0.4
+    scores = np.round(rng.standard_normal(member.shape) + member, 1)
+    counts = metrics.count(scores.ravel(), member.ravel())
+    counts = counts.turned() if turned else counts
+    rate = metrics.tnr_at_fnr if turned else metrics.tpr_at_fpr
+    rates, size = [0.01, 0.05, 0.3, 1.0], 1 if models == 3 else 2
+    found = clustered._without_each(scores, member, counts, rates, False, turned)
+    groups = [np.arange(k, min(k + size, models)) for k in range(0, models, size)]
+    for row, group in zip(found, groups, strict=True):
+        s, m = np.delete(scores, group, axis=0).ravel(), np.delete(member, group, axis=0).ravel()
+        assert row.tolist() == [rate(s, m, r) for r in rates]
+
+
+@pytest.mark.parametrize(("fpr", "models", "examples"), [(0.001, 16, 1000), (0.01, 64, 200)])
+def test_rates_cover_what_they_say_where_whole_models_lie_higher(fpr, models, examples):
+    """Every model on a scale of its own: one or two hold all errors. Student's t for all models covered 63 to 84 %."""
+    rng, s, m = np.random.default_rng(0), *shifted(0.0, 4000, 400)
+    scale = np.exp(rng.standard_normal((4000, 1)) / 2)
+    truth, covered = metrics.tpr_at_fpr((s * scale).ravel(), m.ravel(), fpr), 0
+    for seed in range(60):
+        s, m = shifted(0.0, models, examples, seed=seed)
+        point = clustered.tpr_point(s * np.exp(rng.standard_normal((models, 1)) / 2), m, fpr)
+        covered += point.low <= truth <= point.high
+    assert covered / 60 >= 0.85
+
+
+def test_a_rate_of_none_or_all_is_clustered_too():
+    """Where models differ, no hit among thousands of pairs is not thousands of independent misses."""
+    s, m = shifted(3.0, gap=0.0)
+    s[0, ~m[0]] += 100.0  # one model holds all the errors that are allowed
+    for point, exact in (
+        (clustered.tpr_point(s, m, 0.01), metrics.clopper_pearson(0, int(m.sum()))),
+        (clustered.tnr_point(-s, ~m, 0.01), metrics.clopper_pearson(0, int(m.sum()))),
+    ):
+        assert point.value == 0.0 == point.low
+        assert point.high > 5 * exact[1]
+    s = s * 0
+    assert clustered.tpr_point(s, m, 0.01).high == metrics.clopper_pearson(0, 16)[1]
+    s, m = shifted(0.0, gap=50.0)
+    found = clustered.tpr_point(s, m, 0.01)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == metrics.clopper_pearson(16, 16)[0]
+
+
+def test_equal_scores_give_no_certainty():
+    _, m = shifted(0.0)
+    for interval in (clustered.auc_interval(m * 0.0, m), clustered.auc_within(m * 0.0, m)):
+        assert interval.low < interval.value == 0.5 < interval.high

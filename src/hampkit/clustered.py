@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
         low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
         return Interval(value, low, high)
     variance = _variance(_centered(of_members, of_nonmembers, value, m), s.shape)
+    if variance == 0:  # of equal scores: nothing varies, and nothing is certain
+        return metrics.auc_interval(s.ravel(), m.ravel(), level)
     return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
 
 
@@ -59,6 +62,8 @@ def auc_within(scores: Any, member: Any, level: float = 0.95) -> Interval:
         return (moved + (aucs[k] - value) / s.shape[1]) / len(s)
 
     variance = _variance((row(k) for k in range(len(s))), s.shape)
+    if variance == 0:
+        return metrics.auc_interval(s.ravel(), m.ravel(), level)
     return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
 
 
@@ -67,11 +72,12 @@ def tpr_points(
 ) -> list[Point]:
     """Pooled TPR at each FPR: the threshold is that of the pooled ROC, and its own uncertainty is in the interval.
 
-    By the delta method the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over OUT
-    pairs, with r the slope of the ROC there. The interval is Clopper and Pearson's for the number of independent members that
-    would have this variance, at most those there are, with Student's t for as many models as make up the errors (Korn &
-    Graubard 1998). Of none or all, it is that for the nearest rate at which some are found and some not, else for M members.
-    Where whole models lie higher than others it still covers a little less than it says: `benchmarks.intervals`.
+    The variance is that of leaving out two models at a time (the jackknife), or by the delta method, whichever is larger, and
+    what examples add to it: there the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over
+    OUT pairs, with r the slope of the ROC. The interval is Clopper and Pearson's for the number of independent members that
+    would have this variance, at most those there are (Korn & Graubard 1998), with Student's t for as many pairs of models as
+    make up the squares (Kish's effective number): two or three may hold all errors at a low rate. Of none or all, it is that of
+    the nearest rate at which some are found and some are not, else for M members. What it covers: `benchmarks.clustered`.
     """
     s, m = _checked(scores, member)
     return points(s, m, count(s.ravel(), m.ravel()), fprs, strict, level)
@@ -95,7 +101,15 @@ def points(
     turned: bool = False,
 ) -> list[Point]:
     """`tpr_points` of scores (M, N) that are counted already; ``turned``: `tnr_points`, from the turned counts."""
-    return [_point(s, m, counts, rate, strict, level, turned) for rate in rates]
+    found = [metrics.counted_point(counts, rate, strict, level) for rate in rates]
+    looked_at = [_seen(counts, rate, point, strict, level) for rate, point in zip(rates, found, strict=True)]
+    wanted = [rate for rate in dict.fromkeys(looked_at) if rate is not None]
+    left = _without_each(s, m, counts, wanted, strict, turned)
+    worth: dict[float | None, float] = {None: len(s)}
+    for k, rate in enumerate(wanted):
+        worth[rate] = _worth(s, m, counts, rate, left[:, k], strict, level, turned)
+    ends = (_bounds(point.value, worth[rate], level) for rate, point in zip(looked_at, found, strict=True))
+    return [replace(point, low=low, high=high) for point, (low, high) in zip(found, ends, strict=True)]
 
 
 def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
@@ -108,32 +122,53 @@ def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level:
     return tnr_points(scores, member, [fnr], strict, level)[0]
 
 
-def _point(
-    s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, strict: bool, level: float, turned: bool
-) -> Point:
-    point = metrics.counted_point(counts, fpr, strict, level)
+def _seen(counts: Counts, rate: float, point: Point, strict: bool, level: float) -> float | None:
+    """The rate at which to see how much models differ: this one, or the nearest at which some are found and some are not."""
     if 0 < point.value < 1:
-        n = _effective(s, m, counts, fpr, point, level, turned)
-    else:  # none or all: how much models differ is read off the nearest rate at which some are found and some are not
-        rates = _between(fpr, 1.0 if point.value == 0 else 1 / counts.nonmembers)
-        others = ((r, metrics.counted_point(counts, r, strict, level)) for r in rates)
-        near = next(((r, p) for r, p in others if 0 < p.value < 1), None)
-        n = len(s) if near is None else _effective(s, m, counts, *near, level, turned)
-    low, high = _bounds(point.value, n, level)
-    return Point(point.value, low, high, point.hits, point.of, point.errors, point.threshold)
-
-
-def _between(rate: float, end: float) -> Iterator[float]:
-    """Rates from the next one to the end, each at most twice or half the one before."""
+        return rate
+    end = 1.0 if point.value == 0 else 1 / counts.nonmembers
     steps = math.ceil(abs(math.log2(end / rate)))
-    for k in range(1, steps + 1):
-        yield rate * (end / rate) ** (k / steps)
+    others = (
+        rate * (end / rate) ** (k / steps) for k in range(1, steps + 1)
+    )  # each about twice or half the one before
+    return next((r for r in others if 0 < metrics.counted_point(counts, r, strict, level).value < 1), None)
 
 
-def _effective(
-    s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, point: Point, level: float, turned: bool
+def _without_each(
+    s: Array, m: NDArray[np.bool_], counts: Counts, rates: Sequence[float], strict: bool, turned: bool
+) -> Array:
+    """(G, R) the pooled TPR at each rate without a group of models: two, as twins are, or one where there are few."""
+    size = 2 if len(s) >= 4 else 1
+    found = []
+    for start in range(0, len(s), size):
+        scores, inside = s[start : start + size], m[start : start + size]
+        mine, others = scores[inside], scores[~inside]
+        if turned:
+            mine, others = -others, -mine
+        mine.sort()
+        others.sort()
+        members, nonmembers = counts.members - len(mine), counts.nonmembers - len(others)
+        row = []
+        for rate in rates:
+            most, low, high = metrics.allowed(rate, nonmembers, strict), 0, len(counts.fp)
+            while low < high:  # how many thresholds have at most so many of the other models' errors
+                middle = (low + high) // 2
+                errors = counts.fp[middle] - _above(others, counts.thresholds[middle])
+                low, high = (middle + 1, high) if errors <= most else (low, middle)
+            row.append((counts.tp[low - 1] - _above(mine, counts.thresholds[low - 1])) / members if low else 0.0)
+        found.append(row)
+    return np.array(found).reshape(len(found), len(rates))
+
+
+def _above(ordered: Array, threshold: float) -> int:
+    return len(ordered) - int(np.searchsorted(ordered, threshold, "left"))
+
+
+def _worth(
+    s: Array, m: NDArray[np.bool_], counts: Counts, fpr: float, left: Array, strict: bool, level: float, turned: bool
 ) -> float:
-    """The number of independent members that would tell as much of a rate as these do."""
+    """The number of independent members that would tell as much of the TPR at a rate as these do."""
+    point = metrics.counted_point(counts, fpr, strict, level)
     members, others, slope = counts.members, counts.nonmembers, _slope(counts, fpr)
     false = point.errors / others
     of_others = [-slope * (above - false) / others for above in (0, 1)]
@@ -144,20 +179,13 @@ def _effective(
         said = -scores >= point.threshold if turned else scores >= point.threshold
         return parts[said + 2 * (~inside if turned else inside)]
 
-    by_model = np.zeros(len(s))
-
-    def rows() -> Iterator[Array]:
-        for k, (scores, inside) in enumerate(zip(s, m, strict=True)):
-            found = row(scores, inside)
-            by_model[k] = found.sum() ** 2
-            yield found
-
-    variance, models = _variance(rows(), s.shape), len(s)
-    binomial = point.value * (1 - point.value)
-    n = min(members, binomial / variance) if variance > 0 else members
-    if by_model.any():  # few models may make up the tail: as many as their squares amount to (Kish's effective number)
-        models = min(models, by_model.sum() ** 2 / (by_model @ by_model))
-    return max(n * (metrics.normal_quantile(level) / _student(models, level)) ** 2, 1.0)
+    by_model, by_example = _variances((row(*both) for both in zip(s, m, strict=True)), s.shape)
+    groups, squares = len(left), (left - left.mean()) ** 2
+    variance = max(by_model, (groups - 1) / groups * squares.sum()) + by_example
+    if squares.any():
+        groups = min(groups, squares.sum() ** 2 / (squares @ squares))
+    n = min(members, point.value * (1 - point.value) / variance) if variance > 0 else members
+    return max(n * (metrics.normal_quantile(level) / _student(groups, level)) ** 2, 1.0)
 
 
 def _bounds(rate: float, n: float, level: float) -> tuple[float, float]:
@@ -189,7 +217,11 @@ def _slope(counts: Counts, fpr: float) -> float:
 
 
 def _variance(rows: Iterable[Array], shape: tuple[int, ...]) -> float:
-    """Of a sum of contributions (M, N) that add up to nothing: between models, between examples, minus what both count.
+    return sum(_variances(rows, shape))
+
+
+def _variances(rows: Iterable[Array], shape: tuple[int, ...]) -> tuple[float, float]:
+    """Of a sum of contributions (M, N) that add up to nothing: between models, and what examples add to that.
 
     They come row by row: of 128 models and 40,000 examples, every array of all contributions would take 40 MB.
     """
@@ -201,7 +233,7 @@ def _variance(rows: Iterable[Array], shape: tuple[int, ...]) -> float:
         of_examples += row
     by_model *= models / (models - 1)
     by_example = examples / max(examples - 1, 1) * float(of_examples @ of_examples)
-    return max(by_model, by_model + by_example - both)
+    return by_model, max(by_example - both, 0.0)
 
 
 def _student(models: float, level: float) -> float:
