@@ -304,6 +304,10 @@ def test_a_file_of_inputs_is_found_from_other_folders_too(cli, refused, tmp_path
     assert code == 0, err
     assert cli("train", "toy/dmp", *quick[:-2], "defense.file=../made.npy", "--runs-dir", "../runs")[0] == 0
     assert list((tmp_path / "runs").glob("toy-dmp-*")) == [run], "the same file by another name is the same run"
+    assert str(tmp_path) not in (run / "recipe.json").read_text()
+    moved = (tmp_path / "made.npy").rename(tmp_path / "other" / "moved.npy")
+    assert cli("run", "toy/dmp", *quick[:-2], f"defense.file={moved}", "--runs-dir", "../runs", "--quiet")[0] == 0
+    assert list((tmp_path / "runs").glob("toy-dmp-*")) == [run], "where a file lies is not what it holds"
     refused(cli("train", "toy/dmp", "defense.file=~nobody-of-that-name/x.npy"), "~nobody-of-that-name", "names no file")
 
 

@@ -104,6 +104,18 @@ def test_shadows_are_found_again_and_more_are_added(runs):
     assert before.items() <= after.items()
 
 
+def test_records_of_an_earlier_result_do_not_stay(tmp_path):
+    results = hampkit.run(
+        "toy/undefended", options=QUICK, shadows=4, workers=1, attacks=["attack-r"], runs_dir=tmp_path
+    )
+    run = tmp_path / results.models[0].run
+    assert (run / "records.csv").is_file()
+    results = hampkit.run("toy/undefended", options=QUICK, attacks=["loss"], runs_dir=tmp_path)
+    assert tmp_path / results.models[0].run == run
+    assert not results.models[0].repeated
+    assert not (run / "records.csv").exists()
+
+
 OTHERS = [{"lr": 0.002}, {"rows": 640}, {"seed": 1}, {"shadows.seed": 1}, {"shadows.scheme": "published"}]
 
 

@@ -65,6 +65,9 @@ class Recipe:
         split = dataclasses.asdict(self.split)
         split.pop("permutation")  # its content is in the fingerprint; where the file lay is not
         data = {k: v for k, v in self.data.options.items() if k != "file"}
+        defense, code = {"name": self.defense.name, **_plain(dict(self.defense.options))}, self.code()
+        if "file" in code:  # likewise
+            defense["file"] = ""
         return {
             "schema": 1,
             "version": TRAINING_VERSION,
@@ -72,9 +75,9 @@ class Recipe:
             "split": split,
             "net": self.net,
             "train": {k: v for k, v in _plain(dataclasses.asdict(self.train)).items() if LATER.get(k) != v},
-            "defense": {"name": self.defense.name, **_plain(dict(self.defense.options))},
+            "defense": defense,
             "seed": self.seed,
-            "code": self.code(),
+            "code": code,
         }
 
     def code(self) -> dict[str, str]:

@@ -33,6 +33,7 @@ def complete(problem: Problem, folder: Path) -> None:
         "attacks": {name: dict(options) for name, options in recipe.attacks.items()},
         "shadows": asdict(recipe.shadows),
         "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
+        "inputs": recipe.defense.options.get("file") or "",  # whole already
         "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
     }
     if _wrong(folder / LOCAL):

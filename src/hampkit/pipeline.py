@@ -26,7 +26,7 @@ from hampkit.options import build
 from hampkit.planning import Mode, Plan, plan
 from hampkit.problem import Problem, Settings, check_code, prepare, recipe_of_run
 from hampkit.registry import ATTACKS
-from hampkit.repeat import leave_one_out
+from hampkit.repeat import RECORDS, leave_one_out
 from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive, forked
 from hampkit.shadows import folder_of
@@ -252,6 +252,8 @@ def _attack(
     if shadowed is not None and not shadowed.differences:
         repeated, again = leave_one_out(trained, everyone, shadowed, settings, checked["randomised"])
         result = replace(result, repeated=repeated)
+    if not result.repeated:
+        (run.folder / RECORDS).unlink(missing_ok=True)  # of an earlier result: they would be taken for this one's
     write_json(run.folder / "result.json", result.to_json())
     found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
     write_json(run.folder / "details.json", found)

@@ -153,6 +153,8 @@ def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
     document["data"] = {k: v for k, v in document["data"].items() if k != "sha256"}
     if local.get("file"):
         document["data"]["file"] = local["file"]
+    if local.get("inputs"):
+        document["defense"] = {**document["defense"], "file": local["inputs"]}
     document["split"] = {**document["split"], "permutation": local.get("permutation", "")}
     how = {"judge": local["judge"], "attacks": local["attacks"], "shadows": local.get("shadows", {})}
     return recipe_from_dict({**document, **how}, place="recipe.json")

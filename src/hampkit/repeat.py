@@ -23,6 +23,7 @@ from hampkit.trained import Shadowed, Trained
 
 VERSION = 4  # raised when leave-one-out would give other numbers on the same signals
 
+RECORDS = "records.csv"
 # explained in docs/reading.md; row: in the data set, from 0
 RECORD_COLUMNS = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
 
@@ -86,4 +87,4 @@ def _write_records(trained: Trained, attack: str, found: list[Record]) -> None:
         a = r.advantage
         numbers = [f"{v:.6g}" for v in (r.separation, a.value, a.low, a.high)]
         writer.writerow([r.row, safe(r.label), attack, *numbers, r.found, r.inside, r.outside])
-    write_file(trained.run.folder / "records.csv", out.getvalue())
+    write_file(trained.run.folder / RECORDS, out.getvalue())
