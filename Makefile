@@ -34,6 +34,7 @@ bench-full: bench  ## what stands behind the figures in the documentation: an ho
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.digits_size
 	$(BIN)/python -m benchmarks.intervals
+	$(BIN)/python -m benchmarks.clustered
 	$(BIN)/python -m benchmarks.seeds digits/undefended digits/hamp --seeds 10
 
 clean:

@@ -264,16 +264,17 @@ def test_both_sides_of_every_example_are_as_large_whoever_the_target_is(models):
 
 
 def test_shuffled_membership_gives_chance_with_calibrated_clustered_intervals():
-    """200 repetitions: the 95 % intervals of AUC and of TPR at 1 % FPR cover chance in 90 to 99 % of cases."""
-    auc = rate = 0
+    """200 repetitions: the 95 % intervals of AUC and of TPR at 1 % and 0.1 % FPR cover chance in 90 % or more of cases."""
+    auc, rates = 0, dict.fromkeys((0.01, 0.001), 0)
     for seed in range(200):
         shadows, members = made_up(10, 200, gap=0.0, seed=seed)
         scores = repeated_scores(LiraOnline(), shadows)
-        interval, point = clustered.auc_interval(scores, members), clustered.tpr_point(scores, members, 0.01)
+        interval = clustered.auc_interval(scores, members)
         auc += interval.low <= 0.5 <= interval.high
-        rate += point.low <= 0.01 <= point.high
+        for rate, point in zip(rates, clustered.tpr_points(scores, members, list(rates)), strict=True):
+            rates[rate] += point.low <= rate <= point.high
     assert 0.90 <= auc / 200 <= 0.99
-    assert 0.90 <= rate / 200 <= 1.0
+    assert min(rates.values()) / 200 >= 0.90, rates
 
 
 def test_clustered_intervals_cover_where_models_differ_and_naive_ones_do_not():
