@@ -161,6 +161,17 @@ def test_shadow_models_with_answers_that_are_no_numbers_are_refused_and_not_kept
     assert not list(Path("runs").rglob("*.partial"))
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("0", "nan", "hold NaN or infinity"), ("1:", "-inf", "hold NaN or infinity"), (":", "1", "changed the predicted label of")],
+)  # fmt: skip
+def test_a_target_with_answers_that_are_no_answers_is_refused_by_name(cli, plugin, column, value, said, refused):
+    plugin("defenses", "bad_answers_for_test", BAD_ANSWERS.format(column=column, value=value))
+    words = ["toy/bad-answers-for-test", *QUICK[1:4], "epochs=2", "neural.epochs=1"]
+    refused(cli("run", *words), said, "defense bad-answers-for-test", "then run again")
+    assert not list(Path("runs").rglob("released.npy"))
+
+
 def test_an_entry_point_that_cannot_be_loaded(cli, monkeypatch, refused):
     import importlib.metadata
 

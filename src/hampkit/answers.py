@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hampkit.attacks import Population
 from hampkit.config import content_hash
+from hampkit.errors import UserError
 from hampkit.problem import Problem
 from hampkit.rng import derive
 from hampkit.shadows import population
@@ -34,9 +35,10 @@ def write(trained: Trained, folder: Path) -> None:
     released = box.query(pool.x, seed)
     again = box.query(pool.x[:REPEATED], derive(seed, "again"))
     own = problem.trainer.predict(trained.models.stack, pool.x)[0].double()
-    assert torch.equal(released.argmax(-1), own.argmax(-1)), "a release changed a predicted label"
+    around = box.query(population(problem).x, derive(seed, "population"))
+    _check(problem.recipe.defense.name, torch.cat([released, around]), released.argmax(-1) == own.argmax(-1))
     np.save(folder / "released.npy", released.numpy())
-    np.save(folder / "population.npy", box.query(population(problem).x, derive(seed, "population")).numpy())
+    np.save(folder / "population.npy", around.numpy())
     np.save(folder / "own.npy", own.numpy())
     if problem.views > 1:
         more = [box.query(view(pool.x, v), derive(seed, "view", v)).numpy() for v in range(1, problem.views)]
@@ -45,6 +47,21 @@ def write(trained: Trained, folder: Path) -> None:
     randomised = not torch.allclose(again, released[:REPEATED], rtol=1e-3, atol=1e-3)
     modified = not torch.equal(released, own)
     write_json(folder / "result.json", {"randomised": randomised, "modified": modified, "queries": box.queries})
+
+
+def _check(defense: str, released: Tensor, kept: Tensor) -> None:
+    """Errors: `UserError` for answers (N, C) that no attack can use, or a label that was not kept (P,)."""
+    bad = int((~released.isfinite()).any(-1).sum())
+    if bad:
+        raise UserError(
+            f"{bad} of {len(released)} answers of defense {defense} hold NaN or infinity, and no attack can use them; mend what"
+            " the defense releases, then run again"
+        )
+    if not kept.all():
+        raise UserError(
+            f"defense {defense} changed the predicted label of {int((~kept).sum())} of {len(kept)} answers: a release must keep"
+            " it; mend what it releases, then run again"
+        )
 
 
 def read(problem: Problem, folder: Path) -> tuple[Tensor, Population]:
