@@ -9,7 +9,7 @@ intervals that covered 0.5 in 78 to 83 % of simulated audits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,7 @@ def points(
 ) -> list[Point]:
     """`tpr_points` of scores (M, N) that are counted already; ``turned``: `tnr_points`, from the turned counts."""
     found = [metrics.counted_point(counts, rate, strict, level) for rate in rates]
-    looked_at = [_seen(counts, rate, point, strict, level) for rate, point in zip(rates, found, strict=True)]
+    looked_at = [_seen(counts, rate, strict) for rate in rates]
     wanted = [rate for rate in dict.fromkeys(looked_at) if rate is not None]
     left = _without_each(s, m, counts, wanted, strict, turned)
     worth: dict[float | None, float] = {None: len(s)}
@@ -122,16 +122,36 @@ def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level:
     return tnr_points(scores, member, [fnr], strict, level)[0]
 
 
-def _seen(counts: Counts, rate: float, point: Point, strict: bool, level: float) -> float | None:
+def _seen(counts: Counts, rate: float, strict: bool) -> float | None:
     """The rate at which to see how much models differ: this one, or the nearest at which some are found and some are not."""
-    if 0 < point.value < 1:
+    value = _smooth(counts, rate, strict)
+    if 0 < value < 1:
         return rate
-    end = 1.0 if point.value == 0 else 1 / counts.nonmembers
+    end = 1.0 if value == 0 else 1 / counts.nonmembers
     steps = math.ceil(abs(math.log2(end / rate)))
     others = (
         rate * (end / rate) ** (k / steps) for k in range(1, steps + 1)
     )  # each about twice or half the one before
-    return next((r for r in others if 0 < metrics.counted_point(counts, r, strict, level).value < 1), None)
+    return next((r for r in others if 0 < _smooth(counts, r, strict) < 1), None)
+
+
+def _smooth(counts: Counts, rate: float, strict: bool) -> float:
+    """The TPR at a rate, with a share of the tied ones that are allowed only in part: the rate itself jumps there."""
+    most = metrics.allowed(rate, counts.nonmembers, strict)
+    return _hits(lambda k: (int(counts.tp[k]), int(counts.fp[k])), len(counts.fp), most) / counts.members
+
+
+def _hits(at: Callable[[int], tuple[int, int]], size: int, most: int) -> float:
+    """Hits at so many errors, from those of each of the thresholds, which run down."""
+    low, high = 0, size
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if at(middle)[1] <= most else (low, middle)
+    hits, errors = at(low - 1) if low else (0, 0)
+    if low == size:
+        return hits
+    more, worse = at(low)
+    return hits + (more - hits) * (most - errors) / (worse - errors)
 
 
 def _without_each(
@@ -148,15 +168,13 @@ def _without_each(
         mine.sort()
         others.sort()
         members, nonmembers = counts.members - len(mine), counts.nonmembers - len(others)
-        row = []
-        for rate in rates:
-            most, low, high = metrics.allowed(rate, nonmembers, strict), 0, len(counts.fp)
-            while low < high:  # how many thresholds have at most so many of the other models' errors
-                middle = (low + high) // 2
-                errors = counts.fp[middle] - _above(others, counts.thresholds[middle])
-                low, high = (middle + 1, high) if errors <= most else (low, middle)
-            row.append((counts.tp[low - 1] - _above(mine, counts.thresholds[low - 1])) / members if low else 0.0)
-        found.append(row)
+
+        def left(k: int, mine: Array = mine, others: Array = others) -> tuple[int, int]:
+            at = counts.thresholds[k]
+            return int(counts.tp[k]) - _above(mine, at), int(counts.fp[k]) - _above(others, at)
+
+        most = (metrics.allowed(rate, nonmembers, strict) for rate in rates)
+        found.append([_hits(left, len(counts.fp), n) / members for n in most])
     return np.array(found).reshape(len(found), len(rates))
 
 
@@ -184,7 +202,8 @@ def _worth(
     variance = max(by_model, (groups - 1) / groups * squares.sum()) + by_example
     if squares.any():
         groups = min(groups, squares.sum() ** 2 / (squares @ squares))
-    n = min(members, point.value * (1 - point.value) / variance) if variance > 0 else members
+    value = _smooth(counts, fpr, strict)
+    n = min(members, value * (1 - value) / variance) if variance > 0 else members
     return max(n * (metrics.normal_quantile(level) / _student(groups, level)) ** 2, 1.0)
 
 
