@@ -2,9 +2,11 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,40 @@ def dies(context):
 def test_a_worker_that_ends_too_early_is_named(jobs, name, said):
     with pytest.raises(UserError, match=said):
         jobs(name)
+
+
+def dies_and_leaves_a_child(context):
+    def work(job, tell):
+        child = os.fork()
+        if not child:
+            time.sleep(90)
+            os._exit(0)
+        with open(os.environ["CHILDREN"], "a") as file:
+            file.write(f"{child}\n")
+        os._exit(3)
+
+    return work
+
+
+def test_a_worker_that_ends_is_named_though_what_it_forked_holds_its_output_open(jobs, tmp_path, monkeypatch):
+    children = tmp_path / "children"
+    monkeypatch.setenv("CHILDREN", str(children))
+    try:
+        with pytest.raises(UserError, match="ended with code 3 before its work was done"):
+            jobs("dies_and_leaves_a_child")
+    finally:
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+
+
+def is_interrupted(context):
+    return lambda job, tell: os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_worker_that_is_interrupted_says_nothing_itself(jobs, capfd):
+    with pytest.raises(UserError, match="ended with code -2 before its work was done"):
+        jobs("is_interrupted")
+    assert capfd.readouterr() == ("", ""), "Ctrl-C reaches every process; a traceback of each would bury the one line"
 
 
 def prints(context):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from hampkit.errors import UserError
 from hampkit.registry import load_object
 
 Event = Callable[[dict[str, Any]], None]
+LAST_WORDS = 5.0  # seconds that may pass until what a process said before it ended is read
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -56,7 +58,7 @@ def run_jobs(function: str, context: dict[str, Any], jobs: Sequence[Any], worker
 
 
 class _Worker:
-    """One process, and the thread that listens to it."""
+    """One process, and the threads that listen to it and wait for its end."""
 
     def __init__(self, k: int, function: str, context: dict[str, Any], events: queue.Queue[Any]) -> None:
         self.process = subprocess.Popen(
@@ -66,7 +68,9 @@ class _Worker:
             text=True,
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
-        threading.Thread(target=self._listen, args=(k, events), daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, args=(k, events), daemon=True)
+        self.listener.start()
+        threading.Thread(target=self._watch, args=(k, events), daemon=True).start()
         self.give({"function": function, "context": context})
 
     def give(self, value: Any) -> None:
@@ -88,11 +92,22 @@ class _Worker:
         except ValueError as error:
             text = f"a worker process said what is no answer ({error})"
         finally:  # of a worker that was stopped, nobody reads it any more
-            events.put((k, {"failed": f"{text}; run the same command again to go on", "user": True}))
+            events.put((k, _failed(text)))
+
+    def _watch(self, k: int, events: queue.Queue[Any]) -> None:
+        """Say that it ended where a process that it forked holds its output open: the listener would wait for that one."""
+        code = self.process.wait()
+        self.listener.join(LAST_WORDS)
+        if self.listener.is_alive():
+            events.put((k, _failed(_ending(code))))
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def _failed(text: str) -> dict[str, Any]:
+    return {"failed": f"{text}; run the same command again to go on", "user": True}
 
 
 def _ending(code: int) -> str:
@@ -103,6 +118,7 @@ def _ending(code: int) -> str:
 
 def _serve() -> None:
     """A worker: the first line says what to call, every further one is a job."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # of Ctrl-C, the process that gave the work speaks, once
     jobs, answers = _apart()
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(jobs, lines), daemon=True).start()
