@@ -214,6 +214,28 @@ def test_a_rate_of_none_or_all_is_clustered_too():
     assert found.low == metrics.clopper_pearson(16, 16)[0]
 
 
+@pytest.mark.parametrize("gap", [0.0, 50.0])
+def test_a_rate_at_no_errors_at_all_has_an_interval(gap):
+    s, m = shifted(0.0, gap=gap)
+    if not gap:
+        s[0, np.flatnonzero(~m[0])[0]] += 50.0  # the highest score is a non-member's
+    for point in (clustered.tpr_point(s, m, 0.0), clustered.tnr_point(-s, ~m, 0.0)):
+        assert point.value == (gap > 0) == point.hits / point.of
+        assert 0 <= point.low <= point.value <= point.high <= 1
+        assert point.high - point.low > 1 / point.of
+
+
+@pytest.mark.filterwarnings("error")
+def test_members_that_all_belong_to_one_or_two_models_are_one_find():
+    """Without their models there is nothing to find: the rate of the others is no number."""
+    rng = np.random.default_rng(0)
+    s, m = rng.standard_normal((8, 50)), np.zeros((8, 50), dtype=bool)
+    m[2:4] = rng.random((2, 50)) < 0.5
+    for point in (clustered.tpr_point(s, m, 0.3), clustered.tnr_point(-s, ~m, 0.3)):
+        assert 0 < point.low < point.value < point.high
+        assert point.high - point.low > 0.5, "of one group of models"
+
+
 def test_equal_scores_give_no_certainty():
     _, m = shifted(0.0)
     for interval in (clustered.auc_interval(m * 0.0, m), clustered.auc_within(m * 0.0, m)):

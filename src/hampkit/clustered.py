@@ -128,6 +128,7 @@ def _seen(counts: Counts, rate: float, strict: bool) -> float | None:
     if 0 < value < 1:
         return rate
     end = 1.0 if value == 0 else 1 / counts.nonmembers
+    rate = rate or end / counts.nonmembers / 2  # there is none twice as large as 0
     steps = math.ceil(abs(math.log2(end / rate)))
     others = (
         rate * (end / rate) ** (k / steps) for k in range(1, steps + 1)
@@ -174,7 +175,7 @@ def _without_each(
             return int(counts.tp[k]) - _above(mine, at), int(counts.fp[k]) - _above(others, at)
 
         most = (metrics.allowed(rate, nonmembers, strict) for rate in rates)
-        found.append([_hits(left, len(counts.fp), n) / members for n in most])
+        found.append([_hits(left, len(counts.fp), n) / max(members, 1) for n in most])  # there may be no others
     return np.array(found).reshape(len(found), len(rates))
 
 
