@@ -144,6 +144,15 @@ def test_all_recipes_are_checked_before_the_first_is_trained(cli, refused, nothi
     nothing_written()
 
 
+def test_each_of_several_recipes_to_train_takes_the_options_that_it_knows(cli, refused, tmp_path):
+    both, small = ["toy/undefended", "toy/memguard"], ["rows=300", "epochs=1", "--quiet"]
+    code, _, err = cli("train", *both, *small, "surrogate_epochs=2")
+    assert code == 0, err
+    (run,) = (tmp_path / "runs").glob("toy-memguard-*")
+    assert json.loads((run / "recipe.json").read_text())["defense"]["surrogate_epochs"] == 2
+    refused(cli("train", *both, *small, "strength=0.5"), "strength", "no given recipe takes it")
+
+
 def test_attack_options_change_only_the_attack(cli):
     cli("run", *QUICK, "--quiet")
     (run,) = Path("runs").glob("toy-hamp-*")

@@ -83,13 +83,20 @@ def run(
     return report_on(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
 
 
-def check(*recipes: str, data_dir: Any, runs_dir: Any, device: str, progress: Any, **given: Any) -> None:
-    """Errors: `UserError` where one of several recipes cannot be trained, before the first is; a single one says so itself."""
-    if len(recipes) > 1:
-        settings = settings_of(data_dir, runs_dir, device, silent, progress)
-        for recipe in recipes:
-            (wanted,) = recipes_of((recipe,), **given)
-            prepare(wanted, settings)
+def check(
+    *recipes: str, options: Mapping[str, Any], data: str | Path, label: str, seed: int | None, data_dir: Any, runs_dir: Any,
+    device: str, progress: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The options of each of several recipes, those that it knows. Errors: `UserError` where one of them cannot be trained.
+
+    A single one says so itself.
+    """
+    if len(recipes) == 1:
+        return [dict(options)]
+    settings = settings_of(data_dir, runs_dir, device, silent, progress)
+    for recipe in recipes_of(recipes, options, seed, data, label):
+        prepare(recipe, settings)
+    return [{k: v for k, v in options.items() if accepts(recipe, k, str(data), label)} for recipe in recipes]
 
 
 def train(

@@ -247,10 +247,10 @@ def train(
     given |= {"data_dir": data_dir, "runs_dir": runs_dir, "device": device}
     bars = Bars(not quiet)
     with bars.shown():
-        api.check(*recipes, **given, progress=Download(bars))
-    for recipe in recipes:
+        each = api.check(*recipes, **given, progress=Download(bars))
+    for recipe, own in zip(recipes, each, strict=True):
         with bars.shown():
-            trained = api.train(recipe, **given, track=bars.track, progress=Download(bars))
+            trained = api.train(recipe, **{**given, "options": own}, track=bars.track, progress=Download(bars))
         a = trained.accuracy
         print(
             trained.folder
