@@ -130,9 +130,8 @@ def _seen(counts: Counts, rate: float, strict: bool) -> float | None:
     end = 1.0 if value == 0 else 1 / counts.nonmembers
     rate = rate or end / counts.nonmembers / 2  # there is none twice as large as 0
     steps = math.ceil(abs(math.log2(end / rate)))
-    others = (
-        rate * (end / rate) ** (k / steps) for k in range(1, steps + 1)
-    )  # each about twice or half the one before
+    # each about twice or half the one before
+    others = (rate * (end / rate) ** (k / steps) for k in range(1, steps + 1))
     return next((r for r in others if 0 < _smooth(counts, r, strict) < 1), None)
 
 
