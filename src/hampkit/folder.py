@@ -45,7 +45,7 @@ def complete(problem: Problem, folder: Path) -> None:
     members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
     split = {"members": members[None], "seeds": np.array(problem.task.seeds), **_prefixed(rows)}
     found = _arrays(folder / SPLIT)
-    if found.keys() == split.keys() and all(np.array_equal(found[key], split[key]) for key in split):
+    if found.keys() == split.keys() and all(_same(found[key], split[key]) for key in split):
         return
     content = io.BytesIO()
     np.savez(content, **split)
@@ -86,6 +86,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(archive)
     except Exception:  # a damaged file may raise anything
         return {}
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and np.array_equal(a, b)
 
 
 def _prefixed(rows: Mapping[str, Any]) -> dict[str, Any]:
