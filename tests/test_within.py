@@ -11,6 +11,7 @@ from rich.console import Console
 from hampkit import clustered, metrics
 from hampkit.attacks import Shadows
 from hampkit.attacks.lira import LiraOnline
+from hampkit.data.splits import shadow_members
 from hampkit.leave_one_out import judge_repeated, repeated_scores
 from hampkit.metrics import Interval
 from hampkit.report import RESULTS_SCHEMA, render_csv, render_html, render_markdown
@@ -183,6 +184,20 @@ def test_tied_scores_at_the_top_leave_a_rate_of_none_as_sure_as_others():
     point = clustered.tpr_point(s, m, 0.01)
     assert point.value == 0
     assert point.high < 0.01
+
+
+def test_twins_are_left_out_together_though_others_are_missing():
+    """Models that learnt nothing are no targets: those after them are still paired as their masks are."""
+    member = shadow_members(12, 40, 0, "paired").numpy()
+    for gone, sizes in (
+        ([], [2] * 6),
+        ([0], [1] + [2] * 5),
+        ([3, 6], [2, 1, 2, 1, 2, 2]),
+        ([1, 10], [1, 2, 2, 2, 2, 1]),
+    ):
+        groups = clustered._groups(np.delete(member, gone, axis=0))
+        assert [g.stop - g.start for g in groups] == sizes, gone
+    assert [g.start for g in clustered._groups(shadow_members(6, 40, 0).numpy())] == [0, 2, 4], "no twins: neighbours"
 
 
 @pytest.mark.parametrize(("fpr", "models", "examples"), [(0.001, 16, 1000), (0.01, 64, 200)])

@@ -157,11 +157,10 @@ def _hits(at: Callable[[int], tuple[int, int]], size: int, most: int) -> float:
 def _without_each(
     s: Array, m: NDArray[np.bool_], counts: Counts, rates: Sequence[float], strict: bool, turned: bool
 ) -> Array:
-    """(G, R) the pooled TPR at each rate without a group of models: two, as twins are, or one where there are few."""
-    size = 2 if len(s) >= 4 else 1
+    """(G, R) the pooled TPR at each rate without a group of models, see `_groups`."""
     found = []
-    for start in range(0, len(s), size):
-        scores, inside = s[start : start + size], m[start : start + size]
+    for group in _groups(m):
+        scores, inside = s[group], m[group]
         mine, others = scores[inside], scores[~inside]
         if turned:
             mine, others = -others, -mine
@@ -176,6 +175,19 @@ def _without_each(
         most = (metrics.allowed(rate, nonmembers, strict) for rate in rates)
         found.append([_hits(left, len(counts.fp), n) / max(members, 1) for n in most])  # there may be no others
     return np.array(found).reshape(len(found), len(rates))
+
+
+def _groups(m: NDArray[np.bool_]) -> list[slice]:
+    """Models that are left out together: twins, also where one of others is missing, else neighbours; of few each alone."""
+    if len(m) < 4:
+        return [slice(k, k + 1) for k in range(len(m))]
+    twins = [*(m[:-1] != m[1:]).all(1).tolist(), False, False]
+    found, start = [], 0
+    while start < len(m):
+        size = 1 if twins[start + 1] and not twins[start] else 2
+        found.append(slice(start, min(start + size, len(m))))
+        start += size
+    return found
 
 
 def _above(ordered: Array, threshold: float) -> int:
