@@ -84,9 +84,8 @@ class Plan:
     def line(self) -> str:
         """In one line of plain words."""
         processes = self.mode.processes(self.models)
-        how = (
-            f"{processes} at a time, one per core" if processes > 1 else f"{min(self.mode.width, self.models)} together"
-        )
+        where = "one per core" if processes <= cores() else f"on {cores()} cores"
+        how = f"{processes} at a time, {where}" if processes > 1 else f"{min(self.mode.width, self.models)} together"
         how += ", recorded steps" if self.mode.recorded else ""
         return (
             f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
