@@ -36,7 +36,7 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
         low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
         return Interval(value, low, high)
     variance = _variance(_centered(of_members, of_nonmembers, value, m), s.shape)
-    if variance == 0:  # of equal scores: nothing varies, and nothing is certain
+    if variance == 0:  # of equal scores: no width at all would claim certainty
         return metrics.auc_interval(s.ravel(), m.ravel(), level)
     return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
 
