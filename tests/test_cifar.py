@@ -268,7 +268,7 @@ def test_the_command_says_what_was_found(cli, tmp_path):
 def test_nothing_there_and_no_network(name, place):
     archive = SOURCES[name].forms[0].archive
     assert archive.url == f"https://www.cs.toronto.edu/~kriz/{archive.name}"
-    refused(name, place, f"no file {archive.name}", "switched off", archive.checksum[4:], archive.url)
+    refused(name, place, f"no file {archive.name}", "downloads nothing", archive.checksum[4:], archive.url)
 
 
 @pytest.mark.parametrize(("name", "form"), FORMS)

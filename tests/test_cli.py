@@ -164,6 +164,15 @@ def test_attack_options_change_only_the_attack(cli):
     assert len(list(Path("runs").glob("toy-hamp-*"))) == 1
 
 
+def test_an_option_that_is_given_to_attack_leaves_the_recipes_others(cli):
+    cli("run", *QUICK[:-1], "neural.epochs=1", "neural.batch_size=32", "--quiet")
+    (run,) = Path("runs").glob("toy-hamp-*")
+    code, out, _ = cli("attack", run, "neural", "neural.epochs=2", "--json")
+    assert code == 0
+    (found,) = [a for a in json.loads(out)["models"][0]["attacks"] if a["attack"] == "neural"]
+    assert (found["options"]["epochs"], found["options"]["batch_size"]) == (2, 32)
+
+
 def test_a_toml_file_is_a_recipe(cli):
     Path("mine.toml").write_text(
         'net = "mlp-small"\n[data]\nname = "toy"\nrows = 300\nclasses = 3\n[train]\nepochs = 1\n'

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import hampkit
+
 QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=2", "neural.epochs=2"]
 
 
@@ -55,6 +57,17 @@ MISTAKES = {
     "learning rate": (["run", "toy/hamp", "lr=0"], ["train.lr=0"]),
     "infinite learning rate": (["run", "toy/hamp", "lr=inf"], ["train.lr=inf", "finite"]),
     "huge learning rate": (["run", "toy/hamp", "lr=1" + "0" * 400], ["train.lr=1000", "… must be finite"]),
+    "label without a table": (["run", "digits/hamp", "--label", "churned"], ["label=churned", "add --data FILE"]),
+    "recipe to compare": (
+        ["compare", "digits/hamp"],
+        ["takes a data set, not 'digits/hamp'", "did you mean 'digits'?", "--defenses"],
+    ),
+    "unknown data set to compare": (["compare", "digit"], ["'digit'", "did you mean 'digits'?"]),
+    "epoch": (["run", "digits/early-stopping", "epoch=-1"], ["defense.epoch=-1 must be at least 0"]),
+    "patience": (
+        ["run", "digits/early-stopping", "defense.patience=0"],
+        ["error: defense.patience=0 must be at least 1"],
+    ),
     "data given twice": (["run", "digits/hamp", "--data", "x.csv"], ["'digits/hamp'", "x.csv"]),
 }
 
@@ -309,6 +322,18 @@ def test_a_column_whose_name_looks_like_a_number(cli, write_table):
     code, out, _ = cli("run", "undefended", *args)
     assert code == 0
     assert json.loads(out)["models"][0]["data"]["features"] == 5
+
+
+def test_lists_of_texts_are_given_in_the_library_too(write_table):
+    table = {"data": write_table(), "label": "risk", "runs_dir": "runs"}
+    options = {"epochs": 1, "neural.epochs": 1, "data.drop": ["town", "age"]}
+    fewer = hampkit.train("undefended", options=options, **table)
+    assert (
+        fewer.problem.dataset.x.shape[1]
+        < hampkit.train("undefended", options={"epochs": 1}, **table).problem.dataset.x.shape[1]
+    )
+    with pytest.raises(hampkit.UserError, match="'a, b' holds a comma"):
+        hampkit.train("undefended", options={"data.drop": ["a, b"]}, **table)
 
 
 def test_labels_beyond_64_bits_stay_apart(cli, write_table):

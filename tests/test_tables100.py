@@ -381,7 +381,7 @@ def test_a_download_is_remembered(place, monkeypatch):
 @pytest.mark.parametrize("name", SOURCES)
 def test_nothing_there_and_no_network(name, place):
     archive = SOURCES[name].archive.name
-    refused(name, place, f"no file {archive}", "switched off", f"put {archive} from {tables100._URL}", "into")
+    refused(name, place, f"no file {archive}", "downloads nothing", f"put {archive} from {tables100._URL}", "into")
 
 
 def test_the_command_says_what_was_found(cli, tmp_path):

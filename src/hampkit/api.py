@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -317,8 +316,10 @@ def recipes_of(
     references: Sequence[str], options: Mapping[str, Any] | None, seed: int | None, data: str | Path, label: str
 ) -> list[Recipe]:
     """The recipes with options; each takes those it knows, and each option must be known to one."""
-    texts = {key: _text(value) for key, value in (options or {}).items()}
+    texts = {key: _text(key, value) for key, value in (options or {}).items()}
     file = str(data)
+    if label and not file:
+        raise UserError(f"label={label} names a column of a table of one's own; add --data FILE, or leave it out")
     recipes = []
     for reference in references:
         mine = {key: text for key, text in texts.items() if accepts(reference, key, file, label)}
@@ -358,5 +359,12 @@ def _distinct(problems: Sequence[Problem]) -> list[Problem]:
     return list({problem.folder: problem for problem in problems}.values())
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, (bool, list, tuple)) else str(value)
+def _text(key: str, value: Any) -> str:
+    """A value as one writes it behind ``key=``."""
+    if not isinstance(value, (list, tuple)):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    items = [_text(key, item) for item in value]
+    for item in items:
+        if "," in item or item != item.strip():
+            raise UserError(f"{key}: {item!r} holds a comma or a blank at its end, which a list cannot; rename it")
+    return f"[{', '.join(items)}]"

@@ -96,6 +96,10 @@ def _one_split(
     names: Sequence[str], dataset: str, options: Mapping[str, Any] | None, file: str, label: str
 ) -> list[Recipe]:
     """The recipes, with the split, the judge and the masks of the baseline's."""
+    if dataset and dataset not in DATASETS.classes():
+        raise UserError(
+            f"compare takes a data set, not {dataset!r}; {did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)"
+        )
     references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
     base, *recipes = recipes_of(references, options, None, file, label)
     layout = base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout

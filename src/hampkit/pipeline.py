@@ -133,7 +133,10 @@ def open_run(folder: Path, settings: Settings, overrides: Mapping[str, Mapping[s
     local = local_of(run.folder)
     local["attacks"] = {name: options for name, options in local["attacks"].items() if name in ATTACKS.classes()}
     for section, values in (overrides or {}).items():
-        local[section] = {**local.get(section, {}), **values}
+        before = local.get(section, {})
+        if section == "attacks":  # options that are not given stay the recipe's
+            values = {name: {**before.get(name, {}), **options} for name, options in values.items()}
+        local[section] = {**before, **values}
     problem = prepare(recipe_of_run(run.recipe(), local), settings)
     if problem.folder != run.name:
         check_code(problem.recipe, run.recipe(), folder)

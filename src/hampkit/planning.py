@@ -87,9 +87,10 @@ class Plan:
         where = "one per core" if processes <= cores() else f"on {cores()} cores"
         how = f"{processes} at a time, {where}" if processes > 1 else f"{min(self.mode.width, self.models)} together"
         how += ", recorded steps" if self.mode.recorded else ""
+        disk = max(1, round(self.disk / 1e6))
         return (
             f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
-            f" {self.disk / 1e6:.0f} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
+            f" {disk} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
             f" {_rate(self.fpr_repeated)} leave-one-out; {self._people()}"
         ) + (f"; {self.note}" if self.note else "")
 

@@ -26,10 +26,10 @@ class EarlyStopping(Defense):
     patience: int = 5  # epochs without a higher validation accuracy
 
     def __post_init__(self) -> None:
-        if self.epoch < 0 or self.patience < 1:
-            raise UserError(
-                f"defense.epoch={self.epoch} must be at least 0 and defense.patience={self.patience} at least 1"
-            )
+        if self.epoch < 0:
+            raise UserError(f"defense.epoch={self.epoch} must be at least 0")
+        if self.patience < 1:
+            raise UserError(f"defense.patience={self.patience} must be at least 1")
 
     def check(self, task: Task, trainer: Trainer) -> None:
         if self.epoch > trainer.config.epochs:
