@@ -36,9 +36,7 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
         low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
         return Interval(value, low, high)
     variance = _variance(_centered(of_members, of_nonmembers, value, m), s.shape)
-    if variance == 0:  # of equal scores: no width at all would claim certainty
-        return metrics.auc_interval(s.ravel(), m.ravel(), level)
-    return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
+    return _on_logits(value, variance, len(s), level)
 
 
 def auc_within(scores: Any, member: Any, level: float = 0.95) -> Interval:
@@ -62,9 +60,15 @@ def auc_within(scores: Any, member: Any, level: float = 0.95) -> Interval:
         return (moved + (aucs[k] - value) / s.shape[1]) / len(s)
 
     variance = _variance((row(k) for k in range(len(s))), s.shape)
-    if variance == 0:
-        return metrics.auc_interval(s.ravel(), m.ravel(), level)
-    return metrics.logit_interval(value, _student(len(s), level) * math.sqrt(variance))
+    return _on_logits(value, variance, len(s), level)
+
+
+def _on_logits(value: float, variance: float, models: int, level: float) -> Interval:
+    if (
+        variance == 0
+    ):  # of equal scores: nothing varies, and nothing is certain; two pseudo-observations among the models
+        variance = 2 * (value**2 + (1 - value) ** 2) / (models * (models + 1))
+    return metrics.logit_interval(value, _student(models, level) * math.sqrt(variance))
 
 
 def tpr_points(

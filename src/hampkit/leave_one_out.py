@@ -77,8 +77,8 @@ def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict:
 
 
 def _rate(point: clustered.Point, rate: float, n: int) -> Rate:
-    low, high = min(point.low, point.value), max(point.high, point.value)
-    return Rate(point.value, low, high, rate, point.hits, point.errors, low, high, checks.resolved(rate, n))
+    ends = point.low, point.high
+    return Rate(point.value, *ends, rate, point.hits, point.errors, *ends, checks.resolved(rate, n))
 
 
 @dataclass(frozen=True)
