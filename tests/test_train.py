@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import hampkit
 from hampkit.config import Training
 from hampkit.defenses.advreg import AdvReg
 from hampkit.defenses.dmp import Dmp
@@ -312,3 +314,20 @@ def test_models_in_bfloat16_run_together_too(task):
     together, alone = (Trainer(config, width=w).fit(task, CE) for w in (8, 1))
     for name, value in alone.params.items():
         assert (together.params[name] - value).norm() / value.norm() < 0.02, name
+
+
+def normed(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, classes))
+
+
+@pytest.mark.parametrize("net", ["mlp-small", "test_train:normed"])
+def test_the_trained_network_can_be_taken_out(tmp_path, monkeypatch, net):
+    """With the buffers of batch norm and in evaluation mode, as a copy."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    trained = hampkit.train("toy/undefended", options={"rows": 300, "epochs": 1, "net": net}, runs_dir=tmp_path)
+    x, network = trained.problem.test.x, trained.network()
+    with torch.no_grad():
+        assert torch.allclose(network(x.float()).double(), trained.black_box().query(x, seed=0), atol=1e-5)
+        for p in network.parameters():
+            p.zero_()
+        assert trained.network()(x.float()).abs().sum() > 0

@@ -17,7 +17,7 @@ class Split:
     """Who is a member. One table, shared by every component."""
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
-    layout: str = ""  # how large the other segments are (hampkit.data.splits.LAYOUTS); empty: the data set's own
+    layout: str = ""  # how large the other segments are: default, with-reference, or as for a data set; empty: its own
     seed: int = -1  # of the permutation of the rows; -1 takes the recipe's seed
     permutation: str = ""  # a .npy file with a permutation of the rows, instead of a drawn one
 
@@ -54,7 +54,7 @@ class Training:
     sampling: Literal["shuffle", "poisson"] = (
         "shuffle"  # poisson: every row enters a batch by its own chance, as DP-SGD's accounting takes for granted
     )
-    augment: tuple[Literal["flip", "shift"], ...] = ()  # of images, drawn anew for every batch: mirror them, move them
+    augment: tuple[Literal["flip", "shift"], ...] = ()  # of images, drawn anew for every batch: flip, shift
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "passes_per_epoch": 1, "retries": 0, "stop_after": 0, "patience": 0}
@@ -114,7 +114,9 @@ class Judge:
 
     known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
     known_val: float = 0.05  # the same, for choosing
-    candidates: Literal["held-out", "all"] = "held-out"  # all: also the known ones, as published for threshold attacks
+    candidates: Literal["held-out", "all"] = (
+        "held-out"  # or all: the known ones too, as published for threshold attacks
+    )
     strict: bool = False  # True: false-positive rate strictly below the asked one, as published
 
     def __post_init__(self) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
 
 from hampkit.attacks import Shadows
 from hampkit.blackbox import BlackBox
@@ -26,6 +30,18 @@ class Trained:
     @property
     def folder(self) -> Path:
         return self.run.folder
+
+    def network(self) -> nn.Module:
+        """The trained network alone, on the CPU, in evaluation mode: raw inputs (N, *shape) float32 → its own logits (N, C).
+
+        What the defense does to answers is not in it; `hampkit.nn.HampModel` puts HAMP's around a network that serves.
+        """
+        net, values = copy.deepcopy(self.models.stack.net).cpu().eval(), self.models.stack.state(0)
+        with torch.no_grad():  # load_state_dict knows no buffers that are not persistent
+            for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+                if name in values:
+                    tensor.copy_(values[name])
+        return net
 
     def black_box(self) -> BlackBox:
         """The model as its users meet it."""
