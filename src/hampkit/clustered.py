@@ -79,8 +79,8 @@ def tpr_points(
     The variance is that of leaving out two models at a time (the jackknife), or by the delta method, whichever is larger, and
     what examples add to it: there the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over
     OUT pairs, with r the slope of the ROC. The interval is Clopper and Pearson's for the number of independent members that
-    would have this variance, at most those there are (Korn & Graubard 1998), with Student's t for as many pairs of models as
-    make up the squares (Kish's effective number): two or three may hold all errors at a low rate. Of none or all, it is that of
+    would have this variance, at most those there are (Korn & Graubard 1998), with Student's t for twice as many pairs of
+    models as make up the squares (Kish's effective number): two or three may hold all errors at a low rate. Of none or all, it is that of
     the nearest rate at which some are found and some are not, else for M members. What it covers: `benchmarks.clustered`.
     """
     s, m = _checked(scores, member)
@@ -217,7 +217,7 @@ def _worth(
     groups, squares = len(left), (left - left.mean()) ** 2
     variance = max(by_model, (groups - 1) / groups * squares.sum()) + by_example
     if squares.any():
-        groups = min(groups, squares.sum() ** 2 / (squares @ squares))
+        groups = min(groups, 2 * squares.sum() ** 2 / (squares @ squares))
     value = _smooth(counts, fpr, strict)
     n = min(members, value * (1 - value) / variance) if variance > 0 else members
     return max(n * (metrics.normal_quantile(level) / _student(groups, level)) ** 2, 1.0)
