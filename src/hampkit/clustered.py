@@ -79,9 +79,9 @@ def tpr_points(
     The variance is that of leaving out two models at a time (the jackknife), or by the delta method, whichever is larger, and
     what examples add to it: there the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over
     OUT pairs, with r the slope of the ROC. The interval is Clopper and Pearson's for the number of independent members that
-    would have this variance, at most those there are (Korn & Graubard 1998), with Student's t for twice as many pairs of
-    models as make up the squares (Kish's effective number): two or three may hold all errors at a low rate. Of none or all, it is that of
-    the nearest rate at which some are found and some are not, else for M members. What it covers: `benchmarks.clustered`.
+    would have this variance, at most those there are (Korn & Graubard 1998), with Student's t for twice as many pairs of models
+    as make up the squares (Kish's effective number): two or three may hold all errors at a low rate. Of none or all, it is that
+    of the nearest rate at which some are found and some are not, else for M members. What it covers: `benchmarks.clustered`.
     """
     s, m = _checked(scores, member)
     return points(s, m, count(s.ravel(), m.ravel()), fprs, strict, level)

@@ -61,7 +61,7 @@ class Shadowed:
     def targets(self) -> list[int]:
         """Those that leave-one-out attacks: nobody releases a model that learnt next to nothing.
 
-        Two such of 128 took the pooled TPR@0.1%FPR of RMIA from 9.0 % to 0.8 %, and every TNR to nearly nothing, because the
+        Two such of 128 took the pooled TPR@0.1%FPR of RMIA from 8.8 % to 1.0 %, and every TNR to nearly nothing, because the
         few errors that are allowed all fall on them. As shadow models they stay: an adversary's training fails as often.
         """
         trained = [m for m in range(len(self.shadows)) if m not in self.untrained]
