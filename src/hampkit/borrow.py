@@ -23,10 +23,8 @@ from hampkit.trained import Shadowed
 
 ASKED = ("members", "nonmembers", "test")  # the pool, and the population
 TRAINING = ("reference", "validation", "remaining")  # what else a training may see
-OWN = (
-    "seed",
-    "split",
-)  # may differ between models of one recipe; of a split the rows are compared, not how they were drawn
+# may differ between models of one recipe; of a split the rows are compared, not how they were drawn
+OWN = ("seed", "split")
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,8 @@ def _check(content: bytes) -> None:
 class _Plain(pickle.Unpickler):
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
-        self.room = len(
-            content
-        )  # texts that may still be turned to bytes: each once, and it takes no fewer in a pickle
+        # texts that may still be turned to bytes: each once, and it takes no fewer in a pickle
+        self.room = len(content)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _RECONSTRUCT:
