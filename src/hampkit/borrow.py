@@ -121,10 +121,8 @@ def _finished(run: Run) -> list[Shadowing]:
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """What decides the weights and differs, each in words; the data set's and the defense's names first."""
     a, b = (_flat({k: v for k, v in recipe.items() if k not in OWN}) for recipe in (ours, theirs))
-    keys = sorted(
-        {*a, *b} - {"data.sha256"}, key=lambda k: (not k.endswith(".name"), k)
-    )  # the data are known to be the same
-    names = [k for k in keys if a.get(k) != b.get(k)]
+    keys = {*a, *b} - {"data.sha256"}  # the data are known to be the same
+    names = [k for k in sorted(keys, key=lambda k: (not k.endswith(".name"), k)) if a.get(k) != b.get(k)]
     return [f"{k} is {b.get(k, 'not set')}, here {a.get(k, 'not set')}" for k in names]
 
 

@@ -9,6 +9,7 @@ intervals that covered 0.5 in 78 to 83 % of simulated audits.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -147,14 +148,11 @@ def _smooth(counts: Counts, rate: float, strict: bool) -> float:
 
 def _hits(at: Callable[[int], tuple[int, int]], size: int, most: int) -> float:
     """Hits at so many errors, from those of each of the thresholds, which run down."""
-    low, high = 0, size
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if at(middle)[1] <= most else (low, middle)
-    hits, errors = at(low - 1) if low else (0, 0)
-    if low == size:
+    first = bisect_right(range(size), most, key=lambda k: at(k)[1])  # that has more errors
+    hits, errors = at(first - 1) if first else (0, 0)
+    if first == size:
         return hits
-    more, worse = at(low)
+    more, worse = at(first)
     return hits + (more - hits) * (most - errors) / (worse - errors)
 
 

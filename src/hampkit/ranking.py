@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +23,8 @@ class Counts(NamedTuple):
 
     def above(self, most: int) -> int:
         """How many thresholds have at most so many non-members at or above them."""
-        low, high = 0, len(self.fp)
-        while low < high:  # np.searchsorted would first copy millions of counts to another type
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self.fp[middle] <= most else (low, middle)
-        return low
+        # np.searchsorted would first copy millions of counts to another type
+        return bisect_right(range(len(self.fp)), most, key=self.fp.__getitem__)
 
     def turned(self) -> Counts:
         """The counts of the negated scores with members and non-members exchanged, without another sort.
