@@ -343,22 +343,42 @@ def test_only_training_batches_are_augmented(task, short, monkeypatch):
     assert len(seen) == 2 * steps
 
 
-def test_the_expected_time_follows_from_the_short_ones(task, short, monkeypatch):
-    """T(E, b) = start + E (a b + v), with a clock that says so."""
+@pytest.mark.parametrize("disturbed", [None, 0, 1, 2], ids=["quiet", "first", "second", "third"])
+def test_the_expected_time_follows_from_the_short_ones(task, short, monkeypatch, disturbed):
+    """T(E, b) = start + E (a b + v), with a clock that says so; one round may meet a busy machine in any way."""
     real = measuring.MeasuringTrainer._short
+    calls = []
 
     def timed(self, job, objective, targets, epochs, batches):
-        return real(self, job, objective, targets, 1, 1)[0], 0.3 + epochs * (0.01 * batches + 0.05)
+        quiet = 0.03 + epochs * (0.001 * batches + 0.005)
+        calls.append(quiet)
+        round_, size = divmod(len(calls) - 2, 4)  # the first call warms up
+        seconds = quiet * (1 + 5 * (size % 2)) if round_ == disturbed else quiet
+        return real(self, job, objective, targets, 1, 1)[0], seconds
 
     monkeypatch.setattr(measuring.MeasuringTrainer, "_short", timed)
     config = replace(short, epochs=40, batch_size=8)
     steps = -(-int(task.only([6, 7]).members.sum(-1).max()) // 8)
     assert steps > measuring.MANY
     for stop, epochs in ((0, 40), (10, 10)):
+        calls.clear()
         counter = measuring.MeasuringTrainer(replace(config, stop_after=stop), width=1)
         stack = counter.fit(task.only([6, 7]), CROSS_ENTROPY)
         assert len(stack) == 2
-        assert counter.clock.expected == pytest.approx(2 * (0.3 + epochs * (0.01 * steps + 0.05)))
+        assert counter.clock.expected == pytest.approx(2 * (0.03 + epochs * (0.001 * steps + 0.005)))
+
+
+def test_long_steps_are_timed_once(task, short, monkeypatch):
+    """Four timings behind the first, and no second round."""
+    real, calls = measuring.MeasuringTrainer._short, []
+
+    def timed(self, job, objective, targets, epochs, batches):
+        calls.append((epochs, batches))
+        return real(self, job, objective, targets, 1, 1)[0], measuring.ENOUGH * epochs
+
+    monkeypatch.setattr(measuring.MeasuringTrainer, "_short", timed)
+    measuring.MeasuringTrainer(replace(short, epochs=40, batch_size=8), width=1).fit(task.only([6]), CROSS_ENTROPY)
+    assert len(calls) == len(set(calls[1:])) + 1 == 5
 
 
 def test_the_expected_time_is_that_of_a_training(tmp_path):

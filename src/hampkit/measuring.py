@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +21,8 @@ from hampkit.types import Stack, Task
 FEW, MANY = 4, 12  # batches of an epoch
 ASKED = 512  # rows that the release is timed on
 SHORT, LONG = 2, 4  # epochs; the first may be of another kind, as AdvReg's is
-
-
+ROUNDS = 3  # a difference of two single timings may be anything where a machine is shared: it is of medians
+ENOUGH = 2.0  # seconds of measuring after which no round is begun
 WORSE = 1.5  # times the best way so far: one that is slower than this in its first few steps is not measured on
 
 
@@ -62,7 +63,7 @@ class MeasuringTrainer(Trainer):
         self.clock.first.append(seconds / width)
         if best and seconds / width > WORSE * best[0]:
             raise TooSlow
-        runs = {(e, b): self._short(job, objective, mine, e, b)[1] for e in (SHORT, LONG) for b in {few, many}}
+        runs = self._medians(job, objective, mine, [(e, b) for e in (SHORT, LONG) for b in sorted({few, many})])
         epoch = max((runs[LONG, few] - runs[SHORT, few]) / (LONG - SHORT), 1e-6)
         longer = max((runs[LONG, many] - runs[SHORT, many]) / (LONG - SHORT), epoch)
         batch = min((longer - epoch) / max(many - few, 1), epoch / few)
@@ -72,6 +73,15 @@ class MeasuringTrainer(Trainer):
         self.clock.measured += time.perf_counter() - begun
         self.clock.expected += whole * -(-len(task) // width)
         return Stack.join([stack.take([m % width for m in range(len(task))])])
+
+    def _medians(
+        self, task: Task, objective: Objective, targets: Tensor | None, sizes: list[tuple[int, int]]
+    ) -> dict[tuple[int, int], float]:
+        """Seconds of so many epochs of so many batches. All sizes are timed in turn, so that a slow moment meets them alike."""
+        rounds: list[list[float]] = []
+        while len(rounds) < ROUNDS and sum(map(sum, rounds)) < ENOUGH:
+            rounds.append([self._short(task, objective, targets, *size)[1] for size in sizes])
+        return dict(zip(sizes, map(statistics.median, zip(*rounds, strict=True)), strict=True))
 
     def _short(
         self, task: Task, objective: Objective, targets: Tensor | None, epochs: int, batches: int
