@@ -22,7 +22,7 @@ FEW, MANY = 4, 12  # batches of an epoch
 ASKED = 512  # rows that the release is timed on
 SHORT, LONG = 2, 4  # epochs; the first may be of another kind, as AdvReg's is
 ROUNDS = 3  # a difference of two single timings may be anything where a machine is shared: it is of medians
-ENOUGH = 2.0  # seconds of measuring after which no round is begun
+ENOUGH = 1.0  # seconds of measuring after which no round is begun
 WORSE = 1.5  # times the best way so far: one that is slower than this in its first few steps is not measured on
 
 
