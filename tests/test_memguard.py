@@ -8,8 +8,9 @@ import torch
 from benchmarks.memguard import one_sample
 from torch import nn
 
+from hampkit.defenses import memguard
 from hampkit.defenses.base import Keyed
-from hampkit.defenses.memguard import MemGuard, Surrogate, _Guarded, mixing, obfuscate
+from hampkit.defenses.memguard import MemGuard, Surrogate, _Guarded, _Place, mixing, obfuscate
 from hampkit.nets.attack import SortedNet
 from hampkit.types import Domain
 
@@ -62,6 +63,54 @@ def test_the_surrogates_slope_is_that_of_autograd():
     logit, ours = surrogate_of(made)(p)
     assert torch.allclose(logit, value.detach())
     assert torch.allclose(ours, slope)
+
+
+def test_no_hidden_unit_moves_further_than_the_answer():
+    made = surrogate_of(net(7, seed=2))
+    rng = np.random.default_rng(0)
+
+    def hidden(p):
+        units = []
+        for w, b in made.layers[:-1]:
+            units.append(torch.addmm(b, units[-1].relu() if units else p, w.T))
+        return torch.cat(units, 1)
+
+    p, q = (torch.from_numpy(rng.dirichlet(np.full(7, k), 2000)) for k in (0.1, 1.0))
+    share = (hidden(p) - hidden(q)).abs() / (p - q).abs().sum(-1, keepdim=True)
+    assert share.max() <= 1
+    assert share.split(made.widths, 1)[0].max() > 0.5  # said of the first layer is not much more than is true
+
+
+def test_within_the_radius_the_surrogate_says_the_like():
+    made = surrogate_of(net(7, seed=2))
+    rng = np.random.default_rng(0)
+    p = torch.from_numpy(rng.dirichlet(np.ones(7), 400))
+    place = _Place.at(p, made)
+    assert (place.radius > 0).all()
+    for k in range(20):
+        other = torch.from_numpy(rng.dirichlet(np.full(7, 0.1 + k % 3), 400)) - p
+        q = p + (place.radius / other.abs().sum(-1)).clamp_max(1.0).unsqueeze(-1) * other
+        logit, slope = made(q)
+        assert torch.equal(slope, place.slope)
+        assert (logit * place.logit > 0).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_blocks_and_threads_change_nothing(monkeypatch, threads):
+    made = surrogate_of(net(5, seed=3))
+    logits = torch.from_numpy(np.random.default_rng(2).normal(size=(101, 5)) * 3)
+    whole = obfuscate(logits, made)
+    monkeypatch.setattr(memguard, "SMALL", 10)
+    monkeypatch.setattr(memguard, "BLOCK", 30)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        parts = obfuscate(logits, made)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(parts[1], whole[1])
+    assert torch.allclose(parts[0], whole[0], rtol=0, atol=1e-9)
 
 
 def test_extreme_answers_stay_finite():

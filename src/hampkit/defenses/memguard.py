@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,7 +24,7 @@ STEPS = 299  # at most, for each of them
 LENGTH = 0.1  # of every step
 LABEL = 10.0  # c2, the weight of keeping the predicted label
 COMPACT = 0.8  # rows are taken out once less than this share is under way
-BLOCK = 2048  # rows at once: more share the cost of starting each operation, and memory stays small
+SMALL, BLOCK = 256, 4096  # rows that are worth no threads; rows at once: more share the cost of starting each operation
 SHARE_ROWS = 128  # reference rows that are asked how many answers change: a surrogate that never does protects nothing
 FEW = 0.01  # share of changed answers below which the result says that nothing is protected
 UNDECIDED = 1e-5  # a surrogate this near to 1/2 is left as it is
@@ -141,23 +144,25 @@ class Surrogate:
     """The membership classifier: probabilities in ascending order → logit of membership, and its slope."""
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float64) -> None:
-        self.layers, self.dtype = [(w.to(dtype), b.to(dtype)) for w, b in layers], dtype
+        self.dtype = dtype
+        self.layers = _in_units_of_reach([(w.to(dtype), b.to(dtype)) for w, b in layers])
         self.widths = [len(b) for _, b in self.layers[:-1]]
 
     def __call__(self, p: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C) → logits (B,) and their gradients with respect to p (B, C), in closed form."""
-        logit, active = self.forward(p)
+        logit, active, _ = self.forward(p)
         return logit, self.slope(active)
 
-    def forward(self, p: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C) → logits (B,), and which hidden units are above 0 (B, H)."""
-        active, h = [], p
-        for w, b in self.layers[:-1]:
+    def forward(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C) → logits (B,), which hidden units are above 0 (B, H), and the L1 distance within which that stays so (B,)."""
+        active, radius, h = torch.empty(len(p), sum(self.widths), dtype=torch.bool), [], p
+        for (w, b), on in zip(self.layers[:-1], active.split(self.widths, 1), strict=True):
             h = torch.addmm(b, h, w.T)
-            active.append(h > 0)
+            torch.gt(h, 0, out=on)
+            radius.append(h.abs().amin(-1))
             h.relu_()
         w, b = self.layers[-1]
-        return torch.addmm(b, h, w.T).squeeze(-1), torch.cat(active, 1)
+        return torch.addmm(b, h, w.T).squeeze(-1), active, torch.stack(radius).amin(0)
 
     def slope(self, active: Tensor) -> Tensor:
         """Gradients (B, C) of the logit: they depend on nothing but which units are above 0."""
@@ -167,27 +172,75 @@ class Surrogate:
         return slope
 
 
-class _Slopes:
-    """The slopes of rows under way. A row that swings about a point comes back to the same units every other step."""
+def _in_units_of_reach(layers: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """The same function with hidden units scaled so that none moves by more than ‖p − q‖₁ between two answers p and q.
 
-    def __init__(self, surrogate: Surrogate, p: Tensor) -> None:
-        self.surrogate = surrogate
-        self.logit, active = surrogate.forward(p)
-        slope = surrogate.slope(active)
-        self.known = [(active, slope), (active.clone(), slope.clone())]  # of even steps and of odd ones
-        self.slope = slope
+    p − q sums to 0, half of the norm above and half below: a unit of the first layer moves by no more than half of what its
+    weights span, and all of them together by no more than half of the widest distance between two columns of weights. relu
+    lengthens nothing, and a matrix no more than its spectral norm says. What scales a unit goes through relu, and is taken back
+    by the weights of the next layer.
+    """
+    w = layers[0][0]
+    reach, together = [(w.amax(1) - w.amin(1)) / 2], torch.pdist(w.T.contiguous()).max() / 2
+    for w, _ in layers[1:-1]:
+        reach.append(w.norm(dim=1) * together)
+        together = together * torch.linalg.matrix_norm(w, 2)
+    scales = [r.clamp_min(1e-30) for r in reach]
+    before, after = [torch.ones_like(layers[0][0][0]), *scales], [*scales, torch.ones_like(layers[-1][1])]
+    return [(w * x / y.unsqueeze(-1), b / y) for (w, b), x, y in zip(layers, before, after, strict=True)]
 
-    def move(self, p: Tensor, step: int) -> None:
-        active, slope = self.known[step % 2]
-        self.logit, now = self.surrogate.forward(p)
-        other = (now != active).any(-1).nonzero().squeeze(-1)
+
+@dataclass
+class _Place:
+    """Answers (B, C) at which the surrogate was asked, what it said, and how far around them it says the like."""
+
+    p: Tensor
+    logit: Tensor
+    active: Tensor
+    slope: Tensor
+    radius: Tensor  # L1, within which the slope and the sign of the logit are the same
+
+    @classmethod
+    def at(cls, p: Tensor, surrogate: Surrogate) -> _Place:
+        logit, active, radius = surrogate.forward(p)
+        place = cls(p.clone(), logit, active, surrogate.slope(active), radius)
+        place.radius = _certain(radius, logit, place.slope)
+        return place
+
+    def move(self, p: Tensor, surrogate: Surrogate) -> None:
+        """To p, where it is too far away for the same to hold there for sure."""
+        far = ((p - self.p).abs_().sum(-1) >= self.radius).nonzero().squeeze(-1)
+        if not len(far):
+            return
+        q = p.index_select(0, far)
+        logit, active, radius = surrogate.forward(q)
+        other = (_words(active) != _words(self.active).index_select(0, far)).any(-1).nonzero().squeeze(-1)
         if len(other):
-            active[other], slope[other] = now[other], self.surrogate.slope(now[other])
-        self.slope = slope
+            now, rows = active.index_select(0, other), far[other]
+            self.active.index_copy_(0, rows, now)
+            self.slope.index_copy_(0, rows, surrogate.slope(now))
+        self.p.index_copy_(0, far, q)
+        self.logit.index_copy_(0, far, logit)
+        self.radius.index_copy_(0, far, _certain(radius, logit, self.slope.index_select(0, far)))
 
-    def keep(self, rows: Tensor) -> None:
-        self.logit, self.slope = self.logit[rows], self.slope[rows]
-        self.known = [(active[rows], slope[rows]) for active, slope in self.known]
+    def take(self, rows: Tensor) -> _Place:
+        return _Place(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: Tensor, other: _Place) -> None:
+        """Rows of another place, as many."""
+        for f in fields(self):
+            getattr(self, f.name).index_copy_(0, rows, getattr(other, f.name))
+
+
+def _certain(radius: Tensor, logit: Tensor, slope: Tensor) -> Tensor:
+    """The L1 distance within which no hidden unit and no sign of the logit changes, less a little for rounding."""
+    span = (slope.amax(-1) - slope.amin(-1)) / 2
+    return 0.999 * torch.minimum(radius, logit.abs() / span.clamp_min(1e-300))
+
+
+def _words(flags: Tensor) -> Tensor:
+    """(B, H) bool → the same bytes in words of eight, which are compared sooner."""
+    return flags.view(torch.int64) if flags.shape[-1] % 8 == 0 else flags
 
 
 def obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
@@ -197,53 +250,81 @@ def obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
     |ℓ(z)| + 10 · relu(max_{j≠y*} z_j − z_y*) + c · ‖softmax z − p₀‖₁, until the sign of ℓ has changed and y* is the largest; for
     c = 0.1, 1, …, 10⁵ while that succeeds. The last success is the result, the true answer where there is none.
     """
-    if len(logits) > BLOCK:
-        parts = [obfuscate(part, surrogate) for part in logits.split(BLOCK)]
+    if len(logits) > SMALL:
+        parts = _in_threads(partial(_obfuscate, surrogate=surrogate), logits)
         return torch.cat([z for z, _ in parts]), torch.cat([c for _, c in parts])
+    return _obfuscate(logits, surrogate)
+
+
+def _obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
     z0, order = _sorted(logits.to(surrogate.dtype))
-    p0 = z0.softmax(-1)
-    start = surrogate(p0)[0]
-    best, changed = z0.clone(), torch.zeros(len(z0), dtype=torch.bool)
-    rows = ((start.sigmoid() - 0.5).abs() > UNDECIDED).nonzero().squeeze(-1)
-    for c in WEIGHTS:
-        if not len(rows):
-            break
-        z, done = _descend(z0[rows], p0[rows], start[rows], c, surrogate)
-        rows = rows[done]  # who failed keeps the last success
-        best[rows], changed[rows] = z[done], True
+    best, changed = _descend(z0, surrogate)
     return torch.empty_like(best).scatter_(-1, order, best), changed
 
 
-def _descend(z0: Tensor, p0: Tensor, start: Tensor, c: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
-    """Every row from z0 until it succeeds: the last z (B, C), and which rows succeeded (B,)."""
-    found, done = z0.clone(), torch.zeros(len(z0), dtype=torch.bool)
-    rows, z, near, sign, p, last = torch.arange(len(z0)), z0, p0, start, p0, z0.shape[-1] - 1  # those under way
-    at = _Slopes(surrogate, p)
-    rival, place = z[:, :last].max(-1)
-    for step in range(STEPS):
-        v = (p - near).sign_().mul_(c).addcmul_(at.logit.sign().unsqueeze(-1), at.slope)
-        gradient = v.sub_((p * v).sum(-1, keepdim=True)).mul_(p)
-        over = rival > z[:, last]
-        if over.any():
-            pull = LABEL * over.to(z)
-            gradient[:, last] -= pull
-            gradient.scatter_add_(-1, place.unsqueeze(-1), pull.unsqueeze(-1))
-        z = z - gradient.mul_(LENGTH / gradient.norm(dim=-1, keepdim=True).clamp_min_(1e-30))
-        p = z.softmax(-1)
-        at.move(p, step)
-        rival, place = z[:, :last].max(-1)
-        success = (rival < z[:, last]) & (at.logit * sign <= 0) & ~done[rows]
-        if not success.any():
-            continue
-        found[rows[success]] = z[success]
-        done[rows[success]] = True
-        go = ~done[rows]
-        if int(go.sum()) < COMPACT * len(rows):  # taking the finished out costs a copy of everything
-            rows, z, near, sign, p, rival, place = (t[go] for t in (rows, z, near, sign, p, rival, place))
-            at.keep(go)
-        if not len(rows):
-            break
-    return found, done
+def _in_threads(of: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Of every block of rows, as many at a time as torch has threads: its operations on a block are too short to be shared."""
+    threads = torch.get_num_threads()
+    blocks = -(-len(rows) // BLOCK)
+    parts = rows.tensor_split(-(-blocks // threads) * threads)
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(of, parts))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _descend(z0: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+    """Every row from z0 (B, C) on, with a larger weight after each success: the last successes, and which rows had one (B,).
+
+    Rows are at weights and steps of their own. What the surrogate says is asked for anew only where it may have changed: a
+    row that swings about a point comes back to the same hidden units every other step, so that two places are remembered.
+    """
+    changed = torch.zeros(len(z0), dtype=torch.bool)
+    weights, last = torch.tensor(WEIGHTS, dtype=z0.dtype), z0.shape[-1] - 1
+    best, top = z0.clone(), z0[:, last:]
+    z0 = z0 - top  # now no larger than 0, and never far above: exp needs no other care
+    p = z0.softmax(-1)
+    first = _Place.at(p, surrogate)
+    rows = ((first.logit.sigmoid() - 0.5).abs() > UNDECIDED).nonzero().squeeze(-1)  # those under way
+    first, p, z = first.take(rows), p[rows], z0[rows]
+    places = [first.take(torch.arange(len(rows))) for _ in range(2)]
+    now, tried, steps = first, torch.zeros_like(rows), torch.zeros_like(rows)
+    v, w = torch.empty_like(p), torch.empty_like(p)  # memory that is used anew stays near the processor
+    step, rival = 0, z[:, :last].amax(-1)
+    while len(rows):
+        torch.sub(p, first.p, out=v)
+        c = weights[tried.clamp_max(len(WEIGHTS) - 1)].unsqueeze(-1)
+        v.sign_().mul_(c).addcmul_(now.logit.sign().unsqueeze(-1), now.slope)
+        gradient = v.sub_(torch.mul(p, v, out=w).sum(-1, keepdim=True)).mul_(p)
+        over = (rival > z[:, last]).nonzero().squeeze(-1)
+        if len(over):
+            gradient[over, last] -= LABEL
+            gradient[over, z[over, :last].argmax(-1)] += LABEL
+        z.addcmul_(gradient, -LENGTH / gradient.norm(dim=-1, keepdim=True).clamp_min_(1e-30))
+        torch.exp(z, out=p)
+        p.mul_(1 / p.sum(-1, keepdim=True))
+        now = places[step % 2]
+        now.move(p, surrogate)
+        steps, step = steps + 1, step + 1
+        rival = z[:, :last].amax(-1)
+        success = (
+            (rival < z[:, last]) & (now.logit * first.logit <= 0) & (steps <= STEPS)
+        )  # the finished go on for nothing
+        hit = success.nonzero().squeeze(-1)
+        if len(hit):
+            best[rows[hit]], changed[rows[hit]] = z[hit] + top[rows[hit]], True
+            tried[hit] += 1
+            steps[hit] = torch.where(tried[hit] < len(WEIGHTS), 0, STEPS)
+            z[hit], p[hit], rival[hit] = z0[rows[hit]], first.p[hit], -torch.inf
+            now.put(hit, first.take(hit))
+        go = (steps < STEPS).nonzero().squeeze(-1)
+        if len(go) < COMPACT * len(rows):  # taking the finished out costs a copy of everything
+            rows, z, p, rival, tried, steps = (t[go] for t in (rows, z, p, rival, tried, steps))
+            first, places = first.take(go), [place.take(go) for place in places]
+            now, v, w = places[(step - 1) % 2], v[: len(go)], w[: len(go)]
+    return best, changed
 
 
 def _sorted(z: Tensor) -> tuple[Tensor, Tensor]:
