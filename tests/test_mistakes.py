@@ -394,6 +394,7 @@ def test_help_says_what_the_command_does(cli, refused):
 
 def test_every_option_is_listed_with_its_default_and_meaning(cli):
     from hampkit.config import keys
+    from hampkit.data.splits import LAYOUTS
 
     code, out, _ = cli("list", "options")
     lines = dict(line.split("=", 1) for line in out.splitlines())
@@ -403,5 +404,6 @@ def test_every_option_is_listed_with_its_default_and_meaning(cli):
     assert lines["train.batch_size"].split() == ["64", "rows"]
     assert lines["defense.noise"].startswith("fresh ")
     assert "keyed: the noise follows" in lines["defense.noise"]
+    assert all(name in lines["split.layout"] for name in LAYOUTS)
     ours = [line for line in out.splitlines() if line.split(".")[0] in ("split", "train", "judge", "data", "defense")]
     assert [line for line in ours if not line.partition("  ")[2].strip().rpartition(": ")[2]] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hampkit import __version__, pipeline
 from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, check_effect, load_recipe, unknown_option, with_seed
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, unknown_key
 from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
@@ -143,7 +143,7 @@ def shadow(
 
 def plan(
     recipe: str,
-    models: int,
+    shadows: int,
     *,
     options: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -156,7 +156,7 @@ def plan(
 ) -> Plan:
     """What so many shadow models will cost and show, from a few steps measured now; writes nothing but these into a cache."""
     settings = settings_of(data_dir, runs_dir, device, silent, False, workers)
-    wanted = _shadowed(recipe, models, options, seed, data, label)
+    wanted = _shadowed(recipe, shadows, options, seed, data, label)
     return pipeline.plan_shadows(prepare(wanted, settings), settings, anew=True)
 
 
@@ -348,9 +348,10 @@ def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         elif where in ATTACKS.classes():
             sections["attacks"].setdefault(where, {})[last] = value
         else:
-            known = [f"judge.{k}" for k in judge] + [f"{n}." for n in ATTACKS.classes()]
+            known = [f"judge.{k}" for k in judge]
+            known += [f"{n}.{f.name}" for n, attack in ATTACKS.classes().items() for f in fields(attack)]
             raise UserError(
-                f"unknown key {key!r}; a trained run takes only judge and attack options; {did_you_mean(key, known)}"
+                f"unknown key {key!r}; a trained run takes only judge and attack options; {unknown_key(key, known)}"
             )
     return sections
 
