@@ -67,6 +67,14 @@ def test_shadow_models_and_target_are_asked_about_every_view(images, tmp_path):
     assert aucs[0]["loss"] == aucs[1]["loss"], "the others see the example itself"
 
 
+def test_answers_about_views_that_are_no_numbers_are_refused_and_not_kept(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("hampkit.answers.view", lambda x, v: x * float("nan"))
+    options = {**OPTIONS, "shadows.views": 2, "shadows.models": 4, "epochs": 2}
+    with pytest.raises(UserError, match="answers of defense undefended hold NaN or infinity"):
+        hampkit.run("undefended", data=images, label="y", options=options, workers=1, runs_dir=tmp_path)
+    assert not list(tmp_path.rglob("released.npy"))
+
+
 def test_lira_takes_the_mean_over_views():
     rng = np.random.default_rng(1)
     members = np.tile([True, False], (40, 4)).T

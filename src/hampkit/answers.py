@@ -36,13 +36,13 @@ def write(trained: Trained, folder: Path) -> None:
     again = box.query(pool.x[:REPEATED], derive(seed, "again"))
     own = problem.trainer.predict(trained.models.stack, pool.x)[0].double()
     around = box.query(population(problem).x, derive(seed, "population"))
-    _check(problem.recipe.defense.name, torch.cat([released, around]), released.argmax(-1) == own.argmax(-1))
+    more = [box.query(view(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
+    _check(problem.recipe.defense.name, torch.cat([released, around, *more]), released.argmax(-1) == own.argmax(-1))
     np.save(folder / "released.npy", released.numpy())
     np.save(folder / "population.npy", around.numpy())
     np.save(folder / "own.npy", own.numpy())
-    if problem.views > 1:
-        more = [box.query(view(pool.x, v), derive(seed, "view", v)).numpy() for v in range(1, problem.views)]
-        np.save(folder / "views.npy", np.stack(more, axis=1))
+    if more:
+        np.save(folder / "views.npy", torch.stack(more, dim=1).numpy())
     # the same rows in a batch of another size may differ in the last digits; noise differs far more
     randomised = not torch.allclose(again, released[:REPEATED], rtol=1e-3, atol=1e-3)
     modified = not torch.equal(released, own)

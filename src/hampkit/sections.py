@@ -17,7 +17,9 @@ class Split:
     """Who is a member. One table, shared by every component."""
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
-    layout: str = ""  # default, with-reference, digits, purchase100, texas100, location30 or cifar; empty: as the data set says
+    layout: str = (
+        ""  # default, with-reference, digits, purchase100, texas100, location30 or cifar; empty: as the data set says
+    )
     seed: int = -1  # of the permutation of the rows; -1 takes the recipe's seed
     permutation: str = ""  # a .npy file with a permutation of the rows, instead of a drawn one
 
