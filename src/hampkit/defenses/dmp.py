@@ -51,8 +51,8 @@ class Dmp(Defense):
     )
 
     def __post_init__(self) -> None:
-        if not 1 <= self.synthetic <= 10**8:
-            raise UserError(f"defense.synthetic={self.synthetic} must be a number of inputs, at most 10^8")
+        if not 1 <= self.synthetic <= 10**7:
+            raise UserError(f"defense.synthetic={self.synthetic} must be a number of inputs, at most 10^7")
         if not 0 < self.keep <= 1:
             raise UserError(f"defense.keep={self.keep} must lie in (0, 1]")
         if self.generator != "auto":
