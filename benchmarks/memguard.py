@@ -26,7 +26,7 @@ def one_sample(logits: Tensor, net: nn.Module) -> tuple[Tensor, bool]:
 
     The label is the first of the largest logits, and stays last among tied ones.
     """
-    order = torch.from_numpy(logits.numpy().argsort(kind="stable"))
+    order = len(logits) - 1 - torch.from_numpy(logits.flip(0).numpy().argsort(kind="stable"))
     z0 = logits[order].clone()
     last = len(z0) - 1
     p0 = z0.softmax(-1)

@@ -44,6 +44,25 @@ def test_the_batch_equals_the_loop_over_samples(classes, n):
     assert torch.allclose(batched, torch.stack([z for z, _ in alone]), atol=1e-4, rtol=0)
 
 
+def test_answers_that_are_nearly_certain_or_tied_go_as_the_loop_goes():
+    """Where the largest probability is 1 but for rounding, the last bit of a sum decides which way a step goes."""
+    made = net(3, seed=3)
+    with torch.no_grad():
+        sure = torch.tensor([[0.0, 0.0, 1.0], [0.01, 0.01, 0.98]], dtype=torch.float64)
+        made.layers[-1].bias.sub_(made(sure).mean())  # it changes its mind between the two
+    rng = np.random.default_rng(3)
+    logits = torch.from_numpy(rng.normal(size=(12, 3)))
+    logits[torch.arange(12), torch.from_numpy(rng.integers(0, 3, 12))] += torch.linspace(
+        20, 39, 12, dtype=torch.float64
+    )
+    logits = torch.cat([logits, torch.tensor([[1.0, 3, 3], [2, 2, 2], [3, 3, -1], [1, 1, 5]], dtype=torch.float64)])
+    batched, changed = obfuscate(logits, surrogate_of(made))
+    alone = [one_sample(row, made) for row in logits]
+    assert changed.tolist() == [flag for _, flag in alone]
+    assert changed[:12].any()
+    assert torch.allclose(batched, torch.stack([z for z, _ in alone]), atol=1e-4, rtol=0)
+
+
 def test_a_row_does_not_know_its_neighbours_and_the_label_is_kept():
     made = surrogate_of(net(6, seed=4))
     logits = torch.from_numpy(np.random.default_rng(1).normal(size=(64, 6)) * 3)

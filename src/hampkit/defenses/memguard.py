@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -141,11 +142,10 @@ def _surrogate(state: dict[str, Tensor]) -> Surrogate:
 
 
 class Surrogate:
-    """The membership classifier: probabilities in ascending order → logit of membership, and its slope."""
+    """The membership classifier: probabilities in ascending order → logit of membership, and its slope, in float64."""
 
-    def __init__(self, layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float64) -> None:
-        self.dtype = dtype
-        self.layers = _in_units_of_reach([(w.to(dtype), b.to(dtype)) for w, b in layers])
+    def __init__(self, layers: list[tuple[Tensor, Tensor]]) -> None:
+        self.layers = _in_units_of_reach([(w.double(), b.double()) for w, b in layers])
         self.widths = [len(b) for _, b in self.layers[:-1]]
 
     def __call__(self, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,7 +185,8 @@ def _in_units_of_reach(layers: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor
     for w, _ in layers[1:-1]:
         reach.append(w.norm(dim=1) * together)
         together = together * torch.linalg.matrix_norm(w, 2)
-    scales = [r.clamp_min(1e-30) for r in reach]
+    # in float32, so that the last bits of a norm, which are others with other threads, change nothing; and a little above
+    scales = [(r * (1 + 1e-6)).float().double().clamp_min(1e-30) for r in reach]
     before, after = [torch.ones_like(layers[0][0][0]), *scales], [*scales, torch.ones_like(layers[-1][1])]
     return [(w * x / y.unsqueeze(-1), b / y) for (w, b), x, y in zip(layers, before, after, strict=True)]
 
@@ -195,7 +196,7 @@ class _Place:
     """Answers (B, C) at which the surrogate was asked, what it said, and how far around them it says the like."""
 
     p: Tensor
-    logit: Tensor
+    logit: Tensor  # there; elsewhere within the radius only its sign holds
     active: Tensor
     slope: Tensor
     radius: Tensor  # L1, within which the slope and the sign of the logit are the same
@@ -257,74 +258,98 @@ def obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
 
 
 def _obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
-    z0, order = _sorted(logits.to(surrogate.dtype))
+    z0, order = _sorted(logits.double())
     best, changed = _descend(z0, surrogate)
     return torch.empty_like(best).scatter_(-1, order, best), changed
 
 
+_ONE_AT_A_TIME = threading.Lock()  # the number of torch's threads is one for all
+
+
 def _in_threads(of: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Of every block of rows, as many at a time as torch has threads: its operations on a block are too short to be shared."""
-    threads = torch.get_num_threads()
-    blocks = -(-len(rows) // BLOCK)
-    parts = rows.tensor_split(-(-blocks // threads) * threads)
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(of, parts))
-    finally:
-        torch.set_num_threads(threads)
+    with _ONE_AT_A_TIME:
+        threads = torch.get_num_threads()
+        turns = -(-len(rows) // (BLOCK * threads))
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                return list(pool.map(of, rows.tensor_split(turns * threads)))
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _descend(z0: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
-    """Every row from z0 (B, C) on, with a larger weight after each success: the last successes, and which rows had one (B,).
-
-    Rows are at weights and steps of their own. What the surrogate says is asked for anew only where it may have changed: a
-    row that swings about a point comes back to the same hidden units every other step, so that two places are remembered.
-    """
-    changed = torch.zeros(len(z0), dtype=torch.bool)
-    weights, last = torch.tensor(WEIGHTS, dtype=z0.dtype), z0.shape[-1] - 1
-    best, top = z0.clone(), z0[:, last:]
-    z0 = z0 - top  # now no larger than 0, and never far above: exp needs no other care
-    p = z0.softmax(-1)
-    first = _Place.at(p, surrogate)
-    rows = ((first.logit.sigmoid() - 0.5).abs() > UNDECIDED).nonzero().squeeze(-1)  # those under way
-    first, p, z = first.take(rows), p[rows], z0[rows]
-    places = [first.take(torch.arange(len(rows))) for _ in range(2)]
-    now, tried, steps = first, torch.zeros_like(rows), torch.zeros_like(rows)
-    v, w = torch.empty_like(p), torch.empty_like(p)  # memory that is used anew stays near the processor
-    step, rival = 0, z[:, :last].amax(-1)
-    while len(rows):
-        torch.sub(p, first.p, out=v)
-        c = weights[tried.clamp_max(len(WEIGHTS) - 1)].unsqueeze(-1)
-        v.sign_().mul_(c).addcmul_(now.logit.sign().unsqueeze(-1), now.slope)
-        gradient = v.sub_(torch.mul(p, v, out=w).sum(-1, keepdim=True)).mul_(p)
-        over = (rival > z[:, last]).nonzero().squeeze(-1)
-        if len(over):
-            gradient[over, last] -= LABEL
-            gradient[over, z[over, :last].argmax(-1)] += LABEL
-        z.addcmul_(gradient, -LENGTH / gradient.norm(dim=-1, keepdim=True).clamp_min_(1e-30))
-        torch.exp(z, out=p)
-        p.mul_(1 / p.sum(-1, keepdim=True))
-        now = places[step % 2]
-        now.move(p, surrogate)
-        steps, step = steps + 1, step + 1
-        rival = z[:, :last].amax(-1)
-        success = (
-            (rival < z[:, last]) & (now.logit * first.logit <= 0) & (steps <= STEPS)
-        )  # the finished go on for nothing
-        hit = success.nonzero().squeeze(-1)
-        if len(hit):
-            best[rows[hit]], changed[rows[hit]] = z[hit] + top[rows[hit]], True
-            tried[hit] += 1
-            steps[hit] = torch.where(tried[hit] < len(WEIGHTS), 0, STEPS)
-            z[hit], p[hit], rival[hit] = z0[rows[hit]], first.p[hit], -torch.inf
-            now.put(hit, first.take(hit))
-        go = (steps < STEPS).nonzero().squeeze(-1)
-        if len(go) < COMPACT * len(rows):  # taking the finished out costs a copy of everything
-            rows, z, p, rival, tried, steps = (t[go] for t in (rows, z, p, rival, tried, steps))
-            first, places = first.take(go), [place.take(go) for place in places]
-            now, v, w = places[(step - 1) % 2], v[: len(go)], w[: len(go)]
+    """Every row from z0 (B, C) on, with a larger weight after each success: the last successes, and which rows had one (B,)."""
+    best, changed = z0.clone(), torch.zeros(len(z0), dtype=torch.bool)
+    walk = _Walk(z0, surrogate)
+    while len(walk.rows):
+        walk.step()
+        done = walk.successes()
+        if len(done):
+            best[walk.rows[done]], changed[walk.rows[done]] = walk.z[done], True
+            walk.restart(done)
+        walk.leave_out_the_finished()
     return best, changed
+
+
+class _Walk:
+    """Rows on their way, each with the weight and the steps that it has left.
+
+    What the surrogate says is asked for anew only where it may have changed. A row that swings about a point comes back to the
+    same hidden units every other step, so that two places are remembered.
+    """
+
+    def __init__(self, z0: Tensor, surrogate: Surrogate) -> None:
+        self.surrogate = surrogate
+        start = _Place.at(z0.softmax(-1), surrogate)
+        self.rows = ((start.logit.sigmoid() - 0.5).abs() > UNDECIDED).nonzero().squeeze(-1)  # their numbers
+        self.start, self.z0 = start.take(self.rows), z0[self.rows]
+        self.z, self.p, self.rival = self.z0.clone(), self.start.p.clone(), self.z0[:, :-1].amax(-1)
+        self.now, self.places, self.turn = self.start, [start.take(self.rows) for _ in range(2)], 0
+        self.weights = torch.tensor(WEIGHTS, dtype=z0.dtype)
+        self.tried, self.left = torch.zeros_like(self.rows), torch.full_like(self.rows, STEPS)
+        self.scratch = torch.empty_like(self.z), torch.empty_like(self.z)  # memory used anew stays near the processor
+
+    def step(self) -> None:
+        z, p = self.z, self.p
+        v, w = self.scratch
+        c = self.weights[self.tried.clamp_max(len(WEIGHTS) - 1)].unsqueeze(-1)
+        torch.sub(p, self.start.p, out=v).sign_().mul_(c).addcmul_(self.now.logit.sign().unsqueeze(-1), self.now.slope)
+        gradient = v.sub_(torch.mul(p, v, out=w).sum(-1, keepdim=True)).mul_(p)
+        over = (self.rival > z[:, -1]).nonzero().squeeze(-1)
+        if len(over):
+            gradient[over, -1] -= LABEL
+            gradient[over, z[over, :-1].argmax(-1)] += LABEL
+        z.addcmul_(gradient, -LENGTH / gradient.norm(dim=-1, keepdim=True).clamp_min_(1e-30))
+        torch.softmax(z, -1, out=p)  # a sum that is off by a bit would decide where an answer is nearly 1
+        self.now, self.turn = self.places[self.turn], 1 - self.turn
+        self.now.move(p, self.surrogate)
+        self.rival = z[:, :-1].amax(-1)
+        self.left -= 1
+
+    def successes(self) -> Tensor:
+        """Which rows have just succeeded; those that are finished go on for nothing until they are left out."""
+        turned = self.now.logit * self.start.logit <= 0
+        return ((self.rival < self.z[:, -1]) & turned & (self.left >= 0)).nonzero().squeeze(-1)
+
+    def restart(self, at: Tensor) -> None:
+        """From z0 with the next weight; who has none left is finished."""
+        self.tried[at] += 1
+        self.left[at] = torch.where(self.tried[at] < len(WEIGHTS), STEPS, 0)
+        self.z[at], self.p[at], self.rival[at] = self.z0[at], self.start.p[at], self.z0[at, :-1].amax(-1)
+        self.now.put(at, self.start.take(at))
+
+    def leave_out_the_finished(self) -> None:
+        """Once they are many: it costs a copy of everything."""
+        go = (self.left > 0).nonzero().squeeze(-1)
+        if len(go) >= COMPACT * len(self.rows):
+            return
+        for name in ("rows", "z0", "z", "p", "rival", "tried", "left"):
+            setattr(self, name, getattr(self, name)[go])
+        self.start, self.places = self.start.take(go), [place.take(go) for place in self.places]
+        self.now = self.places[1 - self.turn]
+        self.scratch = self.scratch[0][: len(go)], self.scratch[1][: len(go)]
 
 
 def _sorted(z: Tensor) -> tuple[Tensor, Tensor]:
