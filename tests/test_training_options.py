@@ -343,14 +343,15 @@ def test_only_training_batches_are_augmented(task, short, monkeypatch):
     assert len(seen) == 2 * steps
 
 
+@pytest.mark.parametrize("unit", [0.001, 0.003])
 @pytest.mark.parametrize("disturbed", [None, 0, 1, 2], ids=["quiet", "first", "second", "third"])
-def test_the_expected_time_follows_from_the_short_ones(task, short, monkeypatch, disturbed):
+def test_the_expected_time_follows_from_the_short_ones(task, short, monkeypatch, disturbed, unit):
     """T(E, b) = start + E (a b + v), with a clock that says so; one round may meet a busy machine in any way."""
     real = measuring.MeasuringTrainer._short
     calls = []
 
     def timed(self, job, objective, targets, epochs, batches):
-        quiet = 0.03 + epochs * (0.001 * batches + 0.005)
+        quiet = unit * (30 + epochs * (batches + 5))
         calls.append(quiet)
         round_, size = divmod(len(calls) - 2, 4)  # the first call warms up
         seconds = quiet * (1 + 5 * (size % 2)) if round_ == disturbed else quiet
@@ -365,7 +366,7 @@ def test_the_expected_time_follows_from_the_short_ones(task, short, monkeypatch,
         counter = measuring.MeasuringTrainer(replace(config, stop_after=stop), width=1)
         stack = counter.fit(task.only([6, 7]), CROSS_ENTROPY)
         assert len(stack) == 2
-        assert counter.clock.expected == pytest.approx(2 * (0.03 + epochs * (0.001 * steps + 0.005)))
+        assert counter.clock.expected == pytest.approx(2 * unit * (30 + epochs * (steps + 5)))
 
 
 def test_long_steps_are_timed_once(task, short, monkeypatch):

@@ -22,7 +22,7 @@ FEW, MANY = 4, 12  # batches of an epoch
 ASKED = 512  # rows that the release is timed on
 SHORT, LONG = 2, 4  # epochs; the first may be of another kind, as AdvReg's is
 ROUNDS = 3  # a difference of two single timings may be anything where a machine is shared: it is of medians
-ENOUGH = 1.0  # seconds of measuring after which no round is begun
+ENOUGH = 4.0  # seconds of measuring after which no round is begun: so long ones have their own mean
 WORSE = 1.5  # times the best way so far: one that is slower than this in its first few steps is not measured on
 
 
@@ -36,10 +36,9 @@ class Clock:
 
     measured: float = 0.0
     expected: float = 0.0
-    first: list[float] = field(
-        default_factory=list
-    )  # per training of the defense, seconds per model of its first steps
-    best: list[float] = field(default_factory=list)  # the same of the best way so far
+    # per training of the defense, seconds per model of its first steps: now, and in the best way so far
+    first: list[float] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class MeasuringTrainer(Trainer):
         rounds: list[list[float]] = []
         while len(rounds) < ROUNDS and sum(map(sum, rounds)) < ENOUGH:
             rounds.append([self._short(task, objective, targets, *size)[1] for size in sizes])
-        return dict(zip(sizes, map(statistics.median, zip(*rounds, strict=True)), strict=True))
+        return dict(zip(sizes, map(statistics.median_low, zip(*rounds, strict=True)), strict=True))
 
     def _short(
         self, task: Task, objective: Objective, targets: Tensor | None, epochs: int, batches: int
