@@ -13,6 +13,8 @@ from hampkit.training import MeanLoss, Trainer
 from hampkit.training.soft_labels import check_gamma, check_grid, hamp_loss, soft_labels
 from hampkit.types import Task
 
+DEFAULT = 0.1
+
 
 @dataclass(frozen=True)
 class LabelSmoothing(Defense):
@@ -25,7 +27,7 @@ class LabelSmoothing(Defense):
     name: ClassVar[str] = "label-smoothing"
     paper: ClassVar[str] = "https://arxiv.org/abs/1512.00567"
 
-    smoothing: float = 0.1  # share of the label that is spread over all classes, in [0, 1)
+    smoothing: float = DEFAULT  # share of the label that is spread over all classes, in [0, 1)
     gamma: float | None = None  # entropy of the soft label as a share of ln C, instead of smoothing
     kl: Literal["batchmean", "mean"] = "batchmean"  # mean: divided by rows and by classes, as published
     grid: float | None = None  # step of the search for the soft label, with gamma; published: 0.01
@@ -35,6 +37,11 @@ class LabelSmoothing(Defense):
             raise UserError(f"defense.smoothing={self.smoothing} must lie in [0, 1): 0 is a hard label")
         if self.gamma is not None:
             check_gamma(self.gamma)
+            if self.smoothing != DEFAULT:
+                raise UserError(
+                    f"defense.smoothing={self.smoothing} and defense.gamma={self.gamma} both say how soft the labels of"
+                    " label-smoothing are; leave the first out, or write defense.gamma=none"
+                )
         check_grid(self.grid)
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
