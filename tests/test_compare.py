@@ -3,7 +3,9 @@
 import html
 import importlib.metadata
 import json
+import os
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 import hampkit
 from hampkit import comparing, comparison, pipeline, registry
+from hampkit.checks import FLAGS
 from hampkit.comparison import TARGET, _Case, _judged
 from hampkit.config import load_recipe, with_seed
 from hampkit.errors import UserError
@@ -206,9 +209,15 @@ def test_compare_takes_the_seed_of_the_recipe_unless_another_is_asked_for(tmp_pa
     assert found.seeds == (5,)
 
 
-def test_what_cannot_be_compared_is_refused_before_anything_is_trained(cli, tmp_path):
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(cli, tmp_path, monkeypatch):
+    def offline(place, file):
+        raise UserError(f"no file {file.name}")
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("hampkit.data.fetch._download", offline)
     for words, said in (
         (("toy", "nosuch"), "nosuch"),
+        (("toy", "location30", "--data-dir", tmp_path / "empty"), "dataset_location.tgz"),
         (("toy", "digits", "rows=300"), "rows"),
         (("toy", "--defenses", ","), "names none"),
         (("toy", "known_train=0.9", "known_val=0.099", "rows=100"), "two of each"),
@@ -270,10 +279,13 @@ def test_the_published_layout_has_the_highest_rates(found):
                 for attack in result["attacks"]:
                     means.setdefault(attack["attack"], []).append(attack[curve][0]["value"])
             highest = max(map(np.mean, means.values()))
-            value, name = re.fullmatch(r"([\d.]+)% \((.*)\)", row[column]).groups()  # pyright: ignore[reportOptionalMemberAccess]
+            value, name = re.fullmatch(r"([\d.]+)% \((.*)\) \?", row[column]).groups()  # pyright: ignore[reportOptionalMemberAccess]
             assert float(value) == pytest.approx(100 * highest, abs=0.005)
             assert np.mean(means[name]) == pytest.approx(highest)
         assert row[4:] == ["–"] * 3
+    document = comparison.to_json()
+    document["entries"][0]["highest"]["tpr"] = ("loss", 0.25, True)
+    assert paper_layout([document])[1][1] == "25.00% (loss)", "no question mark where the examples resolve the rate"
 
 
 def test_an_unknown_defense_is_one_line(cli, refused, nothing_written):
@@ -294,6 +306,45 @@ def test_a_defense_that_cannot_train_is_left_out_unless_it_was_named(tmp_path, m
     assert any("left out: dp-sgd" in line and "Opacus" in line for line in said)
     for name in ("compare.html", "compare.md", "compare.json"):
         assert "pip install" in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+def test_a_training_that_fails_costs_the_others_nothing(tmp_path, monkeypatch):
+    real, said = pipeline.evaluate_problem, []
+
+    def failing(problem, settings, *rest):
+        if problem.recipe.defense.name == "round":
+            raise UserError("it diverged")
+        return real(problem, settings, *rest)
+
+    monkeypatch.setattr(pipeline, "evaluate_problem", failing)
+    with pytest.raises(UserError, match=r"^round: it diverged"):
+        hampkit.compare("toy", defenses=["undefended", "round"], options=OPTIONS, runs_dir=tmp_path)
+    monkeypatch.setattr(comparing, "_names", lambda defenses: ["undefended", "round", "top1"])
+    found = hampkit.compare("toy", options=OPTIONS, runs_dir=tmp_path, say=said.append)
+    assert [e.defense for e in found.entries] == ["undefended", "top1"]
+    assert found.left_out == {"round": "it diverged"}
+    assert "left out: round: it diverged" in said
+
+
+def test_the_page_says_what_was_run_and_what_its_flags_mean(tmp_path):
+    said = []
+    options = {**OPTIONS, "defense.alpha": 0.5}
+    names = ["undefended", "hamp", "relaxloss"]
+    found = hampkit.compare("toy", defenses=names, options=options, runs_dir=tmp_path, say=said.append)
+    assert any("defense.alpha is an option of several defenses, and reaches hamp, relaxloss" in line for line in said)
+    flags = {flag for entry in found.entries for flag in entry.leak.flags}
+    assert "randomised" in flags
+    for name in ("compare.html", "compare.md"):
+        text = html.unescape((tmp_path / name).read_text(encoding="utf-8"))
+        assert "With rows=400 epochs=2 neural.epochs=2 defense.alpha=0.5, else as the recipes say." in text
+        assert all(FLAGS[flag] in text for flag in flags | {"unresolved"})
+    assert comparing._shared({"epochs": 2, "alpha": 1, "gamma": 1}, names) == {"alpha": ["hamp", "relaxloss"]}
+
+
+def test_the_networks_own_answers_cost_what_they_cost(found):
+    costs = {e.defense: (e.queries, e.overhead) for e in found[0].entries}
+    assert costs["undefended"] == (1.0, 1.0)
+    assert costs["round"][0] == 1.0
 
 
 OWN = '''
@@ -331,8 +382,42 @@ def test_a_defense_from_another_package_appears_everywhere(cli, monkeypatch):
         code, out, err = cli("run", "toy/mine-for-test", *QUICK[1:], "--json")
         assert code == 0, err
         assert "mine-for-test" in out
+        assert "A defense of one" in Path("runs/report.html").read_text(encoding="utf-8")
     finally:
         registry._scan.cache_clear()
+
+
+@pytest.mark.slow
+def test_a_defense_from_another_package_passes_the_contract_tests(tmp_path):
+    """Installed as pip leaves a package: a module, and a folder that says which entry points it has."""
+    (tmp_path / "mydefense_for_test.py").write_text(OWN)
+    info = tmp_path / "mydefense_for_test-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mydefense-for-test\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hampkit.defenses]\nmine = mydefense_for_test:Mine\n")
+    tests = Path(__file__).parent
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "mine-for-test",
+        tests / "test_contracts.py",
+    ]
+    place = {"cwd": tests.parent, "env": os.environ | {"PYTHONPATH": str(tmp_path)}}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, **place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 10  # pyright: ignore[reportOptionalSubscript]
+
+
+def test_the_same_data_set_twice_is_compared_once(cli):
+    code, out, err = cli("compare", "toy", *QUICK, "--defenses", "undefended")
+    assert code == 0, err
+    assert out.count("page: ") == 1
+    assert Path("runs/compare.html").exists()
 
 
 def test_the_command_prints_both_layouts(cli):

@@ -73,7 +73,7 @@ ALLOWED = {
     "cli_options": {"errors"},
     "folder": {"data", "environment", "errors", "problem", "store"},
     "__main__": {"cli"},
-    "comparison": MIDDLE | {"clustered", "judge", "leave_one_out", "pipeline", "problem", "trained"},
+    "comparison": MIDDLE | {"clustered", "defenses", "judge", "leave_one_out", "pipeline", "problem", "trained"},
     "comparing": MIDDLE | {"api", "comparison", "pipeline", "problem", "report"},
 }
 

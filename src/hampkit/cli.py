@@ -311,9 +311,9 @@ def compare(
     names, options = split(words or [])
     if data and names:
         raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
-    sets = [""] if data else names or ["digits"]
+    sets = [""] if data else list(dict.fromkeys(names)) or ["digits"]
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
-    check_all(sets, chosen, options)
+    check_all(sets, chosen, options, data_dir)
     found, bars = [], Bars(not quiet)
     for name in sets:
         with bars.shown():

@@ -10,7 +10,7 @@ from typing import Any
 from hampkit import __version__, pipeline
 from hampkit.api import Track, recipes_of, report_on, settings_of, with_shadows
 from hampkit.comparison import Comparison, Entry, entry_of
-from hampkit.config import Recipe, with_seed
+from hampkit.config import Recipe, keys, with_seed
 from hampkit.errors import UserError, did_you_mean
 from hampkit.problem import Settings, prepare
 from hampkit.registry import DATASETS, DEFENSES
@@ -61,24 +61,53 @@ def compare(
     wanted, left_out = _trainable(wanted, settings, strict=bool(defenses))
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
+    for key, takers in _shared(options or {}, [recipe.defense.name for recipe in wanted]).items():
+        say(f"{key} is an option of several defenses, and reaches {', '.join(takers)}")
     _plan(wanted, settings, seeds, say)
     entries, models, runs = [], [], []
     for recipe in wanted:
-        entry, results, mine = _entry([with_seed(recipe, start + s) for s in range(seeds)], settings)
+        name = recipe.defense.name
+        try:
+            entry, results, mine = _entry([with_seed(recipe, start + s) for s in range(seeds)], settings)
+        except UserError as error:  # of the training itself: it diverges, or its answers are none
+            if defenses or name == BASE:
+                raise UserError(f"{name}: {error}") from error
+            left_out[name] = str(error)
+            say(f"left out: {name}: {error}")
+            continue
         entries.append(entry)
         models += results
         runs += mine
     title = wanted[0].title.rpartition("/")[0]
-    found = Comparison(title, tuple(range(start, start + seeds)), shadows, tuple(entries), __version__, left_out)
+    given = {key: str(value) for key, value in (options or {}).items()}
+    spread = tuple(range(start, start + seeds))
+    found = Comparison(title, spread, shadows, tuple(entries), __version__, left_out, given)
     _write(found, folder)
     report_on(models, runs, folder)
     return found
 
 
-def check_all(sets: Sequence[str], defenses: Sequence[str], options: Mapping[str, Any] | None) -> None:
-    """Errors: `UserError` where one of several data sets has no recipes or takes other options: before the first is compared."""
+def check_all(
+    sets: Sequence[str], defenses: Sequence[str], options: Mapping[str, Any] | None, data_dir: str | Path | None
+) -> None:
+    """Errors: `UserError` where one of several data sets has no recipes, takes other options or is not there: before the first
+    is compared."""
     for name in filter(None, sets):
-        _one_split(_names(defenses), name, options, "", "")
+        first, *_ = _one_split(_names(defenses), name, options, "", "")
+        if len(sets) > 1:
+            prepare(first, settings_of(data_dir, "runs", "cpu", silent, False))
+
+
+def _shared(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
+    """Options of defenses that more than one of these takes, each in its own sense."""
+    general = set(keys(f"toy/{BASE}"))
+    found = {}
+    for key in options:
+        last = key.removeprefix("defense.")
+        takers = [name for name in names if last in DEFENSES.get(name).__dataclass_fields__]
+        if len(takers) > 1 and not any(k == key or k.endswith(f".{key}") for k in general):
+            found[key] = takers
+    return found
 
 
 def _names(defenses: Sequence[str]) -> list[str]:

@@ -99,7 +99,10 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     documents = [c.to_json() for c in found]
     if paper:
         head, *body = paper_layout(documents)
-        console.print(_grid("highest over the attacks on the target, as published (by luck too)", head, body))
+        title = (
+            "highest over the attacks on the target, as published (by luck too; ? too few examples to resolve the rate)"
+        )
+        console.print(_grid(title, head, body))
         return
     for document in documents:
         console.print(_grid(f"defenses on {document['data']}", COLUMNS, rows(document)))
@@ -108,6 +111,8 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
         for entry in document["entries"]:
             if entry["said"]:
                 console.print(f"{entry['defense']}: {entry['said']}", highlight=False, markup=False, style="dim")
+        for flag, text in document["flags"].items():
+            console.print(f"{flag}: {text}", highlight=False, markup=False, style="dim")
     console.print(ABOUT, highlight=False, markup=False)
 
 

@@ -108,7 +108,7 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
     if cached.is_file() and (not kind or digest(cached, kind) == expected):
         return file, cached
     if not place.download:
-        raise UserError(_by_hand(place, file, "it is not there, and this command downloads nothing"))
+        raise UserError(_by_hand(place, file, "this command downloads nothing"))
     import pooch
 
     try:

@@ -12,8 +12,8 @@ Json = dict[str, Any]
 ABOUT = (
     "The worst attack on each defense is the one with the highest AUC on one half (of the shadow models, each the target in"
     " turn, or else of the candidates); its numbers are those of the other half, so that being the highest of many by luck gains"
-    " little. Halves of shadow models ask about the same examples: luck with those stays. Flags say when not to believe a row"
-    " (docs/reading.md). 95 % intervals in brackets; over several seeds Student's, of the mean. Attacks ask one question per"
+    " little. Halves of shadow models ask about the same examples: luck with those stays. Flags say when not to believe a row."
+    " 95 % intervals in brackets; over several seeds Student's, of the mean. Attacks ask one question per"
     " record: what they find is a lower bound of what leaks."
 )
 COLUMNS = (
@@ -31,7 +31,8 @@ def render_comparison_markdown(document: Json) -> str:
     """The table with what it means."""
     lines = [f"# {_title(document)}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows(document)]
-    lines += ["", ABOUT, "", _seeds(document)]
+    lines += ["", ABOUT, "", _seeds(document), ""]
+    lines += [f"- {flag}: {text}" for flag, text in document["flags"].items()]
     said = [f"- {e['defense']}: {e['said']}" for e in document["entries"] if e["said"]]
     left = [f"- left out: {name}: {why}" for name, why in document["left_out"].items()]
     return "\n".join([*lines, *([""] if said or left else []), *said, *left, ""])
@@ -47,6 +48,8 @@ def render_comparison_html(document: Json) -> str:
         "rows": rows(document),
         "entries": document["entries"],
         "left_out": document["left_out"],
+        "flags": document["flags"],
+        "said": document["left_out"] or any(entry["said"] for entry in document["entries"]),
         "version": document["hampkit"],
         "points": _points(document),
     }
@@ -56,7 +59,8 @@ def render_comparison_html(document: Json) -> str:
 def paper_layout(documents: Sequence[Json]) -> list[list[str]]:
     """The published comparison: per defense and data set the highest TPR@0.1%FPR and TNR@0.1%FNR over the attacks on the target.
 
-    The first row is the head. Percentages with two decimals, and the attack; a defense that was not run has a dash.
+    The first row is the head. Percentages with two decimals, the attack, and a question mark where the examples are too few to
+    resolve the rate; a defense that was not run has a dash.
     """
     head = ["defense"]
     for document in documents:
@@ -77,7 +81,10 @@ def paper_layout(documents: Sequence[Json]) -> list[list[str]]:
 
 
 def _highest(entry: Json) -> list[str]:
-    return [f"{100 * value:.2f}% ({attack})" for attack, value in (entry["highest"]["tpr"], entry["highest"]["tnr"])]
+    return [
+        f"{100 * value:.2f}% ({attack}){'' if resolved else ' ?'}"
+        for attack, value, resolved in (entry["highest"]["tpr"], entry["highest"]["tnr"])
+    ]
 
 
 def _row(e: Json) -> list[str]:
@@ -115,7 +122,9 @@ def _title(document: Json) -> str:
 def _seeds(document: Json) -> str:
     seeds = ", ".join(map(str, document["seeds"]))
     shadows = f", {document['shadows']} shadow models per defense and seed" if document["shadows"] else ""
-    return f"Seed{'s' if len(document['seeds']) > 1 else ''} {seeds}{shadows}. hampkit {document['hampkit']}."
+    options = " ".join(f"{key}={value}" for key, value in document["options"].items())
+    given = f" With {options}, else as the recipes say." if options else " All as the recipes say."
+    return f"Seed{'s' if len(document['seeds']) > 1 else ''} {seeds}{shadows}.{given} hampkit {document['hampkit']}."
 
 
 def _points(document: Json) -> list[Json]:
