@@ -343,7 +343,7 @@ NPZ_ERRORS = {
     "nan label": ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, {}, ("array 'y'", "nan in data row 2", "--label")),
     "empty": ({"x": X[:0], "y": Y[:0]}, {}, ("array 'x'", "empty", "(0, 2)", "44 rows")),
     "few": ({"x": X[:30], "y": Y[:30]}, {}, ("30 rows", "at least 44")),
-    "objects": ({"x": X.astype(object), "y": Y}, {}, ("cannot read", "allow_pickle=False", "no arrays of objects")),
+    "objects": ({"x": X.astype(object), "y": Y}, {}, ("cannot read", "it holds objects", "no arrays of objects")),
 }
 
 

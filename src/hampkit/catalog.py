@@ -31,7 +31,8 @@ def _classes(registry: Registry) -> list[Line]:
 
 def _recipes() -> list[Line]:
     recipes = ((name, load_recipe(name)) for name in shipped_recipes())
-    return [(name, f"{r.net}, {r.train.epochs} epochs of {r.train.optimizer}") for name, r in recipes]
+    lines = [(name, f"{r.net}, {r.train.epochs} epochs of {r.train.optimizer}") for name, r in recipes]
+    return [*lines, ("DATA/DEFENSE", "any other pair: the training of DATA/undefended, the defense with its defaults")]
 
 
 def _first_sentence(text: str | None) -> str:
@@ -46,6 +47,9 @@ def _options() -> list[Line]:
     for section, registry in (("data", DATASETS), ("defense", DEFENSES)):
         for name, cls in registry.classes().items():
             lines += _fields(section, f"{name}: ", cls)
+    for name, cls in GENERATORS.classes().items():
+        mine = _fields("generator", f"of dmp with defense.generator={name}: ", cls)
+        lines += [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in mine]
     for name, cls in ATTACKS.classes().items():
         lines += _fields(name, "", cls)
     return lines

@@ -19,6 +19,7 @@ from hampkit.results import ModelResult
 from hampkit.store import Run, writable, write_file, write_json
 from hampkit.training.trainer import silent
 
+MOST_SEEDS = 1000  # more is a slip of the finger
 BASE = "undefended"  # whose recipe says how the data are split and judged, for all
 
 
@@ -48,8 +49,8 @@ def compare(
     one's own instead of a data set.
     Writes compare.json, compare.html, compare.md and the full report into ``out`` (default: runs_dir). Errors: `UserError`.
     """
-    if seeds < 1:
-        raise UserError(f"seeds={seeds} must be a number of at least 1")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise UserError(f"seeds={seeds} must be a number from 1 to {MOST_SEEDS}")
     settings = settings_of(data_dir, runs_dir, device, track, progress, workers)
     folder = Path(out) if out is not None else settings.runs_dir
     for place in (settings.runs_dir, folder):

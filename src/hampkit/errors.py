@@ -42,6 +42,18 @@ def shortened(text: str, most: int = 160) -> str:
     return (line[: most - 1].rsplit(" ", 1)[0] if " " in line[: most - 1] else line[: most - 2]) + " …"
 
 
+def of_numpy(error: Exception) -> str:
+    """What numpy says of a file that it cannot read, in one line, and never its advice to run what stands in it.
+
+    >>> of_numpy(ValueError("This file contains pickled (object) data. If you trust the file you can load it unsafely …"))
+    'it is no file of numpy'
+    """
+    text = shortened(str(error)) or type(error).__name__
+    if "contains pickled" in text:
+        return "it is no file of numpy"
+    return "it holds objects" if "allow_pickle" in text else text
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """What to say of an unknown option: there are too many to print them all.
 

@@ -39,9 +39,9 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        raise UserError(
-            f"{place}={_show(value)} must be one of {', '.join(map(str, args))}; {did_you_mean(str(value), map(str, args))}"
-        )
+        near = did_you_mean(str(value), map(str, args))
+        near = f"; {near}" if near.startswith("did you mean") else ""
+        raise UserError(f"{place}={_show(value)} must be one of {', '.join(map(str, args))}{near}")
     if origin in (types.UnionType, typing.Union):
         return _union(value, args, place)
     if origin is tuple:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hampkit.data.base import Place, Source, fingerprint
-from hampkit.errors import UserError, did_you_mean, shortened
+from hampkit.errors import UserError, did_you_mean, of_numpy, shortened
 from hampkit.types import Dataset, Domain
 
 MIN_ROWS = 44  # the smallest number that the default split can cut into its segments
@@ -257,7 +257,7 @@ def _arrays(path: Path, label: str, drop: Sequence[str]) -> _Raw:
         raise
     except Exception as error:  # a damaged archive may raise anything
         raise UserError(
-            f"cannot read {path}: {_one_line(error)}; write it with numpy.savez(file, x=…, y=…), no arrays of objects"
+            f"cannot read {path}: {of_numpy(error)}; write it with numpy.savez(file, x=…, y=…), no arrays of objects"
         ) from None
     if x.dtype.kind not in "biuf" or x.ndim < 2:
         raise UserError(f"array {x_name!r} of {path} is {x.dtype} {x.shape}; give numbers of shape (rows, features…)")
@@ -317,8 +317,9 @@ def _classes(path: Path, raw: _Raw) -> tuple[np.ndarray, tuple[str, ...]]:
     else:
         if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
             row = int(np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))[0])
+            kind = "no class" if np.isnan(values[row]) else "more like a regression target than a class"
             raise UserError(
-                f"{what} has {values[row]} in data row {row + 1}: more like a regression target than a class;"
+                f"{what} has {values[row]} in data row {row + 1}: {kind};"
                 " name another column by --label or put its values into classes"
             )
         distinct, codes = np.unique(values, return_inverse=True)

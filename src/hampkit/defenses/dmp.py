@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hampkit.defenses.base import Defense, Models
-from hampkit.errors import UserError
+from hampkit.errors import UserError, of_numpy
 from hampkit.generators.base import Generator
 from hampkit.options import build, parse_text
 from hampkit.registry import GENERATORS
@@ -129,8 +129,9 @@ def read_inputs(file: str, like: Dataset) -> Tensor:
         found = np.load(path, allow_pickle=False)
         x = np.asarray(found["x"] if isinstance(found, np.lib.npyio.NpzFile) else found)
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{place} cannot be read ({text}); give a .npy, or a .npz with the array x") from None
+        raise UserError(
+            f"{place} cannot be read ({of_numpy(error)}); give a .npy, or a .npz with the array x"
+        ) from None
     if x.shape[1:] != like.shape or not len(x):
         raise UserError(
             f"{place} has shape {x.shape}; the data's examples have shape {like.shape}: give (rows, *shape)"

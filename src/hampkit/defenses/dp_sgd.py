@@ -88,7 +88,7 @@ class DpSgd(Defense):
         if normalises_batches(net):
             raise UserError(
                 "dp-sgd cannot train a network with batch norm: it mixes the examples of a batch, so that no gradient belongs to"
-                " one of them; take net=mlp, or a network with group norm"
+                " one of them; take net=mlp, or for images net=convnet-gn or another network with group norm"
             )
         _accounting()
         least, most = int(task.members.sum(-1).min()), int(task.members.sum(-1).max())

@@ -41,7 +41,8 @@ class Selena(Defense):
     def __post_init__(self) -> None:
         if not 1 <= self.left_out < self.submodels <= 1000:
             raise UserError(
-                f"defense.left_out={self.left_out} must be at least 1 and below defense.submodels={self.submodels} (at most 1000)"
+                f"defense.left_out={self.left_out} must be at least 1 and below defense.submodels={self.submodels},"
+                " which is at most 1000"
             )
 
     def check(self, task: Task, trainer: Trainer) -> None:
