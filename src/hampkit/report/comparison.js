@@ -15,8 +15,7 @@
     const ink = getComputedStyle(document.body).color;
     const grid = "rgba(128,138,150,0.22)";
     const traces = points.map((p, i) => ({
-      type: "scatter", mode: "markers+text", name: p.defense, x: [p.auc.value], y: [p.accuracy], text: [p.defense],
-      textposition: "top center", textfont: { size: 11 },
+      type: "scatter", mode: "markers", name: p.defense, x: [p.auc.value], y: [p.accuracy], // names at fifteen points cover each other
       marker: { color: colours[i % colours.length], symbol: symbols[Math.floor(i / colours.length) % symbols.length], size: 9 },
       error_x: Object.assign(bars(p.auc.value, p.auc.low, p.auc.high), { color: colours[i % colours.length] }),
       error_y: Object.assign(bars(p.accuracy, p.accuracy_low, p.accuracy_high), { color: colours[i % colours.length] }),
@@ -24,7 +23,7 @@
     }));
     const axis = (title, extra) => Object.assign({ title: { text: title }, gridcolor: grid, zeroline: false }, extra);
     const layout = {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink }, showlegend: false,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink }, showlegend: true,
       margin: { t: 20, r: 20, b: 50, l: 60 },
       xaxis: axis("AUC of the worst attack (0.5 is guessing)"), yaxis: axis("test accuracy", { tickformat: ".0%" }),
     };
