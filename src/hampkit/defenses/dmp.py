@@ -31,9 +31,10 @@ class Dmp(Defense):
     """An undefended teacher answers inputs that a generator made from its members; a fresh network learns these answers and
     never sees a member.
 
-    ``keep`` below 1 takes the inputs with the lowest entropy of the teacher's answers, as the paper does; the published code of
-    HAMP's comparison takes all. The generator learns from a model's own members, for shadow models too. Published are CTGAN for
-    tables and DCGAN for images; the default for tables is a mixture fitted by EM, which needs no other package.
+    Differs from the paper in using all inputs, as does the published code of HAMP's comparison; ``keep`` below 1 takes those
+    with the lowest entropy of the teacher's answers, as the paper does. Differs from that code in the default generator for
+    tables, a mixture fitted by EM, which needs no other package, in place of CTGAN; images have the published DCGAN. The
+    generator learns from a model's own members, for shadow models too.
     """
 
     name: ClassVar[str] = "dmp"
