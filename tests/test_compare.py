@@ -396,19 +396,10 @@ def test_a_defense_from_another_package_passes_the_contract_tests(tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mydefense-for-test\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[hampkit.defenses]\nmine = mydefense_for_test:Mine\n")
     tests = Path(__file__).parent
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "mine-for-test",
-        tests / "test_contracts.py",
-    ]
+    words = ["-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "mine-for-test"]
     place = {"cwd": tests.parent, "env": os.environ | {"PYTHONPATH": str(tmp_path)}}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, **place)
+    command = [sys.executable, *words, tests / "test_contracts.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 10  # pyright: ignore[reportOptionalSubscript]
 

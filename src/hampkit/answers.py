@@ -37,7 +37,7 @@ def write(trained: Trained, folder: Path) -> None:
     own = problem.trainer.predict(trained.models.stack, pool.x)[0].double()
     around = box.query(population(problem).x, derive(seed, "population"))
     more = [box.query(view(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
-    _check(problem.recipe.defense.name, torch.cat([released, around, *more]), released.argmax(-1) == own.argmax(-1))
+    _check(problem.recipe.defense.name, [released, around, *more], released.argmax(-1) == own.argmax(-1))
     np.save(folder / "released.npy", released.numpy())
     np.save(folder / "population.npy", around.numpy())
     np.save(folder / "own.npy", own.numpy())
@@ -49,13 +49,13 @@ def write(trained: Trained, folder: Path) -> None:
     write_json(folder / "result.json", {"randomised": randomised, "modified": modified, "queries": box.queries})
 
 
-def _check(defense: str, released: Tensor, kept: Tensor) -> None:
-    """Errors: `UserError` for answers (N, C) that no attack can use, or a label that was not kept (P,)."""
-    bad = int((~released.isfinite()).any(-1).sum())
+def _check(defense: str, answers: list[Tensor], kept: Tensor) -> None:
+    """Errors: `UserError` for answers (N, C) each that no attack can use, or a label that was not kept (P,)."""
+    bad = sum(int((~part.isfinite()).any(-1).sum()) for part in answers)
     if bad:
         raise UserError(
-            f"{bad} of {len(released)} answers of defense {defense} hold NaN or infinity, and no attack can use them; mend what"
-            " the defense releases, then run again"
+            f"{bad} of {sum(map(len, answers))} answers of defense {defense} hold NaN or infinity, and no attack can use them;"
+            " mend what the defense releases, then run again"
         )
     if not kept.all():
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 from hampkit import __version__, pipeline
 from hampkit.api import Track, recipes_of, report_on, settings_of, with_shadows
 from hampkit.comparison import Comparison, Entry, entry_of
-from hampkit.config import Recipe, keys, with_seed
+from hampkit.config import Recipe, accepts, with_seed
 from hampkit.errors import UserError, did_you_mean
 from hampkit.problem import Settings, prepare
 from hampkit.registry import DATASETS, DEFENSES
@@ -101,12 +101,11 @@ def check_all(
 
 def _shared(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
     """Options of defenses that more than one of these takes, each in its own sense."""
-    general = set(keys(f"toy/{BASE}"))
     found = {}
     for key in options:
         last = key.removeprefix("defense.")
         takers = [name for name in names if last in DEFENSES.get(name).__dataclass_fields__]
-        if len(takers) > 1 and not any(k == key or k.endswith(f".{key}") for k in general):
+        if len(takers) > 1 and not accepts(f"toy/{BASE}", key):
             found[key] = takers
     return found
 

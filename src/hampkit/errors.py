@@ -24,10 +24,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     "did you mean 'hamp'?"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.55)
-    if near:
-        return "did you mean " + " or ".join(repr(name) for name in near) + "?"
-    return "known: " + (", ".join(names) if names else "none")
+    return nearest(word, names) or "known: " + (", ".join(names) if names else "none")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A sentence part that names the nearest known names; empty when none is near.
+
+    >>> nearest("hmap", ["hamp", "undefended"]), nearest("x", ["hamp"])
+    ("did you mean 'hamp'?", '')
+    """
+    near = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.55)
+    return "did you mean " + " or ".join(repr(name) for name in near) + "?" if near else ""
 
 
 def shortened(text: str, most: int = 160) -> str:
@@ -42,13 +49,19 @@ def shortened(text: str, most: int = 160) -> str:
     return (line[: most - 1].rsplit(" ", 1)[0] if " " in line[: most - 1] else line[: most - 2]) + " …"
 
 
+def one_line(error: Exception) -> str:
+    """Somebody else's error on one line, without the path that an `OSError` repeats."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())))
+
+
 def of_numpy(error: Exception) -> str:
     """What numpy says of a file that it cannot read, in one line, and never its advice to run what stands in it.
 
     >>> of_numpy(ValueError("This file contains pickled (object) data. If you trust the file you can load it unsafely …"))
     'it is no file of numpy'
     """
-    text = shortened(str(error)) or type(error).__name__
+    text = one_line(error)
     if "contains pickled" in text:
         return "it is no file of numpy"
     return "it holds objects" if "allow_pickle" in text else text
@@ -60,8 +73,8 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     >>> unknown_key("title", ["gamma", "split.train_size"])
     'nearest: split.train_size, gamma; hampkit list options shows all'
     """
-    hint = did_you_mean(key, known)
-    if hint.startswith("did you mean"):
+    known = list(known)
+    if hint := nearest(key, known):
         return hint
     near = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0)
     return "nearest: " + ", ".join(near) + "; hampkit list options shows all"

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hampkit.errors import UserError, did_you_mean, shortened
+from hampkit.errors import UserError, did_you_mean, nearest, shortened
 
 T = TypeVar("T")
 
@@ -39,9 +39,9 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        near = did_you_mean(str(value), map(str, args))
-        near = f"; {near}" if near.startswith("did you mean") else ""
-        raise UserError(f"{place}={_show(value)} must be one of {', '.join(map(str, args))}{near}")
+        choices = [str(choice) for choice in args]
+        near = nearest(str(value), choices)
+        raise UserError(f"{place}={_show(value)} must be one of {', '.join(choices)}" + (f"; {near}" if near else ""))
     if origin in (types.UnionType, typing.Union):
         return _union(value, args, place)
     if origin is tuple:

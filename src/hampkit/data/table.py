@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hampkit.data.base import Place, Source, fingerprint
-from hampkit.errors import UserError, did_you_mean, of_numpy, shortened
+from hampkit.errors import UserError, did_you_mean, of_numpy, one_line
 from hampkit.types import Dataset, Domain
 
 MIN_ROWS = 44  # the smallest number that the default split can cut into its segments
@@ -130,7 +130,7 @@ def _read(path: Path, label: str) -> Any:
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
         what = _KIND[path.suffix.lower()]
-        raise UserError(f"cannot read {path}: {_one_line(error)}; is it a complete {what}?") from None
+        raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete {what}?") from None
 
 
 def _check_separator(path: Path) -> None:
@@ -360,8 +360,3 @@ def _near(word: str, names: Iterable[str]) -> str:
 def _listed(names: Sequence[str], most: int = 12) -> str:
     more = f", … ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more
-
-
-def _one_line(error: Exception) -> str:
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())))
