@@ -2,11 +2,16 @@
 
 import importlib.metadata
 import json
+import re
 import sys
+from collections import OrderedDict
 from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from hampkit import registry
 from hampkit.attacks.threshold import Loss
 from hampkit.config import LATER, Training, load_recipe, recipe_from_dict, shipped_recipes, with_seed
 from hampkit.data.toy import Toy
@@ -148,3 +153,25 @@ def test_a_defense_of_another_package_is_found_by_entry_point(monkeypatch, tmp_p
     finally:
         registry._scan.cache_clear()
         sys.modules.pop("otherdefense", None)
+
+
+def test_a_generic_alias_in_a_module_is_no_class():
+    """In Python 3.10 ``inspect.isclass(dict[str, int])`` is true, and ``issubclass`` fails on it."""
+    module = ModuleType("some")
+    module.Params, module.Names = dict[str, int], list[str]  # pyright: ignore[reportAttributeAccessIssue]
+    assert registry._concrete(module, dict) == []
+    assert not registry._is_subclass(dict[str, int], dict)
+    assert registry._is_subclass(OrderedDict, dict)
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_declared():
+    root = Path(__file__).parent.parent
+    if not (root / "constraints-lowest.txt").is_file():
+        pytest.skip("outside a checkout")
+    declared = re.findall(
+        r'^    "([a-z-]+)>=([\d.]+)', (root / "pyproject.toml").read_text().partition("[project.opt")[0], re.M
+    )
+    tested = dict(re.findall(r"^([a-z-]+)==([\d.]+)$", (root / "constraints-lowest.txt").read_text(), re.M))
+    assert set(tested) == {name for name, _ in declared}
+    for name, version in declared:
+        assert f"{tested[name]}.".startswith(f"{version}."), name

@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 from hampkit.errors import UserError, did_you_mean
@@ -71,7 +71,7 @@ def _scan(registry: Registry) -> dict[str, type[Any]]:
         found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
     for point in importlib.metadata.entry_points(group=registry.package):
         cls = _loaded(point)
-        if not (inspect.isclass(cls) and issubclass(cls, base) and hasattr(cls, "name")):
+        if not (_is_subclass(cls, base) and hasattr(cls, "name")):
             raise UserError(
                 f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__} with a name"
             )
@@ -82,12 +82,17 @@ def _scan(registry: Registry) -> dict[str, type[Any]]:
 
 
 def _concrete(module: ModuleType, base: type) -> list[type]:
-    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base)]
+    classes = [cls for cls in vars(module).values() if _is_subclass(cls, base)]
     return [
         cls
         for cls in classes
         if cls.__module__ == module.__name__ and not inspect.isabstract(cls) and hasattr(cls, "name")
     ]
+
+
+def _is_subclass(value: Any, base: type) -> bool:
+    """Whether it is a class below ``base``; in Python 3.10 ``dict[str, int]`` passes for a class and cannot be asked."""
+    return isinstance(value, type) and not isinstance(value, GenericAlias) and issubclass(value, base)
 
 
 def load_object(path: str) -> Any:

@@ -49,7 +49,8 @@ class Bars:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[Bars]:
-        with self.progress:
+        # older versions of Rich end a disabled bar with an empty line
+        with contextlib.nullcontext() if self.progress.disable else self.progress:
             yield self
 
 
