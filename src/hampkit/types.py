@@ -144,6 +144,11 @@ class Stack:
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the networks' inputs: float32, or float64 where their weights are float64."""
+        return torch.promote_types(next(iter(self.params.values())).dtype, torch.float32)
+
     def forward(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
         """Logits (B, C) of one model in training, float32: pure, but for what batch norm writes into the buffers."""
         if not self.mixed:

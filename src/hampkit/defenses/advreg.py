@@ -206,7 +206,9 @@ class _MinMax(Objective):
             return functional_call(stack.net, (params, buffers), (x,))
 
         ask = each_of(len(stack))(answer)
-        parts = [ask(stack.params, stack.buffers, data.x[p].float()) for p in rows.flatten(1).split(ANSWER_ROWS, 1)]
+        parts = [
+            ask(stack.params, stack.buffers, data.x[p].to(stack.dtype)) for p in rows.flatten(1).split(ANSWER_ROWS, 1)
+        ]
         return torch.cat(parts, 1).view(*rows.shape, -1)
 
     def _step(self, state: _State, logits: Tensor, y: Tensor, weight: Tensor, resting: Tensor | None) -> None:

@@ -203,12 +203,12 @@ def tapped_sum(each: Each, stack: Stack, batch: Batch, clip: float) -> tuple[Par
     slopes, (_, (inputs, losses)) = each.gradient(loss)(taps, stack.params, stack.buffers, batch)
     square = torch.zeros_like(batch.weight)
     for k, s in slopes.items():
-        square += s.square().sum(-1) * (inputs[k].float().square().sum(-1) + (layers[k].bias is not None))
+        square += s.square().sum(-1) * (inputs[k].to(s.dtype).square().sum(-1) + (layers[k].bias is not None))
     scale = (clip / (square.sqrt() + 1e-6)).clamp_max(1.0) * batch.weight
     sums = {}
     for k, s in slopes.items():
         s = s * scale.unsqueeze(-1)
-        sums[f"{k}.weight"] = s.transpose(-1, -2) @ inputs[k].float()
+        sums[f"{k}.weight"] = s.transpose(-1, -2) @ inputs[k].to(s.dtype)
         sums[f"{k}.bias"] = s.sum(-2)
     return {k: sums[k] for k in stack.params}, (losses * batch.weight).sum(-1) / batch.weight.sum(-1).clamp_min(1)
 
@@ -247,7 +247,7 @@ def _try(task: Task, trainer: Trainer, clip: float) -> None:
     """One step as in training, on two examples. Errors: `UserError` where a network gives no gradients of single examples."""
     one = task.only([0])
     rows = task.pool.take(torch.arange(2))
-    batch = Batch(rows.x.float(), rows.y, torch.empty(2, 0), torch.ones(2))
+    batch = Batch(rows.x, rows.y, torch.empty(2, 0), torch.ones(2))
     with forked(0):
         stack = initial(one, [row.nonzero().squeeze(-1) for row in one.members], torch.device("cpu"))
         stack = replace(stack, mixed=trainer.config.precision == "bfloat16")
@@ -255,7 +255,7 @@ def _try(task: Task, trainer: Trainer, clip: float) -> None:
         try:
             objective = ClippedNoisy(clip, lambda n: 0.0, trainer.config.batch_size)
             state = objective.init(stack, one, [])
-            single = Batch(*(t.unsqueeze(0) for t in batch))
+            single = Batch(*(t.unsqueeze(0) for t in batch._replace(x=batch.x.to(stack.dtype))))
             objective.gradient(each_of(1), stack, state, single, [torch.Generator()])
         except Exception as error:  # whatever a user's network may raise
             why = (str(error).strip() or type(error).__name__).splitlines()[0]

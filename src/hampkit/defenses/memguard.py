@@ -109,7 +109,7 @@ class MemGuard(Defense):
             weight_decay=0.0, schedule="constant", milestones=(), shuffle=True, select="last", stop_after=0, patience=0,
             sampling="shuffle", augment=(), restart_optimizer=False, passes_per_epoch=1,
         )  # fmt: skip
-        loss = MeanLoss(lambda z, b: binary_cross_entropy_with_logits(z[:, 0], b.y.float(), reduction="none"))
+        loss = MeanLoss(lambda z, b: binary_cross_entropy_with_logits(z[:, 0], b.y.to(z), reduction="none"))
         classes = task.pool.num_classes
         taught = trainer.with_config(config, f"defense.surrogate_lr={self.surrogate_lr}")
         return taught.fit(Task(data, members, seeds, lambda: SortedNet(classes)), loss)

@@ -31,7 +31,7 @@ class Normalize(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Take mean and deviation of these examples; a constant feature keeps its scale."""
-        x = x.float()
+        x = x.to(self.mean.dtype)
         std = x.std(0, correction=0)
         self.mean.copy_(x.mean(0))
         self.std.copy_(std.where(std > 1e-6, torch.ones_like(std)))

@@ -38,12 +38,18 @@ def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config
 
 
 def batches(
-    plan: Plan, pool: Dataset, targets: Tensor | None, device: torch.device, pad: bool
+    plan: Plan,
+    pool: Dataset,
+    targets: Tensor | None,
+    device: torch.device,
+    pad: bool,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Batch, Tensor | None]]:
     """The batches of an epoch on the device, each (M, B, …), and which models have no more rows (M,), or None while all have.
 
     What is decided here is decided from the plan, which lies on the CPU: a question to a GPU would wait for its step.
     ``pad`` keeps rows that no model of the stack fills: batch norm sees them, so they must not depend on neighbours.
+    ``dtype`` is that of the inputs.
     """
     rows_on_device, weight, idle = plan.rows.to(device), plan.weight.to(device), ~plan.active.to(device)
     filled, everyone = plan.weight.sum(-1).amax(0).long().tolist(), plan.active.all(0).tolist()
@@ -56,7 +62,7 @@ def batches(
             target = torch.empty((*rows.shape, 0), device=device)
         else:
             target = targets[rows] if targets.ndim == 2 else targets[models, rows]
-        yield Batch(pool.x[rows].float(), y, target, w), None if everyone[s] else idle[:, s]
+        yield Batch(pool.x[rows].to(dtype), y, target, w), None if everyone[s] else idle[:, s]
 
 
 def poisson_steps(members: int, batch_size: int) -> int:

@@ -82,7 +82,7 @@ class Trainer:
         return _to(data, self.device)
 
     def predict(self, stack: Stack, x: Tensor) -> Tensor:
-        """Logits of every model on every row, in evaluation mode: (M, N, C) float32 on the CPU."""
+        """Logits of every model on every row, in evaluation mode: (M, N, C) on the CPU."""
         return torch.cat([self._predict_job(_on(part, self.device), x) for part in self._jobs(stack)])
 
     def _fit_all(self, task: Task, objective: Objective, targets: Tensor | None) -> Stack:
@@ -138,7 +138,7 @@ class Trainer:
         # short, a row's answer can differ in its last bits from one among more rows
         parts = [x[i : i + EVAL_ROWS] for i in range(0, len(x), EVAL_ROWS)]
         m = len(stack)
-        shared = [part.to(self.device).float().unsqueeze(0).expand(m, *part.shape) for part in parts]
+        shared = [part.to(self.device, stack.dtype).unsqueeze(0).expand(m, *part.shape) for part in parts]
         return torch.cat([each(answer)(stack.params, stack.buffers, rows).cpu() for rows in shared], 1)
 
 
@@ -182,7 +182,8 @@ class _Run:
         lr = learning_rate(self.config, epoch)
         plan = plan_epoch(self.members, self.task.seeds, epoch, self.config)
         self.stack.net.train()
-        for s, (batch, idle) in enumerate(batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad)):
+        cut = batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad, self.stack.dtype)
+        for s, (batch, idle) in enumerate(cut):
             if self.trainer.most_steps and s >= self.trainer.most_steps:
                 break
             if self.config.augment:

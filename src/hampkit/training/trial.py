@@ -105,7 +105,7 @@ def _check(out: Any, rows: int, classes: int, who: str) -> None:
 
 
 def _rows(x: Tensor, stack: Stack) -> Tensor:
-    return x.to(next(iter(stack.params.values())).device).float()
+    return x.to(next(iter(stack.params.values())).device, stack.dtype)
 
 
 def _inputs(x: Tensor) -> str:
