@@ -4,13 +4,18 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/pip
 
-.PHONY: run test test-all lint types bench bench-full clean
+.PHONY: run test test-numeric test-all lint types bench bench-full clean
 
 run: $(VENV)/.ready  ## the main job on embedded data
 	$(BIN)/hampkit run
 
 test: $(VENV)/.ready-dev  ## the fast tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+
+test-numeric: $(VENV)/.ready-dev  ## what rests on floating-point arithmetic, as two older processors compute it
+	for instructions in default avx2; do \
+		ATEN_CPU_CAPABILITY=$$instructions OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "numeric and not slow" || exit 1; \
+	done
 
 test-all: $(VENV)/.ready-dev  ## all tests
 	$(BIN)/pytest

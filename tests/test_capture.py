@@ -13,6 +13,8 @@ from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer
 from hampkit.training.capture import Replayed, cuda_graph
 from hampkit.types import Batch
 
+pytestmark = pytest.mark.numeric
+
 
 class Recorder:
     """Runs a step three times and repeats it, as a CUDA graph does; ``fault`` makes it go wrong."""

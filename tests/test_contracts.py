@@ -1,6 +1,6 @@
 """What every registered defense and attack promises. A new one is tested here with no edit."""
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,16 @@ from torch.nn.functional import one_hot
 from hampkit import signals
 from hampkit.attacks import Evidence, Known, Population, Shadows
 from hampkit.blackbox import BlackBox
+from hampkit.config import Training
 from hampkit.defenses.hamp import Hamp
 from hampkit.metrics import auc_interval
 from hampkit.registry import ATTACKS, DEFENSES, GENERATORS
 from hampkit.training import Trainer
+from hampkit.training.each import each_of
+from hampkit.training.trainer import _Run
+from hampkit.types import Batch, Stack, Task
+
+pytestmark = pytest.mark.numeric
 
 defenses = pytest.mark.parametrize(
     "defense", [cls(**cls.quick) for cls in DEFENSES.classes().values()], ids=lambda d: d.name
@@ -21,43 +27,106 @@ defenses = pytest.mark.parametrize(
 attacks = pytest.mark.parametrize("attack", [cls() for cls in ATTACKS.classes().values()], ids=lambda a: a.name)
 
 
-def close(a, b, rtol=1e-5):
-    """Every weight, to 1e-5 of the size of its tensor."""
+def close(a, b, rtol=1e-9):
+    """Every weight, to a share of the largest of its tensor."""
     for name, value in (a.params | a.buffers).items():
-        other = (b.params | b.buffers)[name]
-        scale = value.double().abs().max().clamp_min(1e-6)
-        assert ((value.double() - other.double()).abs() / scale).max() <= rtol, name
+        _near(value, (b.params | b.buffers)[name], rtol, name)
+
+
+def _near(value, other, rtol, what, scale=0.0):
+    scale = scale or max(float(value.abs().max()), 1e-6)
+    assert float((value.double() - other.double()).abs().max()) <= rtol * scale, what
 
 
 @defenses
-def test_stacked_equals_one_by_one_equals_alone(defense, task_of, short):
+def test_stacked_equals_one_by_one_equals_alone(defense, task_of, short, float64):
     task = task_of(defense, Trainer(short))
     stacked = defense.fit(task, Trainer(short, width=8)).stack
-    in_pairs = defense.fit(task, Trainer(short, width=3)).stack
+    in_threes = defense.fit(task, Trainer(short, width=3)).stack
     one_by_one = defense.fit(task, Trainer(short, width=1)).stack
     close(stacked, one_by_one)
-    close(stacked, in_pairs)
+    close(stacked, in_threes)
     for m in (0, 3, 7):
         alone = defense.fit(task.only([m]), Trainer(short, width=8)).stack
         close(stacked.take([m]), alone)
 
 
+ADAM = {"optimizer": "adam", "lr": 1e-3, "momentum": 0.0, "epochs": 2, "passes_per_epoch": 2, "restart_optimizer": True}
+
+
 @defenses
-def test_adam_and_shuffling_stack_too(defense, task_of, short):
+def test_adam_and_batches_in_order_stack_too(defense, task_of, short, float64):
     task = task_of(defense, Trainer(short))
-    config = replace(
-        short,
-        optimizer="adam",
-        lr=1e-3,
-        momentum=0.0,
-        epochs=2,
-        shuffle=False,
-        passes_per_epoch=2,
-        restart_optimizer=True,
+    config = replace(short, shuffle=False, **ADAM)
+    stacked, one_by_one = (defense.fit(task, Trainer(config, width=width)).stack for width in (8, 1))
+    close(stacked, one_by_one)
+
+
+@defenses
+@pytest.mark.parametrize("options", [{}, ADAM], ids=["sgd", "adam"])
+def test_every_step_of_a_stack_has_the_gradients_of_its_models(defense, options, task_of, short, monkeypatch):
+    """From the same weights, in float32, to 1e-5 of the model's largest gradient."""
+    steps = []
+
+    def compared(run, batch, lr, idle, rngs):
+        steps.append(len(run.stack))
+        if len(run.stack) > 1:
+            _compare_gradients(run, batch, idle, rngs)
+        step(run, batch, lr, idle, rngs)
+
+    step = _Run._step
+    monkeypatch.setattr(_Run, "_step", compared)
+    task = task_of(defense, Trainer(short))
+    config = replace(short, **{"epochs": 2, **options})
+    defense.fit(task, Trainer(config, width=8))
+    assert steps.count(8) > 10
+
+
+def _compare_gradients(run, batch, idle, rngs):
+    """The next step's gradients of the whole stack and of its models, each alone, from the same state."""
+    before = [rng.get_state() for rng in rngs]
+    going = range(len(rngs)) if idle is None else (~idle).nonzero().flatten().tolist()
+    whole, drawn = _gradient(run, list(range(len(rngs))), batch, rngs, before)
+    for m in going:
+        rows = batch.y.shape[1] if run.pad else int(batch.weight[m].sum()) or 1
+        mine = Batch(*(t[[m], :rows] for t in batch))
+        alone, draws = _gradient(run, [m], mine, [rngs[m]], [before[m]])
+        # the sum over a batch may cancel in a bias of one number: the measure is the model's largest gradient
+        scale = float(max(g[m].abs().max() for g in whole.grads.values()))
+        for name, value in whole.grads.items():
+            _near(alone.grads[name][0], value[m], 1e-5, (m, name), scale)
+        for name, value in whole.buffers.items():
+            _near(alone.buffers[name][0], value[m], 1e-5, (m, name))
+        assert torch.equal(drawn[m], draws[0]), "a model alone has drawn other numbers"
+    for rng, state in zip(rngs, before, strict=True):
+        rng.set_state(state)
+
+
+def _gradient(run, models, batch, rngs, before):
+    for rng, state in zip(rngs, before, strict=True):
+        rng.set_state(state)
+    stack = Stack(
+        run.stack.net, *({k: v[models].clone() for k, v in g.items()} for g in (run.stack.params, run.stack.buffers))
     )
-    close(
-        defense.fit(task, Trainer(config, width=8)).stack, defense.fit(task, Trainer(config, width=1)).stack, rtol=1e-4
-    )
+    state = _of_models(run.state, models, len(run.stack))
+    found = run.objective.gradient(each_of(len(models)), stack, state, batch, rngs)
+    run.stack.net.train()
+    return found, [rng.get_state() for rng in rngs]
+
+
+def _of_models(state, models, count):
+    """A copy of what an objective keeps, for some of its models: whatever has an entry per model is cut."""
+    if isinstance(state, Task):
+        return state.only(models)
+    if isinstance(state, torch.Tensor):
+        return state[models].clone() if state.ndim and len(state) == count else state.clone()
+    if isinstance(state, dict):
+        return {k: _of_models(v, models, count) for k, v in state.items()}
+    if isinstance(state, list | tuple):
+        return [state[m] for m in models] if len(state) == count else state
+    if is_dataclass(state) and not isinstance(state, Training):
+        return replace(state, **{f.name: _of_models(getattr(state, f.name), models, count) for f in fields(state)})
+    return state
 
 
 @defenses

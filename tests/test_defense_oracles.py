@@ -24,6 +24,8 @@ from hampkit.training.batches import plan_epoch, poisson_steps
 from hampkit.training.each import each_of
 from hampkit.types import Batch, Stack, Task
 
+pytestmark = pytest.mark.numeric
+
 
 def stack_of(*nets):
     params, buffers = (

@@ -19,6 +19,8 @@ from hampkit.nets import net_factory
 from hampkit.sections import Stage
 from hampkit.training import Trainer
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def network(toy):

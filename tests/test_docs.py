@@ -25,7 +25,7 @@ def test_the_training_loop_of_the_readme_is_under_15_lines():
     assert len(blocks("README.md")[1].strip().splitlines()) < 15
 
 
-def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tmp_path, task, short):
+def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tmp_path, task, short, float64):
     """As whole files, exactly as printed, in the package."""
     import hampkit
     from hampkit.registry import ATTACKS, DEFENSES
@@ -37,7 +37,8 @@ def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tm
     defense = DEFENSES.get("my-confidence-penalty")(beta=0.2)
     stacked, alone = (defense.fit(task, Trainer(short, width=w)).stack for w in (8, 1))
     for key, value in stacked.params.items():
-        assert torch.allclose(value, alone.params[key], rtol=1e-4, atol=1e-5), key
+        assert torch.allclose(value, alone.params[key], rtol=1e-9, atol=1e-12), key
+    torch.set_default_dtype(torch.float32)
     options = {"rows": 300, "features": 16, "classes": 3, "epochs": 1, "beta": 0.3}
     results = hampkit.run(
         "toy/my-confidence-penalty", options=options, attacks=["my-hinge"], runs_dir=tmp_path / "runs"

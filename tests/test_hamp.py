@@ -14,6 +14,8 @@ from hampkit.errors import UserError
 from hampkit.training.soft_labels import hamp_loss, top_probability
 from hampkit.types import Batch, Domain
 
+pytestmark = pytest.mark.numeric
+
 PUBLISHED = [  # protocol 3.2a: C, gamma, top, other, exact top
     (100, 0.8, 0.33, 0.00676768, 0.337371),
     (100, 0.6, 0.54, 0.00464646, 0.548506),

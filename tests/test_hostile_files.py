@@ -4,7 +4,6 @@ import io
 import pickle
 import struct
 import tarfile
-import time
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -12,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hampkit.data import safe_pickle
 from hampkit.data.base import Place
 from hampkit.data.cifar import Cifar10
 from hampkit.data.fetch import digest, read_members
@@ -81,11 +81,11 @@ def _keys(form: str) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["long1", "long4", "I", "L"])
-def test_keys_of_one_hash_are_refused_at_once(form):
-    start = time.perf_counter()
+def test_keys_of_one_hash_are_refused_before_anything_is_built(form, monkeypatch):
+    """A dictionary of them takes time that grows with the square of their number."""
+    monkeypatch.setattr(safe_pickle, "_Plain", None)
     with pytest.raises(NotPlain, match="very large whole number"):
         read_plain(_keys(form))
-    assert time.perf_counter() - start < 2
 
 
 def test_sets_are_refused():
@@ -106,14 +106,12 @@ def test_a_pickle_cannot_reset_what_was_counted():
         read_plain(b"\x80\x02}U\x01ac_codecs\nencode\n" + state + b"bs.")
 
 
-def test_real_sizes_load_quickly():
+def test_real_sizes_load():
     images = np.zeros((10_000, 3072), np.uint8)
     labels, files = [7] * 10_000, [f"{i}.png" for i in range(10_000)]
     for protocol in (0, 2, 4):
         content = pickle.dumps({"data": images, "labels": labels, "filenames": files}, protocol)
-        start = time.perf_counter()
         found = read_plain(content)
-        assert time.perf_counter() - start < 5
         assert np.array_equal(found["data"], images)
         assert (found["labels"], found["filenames"]) == (labels, files)
 

@@ -14,6 +14,8 @@ from hampkit.defenses.memguard import MemGuard, Surrogate, _Guarded, _Place, mix
 from hampkit.nets.attack import SortedNet
 from hampkit.types import Domain
 
+pytestmark = pytest.mark.numeric
+
 
 def net(classes, seed=0, gain=3.0):
     """A surrogate that has an opinion: its last layer is turned up."""

@@ -11,6 +11,8 @@ from hampkit.defenses.hamp import soft_labels
 from hampkit.errors import UserError
 from hampkit.types import Domain
 
+pytestmark = pytest.mark.numeric
+
 
 def test_loss_equals_the_published_formula():
     g = torch.Generator().manual_seed(1)

@@ -1,12 +1,10 @@
 """Killed at any moment and started again, a run ends as if nothing had happened."""
 
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -20,14 +18,38 @@ ARGS = [
 ]  # fmt: skip
 
 
-def start(folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", "hampkit", *ARGS],
+# the command, which kills itself just before the n-th time that it opens a file to write, renames or removes one
+DYING = """
+import os, signal, sys
+
+def watch(event, args):
+    global left
+    writes = event == "open" and isinstance(args[0], str) and "runs" in args[0] and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+    if writes or event in ("os.rename", "os.remove"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+left = int(sys.argv.pop(1))
+sys.addaudithook(watch)
+from hampkit.cli import main
+try:
+    main()
+finally:
+    print(-left)
+"""
+
+
+def start(folder, at=0):
+    """The command, killed at its ``at``-th change on disk: its exit code, and how many changes there were after that."""
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, str(at), *ARGS],
         cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        capture_output=True,
+        text=True,
     )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode, int(done.stdout.split()[-1]) if done.stdout.strip() else 0
 
 
 def outcome(folder):
@@ -40,25 +62,17 @@ def outcome(folder):
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_a_run_ends_with_the_same_bytes(tmp_path):
+def test_killed_at_ten_moments_a_run_ends_with_the_same_bytes(tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     undisturbed.mkdir()
     disturbed.mkdir()
-    clock = time.perf_counter()
-    assert start(undisturbed).wait() == 0
-    whole = time.perf_counter() - clock
-    rng, killed = random.Random(0), 0
-    for k in range(10):
-        process = start(disturbed)
-        # import takes most of a short run: the moments lie in the part after it, later and later as work gets done
-        time.sleep(whole * (0.35 + 0.065 * k) * rng.uniform(0.9, 1.1))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            killed += 1
-        process.wait()
+    code, changes = start(undisturbed)
+    assert code == 0
+    assert changes > 100
+    rng = random.Random(0)
+    killed = [start(disturbed, rng.randint(1, changes // 6))[0] for _ in range(10)].count(-signal.SIGKILL)
     assert killed >= 5, "the moments must fall into the run"
-    last = start(disturbed)
-    assert last.wait() == 0, last.stderr.read() if last.stderr else ""
+    assert start(disturbed)[0] == 0
     assert outcome(disturbed) == outcome(undisturbed)
     assert not list((disturbed / "runs").rglob("*.partial"))
 

@@ -161,13 +161,31 @@ def test_processes_and_one_process_give_the_same_signals(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(first, both.parts, strict=True))
 
 
+# the command, which kills itself, not its workers, when it hears of the n-th job that is done
+DYING = """
+import os, signal, sys
+from hampkit import cli, shadows
+
+def told(function, context, jobs, workers, event):
+    def count(message):
+        global left
+        event(message)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_jobs(function, context, jobs, workers, count)
+
+left = int(sys.argv.pop(1))
+run_jobs, shadows.run_jobs = shadows.run_jobs, told
+cli.main()
+"""
+
+
 @pytest.mark.slow
 def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
-    """Ten times, a random moment after the next job appeared; what was there is never lost, and no worker stays behind."""
-    import os
-    import random
+    """Ten times, as the next jobs appeared; what was there is never lost, and no worker stays behind."""
     import signal
-    import time
 
     from hampkit.planning import Mode
 
@@ -181,28 +199,19 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
         run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", mode))
         return run.folder
 
-    def start(folder):
-        command = [sys.executable, "-m", "hampkit", "shadow", "toy/undefended", *WORDS, "--models", str(models)]
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
+    def start(folder, at=0):
+        command = ["shadow", "toy/undefended", *WORDS, "--models", str(models)]
+        return subprocess.run([sys.executable, "-c", DYING, str(at), *command], cwd=folder, stdout=subprocess.DEVNULL)
 
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole, interrupted = prepared(tmp_path / "whole"), prepared(tmp_path / "killed")
-    assert start(tmp_path / "whole").wait() == 0
-    rng, killed = random.Random(0), 0
-    for _ in range(10):
+    assert start(tmp_path / "whole").returncode == 0
+    for k in range(10):
         before = signals(interrupted)
-        process = start(tmp_path / "killed")
-        while process.poll() is None and len(signals(interrupted)) == len(before):
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.1))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)  # the process itself, not its workers: these must end by themselves
-            killed += 1
-        process.wait()
+        assert start(tmp_path / "killed", 1 + k % 3).returncode == -signal.SIGKILL
         assert before.items() <= signals(interrupted).items()
-    assert killed >= 5
-    assert start(tmp_path / "killed").wait() == 0
+    assert start(tmp_path / "killed").returncode == 0
     assert len(signals(whole)) == models
     assert signals(whole) == signals(interrupted)
     assert not list(interrupted.rglob("*.partial"))
