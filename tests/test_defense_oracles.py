@@ -1,4 +1,4 @@
-"""DP-SGD, AdvReg and RelaxLoss against Opacus, plain autograd and slow loops, and the batches they draw."""
+"""DP-SGD and AdvReg against Opacus and plain autograd, and the batches they draw."""
 
 import sys
 from dataclasses import replace
@@ -14,7 +14,6 @@ from hampkit.data.toy import Toy
 from hampkit.defenses import dp_sgd
 from hampkit.defenses.advreg import AdvReg, _MinMax
 from hampkit.defenses.dp_sgd import ClippedNoisy, DpSgd, by_rows, clipped_sum, tapped_sum
-from hampkit.defenses.relaxloss import Relaxed, RelaxLoss, flattening
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
 from hampkit.nets.attack import InferenceNet, SortedNet
@@ -565,100 +564,3 @@ def test_advreg_of_one_epoch_is_refused(task, short):
     for config in (replace(short, epochs=1), replace(short, stop_after=1)):
         with pytest.raises(UserError, match="at least 2"):
             AdvReg().check(task, Trainer(config))
-
-
-def flattened(z, y, upper, image, detached=False):
-    """RelaxLoss's flattening loss of one example, class by class: z (C,), y its class."""
-    p = z.softmax(-1)
-    seen = p.detach() if detached else p
-    top = seen[y] if float(p[y].detach()) <= upper else torch.tensor(upper, dtype=torch.float64)
-    total = 0.0
-    for c in range(len(z)):
-        total = total - (top if c == y else (1 - top) / (len(z) - 1)) * torch.log(p[c])
-    if not image:
-        return total
-    right = int(z.argmax()) == y
-    return (0.0 if right else total) + torch.log(p[y])
-
-
-def confident(seed):
-    """A network in float64 whose answers range from uncertain to nearly certain, so that an upper bound of 0.6 matters."""
-    net = made("mlp-small", (24,), 4, seed).double()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.mul_(2.5)
-    return net
-
-
-FORMS = [(1.0, False), (0.6, False), (1.0, True), (0.6, True)]
-
-
-@pytest.mark.parametrize(("upper", "image"), FORMS)
-def test_relaxloss_flattens_as_a_loop_over_examples_and_classes(upper, image):
-    rng = torch.Generator().manual_seed(2)
-    logits = (3 * torch.randn((60, 4), generator=rng).double()).requires_grad_()
-    y = torch.where(torch.arange(60) < 30, logits.argmax(-1), logits.argmin(-1))  # half of the answers are right
-    above = int((logits.softmax(-1)[torch.arange(60), y] > upper).sum())
-    assert above == 0 if upper == 1 else 10 < above <= 30
-    rows = flattening(logits, y, upper, image)
-    (ours,) = torch.autograd.grad(rows.sum(), logits)
-    slow = [flattened(z, int(c), upper, image) for z, c in zip(logits, y, strict=True)]
-    (theirs,) = torch.autograd.grad(torch.stack(slow).sum(), logits)
-    assert torch.allclose(rows, torch.stack(slow), atol=1e-12, rtol=0)
-    assert torch.allclose(ours, theirs, atol=1e-12, rtol=0)
-    fixed = [flattened(z, int(c), upper, image, detached=True) for z, c in zip(logits, y, strict=True)]
-    (other,) = torch.autograd.grad(torch.stack(fixed).sum(), logits)
-    assert not torch.allclose(ours, other, atol=1e-2), "a soft label without a gradient must be another objective"
-
-
-@pytest.mark.parametrize("models", [[1], [1, 5]])
-@pytest.mark.parametrize(("upper", "image"), FORMS)
-def test_the_gradient_of_relaxloss_is_that_of_autograd(models, upper, image):
-    stack = stack_of(*[confident(seed) for seed in models])
-    single = [batch_of(32, (24,), 4, padding=5, seed=m) for m in models]
-    batch = Batch(*(torch.stack(parts) for parts in zip(*single, strict=True)))
-    batch = batch._replace(x=batch.x.double(), weight=batch.weight.double())
-
-    def plain(z, y):
-        return cross_entropy(z, y)
-
-    def flat(z, y):
-        return torch.stack([flattened(row, int(c), upper, image) for row, c in zip(z, y, strict=True)]).mean()
-
-    cases = [
-        (0.1, 0, lambda *a: plain(*a) - 0.1), (0.1, 1, plain), (0.1, 7, plain),  # the loss is above 0.1: descent
-        (9.0, 2, lambda *a: 9.0 - plain(*a)), (9.0, 3, flat), (9.0, 1, flat),  # and below 9: ascent or flattening
-    ]  # fmt: skip
-    for alpha, epoch, loss in cases:
-        objective = Relaxed(alpha, upper, image)
-        rngs = [torch.Generator() for _ in models]
-        state = objective.begin(stack, None, epoch, rngs)
-        found = objective.gradient(each_of(len(models)), stack, state, batch, rngs)
-        for m in range(len(models)):
-            leaves = {k: p[m].clone().requires_grad_() for k, p in stack.params.items()}
-            value = loss(functional_call(stack.net, leaves, (batch.x[m, :27],)), batch.y[m, :27])
-            value.backward()
-            for k, leaf in leaves.items():
-                assert torch.allclose(found.grads[k][m], leaf.grad, atol=1e-10), (k, alpha, epoch)
-            assert torch.allclose(found.value[m], value, atol=1e-10)
-
-
-def test_relaxloss_flattens_where_the_loss_is_exactly_its_target():
-    """Answers that are uniform have the loss ln C, and flattening them changes nothing."""
-    net = made("mlp-small", (24,), 4)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.zero_()
-    batch = Batch(*(t.unsqueeze(0) for t in batch_of(16, (24,), 4)))
-    level = float(cross_entropy(torch.zeros(1, 4), batch.y[0, :1]))
-    for alpha, still in ((level, True), (level - 1e-4, False)):
-        found = Relaxed(alpha, 1.0, False).gradient(each_of(1), stack_of(net), 1, batch, [torch.Generator()])
-        assert all(float(g.abs().max()) < 1e-6 for g in found.grads.values()) is still
-
-
-@pytest.mark.parametrize(("shape", "form", "image"), [
-    ((64,), "auto", False), ((4, 16), "auto", False), ((3, 4, 4), "auto", True), ((3, 4, 4), "table", False), ((64,), "image", True),
-])  # fmt: skip
-def test_relaxloss_takes_the_form_for_images_where_inputs_have_three_axes(toy, shape, form, image):
-    data = replace(toy, x=torch.zeros(len(toy), *shape))
-    assert RelaxLoss(form=form).objective(data).image is image
