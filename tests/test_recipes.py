@@ -169,8 +169,8 @@ def test_advreg_has_the_target_s_published_numbers(name, lr, strength, batch, ep
     momentum, decay = (0.9, 1e-4) if cifar else (0.0, 0.0)
     assert (train.optimizer, train.momentum, train.weight_decay) == ("sgd" if cifar else "adam", momentum, decay)
     assert train.milestones == ((60, 90, 150) if cifar else (25, 80))
-    names = ("attack_steps", "round_batches", "attack_lr", "warmup_passes", "published_order")
-    assert tuple(options[k] for k in names) == (52, 2, 1e-4, 5, True)
+    names = ("attack_steps", "round_batches", "attack_lr", "warmup_passes", "warmup_batch", "published_order")
+    assert tuple(options[k] for k in names) == (52, 2, 1e-4, 5, 256 if cifar else 16, True)
 
 
 @pytest.mark.parametrize(
