@@ -19,6 +19,7 @@ from hampkit.nets import net_factory
 from hampkit.nets.attack import InferenceNet, SortedNet
 from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
+from hampkit.rng import torch_rng
 from hampkit.training import Trainer
 from hampkit.training.batches import plan_epoch, poisson_steps
 from hampkit.training.each import each_of
@@ -538,7 +539,9 @@ def test_half_batches_hold_members_and_reference_rows_in_equal_numbers(minmax):
     members = state.rows[0]
     n, half, last = len(members), 16, len(members) // 16
     assert n % half, "this test needs an incomplete half batch"
-    mine, others, weight = objective._rows(members, list(range(last + 1)), last + 3, torch.Generator().manual_seed(0))
+    mine, others, weight = objective._rows(
+        members, [*range(last + 1)], last + 3, half, torch.Generator().manual_seed(0)
+    )
     counted = weight.bool()
     assert torch.equal(counted[:, :half], counted[:, half:])
     assert torch.equal(mine[counted[:, :half]], members)
@@ -549,6 +552,72 @@ def test_half_batches_hold_members_and_reference_rows_in_equal_numbers(minmax):
     assert all(len(set(part.tolist())) == len(part) for part in drawn.split(size)), (
         "no reference row twice before all were once"
     )
+
+
+def warmed_up(net, inference, members, reference, orders, half, lr, whole):
+    """The published warm-up, pass by pass and batch by batch: members in turn, reference rows by one order per pass.
+
+    whole: with the last full batch and the rest, which the published loop leaves out.
+    """
+    adam = torch.optim.Adam(inference.parameters(), lr=lr)
+    batches = -(-len(members.y) // half) if whole else len(members.y) // half - 1
+    for order in orders:
+        for i in range(batches):
+            mine = members.take(torch.arange(i * half, min((i + 1) * half, len(members.y))))
+            others = reference.take(order[i * half : i * half + len(mine.y)])
+            errors = []
+            for rows, target in ((mine, 1.0), (others, 0.0)):
+                with torch.no_grad():
+                    logits = net(rows.x.double())
+                errors.append((inference(logits, rows.y).sigmoid() - target) ** 2)
+            adam.zero_grad()
+            torch.cat(errors).mean().backward()
+            adam.step()
+    return dict(inference.named_parameters())
+
+
+@pytest.mark.parametrize(("warmup", "half", "whole"), [(16, 8, False), (16, 8, True), (0, 16, True)])
+def test_the_warm_up_is_that_of_a_slow_loop(minmax, task, warmup, half, whole):
+    """Passes with the batches of the published code, 8 members and 8 reference rows; 0 takes those of train.batch_size."""
+    models = [1, 5]
+    objective, stack, state = minmax(models, warmup_batch=warmup, warmup_passes=2, published_order=not whole)
+    state.rows = [rows[:n] for rows, n in zip(state.rows, (45, 37), strict=True)]  # neither is a multiple of half
+    size = len(task.reference)
+    slow = []
+    for m, seed in enumerate(models):
+        net, inference = (n.double() for n in (made("mlp-small", task.pool.shape, 4, seed), InferenceNet(4)))
+        inference.load_state_dict({k: p[m].clone() for k, p in state.params.items()})
+        rng, orders = torch.Generator().manual_seed(seed), []
+        for _ in range(2):
+            draws = torch_rng(int(torch.randint(2**62, (), generator=rng)))
+            orders.append(
+                torch.cat([torch.randperm(size, generator=draws) for _ in range(4)])
+            )  # again where rows run out
+        members = task.pool.take(state.rows[m])
+        slow.append(warmed_up(net, inference, members, task.reference, orders, half, 1e-3, whole))
+    before = {k: p.clone() for k, p in state.params.items()}
+    rngs = [torch.Generator().manual_seed(seed) for seed in models]
+    state = objective.begin(stack, state, 0, rngs)
+    assert all(torch.equal(p, before[k]) for k, p in state.params.items()), (
+        "the first epoch trains the classifier alone"
+    )
+    state = objective.begin(stack, state, 1, rngs)
+    for k, p in state.params.items():
+        for m in range(len(models)):
+            assert torch.allclose(p[m], slow[m][k], atol=1e-9, rtol=0), (k, m)
+    assert max(float((p - before[k]).abs().max()) for k, p in state.params.items()) > 1e-3
+    after = {k: p.clone() for k, p in state.params.items()}
+    objective.begin(stack, state, 2, rngs)
+    assert all(torch.equal(p, after[k]) for k, p in state.params.items()), "there is one warm-up"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"), [(3, "even number"), (-2, "even number"), (4096, "defense.warmup_batch=4096")]
+)
+def test_a_warm_up_batch_that_cannot_be_filled_is_refused(task, short, rows, words):
+    with pytest.raises(UserError, match=words) as caught:
+        AdvReg(warmup_batch=rows).check(task, Trainer(short))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

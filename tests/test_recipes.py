@@ -12,6 +12,7 @@ from hampkit.config import load_recipe, tomllib
 from hampkit.data.splits import LAYOUTS
 from hampkit.defenses.dp_sgd import epsilon
 from hampkit.defenses.hamp import soft_labels
+from hampkit.defenses.relaxloss import RelaxLoss
 from hampkit.nets import NETS
 from hampkit.registry import DEFENSES
 from hampkit.sections import Stage, Training
@@ -23,7 +24,7 @@ DATA = {"purchase100": 18_000, "texas100": 13_500, "location30": 1350, "cifar10"
 CLASSES = {"purchase100": 100, "texas100": 100, "location30": 30, "cifar10": 10, "cifar100": 100}
 ROWS = {"purchase100": 197_324, "texas100": 67_330, "location30": 5010, "cifar10": 60_000, "cifar100": 60_000}
 NAMES = ["undefended", "hamp", "label-smoothing", "early-stopping", "advreg", "memguard", "selena", "dmp", "dp-sgd"]
-PAIRS = list(itertools.product(DATA, NAMES))
+PAIRS = list(itertools.product(DATA, [*NAMES, "relaxloss"]))
 OURS = {(d, "early-stopping") for d in DATA} | {
     ("location30", "label-smoothing"), ("cifar10", "label-smoothing"), ("purchase100", "dmp"),
     ("cifar10", "dp-sgd"), ("cifar100", "dp-sgd"),
@@ -71,6 +72,10 @@ def test_every_recipe_says_where_its_numbers_come_from(data, defense):
     if (data, defense) in OURS:
         assert "ours" in said
         assert "published code has no such recipe" in said
+    elif defense == "relaxloss":
+        assert "published code of HAMP" in said
+        assert "has no such recipe" in said or "has such a recipe" in said
+        assert "ours" in said if data == "location30" else re.search(r"configs/\w+\.yml.*revision fc8c68e", said)
     else:
         assert re.search(r"\w\.py:\d+|lines \d+", said), said
         assert "as published" in said or defense == "memguard"
@@ -169,8 +174,31 @@ def test_advreg_has_the_target_s_published_numbers(name, lr, strength, batch, ep
     momentum, decay = (0.9, 1e-4) if cifar else (0.0, 0.0)
     assert (train.optimizer, train.momentum, train.weight_decay) == ("sgd" if cifar else "adam", momentum, decay)
     assert train.milestones == ((60, 90, 150) if cifar else (25, 80))
-    names = ("attack_steps", "round_batches", "attack_lr", "warmup_passes", "published_order")
-    assert tuple(options[k] for k in names) == (52, 2, 1e-4, 5, True)
+    names = ("attack_steps", "round_batches", "attack_lr", "warmup_passes", "warmup_batch", "published_order")
+    assert tuple(options[k] for k in names) == (52, 2, 1e-4, 5, 256 if cifar else 16, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha", "upper", "form"),
+    [
+        ("purchase100", 0.8, 0.3, "table"),
+        ("texas100", 2.5, 0.1, "table"),
+        ("location30", 0.5, 1.0, "table"),
+        ("cifar10", 1.0, 1.0, "image"),
+        ("cifar100", 3.0, 1.0, "image"),
+    ],
+)
+def test_relaxloss_has_the_numbers_of_its_authors(name, alpha, upper, form):
+    recipe = load_recipe(f"{name}/relaxloss")
+    options = recipe.defense.options
+    assert (options["alpha"], options["upper"], options["form"]) == (alpha, upper, form)
+    if name == "location30":
+        assert recipe.train == load_recipe(f"{name}/undefended").train
+        assert (alpha, upper) == (RelaxLoss.alpha, RelaxLoss.upper)
+        return
+    table = form == "table"
+    epochs, milestones = (120, (50, 100)) if table else (300, (150, 225))
+    assert recipe.train == Training(epochs, 128, "sgd", 0.1, 0.9, 1e-4, "steps", milestones, select="last")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from hampkit.defenses.confidence_penalty import ConfidencePenalty
 from hampkit.defenses.early_stopping import EarlyStopping
 from hampkit.defenses.label_smoothing import LabelSmoothing
 from hampkit.defenses.mixup import Mixup, _Mixed
-from hampkit.defenses.relaxloss import _Relaxed
 from hampkit.defenses.release_only import Round, Temperature, Top1
 from hampkit.nets import net_factory
 from hampkit.problem import Settings, prepare
@@ -164,27 +163,6 @@ def test_mixup_draws_its_share_from_a_beta_distribution(monkeypatch):
     shares = np.concatenate(drawn)
     assert abs(shares.mean() - 0.5) < 0.07
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.15)
-
-
-@pytest.mark.parametrize("upper", [1.0, 0.2])
-def test_relaxloss_descends_above_its_target_and_ascends_or_flattens_below(step, upper):
-    def plain(net, x, y):
-        return cross_entropy(net(x), y)
-
-    def flattened(net, x, y):
-        rows = []
-        for z, c in zip(net(x), y.tolist(), strict=True):
-            top = min(float(z.detach().softmax(-1)[c]), upper)
-            label = torch.full((4,), (1 - top) / 3).double()
-            label[c] = top
-            rows.append(-(label * z.log_softmax(-1)).sum())
-        return torch.stack(rows).mean()
-
-    for epoch in (0, 1):
-        assert step(_Relaxed(0.1, upper), epoch, plain), "the loss of a fresh network is above 0.1"
-    assert step(_Relaxed(5.0, upper), 2, lambda *a: -plain(*a))
-    assert step(_Relaxed(5.0, upper), 3, flattened)
-    assert not step(_Relaxed(5.0, upper), 3, plain)
 
 
 def equal(a, b):

@@ -30,7 +30,7 @@ class AdvReg(Defense):
     """The classifier minimises cross-entropy + strength · (mean g(answer, label) − 1/2), where the inference network g is trained
     to give members 1 and reference rows 0 (squared error). Rounds alternate: ``attack_steps`` batches for g, half of each
     members and half reference rows, then ``round_batches`` for the classifier. The first epoch trains the classifier alone,
-    then g for ``warmup_passes`` passes.
+    then g for ``warmup_passes`` passes over the members, in batches of ``warmup_batch`` rows.
 
     Differs from the published code, unless ``published_order`` is set: there g walks through the members by an index that
     never reaches their last part, and its first passes drop the last full batch. Reference rows are always ones that nobody
@@ -49,6 +49,7 @@ class AdvReg(Defense):
     round_batches: int = 2  # batches for the classifier per round
     attack_lr: float = 1e-4  # of the inference network's Adam
     warmup_passes: int = 5  # of the inference network over all members, after the first epoch
+    warmup_batch: int = 0  # rows of a batch in these passes, half of them reference rows; 0: as train.batch_size
     published_order: bool = (
         False  # walk through the members as the published code does, never reaching the last of them
     )
@@ -59,6 +60,11 @@ class AdvReg(Defense):
         for name, low in (("attack_steps", 1), ("round_batches", 1), ("warmup_passes", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"defense.{name}={getattr(self, name)} of advreg must be at least {low}")
+        if self.warmup_batch < 0 or self.warmup_batch % 2:
+            raise UserError(
+                f"defense.warmup_batch={self.warmup_batch} of advreg must be an even number of rows, half of them reference"
+                " rows, or 0 to take train.batch_size"
+            )
         if not self.attack_lr > 0:
             raise UserError(f"defense.attack_lr={self.attack_lr} must be above 0")
 
@@ -70,11 +76,15 @@ class AdvReg(Defense):
                 " train.stop_after must be at least 2"
             )
         smallest = min(int(task.members.sum(-1).min()), len(task.reference or ()))
-        if trainer.config.batch_size // 2 not in range(1, smallest + 1):
-            raise UserError(
-                f"train.batch_size={trainer.config.batch_size} of advreg must be between 2 and {2 * smallest}: half a batch must"
-                " fit into the members and into the reference rows"
-            )
+        sizes = {"train.batch_size": trainer.config.batch_size}
+        if self.warmup_batch:
+            sizes["defense.warmup_batch"] = self.warmup_batch
+        for name, rows in sizes.items():
+            if rows // 2 not in range(1, smallest + 1):
+                raise UserError(
+                    f"{name}={rows} of advreg must be between 2 and {2 * smallest}: half a batch must fit into the members and"
+                    " into the reference rows"
+                )
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         assert task.reference is not None
@@ -104,6 +114,7 @@ class _MinMax(Objective):
     def __init__(self, defense: AdvReg, config: Training, reference: Dataset) -> None:
         self.d, self.config, self.reference = defense, config, reference
         self.half = config.batch_size // 2
+        self.warmup_half = (defense.warmup_batch or config.batch_size) // 2
 
     def init(self, stack: Stack, task: Task, rngs: list[torch.Generator]) -> _State:
         nets = []
@@ -122,14 +133,14 @@ class _MinMax(Objective):
         state.epoch, state.step = epoch, 0
         if epoch == 1:
             for _ in range(self.d.warmup_passes):
-                self._attack(stack, state, [self._pass(len(rows)) for rows in state.rows], rngs)
+                self._attack(stack, state, [self._pass(len(rows)) for rows in state.rows], self.warmup_half, rngs)
             stack.net.train()
         return state
 
     def gradient(self, each: Each, stack: Stack, state: _State, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
         if state.epoch and state.step % self.d.round_batches == 0:
             k = state.step // self.d.round_batches
-            self._attack(stack, state, [self._round(len(rows), k, state.step) for rows in state.rows], rngs)
+            self._attack(stack, state, [self._round(len(rows), k, state.step) for rows in state.rows], self.half, rngs)
             stack.net.train()
         strength = self.d.strength if state.epoch else 0.0
         state.step += 1
@@ -146,9 +157,9 @@ class _MinMax(Objective):
         return Gradient(grads, buffers, value, state)
 
     def _pass(self, members: int) -> list[int]:
-        """Half batches of one pass over all members, by number."""
-        count = -(-members // self.half)
-        return list(range(max(members // self.half - 1, 1) if self.d.published_order else count))
+        """Half batches of one warm-up pass over all members, by number."""
+        half = self.warmup_half
+        return list(range(max(members // half - 1, 1) if self.d.published_order else -(-members // half)))
 
     def _round(self, members: int, k: int, step: int) -> list[int]:
         """Half batches of one round; none for a model that has finished the epoch."""
@@ -162,12 +173,17 @@ class _MinMax(Objective):
         most = max(members // self.half - 1, 1)
         return [start + j for j in range(self.d.attack_steps) if start + j < most]
 
-    def _attack(self, stack: Stack, state: _State, halves: list[list[int]], rngs: list[torch.Generator]) -> None:
-        """Train the inference networks on these half batches and as many reference rows; the classifiers answer and stay."""
+    def _attack(
+        self, stack: Stack, state: _State, halves: list[list[int]], size: int, rngs: list[torch.Generator]
+    ) -> None:
+        """Train the inference networks on these half batches of ``size`` members and on as many reference rows.
+
+        The classifiers answer in evaluation mode and are not trained.
+        """
         steps = max(map(len, halves))
         if not steps:
             return
-        plans = [self._rows(state.rows[m], numbers, steps, rngs[m]) for m, numbers in enumerate(halves)]
+        plans = [self._rows(state.rows[m], numbers, steps, size, rngs[m]) for m, numbers in enumerate(halves)]
         device = next(iter(stack.params.values())).device
         mine, others = (torch.stack([p[i] for p in plans]).to(device) for i in (0, 1))  # (M, S, half)
         weight = torch.stack([p[2] for p in plans]).to(device)
@@ -180,9 +196,11 @@ class _MinMax(Objective):
             resting = torch.tensor([s >= len(numbers) for numbers in halves])  # a question to a GPU would wait for it
             self._step(state, logits[:, s], y[:, s], weight[:, s], resting if resting.any() else None)
 
-    def _rows(self, members: Tensor, numbers: list[int], steps: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-        """Members (S, half) and reference rows (S, half) of every step, and weights (S, 2 · half), 0 for padding."""
-        size, n = self.half, len(members)
+    def _rows(
+        self, members: Tensor, numbers: list[int], steps: int, size: int, rng: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """Members (S, size) and reference rows (S, size) of every step, and weights (S, 2 · size), 0 for padding."""
+        n = len(members)
         place = torch.tensor(numbers, dtype=torch.int64).view(-1, 1) * size + torch.arange(size)
         weight = torch.zeros(steps, 2 * size)
         weight[: len(numbers)] = torch.cat([(place < n).float()] * 2, 1)

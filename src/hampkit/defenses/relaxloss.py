@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,21 +15,30 @@ from hampkit.errors import UserError
 from hampkit.training import Gradient, Objective, Trainer
 from hampkit.training.each import Each
 from hampkit.training.objectives import Params, mean_of
-from hampkit.types import Batch, Stack, Task
+from hampkit.types import Batch, Dataset, Stack, Task
 
 
 @dataclass(frozen=True)
 class RelaxLoss(Defense):
-    """Gradient descent while a batch's mean loss L is above alpha. Below it, in even epochs gradient ascent (the loss is
-    |L − alpha|); in odd ones the answers are flattened: cross-entropy to a label that leaves the true class its present
-    probability, at most ``upper``, and gives the others equal parts of the rest.
+    """Holds the mean cross-entropy L of a batch near ``alpha``.
+
+    Epochs 0, 2, 4, … minimise |L − alpha|: gradient descent above ``alpha``, ascent below. The epochs between them minimise L
+    above ``alpha``; at or below it they minimise the mean of a loss per example that flattens the answers. With p = softmax z,
+    ℓ = −ln p_y, a soft label t with t_y = min(p_y, upper) and (1 − t_y) / (C − 1) for every other class, and
+    ℓ_soft = −Σ_c t_c ln p_c, this loss is
+
+    - ``form=table``: ℓ_soft;
+    - ``form=image``: ℓ_soft − ℓ where the predicted label is wrong, −ℓ where it is right.
+
+    The gradient passes through the soft label too. Both forms are those of the authors' code.
     """
 
     name: ClassVar[str] = "relaxloss"
     paper: ClassVar[str] = "https://arxiv.org/abs/2207.05801"
 
     alpha: float = 0.5  # the mean loss in nats that training aims at
-    upper: float = 1.0  # largest probability of the true class in a flattened label
+    upper: float = 1.0  # largest probability of the true class in a soft label
+    form: Literal["auto", "table", "image"] = "auto"  # how answers are flattened; auto: image for inputs of three axes
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or not math.isfinite(self.alpha):
@@ -38,12 +47,19 @@ class RelaxLoss(Defense):
             raise UserError(f"defense.upper={self.upper} must lie in (0, 1]")
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
-        return Models(trainer.fit(task, _Relaxed(self.alpha, self.upper)))
+        return Models(trainer.fit(task, self.objective(task.pool)))
+
+    def objective(self, data: Dataset) -> Relaxed:
+        """The training objective for these data."""
+        image = self.form == "image" or (self.form == "auto" and len(data.shape) == 3)
+        return Relaxed(self.alpha, self.upper, image)
 
 
-class _Relaxed(Objective):
-    def __init__(self, alpha: float, upper: float) -> None:
-        self.alpha, self.upper = alpha, upper
+class Relaxed(Objective):
+    """RelaxLoss's objective. image: the form for images; the state is the epoch, counted from 0."""
+
+    def __init__(self, alpha: float, upper: float, image: bool) -> None:
+        self.alpha, self.upper, self.image = alpha, upper, image
 
     def begin(self, stack: Stack, state: Any, epoch: int, rngs: list[torch.Generator]) -> int:
         return epoch
@@ -55,15 +71,25 @@ class _Relaxed(Objective):
             loss = mean_of(cross_entropy(logits, batch.y, reduction="none"), batch)
             if state % 2 == 0:
                 return (loss - self.alpha).abs(), buffers
-            flat = mean_of(-(self._flat(logits, batch.y) * log_softmax(logits, -1)).sum(-1), batch)
+            flat = mean_of(flattening(logits, batch.y, self.upper, self.image), batch)
             return torch.where(loss > self.alpha, loss, flat), buffers
 
         grads, (value, buffers) = each.gradient(relaxed)(stack.params, stack.buffers, batch)
         return Gradient(grads, buffers, value, state)
 
-    def _flat(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The flattened label of every row (B, C), without a gradient of its own."""
-        classes = logits.shape[-1]
-        p = log_softmax(logits.detach(), -1).exp().gather(-1, y.unsqueeze(-1)).clamp_max(self.upper)
-        true = torch.arange(classes, device=y.device) == y.unsqueeze(-1)
-        return torch.where(true, p, (1 - p) / (classes - 1))
+
+def flattening(logits: Tensor, y: Tensor, upper: float, image: bool) -> Tensor:
+    """The loss per example that flattens answers: logits (B, C), y (B,) → (B,).
+
+    Nothing is detached but the predicted label, which has no gradient. Source: the authors' code at revision fc8c68e,
+    source/nonimage/defense/relaxloss.py and source/cifar/defense/relaxloss.py.
+    """
+    log_p = log_softmax(logits, -1)
+    true = torch.arange(logits.shape[-1], device=y.device) == y.unsqueeze(-1)
+    top = log_p.gather(-1, y.unsqueeze(-1)).exp().clamp(max=upper)
+    label = torch.where(true, top, (1 - top) / (logits.shape[-1] - 1))
+    soft = -(label * log_p).sum(-1)
+    if not image:
+        return soft
+    wrong = (logits.argmax(-1) != y).to(logits.dtype)
+    return wrong * soft - cross_entropy(logits, y, reduction="none")
