@@ -17,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from hampkit.defenses.memguard import LABEL, LENGTH, STEPS, UNDECIDED, WEIGHTS, Surrogate, obfuscate
 from hampkit.nets.attack import SortedNet
+from hampkit.training.threads import threads
 
 LOOPED = 40  # rows that the loop is timed on
 
@@ -78,8 +79,12 @@ def surrogate(members: Tensor, others: Tensor, rng: torch.Generator) -> SortedNe
 
 
 def measure(n: int = 5000, classes: int = 100) -> dict[str, float]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so few rows gain nothing by more, and lose much where the machine is busy
+    """With one thread, as a run on a table has."""
+    with threads(1):
+        return _measure(n, classes)
+
+
+def _measure(n: int, classes: int) -> dict[str, float]:
     rng = torch.Generator().manual_seed(0)
     members, others = answers(n // 2, classes, 12.0, rng), answers(n - n // 2, classes, 8.0, rng)
     net = surrogate(members, others, rng)
@@ -91,13 +96,10 @@ def measure(n: int = 5000, classes: int = 100) -> dict[str, float]:
     clock = [time.perf_counter()]
     looped = [one_sample(row, net) for row in first]
     clock.append(time.perf_counter())
-    torch.set_num_threads(threads)
     released, changed = obfuscate(logits, ours)
     clock.append(time.perf_counter())
-    torch.set_num_threads(1)
     looped += [one_sample(row, net) for row in second]
     clock.append(time.perf_counter())
-    torch.set_num_threads(threads)
     fast, slow = (clock[2] - clock[1]) / n, (clock[1] - clock[0] + clock[3] - clock[2]) / LOOPED
     assert changed[:LOOPED].tolist() == [flag for _, flag in looped]
     off = float((released[:LOOPED] - torch.stack([z for z, _ in looped])).abs().max())

@@ -64,9 +64,11 @@ ALLOWED = {
         "details",
         "repeat",
     },
+    "target_jobs": MIDDLE | {"launch", "pipeline", "problem"},
     "report": {"cells", "errors"},
     "nn": BASE | {"defenses"},
-    "api": MIDDLE | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "trained", "api"},
+    "api": MIDDLE
+    | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "target_jobs", "trained", "api"},
     "catalog": LOW | {"data", "nets"},
     "terminal": {"comparison", "report", "results"},
     "cli": {"errors", "api", "catalog", "cli_options", "comparing", "report", "terminal"},
@@ -74,7 +76,7 @@ ALLOWED = {
     "folder": {"data", "environment", "errors", "problem", "store"},
     "__main__": {"cli"},
     "comparison": MIDDLE | {"clustered", "defenses", "judge", "leave_one_out", "pipeline", "problem", "trained"},
-    "comparing": MIDDLE | {"api", "comparison", "pipeline", "problem", "report"},
+    "comparing": MIDDLE | {"api", "comparison", "launch", "pipeline", "problem", "report", "target_jobs"},
 }
 
 

@@ -19,6 +19,7 @@ from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
 from hampkit.results import Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
+from hampkit.target_jobs import train_targets
 from hampkit.trained import Trained
 from hampkit.training.trainer import silent
 
@@ -78,6 +79,8 @@ def run(
     if lender is not None:
         for problem in problems:
             lender.lend(problem)  # all are checked before the first is trained
+    for why in train_targets(problems, settings).values():
+        raise UserError(why)
     models = [pipeline.evaluate_problem(p, settings, attacks, modes.get(p.folder), lender) for p in problems]
     return report_on(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
 

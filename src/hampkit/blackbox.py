@@ -7,6 +7,7 @@ from torch import Tensor
 from hampkit.defenses.base import Release
 from hampkit.rng import derive, torch_rng
 from hampkit.training import Trainer
+from hampkit.training.threads import threads
 from hampkit.types import Stack
 
 
@@ -21,7 +22,8 @@ class BlackBox:
     def query(self, x: Tensor, seed: int) -> Tensor:
         """Released logits (N, C) float64 for raw inputs (N, *shape); the seed is that of the service's own noise."""
         self.queries += len(x)
-        return self._release(self._ask, x, torch_rng(derive(seed, "release"))).double()
+        with threads(self._trainer.config.threads):
+            return self._release(self._ask, x, torch_rng(derive(seed, "release"))).double()
 
     def _ask(self, x: Tensor) -> Tensor:
         return self._trainer.predict(self._stack, x)[0]

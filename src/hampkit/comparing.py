@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from hampkit.api import Track, recipes_of, report_on, settings_of, with_shadows
 from hampkit.comparison import Comparison, Entry, entry_of
 from hampkit.config import Recipe, accepts, with_seed
 from hampkit.errors import UserError, did_you_mean
-from hampkit.problem import Settings, prepare
+from hampkit.launch import at_once
+from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.results import ModelResult
 from hampkit.store import Run, writable, write_file, write_json
+from hampkit.target_jobs import train_targets
 from hampkit.training.trainer import silent
 
 MOST_SEEDS = 1000  # more is a slip of the finger
@@ -66,10 +69,11 @@ def compare(
         say(f"{key} is an option of several defenses, and reaches {', '.join(takers)}")
     _plan(wanted, settings, seeds, say)
     entries, models, runs = [], [], []
-    for recipe in wanted:
-        name = recipe.defense.name
+    sown = {recipe.defense.name: [with_seed(recipe, start + s) for s in range(seeds)] for recipe in wanted}
+    failed = train_targets(_prepared(chain.from_iterable(sown.values()), settings), settings)
+    for name, recipes in sown.items():
         try:
-            entry, results, mine = _entry([with_seed(recipe, start + s) for s in range(seeds)], settings)
+            entry, results, mine = _entry(recipes, settings, failed)
         except UserError as error:  # of the training itself: it diverges, or its answers are none
             if defenses or name == BASE:
                 raise UserError(f"{name}: {error}") from error
@@ -167,7 +171,7 @@ def _plan(recipes: Sequence[Recipe], settings: Settings, seeds: int, say: Callab
     for recipe in recipes:
         planned = pipeline.plan_shadows(prepare(recipe, settings), settings)
         shadows += planned.seconds * seeds
-        targets += planned.seconds * seeds * planned.mode.workers / planned.models  # one after the other
+        targets += planned.each * seeds / (settings.workers or at_once(planned.mode.threads))
         say(f"{recipe.title}: {planned.line()}")
     say(
         f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {shadows / 60:.0f} min of shadow models and"
@@ -175,9 +179,24 @@ def _plan(recipes: Sequence[Recipe], settings: Settings, seeds: int, say: Callab
     )
 
 
-def _entry(recipes: Sequence[Recipe], settings: Settings) -> tuple[Entry, list[ModelResult], list[Run]]:
-    """One defense with all its seeds; nothing of its data is held afterwards."""
+def _prepared(recipes: Iterable[Recipe], settings: Settings) -> Iterator[Problem]:
+    """Those that can be prepared; the entry of another one meets its error again."""
+    for recipe in recipes:
+        try:
+            problem = prepare(recipe, settings)
+        except UserError:
+            continue
+        yield problem
+
+
+def _entry(
+    recipes: Sequence[Recipe], settings: Settings, failed: Mapping[str, str]
+) -> tuple[Entry, list[ModelResult], list[Run]]:
+    """One defense with all its seeds; nothing of its data is held afterwards. Raises: `UserError` where its training failed."""
     problems = [prepare(recipe, settings) for recipe in recipes]
+    for problem in problems:
+        if problem.folder in failed:
+            raise UserError(failed[problem.folder])
     results = [pipeline.evaluate_problem(problem, settings) for problem in problems]
     runs = [Run(settings.runs_dir / problem.folder) for problem in problems]
     return entry_of(problems, results, settings), results, runs

@@ -29,6 +29,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def at_once(threads: int) -> int:
+    """How many jobs of so many threads the cores hold: at least one."""
+    return max(1, cores() // max(threads, 1))
+
+
 def run_jobs(function: str, context: dict[str, Any], jobs: Sequence[Any], workers: int, event: Event) -> None:
     """Run ``function(context) → (job, tell) → None`` over all jobs in this many processes; everything is JSON.
 

@@ -33,6 +33,7 @@ from hampkit.shadows import folder_of
 from hampkit.source import code_of, file_hash
 from hampkit.store import Run, load_tensors, locked, read_json, save_tensors, write_json
 from hampkit.trained import Shadowed, Trained
+from hampkit.training.threads import threads
 from hampkit.types import Dataset, History, Stack
 
 JOB = "models/000-000"
@@ -47,7 +48,7 @@ def train(recipe: Recipe, settings: Settings) -> Trained:
 
 def train_problem(problem: Problem, settings: Settings) -> Trained:
     """The same for a problem that is prepared."""
-    with locked(settings.runs_dir, problem.folder):
+    with locked(settings.runs_dir, problem.folder), threads(problem.recipe.train.threads):
         return _train(problem, settings)
 
 
@@ -74,8 +75,8 @@ def evaluate_problem(
     """
     chosen = _choose(problem.recipe, attacks)
     shadowed = None if lender is None else lender.lend(problem)
-    with locked(settings.runs_dir, problem.folder):
-        run = _create(problem, settings)
+    with locked(settings.runs_dir, problem.folder), threads(problem.recipe.train.threads):
+        run = create(problem, settings)
         if shadowed is None and problem.recipe.shadows.models:
             shadowed = _shadow(problem, settings, run, mode)
         return _attack(_train(problem, settings), chosen, settings, shadowed)
@@ -83,8 +84,8 @@ def evaluate_problem(
 
 def shadow(problem: Problem, settings: Settings) -> Run:
     """Train the recipe's shadow models, or find those that were trained before."""
-    with locked(settings.runs_dir, problem.folder):
-        run = _create(problem, settings)
+    with locked(settings.runs_dir, problem.folder), threads(problem.recipe.train.threads):
+        run = create(problem, settings)
         _shadow(problem, settings, run)
     return run
 
@@ -107,7 +108,8 @@ def _stored(launch: Path, settings: Settings) -> Mode:
     return replace(mode, workers=settings.workers) if mode.workers > 1 and settings.workers else mode
 
 
-def _create(problem: Problem, settings: Settings) -> Run:
+def create(problem: Problem, settings: Settings) -> Run:
+    """The run of a problem, made where it does not exist; its lock must be held."""
     run = Run.create(settings.runs_dir, problem.folder, lambda folder: write_run(problem, folder))
     complete(problem, run.folder)  # what was deleted or damaged since: it follows from the recipe
     return run
@@ -169,7 +171,7 @@ def _same_split(run: Run) -> str:
 
 
 def _train(problem: Problem, settings: Settings) -> Trained:
-    run = _create(problem, settings)
+    run = create(problem, settings)
     job = run.step(JOB, lambda folder: _write_models(problem, folder))
     history = read_json(job / "history.json")
     models = _read_models(problem, job, history)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import contextlib
 import math
 import resource
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-import torch
 
 from hampkit import measuring
 from hampkit.config import content_hash
 from hampkit.environment import environment
 from hampkit.errors import UserError
-from hampkit.launch import cores
+from hampkit.launch import at_once, cores
 from hampkit.problem import Problem
 from hampkit.store import read_json, write_json
 from hampkit.training import Trainer
 from hampkit.training.capture import cuda_graph
+from hampkit.training.threads import threads
 
 SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
 START = 4.0  # seconds that an interpreter takes to start
 MOST_WORKERS = 1024  # more is a slip of the finger
 JOB_SECONDS = 20.0  # a kill loses at most the jobs in flight
-STACKS = {"cpu": (8,), "cuda": (16, 128)}  # widths that are tried beside one
+STACKS = (
+    16,
+    128,
+)  # widths that are tried beside one on a GPU; on a CPU models run one by one, whatever a clock says there
 
 
 NEVER = 1e12  # seconds, of a way that was not measured to the end: JSON has no infinity
@@ -37,7 +38,7 @@ class Mode:
 
     width: int = 1  # models that are trained together
     workers: int = 1  # processes
-    threads: int = 0  # of each process; 0: torch's own choice
+    threads: int = 1  # of each process, as the recipe has it
     job: int = 1  # models whose results appear together
     recorded: bool = False  # steps are CUDA graphs
 
@@ -53,16 +54,7 @@ class Mode:
         """What so many models take, where one model takes a process so long."""
         jobs, processes = -(-models // self.job), self.processes(models)
         busiest = min(-(-jobs // processes) * self.job, models)  # the models of the process that is done last
-        return each * max(busiest, models / cores())  # more processes than cores share these
-
-    @contextlib.contextmanager
-    def threads_set(self) -> Iterator[None]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads or before)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+        return each * max(busiest, models / at_once(self.threads))  # more processes than that share the cores
 
 
 @dataclass(frozen=True)
@@ -71,6 +63,7 @@ class Plan:
 
     models: int
     mode: Mode
+    each: float  # seconds of one model in one process
     seconds: float
     memory: int  # bytes at the peak, all processes
     disk: int  # bytes
@@ -84,8 +77,9 @@ class Plan:
     def line(self) -> str:
         """In one line of plain words."""
         processes = self.mode.processes(self.models)
-        where = "one per core" if processes <= cores() else f"on {cores()} cores"
-        how = f"{processes} at a time, {where}" if processes > 1 else f"{min(self.mode.width, self.models)} together"
+        each = f"{self.mode.threads} threads each" if self.mode.threads > 1 else "one thread each"
+        each += f" on {cores()} cores" if processes * self.mode.threads > cores() else ""
+        how = f"{processes} at a time, {each}" if processes > 1 else f"{min(self.mode.width, self.models)} together"
         how += ", recorded steps" if self.mode.recorded else ""
         disk = max(1, round(self.disk / 1e6))
         return (
@@ -115,11 +109,7 @@ def plan(
     cache: a folder that keeps what was measured, per device, network and recipe; anew: measure again all the same.
     mode: how they run, where that is settled: then it is this that is measured.
     """
-    device = problem.trainer.device.type
-    ways = [Mode(1, threads=1, workers=workers or (cores() if device == "cpu" else 1)), Mode(1)]
-    for width in STACKS[device]:
-        if width <= max(models, 8):
-            ways += [Mode(width)] + [Mode(width, recorded=True)] * (device == "cuda")
+    ways = _ways(problem, models, workers)
     if mode is None:
         seconds = _measured(problem, ways, cache, anew)
         cut = [_cut(way, each, models) for way, each in zip(ways, seconds, strict=True)]
@@ -137,6 +127,7 @@ def plan(
     return Plan(
         models=models,
         mode=mode,
+        each=each,
         seconds=mode.seconds(each, models) + START * (mode.processes(models) > 1),
         memory=_memory(problem, mode, models),
         disk=disk,
@@ -146,6 +137,15 @@ def plan(
         nonmembers=nonmembers,
         left_out=problem.left_out(),
     )
+
+
+def _ways(problem: Problem, models: int, workers: int) -> list[Mode]:
+    """On a CPU there is one: which one is quicker would differ from day to day, and with it the last digits of a model."""
+    threads = problem.recipe.train.threads
+    if problem.trainer.device.type == "cpu":
+        return [Mode(1, workers or at_once(threads), threads)]
+    widths = [1, *(width for width in STACKS if width <= max(models, 8))]
+    return [Mode(width, 1, threads, recorded=r) for width in widths for r in ((False, True) if width > 1 else (False,))]
 
 
 def _cut(mode: Mode, each: float, models: int) -> Mode:
@@ -207,7 +207,7 @@ def seconds_of(problem: Problem, ways: list[Mode]) -> list[float]:
     found: list[float] = []
     best: list[float] = []
     for mode in ways:
-        with mode.threads_set():
+        with threads(mode.threads):
             seconds, first = measuring.seconds_per_model(problem, mode.of(problem.trainer), best)
         if seconds <= min(found, default=math.inf):
             best = [s / mode.workers for s in first]

@@ -128,6 +128,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
     _check_known(table, recipe)
     order = table.permutation if recipe.split.permutation else None
     recipe = replace(recipe, fingerprint=fingerprint(dataset.sha256, order))
+    recipe = replace(recipe, train=replace(recipe.train, threads=recipe.train.threads or _threads(dataset)))
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
     _check_images(recipe, dataset)
     task, trainer = _task(recipe, dataset, table, net), Trainer(recipe.train, device, track=settings.track)
@@ -235,6 +236,11 @@ def fingerprint(sha256: str, order: Tensor | None) -> str:
     if order is None:
         return sha256
     return hashlib.sha256(sha256.encode() + order.numpy().tobytes()).hexdigest()
+
+
+def _threads(dataset: Dataset) -> int:
+    """Of the data and not of the machine, so that a name means the same bytes: steps on a table are too short to be shared."""
+    return 2 if len(dataset.shape) == 3 else 1
 
 
 def _normalize(dataset: Dataset, standardize: bool) -> Normalize | None:

@@ -11,6 +11,8 @@ MOST_SHADOWS = 10_000  # more is a slip of the finger: the masks alone would fil
 MOST_VIEWS = 18  # with and without mirroring: an image and its eight shifts
 LARGEST_BATCH = 2**24  # rows; batches are padded to their size, and nobody has the memory for more
 
+MOST_THREADS = 256  # more is a slip of the finger
+
 
 @dataclass(frozen=True)
 class Split:
@@ -57,11 +59,16 @@ class Training:
         "shuffle"  # poisson: every row enters a batch by its own chance, as DP-SGD's accounting takes for granted
     )
     augment: tuple[Literal["flip", "shift"], ...] = ()  # of images, drawn anew for every batch: flip, shift
+    threads: int = 0  # that torch computes with on a CPU, also in answers and attacks; 0: 1 for tables, 2 for images
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "passes_per_epoch": 1, "retries": 0, "stop_after": 0, "patience": 0}
         for name, low in lowest.items():
             _at_least(f"train.{name}", getattr(self, name), low)
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise UserError(
+                f"train.threads={self.threads} must lie between 1 and {MOST_THREADS}, or be 0 for the usual number"
+            )
         if self.batch_size > LARGEST_BATCH:
             raise UserError(
                 f"train.batch_size={self.batch_size} must be at most {LARGEST_BATCH}; the number of members is enough"

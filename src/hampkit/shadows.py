@@ -29,6 +29,7 @@ from hampkit.planning import Mode
 from hampkit.problem import Problem, Settings, prepare, recipe_of_run
 from hampkit.rng import derive
 from hampkit.store import Run, read_json, save_tensors, write_json
+from hampkit.training.threads import threads
 from hampkit.types import Dataset
 from hampkit.views import view
 
@@ -97,10 +98,9 @@ def train(problem: Problem, shadowing: Shadowing, settings: Settings, run: Run, 
     if mode.workers > 1 and len(missing) > 1:
         run_jobs(WORK, context, missing, mode.workers, event)
     else:
-        with mode.threads_set():
-            for job in missing:
-                train_job(problem, shadowing, job, run, mode)
-                event({"trained": len(job)})
+        for job in missing:
+            train_job(problem, shadowing, job, run, mode)
+            event({"trained": len(job)})
     return read(problem, shadowing, run, mode)
 
 
@@ -150,7 +150,8 @@ def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, 
         if shadowing.keep_models:
             save_tensors(folder / "stack.safetensors", trained.tensors())
 
-    run.step(_step(shadowing, job), write)
+    with threads(problem.recipe.train.threads):
+        run.step(_step(shadowing, job), write)
 
 
 def read(problem: Problem, shadowing: Shadowing, run: Run, mode: Mode) -> Shadows:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -25,7 +21,7 @@ STEPS = 299  # at most, for each of them
 LENGTH = 0.1  # of every step
 LABEL = 10.0  # c2, the weight of keeping the predicted label
 COMPACT = 0.8  # rows are taken out once less than this share is under way
-SMALL, BLOCK = 256, 4096  # rows that are worth no threads; rows at once: more share the cost of starting each operation
+BLOCK = 4096  # rows at once: more share the cost of starting each operation
 SHARE_ROWS = 128  # reference rows that are asked how many answers change: a surrogate that never does protects nothing
 FEW = 0.01  # share of changed answers below which the result says that nothing is protected
 UNDECIDED = 1e-5  # a surrogate this near to 1/2 is left as it is
@@ -251,32 +247,14 @@ def obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
     |ℓ(z)| + 10 · relu(max_{j≠y*} z_j − z_y*) + c · ‖softmax z − p₀‖₁, until the sign of ℓ has changed and y* is the largest; for
     c = 0.1, 1, …, 10⁵ while that succeeds. The last success is the result, the true answer where there is none.
     """
-    if len(logits) > SMALL:
-        parts = _in_threads(partial(_obfuscate, surrogate=surrogate), logits)
-        return torch.cat([z for z, _ in parts]), torch.cat([c for _, c in parts])
-    return _obfuscate(logits, surrogate)
+    parts = [_obfuscate(rows, surrogate) for rows in logits.split(BLOCK)]
+    return torch.cat([z for z, _ in parts]), torch.cat([c for _, c in parts])
 
 
 def _obfuscate(logits: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
     z0, order = _sorted(logits.double())
     best, changed = _descend(z0, surrogate)
     return torch.empty_like(best).scatter_(-1, order, best), changed
-
-
-_ONE_AT_A_TIME = threading.Lock()  # the number of torch's threads is one for all
-
-
-def _in_threads(of: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Of every block of rows, as many at a time as torch has threads: its operations on a block are too short to be shared."""
-    with _ONE_AT_A_TIME:
-        threads = torch.get_num_threads()
-        turns = -(-len(rows) // (BLOCK * threads))
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(threads) as pool:
-                return list(pool.map(of, rows.tensor_split(turns * threads)))
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _descend(z0: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
