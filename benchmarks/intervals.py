@@ -1,10 +1,10 @@
 """How often intervals cover the truth, over simulated audits: TPR at FPR, the AUC, the difference of two AUCs, leave-one-out.
 
-python -m benchmarks.intervals [tpr auc repair difference clustered] [--audits N]
+python -m benchmarks.intervals [tpr auc repair difference clustered] [--audits N] [--method NAME]
 
 ``tpr``         the two intervals of TPR at FPR: scores N(mu, 1) against N(0, 1)
 ``auc``         coverage (median width) of the interval of the AUC, over the designs of `benchmarks.auc_designs`
-``repair``      what its lower bound does while inverted pairs are repaired one at a time, up to AUC 1
+``repair``      (N paths) what its lower bound does while inverted pairs are repaired one at a time, up to AUC 1
 ``difference``  coverage of the interval of the difference of two AUCs on the same examples
 ``clustered``   coverage of the intervals of leave-one-out's AUC, pooled and within models
 """
@@ -29,10 +29,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=[*TABLES, []], help="default: all")
     parser.add_argument("--audits", type=int, help="per design; default: what docs/intervals.md was computed with")
+    parser.add_argument(
+        "--method", choices=auc_single.METHODS, default="jeffreys", help="for auc and repair: the tool's, or another"
+    )
     given = parser.parse_args()
     for name in given.what or TABLES:
         table, audits = TABLES[name]
-        table(given.audits or audits)
+        if name in ("auc", "repair"):
+            table(given.audits or audits, given.method)
+        else:
+            table(given.audits or audits)
         print(flush=True)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from benchmarks import auc_designs
-from benchmarks.auc_single import cell, falls, interval, one_pair, path
+from benchmarks.auc_single import cell, falls, jeffreys, one_pair, path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -145,7 +145,7 @@ def test_the_benchmark_computes_what_the_tool_does(groups):
         found.append(auc_designs.of_scores(np.r_[scores[member], scores[~member]][None], m))
     i = metrics.auc_interval(scores, member)
     for value, variance in found:
-        low, high = interval(value, variance, m, n)
+        low, high = jeffreys(value, variance, m, n)
         assert (value[0], low[0], high[0]) == pytest.approx((i.value, i.low, i.high), abs=1e-9)
 
 
