@@ -60,7 +60,7 @@ def wilson(value: Array, variance: Array, m: int, n: int) -> tuple[Array, Array]
 
 
 def logit(value: Array, variance: Array, m: int, n: int) -> tuple[Array, Array]:
-    """DeLong's on the logit scale, two pseudo-observations in each group, and the exact bound at 0 and 1: what 0.1 had."""
+    """DeLong's on the logit scale, two pseudo-observations in each group, and the exact bound at 0 and 1: the tool's before."""
     q = value * (1 - value)
     added = (value**2 + (1 - value) ** 2) * (1 / (m * (m + 1)) + 1 / (n * (n + 1)))
     inside = np.where(q > 0, value, 0.5)
