@@ -119,8 +119,8 @@ def jeffreys(rate: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
     """Jeffreys' interval of a rate seen in n independent cases, which need not be a whole number; also of arrays.
 
     Of k = rate · n hits and e = n − k errors, the quantile (1 − level)/2 of Beta(k + min(½, k/4), e + ½), and the same for the
-    errors (Brown, Cai & DasGupta 2001, section 4.1, with min(½, k/4) for ½). With ½ the upper bound would be too low for a rate
-    very close to 1: half an error must not count for more than the part of one that was seen.
+    errors (Brown, Cai & DasGupta 2001, section 4.1, with min(½, k/4) for ½). With ½ the upper bound could not come closer to
+    1 than a fixed share of 1/n, however close the rate is.
 
     >>> [round(float(end), 4) for end in jeffreys(1.0, 10)]
     [0.7828, 1.0]
