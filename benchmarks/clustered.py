@@ -22,9 +22,11 @@ SIZES = ((16, 300), (16, 2000), (64, 1000), (128, 1000))  # models, examples
 DESIGNS = ("none", "examples", "models", "gain", "scale")
 
 
-def draw(rng: np.random.Generator, models: int, examples: int, design: str) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    rng: np.random.Generator, models: int, examples: int, design: str, above: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     member = shadow_members(models, examples, int(rng.integers(2**31)), "paired").numpy()
-    s = rng.standard_normal((models, examples)) + member
+    s = rng.standard_normal((models, examples)) + above * member
     each = rng.standard_normal((models, 1))
     if design == "examples":
         s += rng.standard_normal(examples)

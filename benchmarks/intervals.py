@@ -1,6 +1,12 @@
-"""How often the two intervals of TPR at FPR cover the true one, over simulated audits: scores N(mu, 1) against N(0, 1).
+"""How often intervals cover the truth, over simulated audits: TPR at FPR, the AUC, the difference of two AUCs, leave-one-out.
 
-python -m benchmarks.intervals [--audits 400]
+python -m benchmarks.intervals [tpr auc repair difference clustered] [--audits N] [--method NAME]
+
+``tpr``         the two intervals of TPR at FPR: scores N(mu, 1) against N(0, 1)
+``auc``         coverage (median width) of the interval of the AUC, over the designs of `benchmarks.auc_designs`
+``repair``      (N paths) what its lower bound does while inverted pairs are repaired one at a time, up to AUC 1
+``difference``  coverage of the interval of the difference of two AUCs on the same examples
+``clustered``   coverage of the intervals of leave-one-out's AUC, pooled and within models
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ import argparse
 import numpy as np
 from scipy.stats import norm
 
+from benchmarks import auc_paired, auc_single
 from hampkit import metrics
 
 SETTINGS = (  # members, non-members, false-positive rate
@@ -19,9 +26,23 @@ SETTINGS = (  # members, non-members, false-positive rate
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--audits", type=int, default=400)
-    audits = parser.parse_args().audits
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=[*TABLES, []], help="default: all")
+    parser.add_argument("--audits", type=int, help="per design; default: what docs/intervals.md was computed with")
+    parser.add_argument(
+        "--method", choices=auc_single.METHODS, default="jeffreys", help="for auc and repair: the tool's, or another"
+    )
+    given = parser.parse_args()
+    for name in given.what or TABLES:
+        table, audits = TABLES[name]
+        if name in ("auc", "repair"):
+            table(given.audits or audits, given.method)
+        else:
+            table(given.audits or audits)
+        print(flush=True)
+
+
+def tpr(audits: int) -> None:
     rng = np.random.default_rng(0)
     print("| members | non-members | FPR | true TPR | outer interval covers | exact one, threshold as given |")
     print("|--:|--:|--:|--:|--:|--:|")
@@ -44,6 +65,15 @@ def main() -> None:
                 f"{exact / audits:.1%}",
             )
             print("| " + " | ".join(row) + " |", flush=True)
+
+
+TABLES = {  # name: table, audits per design
+    "tpr": (tpr, 400),
+    "auc": (auc_single.coverage, 5000),
+    "repair": (auc_single.repair, 3),
+    "difference": (auc_paired.difference, 1000),
+    "clustered": (auc_paired.leave_one_out, 400),
+}
 
 
 if __name__ == "__main__":

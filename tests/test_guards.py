@@ -322,17 +322,3 @@ def test_what_a_killed_process_left_is_cleared_away(runs):
     left.mkdir()
     hampkit.run("toy/undefended", options=QUICK, attacks=("loss",), runs_dir=folder)
     assert not left.exists()
-
-
-def test_the_auc_interval_has_two_pseudo_observations_per_group():
-    """All members score 1, so that group has no variance of its own; the plain formula would take it for certain."""
-    scores, member = np.r_[np.ones(20), np.ones(10), np.zeros(10)], np.arange(40) < 20
-    interval = metrics.auc_interval(scores, member)
-
-    def variance(shares):
-        padded = np.r_[shares, 0.0, 1.0]
-        return ((padded - shares.mean()) ** 2).sum() / (len(shares) + 1) / len(shares)
-
-    spread = variance(np.full(20, 0.75)) + variance(np.r_[np.full(10, 0.5), np.ones(10)])
-    half = 1.959964 * np.sqrt(spread) / (0.75 * 0.25)
-    assert interval.low == pytest.approx(1 / (1 + np.exp(half - np.log(3))), rel=1e-5)

@@ -381,8 +381,8 @@ def test_every_table_says_whose_interval_it_shows():
     for text in (page_of(example_results()), markdown_of(example_results())):
         assert "outer" in text
         assert "uncertainty of the threshold" in text
-        assert "logit scale" in text
-        assert "pseudo-observations" in text
+        assert "Jeffreys" in text
+        assert "amounts to" in text
         assert "takes that of" in text or "uses the known part" in text
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hampkit.metrics import Interval, clopper_pearson
+from hampkit.metrics import Interval
 from hampkit.report import limits, verdict
 from hampkit.report.verdict import side
 from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results
@@ -123,12 +123,16 @@ def test_side_recomputes_the_interval_at_the_corrected_level():
         assert side(auc, 10) == expected
         seen.add(expected)
     assert seen == {-1, 0, 1}
-    for n in range(2, 14):  # wholly separated groups: the exact bound
-        low, _ = clopper_pearson(n, n)
-        assert side({"value": 1.0, "low": low, "high": 1.0}, 10) == int(clopper_pearson(n, n, 1 - 0.05 / 10)[0] > 0.5)
+    for n in range(2, 14):  # wholly separated groups
+        low = float(metrics.jeffreys(1.0, n)[0])
+        wide = metrics.jeffreys(1.0, n, 1 - 0.05 / 10)
+        assert side({"value": 1.0, "low": low, "high": 1.0}, 10) == int(wide[0] > 0.5)
         assert side({"value": 0.0, "low": 0.0, "high": 1 - low}, 10) == -side(
             {"value": 1.0, "low": low, "high": 1.0}, 10
         )
+    for value in (0.99, 0.999, 0.99999):  # one inverted pair is no doubt
+        low, high = (float(end) for end in metrics.jeffreys(value, 50))
+        assert side({"value": value, "low": low, "high": high}, 10) == 1
     assert side({"value": 1.0, "low": 0.0, "high": 1.0}, 1) == 0
     assert side({"value": 0.5, "low": 0.5, "high": 0.5}, 1) == 0
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from hampkit import clustered, metrics
@@ -85,6 +87,71 @@ def test_complete_separation_within_every_model():
     interval = clustered.auc_within(s, m)
     assert (interval.value, interval.high) == (1.0, 1.0)
     assert interval.low < 1
+
+
+@pytest.mark.parametrize("of", [clustered.auc_interval, clustered.auc_within])
+def test_one_inverted_pair_is_nearly_complete_separation(of):
+    s, m = shifted(0.0, gap=50.0)
+    whole = of(s, m)
+    assert whole.low > metrics.clopper_pearson(150, 150)[0], "as sure as one model alone"
+    s[3, np.flatnonzero(m[3])[0]] = np.sort(s[3, ~m[3]])[-2] + 1e-9  # below one non-member of its own model
+    nearly = of(s, m)
+    assert nearly.value < 1
+    assert abs(whole.low - nearly.low) < 0.1 * (whole.high - whole.low)
+
+
+@pytest.mark.parametrize("of", [clustered.auc_interval, clustered.auc_within])
+def test_repairing_inverted_pairs_does_not_take_the_lower_bound_away(of):
+    s, m = shifted(0.0, models=8, examples=100, gap=2.5)
+    found = [of(s, m)]
+    for gap in np.linspace(0, 6, 200):
+        found.append(of(s + gap * m, m))
+    low, width = np.array([i.low for i in found]), np.array([i.high - i.low for i in found])
+    assert found[-1].value == 1
+    assert ((np.maximum.accumulate(low) - low) / width).max() < 1 / 3
+
+
+@pytest.mark.parametrize("of", [clustered.auc_interval, clustered.auc_within])
+@settings(max_examples=60)
+@given(data=st.data(), models=st.integers(1, 5), examples=st.integers(2, 8), level=st.sampled_from([0.5, 0.95, 0.999]))
+@pytest.mark.filterwarnings("error")
+def test_intervals_never_fail_and_hold_their_values(of, data, models, examples, level):
+    size = models * examples
+    m = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size))).reshape(models, examples)
+    m[0, :2] = False, True
+    s = np.array(data.draw(st.lists(st.integers(-2, 2), min_size=size, max_size=size)), float).reshape(m.shape)
+    i, turned = of(s, m, level), of(-s, m, level)
+    assert 0 <= i.low <= i.value <= i.high <= 1
+    assert i.low < i.high
+    assert (1 - turned.high, 1 - turned.low) == pytest.approx((i.low, i.high), abs=1e-6)
+
+
+def test_one_model_has_the_interval_of_its_scores():
+    s, m = shifted(0.0, models=1)
+    alone = metrics.auc_interval(s[0], m[0])
+    assert clustered.auc_interval(s, m) == clustered.auc_within(s, m) == alone
+
+
+def test_models_without_both_sides_are_left_out_of_the_mean():
+    s, m = shifted(0.0, models=6)
+    expected = clustered.auc_within(s[2:], m[2:])
+    m[0], m[1] = True, False
+    assert clustered.auc_within(s, m) == expected
+    with pytest.raises(ValueError, match="no model has both members and non-members"):
+        clustered.auc_within(s[:2], m[:2])
+
+
+def test_intervals_cover_where_models_differ_and_the_auc_is_near_its_end():
+    """Among the members of each model N(5.3, 1) + N(0, 1) of its own: the interval on the logit scale covered 75 %."""
+    rng = np.random.default_rng(0)
+
+    def draw(models):
+        m = rng.random((models, 300)) < 0.5
+        return rng.standard_normal(m.shape) + (5.3 + rng.standard_normal((models, 1))) * m, m
+
+    truth = clustered.auc_within(*draw(4000)).value
+    covered = np.mean([i.low <= truth <= i.high for i in (clustered.auc_within(*draw(16)) for _ in range(100))])
+    assert covered >= 0.9
 
 
 def repeated():

@@ -19,40 +19,42 @@ from numpy.typing import NDArray
 
 from hampkit import metrics
 from hampkit.metrics import Interval, Point
-from hampkit.ranking import Counts, count
+from hampkit.ranking import Counts, check_scores, count
 
 Array = NDArray[np.float64]
 
 
 def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
-    """Pooled AUC with the clustered variance of its placements (Obuchowski 1997), Student's t for M models, logit scale.
+    """Pooled AUC with Jeffreys' interval for the size that the clustered variance of its placements leads to (Obuchowski 1997).
 
     With V the share of the other group below (above) a score and A the AUC, a pair contributes (V − A)/n₁ where the example
-    is IN, (V − A)/n₀ where it is OUT.
+    is IN, (V − A)/n₀ where it is OUT. Of one model it is `metrics.auc_interval`.
     """
-    s, m = _checked(scores, member)
-    of_members, of_nonmembers = metrics.placements(s.ravel(), m.ravel())
+    s, m = _checked(scores, member, least=1)
+    if len(s) == 1:
+        return metrics.auc_interval(s[0], m[0], level)
+    of_members, of_nonmembers = metrics.placements(*check_scores(s.ravel(), m.ravel()))
     value = float(of_members.mean())
-    if value in (0.0, 1.0):
-        low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
-        return Interval(value, low, high)
-    variance = _variance(_centered(of_members, of_nonmembers, value, m), s.shape)
-    return _on_logits(value, variance, len(s), level)
+    return _interval(value, _centered(of_members, of_nonmembers, value, m), s.shape, level)
 
 
 def auc_within(scores: Any, member: Any, level: float = 0.95) -> Interval:
-    """The mean of the AUCs of single models, with its clustered variance, Student's t for M models, logit scale.
+    """The mean of the AUCs of single models, with its clustered variance and the interval of the pooled AUC.
 
     A pair contributes (V − Aₘ)/(M n₁) where the example is IN, (V − Aₘ)/(M n₀) where it is OUT, with V and Aₘ those of its own
-    model, and each model (Aₘ − A)/M. The mean over models alone would vary less: all rest on the same examples.
+    model, and each model (Aₘ − A)/M. The mean over models alone would vary less: all rest on the same examples. A model
+    without members or without non-members has no AUC and is left out.
     """
-    s, m = _checked(scores, member)
-    placed = [metrics.placements(row, inside) for row, inside in zip(s, m, strict=True)]
+    s, m = _checked(scores, member, least=1)
+    both = m.any(1) & ~m.all(1)
+    s, m = s[both], m[both]
+    if not len(s):
+        raise ValueError("no model has both members and non-members")
+    if len(s) == 1:
+        return metrics.auc_interval(s[0], m[0], level)
+    placed = [metrics.placements(*check_scores(row, inside)) for row, inside in zip(s, m, strict=True)]
     aucs = [float(of_members.mean()) for of_members, _ in placed]
     value = float(np.mean(aucs))
-    if value in (0.0, 1.0):
-        low, high = metrics.clopper_pearson(len(s) if value == 1.0 else 0, len(s), level)
-        return Interval(value, low, high)
 
     def row(k: int) -> Array:
         moved, inside = np.empty(s.shape[1]), m[k]
@@ -60,16 +62,31 @@ def auc_within(scores: Any, member: Any, level: float = 0.95) -> Interval:
             moved[rows] = (shares - aucs[k]) / len(shares)
         return (moved + (aucs[k] - value) / s.shape[1]) / len(s)
 
-    variance = _variance((row(k) for k in range(len(s))), s.shape)
-    return _on_logits(value, variance, len(s), level)
+    return _interval(value, (row(k) for k in range(len(s))), s.shape, level)
 
 
-def _on_logits(value: float, variance: float, models: int, level: float) -> Interval:
-    if (
-        variance == 0
-    ):  # of equal scores: nothing varies, and nothing is certain; two pseudo-observations among the models
-        variance = 2 * (value**2 + (1 - value) ** 2) / (models * (models + 1))
-    return metrics.logit_interval(value, _student(models, level) * math.sqrt(variance))
+def _interval(value: float, rows: Iterable[Array], shape: tuple[int, ...], level: float) -> Interval:
+    """Jeffreys' interval of an AUC over M models and N examples (shape), from what each pair contributes to its error.
+
+    The size is max(1/(1/M + 1/N), q / (v + u)), with q = A (1 − A), v the clustered variance and u = min(q/N, 2/(5N²)): neither
+    models nor examples can vary more than the first, and u stands for examples that were not seen, as in
+    `metrics.effective_size`. Where all pairs are in order it leaves N. Student's t comes in as the factor (z/t)² (Korn & Graubard
+    1998); its degrees of freedom are those of v + u (Satterthwaite 1946), where v has those of the models that make it up
+    (three times Kish's effective number, which is M of normal contributions).
+    """
+    (models, examples), q = shape, value * (1 - value)
+    by_model, by_example, effective = _variances(rows, shape)
+    variance, unseen = by_model + by_example, min(q / examples, 2 / (5 * examples**2))
+    size, degrees = float(examples), models - 1.0
+    if q > 0:
+        size = q / (variance + unseen) if variance > 1e-12 * q / examples else 0.0  # equal scores: nothing is known
+        own = max(min(models, 3 * effective) - 1, 1.0)
+        degrees = (variance + unseen) ** 2 / (variance**2 / own + unseen**2 / degrees)
+    size = max(size, 1 / (1 / models + 1 / examples))
+    low, high = metrics.jeffreys(
+        value, size * (metrics.normal_quantile(level) / _student(degrees + 1, level)) ** 2, level
+    )
+    return Interval(value, float(low), float(high))
 
 
 def tpr_points(
@@ -211,7 +228,7 @@ def _worth(
         said = -scores >= point.threshold if turned else scores >= point.threshold
         return parts[said + 2 * (~inside if turned else inside)]
 
-    by_model, by_example = _variances((row(*both) for both in zip(s, m, strict=True)), s.shape)
+    by_model, by_example, _ = _variances((row(*both) for both in zip(s, m, strict=True)), s.shape)
     groups, squares = len(left), (left - left.mean()) ** 2
     variance = max(by_model, (groups - 1) / groups * squares.sum()) + by_example
     if squares.any():
@@ -249,24 +266,21 @@ def _slope(counts: Counts, fpr: float) -> float:
     return (tp_b - tp_a) / members / ((fp_b - fp_a) / nonmembers) if fp_b > fp_a else 0.0
 
 
-def _variance(rows: Iterable[Array], shape: tuple[int, ...]) -> float:
-    return sum(_variances(rows, shape))
-
-
-def _variances(rows: Iterable[Array], shape: tuple[int, ...]) -> tuple[float, float]:
-    """Of a sum of contributions (M, N) that add up to nothing: between models, and what examples add to that.
+def _variances(rows: Iterable[Array], shape: tuple[int, ...]) -> tuple[float, float, float]:
+    """Of a sum of contributions (M, N) that add up to nothing: between models, what examples add, and Kish's number of models.
 
     They come row by row: of 128 models and 40,000 examples, every array of all contributions would take 40 MB.
     """
     models, examples = shape
-    of_examples, by_model, both = np.zeros(examples), 0.0, 0.0
+    of_examples, of_models, both = np.zeros(examples), [], 0.0
     for row in rows:
-        by_model += float(row.sum()) ** 2
+        of_models.append(float(row.sum()))
         both += float(row @ row)
         of_examples += row
-    by_model *= models / (models - 1)
+    squares = np.square(of_models)
     by_example = examples / max(examples - 1, 1) * float(of_examples @ of_examples)
-    return by_model, max(by_example - both, 0.0)
+    effective = squares.sum() ** 2 / (squares @ squares) if (squares @ squares) > 0 else float(models)
+    return models / (models - 1) * float(squares.sum()), max(by_example - both, 0.0), float(effective)
 
 
 def _student(models: float, level: float) -> float:
@@ -275,8 +289,8 @@ def _student(models: float, level: float) -> float:
     return float(t.ppf((1 + level) / 2, max(models - 1, 1.0)))
 
 
-def _checked(scores: Any, member: Any) -> tuple[Array, NDArray[np.bool_]]:
+def _checked(scores: Any, member: Any, least: int = 2) -> tuple[Array, NDArray[np.bool_]]:
     s, m = np.asarray(scores, dtype=np.float64), np.asarray(member)
-    if s.ndim != 2 or s.shape != m.shape or len(s) < 2:
-        raise ValueError(f"scores {s.shape} and member {m.shape} must be (M, N) with at least 2 models")
+    if s.ndim != 2 or s.shape != m.shape or len(s) < least:
+        raise ValueError(f"scores {s.shape} and member {m.shape} must be (M, N) with at least {least} models")
     return s, m.astype(bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import exp, log
+from math import sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -40,7 +40,8 @@ def verdict(results: Any) -> str:
 def side(auc: Json, attacks: int) -> int:
     """1 where an AUC is above 0.5 beyond doubt, −1 below, 0 in doubt, for the best of so many attacks (Bonferroni).
 
-    The 95 % interval is widened on its logit scale; that of a complete separation is an exact bound, tail^(1/n).
+    The lower bound L of the 95 % interval leads to the bound at the corrected level as in a score test: there the distance from
+    the AUC A is z times a standard deviation that goes with √(L (1 − L)), and at ½ with ½.
 
     >>> side({"value": 0.6, "low": 0.51, "high": 0.68}, 1), side({"value": 0.6, "low": 0.51, "high": 0.68}, 10)
     (1, 0)
@@ -50,9 +51,7 @@ def side(auc: Json, attacks: int) -> int:
         return -side({"value": 1 - value, "low": 1 - auc["high"], "high": 1 - low}, attacks)
     if low <= 0.5:
         return 0  # in doubt already for a single attack
-    if value == 1:
-        return int(exp(log(low) * log(ERROR / 2 / attacks) / log(0.025)) > 0.5) if low < 1 else 1
-    return int(_logit(value) - (_logit(value) - _logit(low)) * _widened(attacks) > 0)
+    return int((value - 0.5) * 2 * sqrt(low * (1 - low)) >= (value - low) * _widened(attacks))
 
 
 def apart(difference: Json, attacks: int) -> bool:
@@ -71,10 +70,6 @@ def _widened(attacks: int) -> float:
     """By what factor a 95 % interval grows for the best of so many attacks (Bonferroni)."""
     single, corrected = (NormalDist().inv_cdf(1 - ERROR / 2 / k) for k in (1, attacks))
     return corrected / single
-
-
-def _logit(p: float) -> float:
-    return log(p / (1 - p))
 
 
 def _model(title: str, model: Json) -> str:
