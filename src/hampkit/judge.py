@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,8 @@ from hampkit import checks, metrics
 from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config import Judge
 from hampkit.data.splits import known_split
-from hampkit.results import FPRS, AttackResult, Rate
+from hampkit.ranking import same_order
+from hampkit.results import ERROR, FPRS, AttackResult, Rate
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset
 
@@ -104,6 +106,26 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         balanced_accuracy=metrics.balanced_point(scores, member, threshold),
         flags=tuple(name for name, raised in flags.items() if raised),
         options=unusual(attack),
+    )
+
+
+def judged_together(
+    results: Sequence[AttackResult], scores: Mapping[str, NDArray[np.float64]], member: Bools
+) -> tuple[AttackResult, ...]:
+    """The attacks of one model, each with the attack whose order it shares and its AUC at the level for the best of them.
+
+    Of attacks with one order the one that needs least, and of these the first, gives its name to all.
+    """
+    names = [r.attack for r in sorted(results, key=lambda r: len(r.needs))]
+    first = same_order({name: scores[name] for name in names})
+    level = 1 - ERROR / max(len(set(first.values())), 1)
+    return tuple(
+        replace(
+            r,
+            same_as=first[r.attack] if first[r.attack] != r.attack else "",
+            corrected=metrics.auc_interval(scores[r.attack], member, level),
+        )
+        for r in results
     )
 
 
