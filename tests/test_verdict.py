@@ -67,7 +67,7 @@ def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
         found = replace(difference(*vars(plain).values()), corrected=wide, tried=10)
         text = said(model("toy/a", *ten(ABOVE)), model("toy/b", *ten(CHANCE)), difference=found)
         assert ("leaks less than" in text) == apart
-        assert f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}]; the interval is for the best of 10" in text
+        assert f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}]; the interval takes the choice among 10 attacks" in text
         seen.add((apart, plain.low <= 0 <= plain.high))
     assert seen == {(True, False), (False, False), (False, True)}
 
@@ -97,7 +97,7 @@ def test_the_best_of_many_must_be_better_than_one():
         "none of these 10 attacks tells members from non-members beyond chance (highest: last, AUC 0.552 [0.481, "
         in best
     )
-    assert "the interval is for the best of 10 distinct attacks" in best
+    assert "the interval takes the number of attacks into account" in best
     assert "give themselves away" not in best
     assert "no attack tells" not in best
     assert "best of 10 attacks: last, AUC 0.700" in said(model("toy/a", *ten(ABOVE)))

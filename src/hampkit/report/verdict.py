@@ -61,20 +61,20 @@ def _model(title: str, model: Json) -> str:
     sides = [(a, _corrected(a, a["auc"])) for a in attacks]
     above, below = ([pair for pair in sides if side(pair[1]) == s] for s in (1, -1))
     k = _distinct(model)
-    many = f"; 0.5 is guessing; the interval is for the best of {k} distinct attacks" if k > 1 else "; 0.5 is guessing"
+    counted = "0.5 is guessing" + ("; the interval takes the number of attacks into account" if k > 1 else "")
     if above:
         best = max(above, key=lambda pair: pair[1]["low"])
         which = f"; best of {k} attacks: " if k > 1 else " to the one attack: "
-        return f"{head}members give themselves away{which}{_auc(*best)} ({many[2:]})"
+        return f"{head}members give themselves away{which}{_auc(*best)} ({counted})"
     if below:
         best = min(below, key=lambda pair: pair[1]["high"])
         which = f"; best of {k} attacks, turned around: " if k > 1 else " to the one attack, turned around: "
-        return f"{head}members give themselves away{which}{_auc(*best)} as it stands ({many[2:]})"
+        return f"{head}members give themselves away{which}{_auc(*best)} as it stands ({counted})"
     if not attacks:
         return head + "no attack was made"
     highest = max(sides, key=lambda pair: pair[1]["low"])
     which = f"none of these {k} attacks tells" if k > 1 else "this one attack does not tell"
-    return f"{head}{which} members from non-members beyond chance (highest: {_auc(*highest)}{many})"
+    return f"{head}{which} members from non-members beyond chance (highest: {_auc(*highest)}; {counted})"
 
 
 def _auc(attack: Json, interval: Json) -> str:
@@ -108,7 +108,7 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
     interval = _corrected(difference, difference)
     measured = f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(interval)}"
     if (k := difference.get("tried", 1)) > 1:
-        measured += f"; the interval is for the best of {k} distinct attacks"
+        measured += f"; the interval takes the choice among {k} attacks into account"
     if interval["low"] <= 0 <= interval["high"]:
         return [f"Neither is shown to leak less ({measured})"]
     less, more = (second, first) if difference["value"] > 0 else (first, second)
