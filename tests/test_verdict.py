@@ -67,7 +67,10 @@ def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
         found = replace(difference(*vars(plain).values()), corrected=wide, tried=10)
         text = said(model("toy/a", *ten(ABOVE)), model("toy/b", *ten(CHANCE)), difference=found)
         assert ("leaks less than" in text) == apart
-        assert f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}]; the interval takes the choice among 10 attacks" in text
+        assert (
+            f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}]; the interval takes the choice among 10 attacks"
+            in text
+        )
         seen.add((apart, plain.low <= 0 <= plain.high))
     assert seen == {(True, False), (False, False), (False, True)}
 
