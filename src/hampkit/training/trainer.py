@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -103,10 +104,14 @@ class Trainer:
             assert len(rows), f"model {m} has no members"
         stack = arranged(initial(task, members, self.device), self.device)
         stack = replace(stack, mixed=self.config.precision == "bfloat16")
+        if stack.mixed and len(stack) > 1:  # mapped, batch norm takes no bfloat16 beside its float32 statistics
+            for layer in (m for m in stack.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+                layer.register_forward_pre_hook(_in_float32)
         rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
         run = _Run(self, task, objective, targets, members, rngs, stack)
         epochs = min(self.config.stop_after or self.config.epochs, self.config.epochs)
-        with forked(derive(task.seeds[0], "dropout")), denormals_as_zero():  # only networks that run alone draw
+        # only networks that run alone draw
+        with _current(self.device), forked(derive(task.seeds[0], "dropout")), denormals_as_zero():
             for epoch in range(epochs):
                 run.epoch(epoch)
                 self.track("training", k * epochs + epoch + 1, jobs * epochs)
@@ -313,6 +318,15 @@ def _seeded(task: Task, m: int, rows: Tensor) -> nn.Module:
         if isinstance(layer, Normalize) and layer.own:
             layer.fit(task.pool.x[rows.to(task.pool.x.device)].cpu())
     return net
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Streams and recordings of steps are those of torch's current device: of several GPUs it must be this one."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _in_float32(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(arg.float() if isinstance(arg, Tensor) and arg.dtype == torch.bfloat16 else arg for arg in args)
 
 
 def _as_is(x: Tensor) -> Tensor:
