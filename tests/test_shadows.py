@@ -15,7 +15,7 @@ from hampkit.attacks import Shadows
 from hampkit.attacks.base import sides
 from hampkit.attacks.lira import LiraOffline, LiraOnline, LiraOnlineFixed
 from hampkit.attacks.reference import AttackR
-from hampkit.attacks.rmia import Rmia
+from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config import Shadowing, load_recipe
 from hampkit.data.splits import shadow_members
 from hampkit.launch import run_jobs
@@ -247,7 +247,9 @@ def test_a_target_is_attacked_without_itself_and_without_its_twin(attack):
 
 @pytest.mark.parametrize("scheme", ["paired", "published"])
 @pytest.mark.parametrize(
-    "attack", [LiraOnline(), LiraOnlineFixed(), LiraOffline(), Rmia(a=0.3), AttackR()], ids=lambda a: a.name
+    "attack",
+    [LiraOnline(), LiraOnlineFixed(), LiraOffline(), Rmia(), RmiaOffline(a=0.3), AttackR()],
+    ids=lambda a: a.name,
 )
 def test_targets_that_leak_nothing_are_at_chance_with_few_models_too(attack, scheme):
     """With the published masks an example's own side has one model fewer without the target: online LiRA had 0.46."""

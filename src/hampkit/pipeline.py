@@ -36,7 +36,7 @@ from hampkit.trained import Shadowed, Trained
 from hampkit.types import Dataset, History, Stack
 
 JOB = "models/000-000"
-ATTACK_VERSION = 2  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 3  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 

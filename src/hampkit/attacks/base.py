@@ -117,7 +117,7 @@ class Attack(ABC):
         missing = [need for need in self.needs if getattr(evidence, need) is None]
         if missing:
             raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence does not hold")
-        scores = np.asarray(self.score(evidence), dtype=np.float64)
+        scores = np.asarray(self._scores(evidence), dtype=np.float64)
         assert scores.shape == (len(evidence.y),), (
             f"{self.name}: scores {scores.shape} for {len(evidence.y)} candidates"
         )
@@ -128,19 +128,24 @@ class Attack(ABC):
     def score(self, evidence: Evidence) -> Scores | Tensor:
         """Scores (N,), higher means member, always."""
 
+    def _scores(self, evidence: Evidence) -> Scores | Tensor:
+        return self.score(evidence)
+
 
 class SignalAttack(Attack):
     """An attack that looks at one number per answer, the scaled logit, beside those of shadow models and of a population."""
 
     needs = ("shadows", "population")
 
-    def score(self, evidence: Evidence) -> Scores:
+    def _scores(self, evidence: Evidence) -> Scores:
         population = evidence.population
         assert population is not None
         every_view = evidence.y.unsqueeze(-1).expand(evidence.logits.shape[:2])
         target = signals.scaled_logit(evidence.logits, every_view)
         background = signals.scaled_logit(first_view(population.logits), population.y)
         return self.compare(target.cpu().numpy(), background.cpu().numpy(), evidence.shadows)
+
+    score: Any = _scores  # a subclass may have an option of this name
 
     @abstractmethod
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
