@@ -9,7 +9,7 @@ from scipy.special import log_expit, logsumexp
 
 from hampkit import UserError, metrics
 from hampkit.attacks import Shadows
-from hampkit.attacks.base import held_out
+from hampkit.attacks.base import HeldOut
 from hampkit.attacks.lira import FLOOR, VARIANTS, lira_scores
 from hampkit.attacks.reference import attack_p_scores, attack_r_scores
 from hampkit.attacks.rmia import GRID, Rmia, RmiaOffline, choose_a, log_ratio, rmia_scores
@@ -253,7 +253,7 @@ def test_a_is_the_one_with_the_highest_auc_by_share_too():
     s, z = rng.normal(rng.normal(0, 2, 500), 1, (8, 500)) + m, rng.normal(0, 2, (8, 100))
     aucs = np.zeros(len(GRID))
     for t in range(4):
-        counts = held_out(t, m)
+        counts = HeldOut(m).counts(t)
         heard = counts.any(1)
         for k, a in enumerate(GRID):
             scores = rmia_scores(s[heard], m[heard], s[t], z[heard], z[t], 2.0, a, True, True, counts[heard])

@@ -341,11 +341,79 @@ def test_shadow_models_that_learnt_nothing_are_no_targets_and_the_report_says_so
     monkeypatch.setattr("hampkit.shadows.untrained", lambda *_: (3,))
     run = folder / results.models[0].run
     found = hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].repeated
-    assert {(r.models, r.untrained) for r in found} == {(7, 1)}
+    assert {(r.models, r.untrained, r.left_out) for r in found} == {(7, 1, 1)}
+    assert [
+        a.left_out for a in hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].attacks[:5]
+    ] == [1] * 5
     assert found[0].auc != next(r for r in results.models[0].repeated if r.attack == found[0].attack).auc
     assert "left out: 1 that learnt next to nothing" in (tmp_path / "report.html").read_text()
     lines = (run / "records.csv").read_text().splitlines()
     assert {line.rsplit(",", 2)[1] for line in lines[1:]} == {"3", "4"}, "three or four of the seven saw each example"
+
+
+def collapsed(shadows, *which):
+    return Shadowed(shadows, "made up", untrained=which)
+
+
+def test_collapsed_models_attack_neither_the_target_nor_one_another():
+    shadows, _ = made_up(12, 60, gap=1.0)
+    loud = shadows.parts[0].copy()
+    loud[[5, 8]] = 99.0
+    attack = LiraOnline()
+    for_target, for_loud = (collapsed(replace(shadows, parts=(p,)), 5, 8).for_target() for p in (*shadows.parts, loud))
+    assert for_target.models.tolist() == [0, 1, 2, 3, 4, 6, 7, 9, 10, 11]
+    assert (for_target.left_out(), shadows.left_out()) == (2, 0)
+    t, z = shadows.signals()[3][:, None].astype(float), shadows.background()[3]
+    assert np.array_equal(attack.compare(t, z, for_target), attack.compare(t, z, for_loud))
+    quiet, loud = (collapsed(replace(shadows, parts=(p,)), 5, 8) for p in (*shadows.parts, loud))
+    assert quiet.for_each_other().left_out() == 2
+    quiet, loud = (repeated_scores(attack, s.for_each_other(), s.targets()) for s in (quiet, loud))
+    assert np.array_equal(quiet, loud)
+
+
+def test_collapsed_models_stay_where_too_few_would_remain():
+    for models, which, scheme in ((4, (0,), "paired"), (8, (0, 1, 2, 3, 4), "published")):
+        shadowed = collapsed(made_up(models, 200, scheme=scheme)[0], *which)
+        assert len(shadowed.for_target()) == models
+        assert shadowed.for_each_other().left_out() == 0
+        assert shadowed.used() == "made up"
+    lonely = collapsed(
+        made_up(6, 200)[0], 0, 2
+    )  # of some examples one model of a side is left: none once it is the target
+    assert len(lonely.for_target()) == 4
+    assert lonely.used() == "made up-without-0-2"
+    assert lonely.for_each_other().left_out() == 0
+    assert lonely.targets() == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize("scheme", ["paired", "published"])
+def test_the_sizes_of_the_sides_tell_nothing_where_models_are_left_out(scheme):
+    shadows, members = made_up(12, 400, scheme=scheme)
+    shadowed = collapsed(shadows, 5, 8)
+    shadows = shadowed.for_each_other()
+    for t in shadowed.targets():
+        left = shadows.without(t)
+        assert not {t, 5, 8} & set(left.models.tolist())
+        inside, outside = (side.sum(0) for side in sides(left.membership(), left.counted()))
+        if scheme == "published":
+            assert (inside == outside).all()
+        else:  # its twin, or both of one of each, whoever the target is
+            gone = [m for m in {5, 8, t, t ^ 1}]
+            assert (inside == 6 - members[gone].sum(0)).all()
+            assert (outside == 6 - (~members[gone]).sum(0)).all()
+            assert (members[t] != members[t ^ 1]).all()
+
+
+@pytest.mark.parametrize("scheme", ["paired", "published"])
+def test_targets_that_leak_nothing_are_at_chance_where_models_are_left_out(scheme):
+    """With the published masks and sides of other sizes, online LiRA had 0.514 (40 audits)."""
+    aucs = []
+    for seed in range(24):
+        shadows, members = made_up(8, 400, seed=seed, scheme=scheme)
+        shadowed = collapsed(shadows, 2, 3)
+        scores = repeated_scores(LiraOnline(), shadowed.for_each_other(), shadowed.targets())
+        aucs.append(metrics.auc(scores.ravel(), members[shadowed.targets()].ravel()))
+    assert abs(np.mean(aucs) - 0.5) < 0.01  # four standard errors
 
 
 def test_one_collapsed_target_would_swallow_all_the_errors_that_are_allowed():

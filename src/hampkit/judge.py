@@ -104,6 +104,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         balanced_accuracy=metrics.balanced_point(scores, member, threshold),
         flags=tuple(name for name, raised in flags.items() if raised),
         options=unusual(attack),
+        left_out=case.evidence.shadows.left_out() if case.evidence.shadows and "shadows" in attack.needs else 0,
     )
 
 

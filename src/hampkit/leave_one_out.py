@@ -35,7 +35,7 @@ def repeated_scores(
 
 
 def scores_of(t: int, attack: SignalAttack, shadows: Shadows) -> Scores:
-    """Scores (N,) of shadow model t by the others, see `hampkit.attacks.base.held_out`."""
+    """Scores (N,) of shadow model t by the others, see `hampkit.attacks.base.HeldOut`."""
     target = np.stack(_views(shadows, t), axis=-1).astype(np.float64)
     try:
         return attack.compare(target, shadows.background()[t].astype(np.float64), shadows.without(t))

@@ -38,6 +38,7 @@ class AttackResult:
     balanced_accuracy: Interval
     flags: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
+    left_out: int = 0  # shadow models without a part in it: they learnt next to nothing with every seed tried
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -49,6 +50,7 @@ class AttackResult:
             "nonmembers": self.nonmembers,
             **_measured(self),
             "balanced_accuracy": asdict(self.balanced_accuracy),
+            **({"left_out": self.left_out} if self.left_out else {}),
         }
 
     @staticmethod
@@ -58,6 +60,7 @@ class AttackResult:
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
             Interval(**d["balanced_accuracy"]), tuple(d["flags"]), d.get("options", {}),
+            d.get("left_out", 0),
         )  # fmt: skip
 
 
@@ -74,12 +77,14 @@ class RepeatedResult:
     flags: tuple[str, ...]
     auc_within: Interval | None = None  # mean of the AUCs of single models: an attacker has one, and never pools
     untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
+    left_out: int = 0  # those of them that are left out as shadow models too: all, or none where too few would remain
 
     def to_json(self) -> dict[str, Any]:
         return {
             "attack": self.attack,
             "models": self.models,
             "untrained": self.untrained,
+            "left_out": self.left_out,
             "examples": self.examples,
             **_measured(self),
             **({} if self.auc_within is None else {"auc_within": asdict(self.auc_within)}),
@@ -92,6 +97,7 @@ class RepeatedResult:
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
             Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
+            d.get("left_out", 0),
         )  # fmt: skip
 
 

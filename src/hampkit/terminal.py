@@ -148,7 +148,8 @@ def _repeated_table(model: ModelResult) -> Table:
         "pooled over all models, intervals clustered by model and example; AUC within: the mean over single models"
     )
     if first.untrained:
-        caption += f"; left out: {first.untrained} shadow models that learnt next to nothing with every seed tried"
+        how = "left out" if first.left_out else "left out as targets only, for want of others"
+        caption += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("attack", no_wrap=True)
     for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within"):

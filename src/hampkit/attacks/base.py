@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -45,6 +46,11 @@ class Shadows:
     models: NDArray[np.int64]  # which of all models these are
     counts: NDArray[np.bool_] | None = None  # (M, P): whose answer to which example counts; None: all
 
+    @functools.cached_property
+    def held_out(self) -> HeldOut:
+        """What each of these models is attacked without."""
+        return HeldOut(self.membership(), self.counted())
+
     def __len__(self) -> int:
         return len(self.models)
 
@@ -60,9 +66,14 @@ class Shadows:
         """(M, N): whose answer to which candidate counts; None: all."""
         return None if self.counts is None else self.counts[np.ix_(self.models, self.rows)]
 
+    def left_out(self) -> int:
+        """How many shadow models have no part in any attack."""
+        silent = 0 if self.counts is None else int((~self.counts[self.models].any(axis=1)).sum())
+        return len(self.members) - len(self.models) + silent
+
     def without(self, t: int) -> Shadows:
-        """What is left to attack the t-th of these models with, see `held_out`."""
-        kept = held_out(t, self.membership(), self.counted())
+        """What is left to attack the t-th of these models with, see `HeldOut`."""
+        kept = self.held_out.counts(t)
         counts = np.ones_like(self.members)
         counts[np.ix_(self.models, self.rows)] = kept
         return replace(self, models=self.models[kept.any(1)], counts=counts)
@@ -158,29 +169,93 @@ def first_view(logits: Tensor) -> Tensor:
     return logits[:, 0]
 
 
-def held_out(t: int, members: Any, counted: Any = None) -> NDArray[np.bool_]:
-    """Whose answers count where model t of (M, N) is the target: (M, N) bool.
+class HeldOut:
+    """What each of M models is attacked without: itself, and of every example one model of the other side.
 
-    Not its own, and of each example not those of one model of the other side, so that both sides are as large whichever side t
-    is on. Where every example is IN for half of the models, t's own side would be the smaller one and its centre the less
-    certain: of targets that leak nothing LiRA would take members for non-members (AUC 0.42 with 4 models, 0.46 with 8,
-    simulated), and the sizes of the sides alone would tell who is a member. The one of the other side is t's twin where there
-    is one: it holds exactly what t does not, and its answers would tell more than any adversary could know. Else it is drawn,
-    without a look at any answer.
+    So both sides are as large whichever side the target is on. Where every example is IN for half of the models, the target's own
+    side would be the smaller one and its centre the less certain: of targets that leak nothing LiRA would take members for
+    non-members (AUC 0.42 with 4 models, 0.46 with 8, simulated), and the sizes of the sides alone would tell who is a member.
+    The one of the other side is the target's twin where there is one: it holds exactly what the target does not, and its
+    answers would tell more than any adversary could know. Else it is drawn, without a look at any answer.
+
+    Without twins the sides are made equal first, by leaving out drawn models of the larger one: models may have left before,
+    and membership of one model is not quite independent of that of another (half of the models hold each example). For a
+    target that was drawn there, both sides are as large already.
     """
-    m = np.asarray(members, dtype=bool)
-    counts = np.ones(m.shape, dtype=bool) if counted is None else np.array(counted, dtype=bool)
-    counts[t] = False
-    other = m != m[t]
-    twins = np.flatnonzero(other.all(1))
-    if len(twins):
-        counts[twins[0]] = False
+
+    def __init__(self, members: Any, counted: Any = None) -> None:
+        """members: (M, N) bool; counted: (M, N) bool, whose answer to which example counts, default all."""
+        self.members = np.asarray(members, dtype=bool)
+        self.twins = _twins(self.members)
+        counts = np.ones(self.members.shape, dtype=bool) if counted is None else np.asarray(counted, dtype=bool)
+        self.counted = counts if any(twin is not None for twin in self.twins) else _balanced(self.members, counts)
+
+    def partner(self, t: int) -> NDArray[np.int64]:
+        """(N,) the model of the other side that is left out with model t; −1: none."""
+        n = self.members.shape[1]
+        if self.twins[t] is not None:
+            return np.full(n, self.twins[t])
+        others, (inside, outside) = self.others(t), self._in_order
+        drawn = (numpy_rng(derive(t, "held out")).random(n) * others).astype(np.int64)
+        drawn[others == 0] = 0
+        partner = np.where(self.members[t], outside[drawn, np.arange(n)], inside[drawn, np.arange(n)])
+        partner[(others == 0) | ~self.counted[t]] = -1
+        return partner
+
+    def others(self, t: int) -> NDArray[np.int64]:
+        """(N,) how many models of the side that model t is not on count."""
+        inside, outside = self.sizes
+        return np.where(self.members[t], outside, inside)
+
+    def counts(self, t: int) -> NDArray[np.bool_]:
+        """(M, N) bool: whose answers count where model t is the target."""
+        counts, partner = self.counted.copy(), self.partner(t)
+        counts[t] = False
+        columns = np.flatnonzero(partner >= 0)
+        counts[partner[columns], columns] = False
         return counts
-    other &= counts
-    order = np.cumsum(other, axis=0, dtype=np.int16)
-    drawn = (numpy_rng(derive(t, "held out")).random(m.shape[1]) * order[-1]).astype(np.int16)
-    counts[other & (order == drawn + 1)] = False
-    return counts
+
+    @functools.cached_property
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) each: how many IN and how many OUT models count."""
+        inside, outside = sides(self.members, self.counted)
+        return inside.sum(0), outside.sum(0)
+
+    @functools.cached_property
+    def _in_order(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """(M, N) each: the IN models that count, by number, before all others; the same for OUT."""
+        inside, outside = (
+            np.concatenate([_first(side[:, rows]) for rows in blocks(side.shape[1])] or [side[:, :0]], axis=1)
+            for side in sides(self.members, self.counted)
+        )
+        return inside, outside
+
+
+def _first(side: NDArray[np.bool_]) -> NDArray[np.int16]:
+    return np.argsort(~side, axis=0, kind="stable").astype(np.int16)
+
+
+def _twins(members: NDArray[np.bool_]) -> list[int | None]:
+    """Of each model the first that holds exactly what it does not."""
+    first: dict[bytes, int] = {}
+    for m, row in enumerate(np.packbits(members, axis=1)):
+        first.setdefault(row.tobytes(), m)
+    return [first.get(row.tobytes()) for row in np.packbits(~members, axis=1)]
+
+
+def _balanced(members: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The same counts without as many drawn models of an example's larger side as it has more than the other."""
+    inside, outside = sides(members, counted)
+    more = inside.sum(0) - outside.sum(0)
+    columns = np.flatnonzero(more)
+    if not len(columns):
+        return counted
+    larger = np.where(more[columns] > 0, inside[:, columns], outside[:, columns])
+    keys = np.where(larger, numpy_rng(derive(0, "balanced sides")).random(larger.shape), np.inf)
+    place = np.argsort(np.argsort(keys, axis=0), axis=0)
+    balanced = counted.copy()
+    balanced[:, columns] &= place >= np.abs(more[columns])
+    return balanced
 
 
 def sides(members: Any, counted: Any = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks, held_out, sides
+from hampkit.attacks.base import HeldOut, Scores, Shadows, SignalAttack, blocks, sides
 from hampkit.errors import UserError
 from hampkit.ranking import count
 
@@ -97,9 +97,9 @@ def choose_a(shadow_scores: Any, shadow_members: Any, mocks: int = MOCK_TARGETS,
     """
     s, m = np.asarray(shadow_scores), np.asarray(shadow_members, dtype=bool)
     valid = np.ones(m.shape, dtype=bool) if shadow_counts is None else np.asarray(shadow_counts, dtype=bool)
-    found = np.zeros(len(GRID))
+    found, held_out = np.zeros(len(GRID)), HeldOut(m, valid)
     for t in np.flatnonzero(valid.any(axis=1))[:mocks]:
-        _, out = sides(m, held_out(t, m, valid))
+        _, out = sides(m, held_out.counts(t))
         covered = out.any(0) & valid[t]  # an example that every other model was trained on has no OUT model
         if not m[t, covered].any() or m[t, covered].all():
             continue

@@ -279,7 +279,8 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
     )
     about = f"{found[0]['models']:,} shadow models in turn, {found[0]['examples']:,} examples each"
     if found[0].get("untrained"):
-        about += f" (left out: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
+        how = "left out" if found[0].get("left_out") else "left out as targets only, for want of others"
+        about += f" ({how}: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
     return {"repeated": rows, "repeated_about": about}
 
 
