@@ -398,7 +398,7 @@ def test_the_sizes_of_the_sides_tell_nothing_where_models_are_left_out(scheme):
         if scheme == "published":
             assert (inside == outside).all()
         else:  # its twin, or both of one of each, whoever the target is
-            gone = [m for m in {5, 8, t, t ^ 1}]
+            gone = list({5, 8, t, t ^ 1})
             assert (inside == 6 - members[gone].sum(0)).all()
             assert (outside == 6 - (~members[gone]).sum(0)).all()
             assert (members[t] != members[t ^ 1]).all()

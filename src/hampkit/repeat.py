@@ -58,14 +58,10 @@ def leave_one_out(
             result = judge_repeated(attack, scores, members, recipe.judge.strict)
             write_json(folder / "result.json", result.to_json())
 
-        what = {
-            "version": VERSION,
-            "strict": recipe.judge.strict,
-            "options": asdict(attack),
-            "targets": targets,
-            "left_out": left_out,
-        }  # pyright: ignore[reportArgumentType]
-        name = f"{attack.name}-{content_hash({**what, 'code': code_of(type(attack))})[:8]}"
+        options = asdict(attack)  # pyright: ignore[reportArgumentType]
+        what = {"version": VERSION, "strict": recipe.judge.strict, "options": options, "targets": targets}
+        what |= {"left_out": left_out, "code": code_of(type(attack))}
+        name = f"{attack.name}-{content_hash(what)[:8]}"
         place = run.step(f"leave-one-out/{shadowed.name}/{name}", write)
         result = RepeatedResult.from_json(read_json(place / "result.json"))
         flags = (*result.flags, *(["randomised"] if randomised else []))
