@@ -10,9 +10,10 @@ from scipy.special import log_expit, logsumexp
 from hampkit import UserError, metrics
 from hampkit.attacks import Shadows
 from hampkit.attacks.base import HeldOut
-from hampkit.attacks.lira import FLOOR, VARIANTS, lira_scores
+from hampkit.attacks.lira import FLOOR, VARIANTS, LiraOnlineFixed, lira_scores
 from hampkit.attacks.reference import attack_p_scores, attack_r_scores
 from hampkit.attacks.rmia import GRID, Rmia, RmiaOffline, choose_a, log_ratio, rmia_scores
+from hampkit.stats import moderated
 
 
 def case(models=8, examples=40, seed=0, scale=3.0):
@@ -27,7 +28,7 @@ def case(models=8, examples=40, seed=0, scale=3.0):
     return s, m, rng.normal(0, scale, examples)
 
 
-def one_lira(s, m, t, variant, variance):
+def one_lira(s, m, t, variant, variance, center=np.median):
     """The definition, an example at a time, with SciPy."""
 
     def shared(side):
@@ -48,11 +49,11 @@ def one_lira(s, m, t, variant, variance):
         if variant == "global":
             scores.append(t[i])
         elif variant.startswith("offline"):
-            z = (t[i] - np.median(out)) / deviation(i, False)
+            z = (t[i] - center(out)) / deviation(i, False)
             scores.append(stats.norm.logcdf(z) - stats.norm.logsf(z))
         else:
-            a = stats.norm.logpdf(t[i], np.median(inside), deviation(i, True))
-            scores.append(a - stats.norm.logpdf(t[i], np.median(out), deviation(i, False)))
+            a = stats.norm.logpdf(t[i], center(inside), deviation(i, True))
+            scores.append(a - stats.norm.logpdf(t[i], center(out), deviation(i, False)))
     return np.array(scores)
 
 
@@ -81,6 +82,36 @@ def test_lira_is_the_loop_over_examples(variant, variance, models):
     s, m, t = case(models)
     expected = one_lira(s, m, t, variant, variance)
     assert np.allclose(lira_scores(s, m, t, variant, variance), expected, rtol=1e-9, atol=1e-9)
+    expected = one_lira(s, m, t, variant, variance, np.mean)
+    assert np.allclose(lira_scores(s, m, t, variant, variance, center="mean"), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("center", "factor"), [("auto", 1.0), ("mean", 1.0), ("median", np.pi / 2)])
+@pytest.mark.parametrize("models", [4, 9, 70])
+def test_moderated_lira_is_the_loop_over_examples_with_student(models, center, factor):
+    s, m, t = case(models, 60)
+    s[:, 3] = np.random.default_rng(9).normal(size=models)
+    s *= np.geomspace(0.5, 4, 60)
+
+    def laws(side):
+        groups = [s[side[:, i], i] for i in range(60)]
+        squares, n = np.array([((g - g.mean()) ** 2).sum() for g in groups]), np.array([len(g) for g in groups])
+        prior = moderated.fit(squares, n - 1)
+        variances = (prior.freedom * prior.variance + squares) / (prior.freedom + n - 1)
+        centers = [np.median(g) if center == "median" else g.mean() for g in groups]
+        return stats.t(prior.freedom + n - 1, centers, np.sqrt(variances * (1 + factor / n)))
+
+    inside, out = laws(m), laws(~m)
+    online = lira_scores(s, m, t, "online", "moderated", center=center)
+    assert np.allclose(online, inside.logpdf(t) - out.logpdf(t), rtol=1e-9, atol=1e-9)
+    offline = lira_scores(s, m, t, "offline", "moderated", center=center)
+    assert np.allclose(offline, out.logcdf(t) - out.logsf(t), rtol=1e-9, atol=1e-9)
+
+
+def test_moderated_lira_takes_examples_with_one_model_on_a_side():
+    s, m, t = case(8, 60)
+    m[:, 0] = np.arange(8) < 1
+    assert np.isfinite(lira_scores(s, m, t, "online", "moderated")).all()
 
 
 def test_lira_takes_blocks_of_examples_without_a_seam():
@@ -188,7 +219,7 @@ def test_extreme_scores_give_finite_results(models, values, seed):
     m[:2] = True
     m = rng.permuted(m, axis=0)
     for variant in VARIANTS:
-        for variance in ("auto", "pooled", "global"):
+        for variance in ("auto", "pooled", "global", *([] if variant.endswith("-fixed") else ["moderated"])):
             assert np.isfinite(lira_scores(s, m, t, variant, variance)).all()
     z = rng.choice(values, (models, 5))
     for offline in (False, True):
@@ -303,6 +334,13 @@ def test_answers_that_do_not_count_play_no_part():
         (lambda s, m, t: lira_scores(s, m, t, "onlin"), "did you mean"),
         (lambda s, m, t: lira_scores(s, m, t, "online", "shared"), "unknown variance"),
         (lambda s, m, t: lira_scores(s, m, t, "online-fixed", "per-example"), "one variance"),
+        (lambda s, m, t: lira_scores(s, m, t, "online-fixed", "moderated"), "variant online for variance=moderated"),
+        (lambda s, m, t: lira_scores(s, m, t, center="mode"), "unknown center 'mode'"),
+        (
+            lambda s, m, t: lira_scores(s[:2], np.arange(2)[:, None] < [1] * 40, t, "online", "moderated"),
+            "at least 2 OUT",
+        ),
+        (lambda s, m, t: LiraOnlineFixed(variance="moderated"), "one variance for all"),
         (lambda s, m, t: lira_scores(s, m | True, t, "offline"), "no OUT model among 8"),
         (lambda s, m, t: lira_scores(s, m & False, t, "online"), "no IN model"),
         (lambda s, m, t: lira_scores(s, np.arange(8)[:, None] < [1] * 40, t, "online", "per-example"), "at least 2 IN"),

@@ -14,7 +14,7 @@ import torch
 from hampkit.attacks import Attack, SignalAttack
 from hampkit.cells import safe
 from hampkit.config import content_hash
-from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores
+from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores, variance_used
 from hampkit.problem import Settings
 from hampkit.results import RepeatedResult
 from hampkit.source import code_of
@@ -56,6 +56,7 @@ def leave_one_out(
             scores = repeated_scores(attack, shadows, targets, step)
             np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
             result = judge_repeated(attack, scores, members, recipe.judge.strict)
+            result = replace(result, variance=variance_used(attack, shadows, targets))
             write_json(folder / "result.json", result.to_json())
 
         options = asdict(attack)  # pyright: ignore[reportArgumentType]

@@ -22,7 +22,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from hampkit.comparison import Comparison
-    from hampkit.results import AttackResult, ModelResult, Rate, Results
+    from hampkit.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
 
 
 class Bars:
@@ -158,7 +158,7 @@ def _repeated_table(model: ModelResult) -> Table:
     best = max(model.repeated, key=lambda r: r.auc.low)
     for r in model.repeated:
         aucs = (_auc(r.auc), "–" if r.auc_within is None else _auc(r.auc_within))
-        cells = (r.attack, _rate(r.tpr_at_fpr[0]), _rate(r.tnr_at_fnr[0]), *aucs, " ".join(r.flags))
+        cells = (_name(r), _rate(r.tpr_at_fpr[0]), _rate(r.tnr_at_fnr[0]), *aucs, " ".join(r.flags))
         table.add_row(*cells, style="bold" if r is best else "")
     return table
 
@@ -173,10 +173,11 @@ def _auc(auc: Any) -> str:
     return rf"{auc.value:.3f} \[{auc.low:.3f}, {auc.high:.3f}]"
 
 
-def _name(attack: AttackResult) -> str:
-    """The attack with those of its options that are not the defaults."""
-    options = ", ".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in attack.options.items())
-    return escape(f"{attack.attack} ({options})" if options else attack.attack)
+def _name(attack: AttackResult | RepeatedResult) -> str:
+    """The attack with those of its options that are not the defaults, and the variance that it chose."""
+    from hampkit.report.view import attack_label
+
+    return escape(attack_label(attack.to_json()))
 
 
 def _accuracy(model: ModelResult, part: str) -> str:

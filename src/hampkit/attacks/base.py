@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
@@ -62,9 +62,27 @@ class Shadows:
         """(M, N): which model was trained on which candidate."""
         return self.members[np.ix_(self.models, self.rows)]
 
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) each: how many IN and how many OUT models count for each candidate."""
+        inside, outside = sides(self.membership(), self.counted())
+        return inside.sum(0), outside.sum(0)
+
     def counted(self) -> NDArray[np.bool_] | None:
         """(M, N): whose answer to which candidate counts; None: all."""
         return None if self.counts is None else self.counts[np.ix_(self.models, self.rows)]
+
+    def views(self) -> int:
+        """How many answers there are to each example."""
+        return self.parts[0].shape[2]
+
+    def answers_of(self, t: int) -> Scores:
+        """Scaled logits (N, V) of the t-th of these models, as an attack gets them of its target."""
+        first = int(self.models[t])
+        for part in self.parts:
+            if first < len(part):
+                return part[first][self.rows].astype(np.float64)
+            first -= len(part)
+        raise IndexError(f"there is no shadow model {self.models[t]}")
 
     def left_out(self) -> int:
         """How many shadow models have no part in any attack."""
@@ -139,6 +157,10 @@ class Attack(ABC):
     def score(self, evidence: Evidence) -> Scores | Tensor:
         """Scores (N,), higher means member, always."""
 
+    def variance_used(self, inside: NDArray[np.int64], outside: NDArray[np.int64]) -> str:
+        """The variance of the scores where so many IN and OUT models count per example (N,); empty: it needs none."""
+        return ""
+
     def _scores(self, evidence: Evidence) -> Scores | Tensor:
         return self.score(evidence)
 
@@ -158,6 +180,15 @@ class SignalAttack(Attack):
 
     score: Any = _scores  # a subclass may have an option of this name
 
+    def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        """Leave-one-out: the scores (N,) of one shadow model after the other by the rest, see `HeldOut`.
+
+        This is the plain way, which starts anew for every target; an attack may have a quicker one with the same numbers.
+        """
+        for t in targets:
+            background = shadows.background()[t].astype(np.float64)
+            yield self.compare(shadows.answers_of(t), background, shadows.without(t))
+
     @abstractmethod
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         """Scores (N,) from the target's scaled logits of candidates (N, V) and population (Z,); higher means member."""
@@ -167,6 +198,14 @@ def first_view(logits: Tensor) -> Tensor:
     """The answers to the examples themselves: (N, V, C) → (N, C)."""
     assert logits.dtype == torch.float64, f"answers must be float64, not {logits.dtype}"
     return logits[:, 0]
+
+
+class Left(NamedTuple):
+    """What is left out where one model is the target, and what is left; pairs are IN and OUT."""
+
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: the model that is left out, −1: none
+    sizes: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: models that are left
+    heard: NDArray[np.bool_]  # (M,) models any of whose answers counts
 
 
 class HeldOut:
@@ -188,24 +227,44 @@ class HeldOut:
         self.members = np.asarray(members, dtype=bool)
         self.twins = _twins(self.members)
         counts = np.ones(self.members.shape, dtype=bool) if counted is None else np.asarray(counted, dtype=bool)
-        self.counted = counts if any(twin is not None for twin in self.twins) else _balanced(self.members, counts)
+        self.counted = counts if (self.twins >= 0).any() else _balanced(self.members, counts)
 
     def partner(self, t: int) -> NDArray[np.int64]:
         """(N,) the model of the other side that is left out with model t; −1: none."""
         n = self.members.shape[1]
-        if self.twins[t] is not None:
+        if self.twins[t] >= 0:
             return np.full(n, self.twins[t])
-        others, (inside, outside) = self.others(t), self._in_order
-        drawn = (numpy_rng(derive(t, "held out")).random(n) * others).astype(np.int64)
-        drawn[others == 0] = 0
-        partner = np.where(self.members[t], outside[drawn, np.arange(n)], inside[drawn, np.arange(n)])
-        partner[(others == 0) | ~self.counted[t]] = -1
+        none = np.full(n, -1)
+        partner = np.where(self.members[t], self.drawn(1, t, none), self.drawn(0, t, none))
+        partner[~self.counted[t]] = -1
         return partner
 
-    def others(self, t: int) -> NDArray[np.int64]:
-        """(N,) how many models of the side that model t is not on count."""
+    def drawn(self, side: int, seed: int, gone: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) of each example one of the IN (side 0) or OUT (1) models that count, −1 where there is none.
+
+        gone: (N,) a model of that side that has left before, −1: none.
+        """
+        order, place = self._order[side]
+        columns = np.arange(len(gone))
+        left = self.counted[gone, columns] & (gone >= 0)
+        size = self.sizes[side] - left
+        k = (numpy_rng(derive(seed, "held out")).random(len(gone)) * size).astype(np.int64)
+        k += left & (k >= place[gone, columns])
+        return np.where(size > 0, order[np.minimum(k, len(order) - 1), columns], -1)
+
+    def without(self, t: int) -> Left:
+        """What is left out where model t is the target, and what is left."""
+        member, partner = self.members[t], self.partner(t)
+        columns, models = np.arange(len(partner)), len(self.members)
+        counts = self.counted[partner, columns] & (partner >= 0)  # a twin's answer may be missing anyway
+        gone = self.counted[t].astype(np.int64), counts.astype(np.int64)
+        own, other = (np.where(member == side, *gone) for side in (True, False))
         inside, outside = self.sizes
-        return np.where(self.members[t], outside, inside)
+        heard = self._counted_per_model > np.bincount(partner[counts], minlength=models)
+        heard[t] = False
+        return Left(
+            (np.where(member, t, partner), np.where(member, partner, t)), (inside - own, outside - other), heard
+        )
 
     def counts(self, t: int) -> NDArray[np.bool_]:
         """(M, N) bool: whose answers count where model t is the target."""
@@ -216,31 +275,34 @@ class HeldOut:
         return counts
 
     @functools.cached_property
+    def _counted_per_model(self) -> NDArray[np.int64]:
+        return self.counted.sum(1)
+
+    @functools.cached_property
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(N,) each: how many IN and how many OUT models count."""
         inside, outside = sides(self.members, self.counted)
         return inside.sum(0), outside.sum(0)
 
     @functools.cached_property
-    def _in_order(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        """(M, N) each: the IN models that count, by number, before all others; the same for OUT."""
-        inside, outside = (
-            np.concatenate([_first(side[:, rows]) for rows in blocks(side.shape[1])] or [side[:, :0]], axis=1)
-            for side in sides(self.members, self.counted)
-        )
-        return inside, outside
+    def _order(self) -> tuple[tuple[NDArray[np.int16], NDArray[np.int16]], ...]:
+        """Of IN and of OUT: the models that count by number, before all others (M, N), and the place of each among them."""
+        found = []
+        for side in sides(self.members, self.counted):
+            order, place = (np.empty(side.shape, dtype=np.int16) for _ in range(2))
+            for rows in blocks(side.shape[1]):
+                order[:, rows] = np.argsort(~side[:, rows], axis=0, kind="stable")
+                place[:, rows] = np.cumsum(side[:, rows], axis=0) - 1
+            found.append((order, place))
+        return tuple(found)
 
 
-def _first(side: NDArray[np.bool_]) -> NDArray[np.int16]:
-    return np.argsort(~side, axis=0, kind="stable").astype(np.int16)
-
-
-def _twins(members: NDArray[np.bool_]) -> list[int | None]:
-    """Of each model the first that holds exactly what it does not."""
+def _twins(members: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(M,) of each model the first that holds exactly what it does not; −1: there is none."""
     first: dict[bytes, int] = {}
     for m, row in enumerate(np.packbits(members, axis=1)):
         first.setdefault(row.tobytes(), m)
-    return [first.get(row.tobytes()) for row in np.packbits(~members, axis=1)]
+    return np.array([first.get(row.tobytes(), -1) for row in np.packbits(~members, axis=1)])
 
 
 def _balanced(members: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,14 +13,14 @@ population, one number per target.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from hampkit.attacks.base import HeldOut, Scores, Shadows, SignalAttack, blocks, sides
+from hampkit.attacks.base import HeldOut, Left, Scores, Shadows, SignalAttack, blocks, sides
 from hampkit.errors import UserError
-from hampkit.ranking import count
 
 Score = Literal["log-ratio", "share"]
 
@@ -28,6 +28,8 @@ GRID = tuple(k / 10 for k in range(11))  # of a, as in the paper's own search
 USUAL_A = 0.3  # where there is nothing to choose it by
 USUAL_GAMMA = 2.0  # as in the paper
 MOCK_TARGETS = 4  # shadow models that are attacked to choose a
+ROUNDING = 1e-7  # of summed AUCs
+LOST = 1e-5  # of a sum: what is left of it has lost five digits
 
 
 def log_ratio(
@@ -49,14 +51,18 @@ def log_ratio(
         raise UserError(f"a={a} must lie in [0, 1]")
     s, t = np.asarray(shadow_scores), np.asarray(target_scores, dtype=np.float64)
     m = np.asarray(shadow_members, dtype=bool)
-    if s.ndim != 2 or m.shape != s.shape or t.shape != s.shape[1:]:
-        raise ValueError(f"shadow scores {s.shape}, members {m.shape}, target {t.shape} must be (M, N), (M, N), (N,)")
-    if not (np.isfinite(s).all() and np.isfinite(t).all()):
-        raise ValueError("shadow and target scores must be finite")
+    _check(s, m, t)
     inside, outside = sides(m, shadow_counts)
     out = _log_mean(s, outside, "OUT")
     usual = _usual(out, a) if offline else np.logaddexp(_log_mean(s, inside, "IN"), out) - np.log(2)
     return _log_sigmoid(t) - usual
+
+
+def _check(s: Any, m: Any, t: Any) -> None:
+    if s.ndim != 2 or m.shape != s.shape or t.shape != s.shape[1:]:
+        raise ValueError(f"shadow scores {s.shape}, members {m.shape}, target {t.shape} must be (M, N), (M, N), (N,)")
+    if not (np.isfinite(s).all() and np.isfinite(t).all()):
+        raise ValueError("shadow and target scores must be finite")
 
 
 def rmia_scores(
@@ -101,12 +107,21 @@ def choose_a(shadow_scores: Any, shadow_members: Any, mocks: int = MOCK_TARGETS,
     for t in np.flatnonzero(valid.any(axis=1))[:mocks]:
         _, out = sides(m, held_out.counts(t))
         covered = out.any(0) & valid[t]  # an example that every other model was trained on has no OUT model
-        if not m[t, covered].any() or m[t, covered].all():
-            continue
-        usual = _log_mean(s, out, "OUT", covered)
-        target = _log_sigmoid(s[t, covered].astype(np.float64))
-        found += [_auc(target - _usual(usual, a), m[t, covered]) for a in GRID]
-    return GRID[int(found.argmax())] if found.any() else USUAL_A
+        found += _aucs(_log_sigmoid(s[t, covered]), _log_mean(s, out, "OUT", covered), m[t, covered])
+    return _best(found)
+
+
+def _aucs(target: Scores, out: Scores, member: Any) -> Scores:
+    """The AUC of the offline attack with every a: of ln p and of the mean over OUT models (n,), for a target."""
+    if member.all() or not member.any():
+        return np.zeros(len(GRID))
+    (t_in, t_out), (o_in, o_out) = ((v[member], v[~member]) for v in (target, out))
+    return np.array([_auc(t_in - _usual(o_in, a), t_out - _usual(o_out, a)) for a in GRID])
+
+
+def _best(aucs: Scores) -> float:
+    """The a with the highest AUC, the smallest of those that differ by rounding."""
+    return GRID[int(np.flatnonzero(aucs >= aucs.max() - ROUNDING)[0])] if aucs.any() else USUAL_A
 
 
 def _dominated(x: Scores, z: Scores, gamma: float, smooth: bool) -> Scores:
@@ -116,39 +131,117 @@ def _dominated(x: Scores, z: Scores, gamma: float, smooth: bool) -> Scores:
 
 
 def _usual(out: Scores, a: float) -> Scores:
-    """ln p(x) from the mean over OUT models alone."""
-    with np.errstate(divide="ignore"):  # a = 1: nothing is added
-        return np.logaddexp(np.log1p(a) + out, np.log(1 - a)) - np.log(2)
+    """ln p(x) = ln ½ ((1 + a) · mean + 1 − a) from ln of the mean over OUT models alone."""
+    return out if a == 1 else np.log1p((1 + a) / 2 * np.expm1(out))
 
 
 def _log_mean(s: Any, chosen: Any, name: str, columns: Any = None) -> Scores:
     """ln of the mean probability over the chosen models, of every example (of some: ``columns`` (N,) bool)."""
     counts = chosen.sum(0) if columns is None else chosen.sum(0)[columns]
-    if counts.min(initial=1) < 1:
-        raise UserError(
-            f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {len(s)} shadow models;"
-            " train more" + (", or take the offline attack" if name == "IN" else "")
-        )
+    _check_sizes(counts, name, len(s))
     means = [_log_sum(s[:, rows], chosen[:, rows]) for rows in blocks(s.shape[1])]
     whole = np.concatenate(means) if means else np.empty(0)
     return (whole if columns is None else whole[columns]) - np.log(counts)
 
 
+def _check_sizes(counts: Any, name: str, models: int) -> None:
+    if counts.min(initial=1) < 1:
+        raise UserError(
+            f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {models} shadow models;"
+            " train more" + (", or take the offline attack" if name == "IN" else "")
+        )
+
+
 def _log_sum(s: Any, chosen: Any) -> Scores:
     """ln of the summed probabilities of the chosen ones, −∞ where there are none."""
-    kept = np.where(chosen, _log_sigmoid(s.astype(np.float64)), -np.inf)
+    return _log_sum_of(np.where(chosen, _log_sigmoid(s), -np.inf))
+
+
+def _log_sum_of(kept: Scores) -> Scores:
+    """ln of the sum of each column of logarithms."""
     top = kept.max(0)
     with np.errstate(invalid="ignore"):
         return np.where(np.isneginf(top), top, top + np.log(np.exp(kept - top).sum(0)))
 
 
-def _log_sigmoid(s: Scores) -> Scores:
-    return -np.logaddexp(0, -s)
+def _log_sigmoid(s: Any) -> Scores:
+    return -np.logaddexp(0, -np.asarray(s, dtype=np.float64))
 
 
-def _auc(scores: Scores, member: Any) -> float:
-    _, tp, fp, members, nonmembers = count(scores, member)
-    return float(((tp + np.r_[0, tp[:-1]]) / 2 * np.diff(np.r_[0, fp])).sum() / members / nonmembers)
+def _auc(members: Scores, others: Scores) -> float:
+    """The share of pairs in which the member has the higher score, ties counted half."""
+    members, others = np.sort(members), np.sort(others)
+    below = np.searchsorted(others, members)
+    tied = others[np.minimum(below, len(others) - 1)] == members
+    ties = np.searchsorted(others, members[tied], side="right") - below[tied]
+    return float((below.sum() + ties.sum() / 2) / len(members) / len(others))
+
+
+class _Others:
+    """What the targets of leave-one-out share: every model's probabilities, and their sums over both sides of each example."""
+
+    def __init__(self, s: Any, held_out: HeldOut) -> None:
+        self.s, self.held_out = s, held_out
+        self.sides = sides(held_out.members, held_out.counted)
+        self.logs, self.parts = np.empty(s.shape), np.empty(s.shape)  # ln p, and p / the highest of its side
+        self.top, self.total = np.empty((2, s.shape[1])), np.empty((2, s.shape[1]))
+        for rows in blocks(s.shape[1], 512):
+            self.logs[:, rows] = logs = _log_sigmoid(s[:, rows])
+            parts = [_scaled(logs, side[:, rows]) for side in self.sides]
+            self.parts[:, rows] = parts[0][1] + parts[1][1]  # a model is on one side, and 0 on the other
+            for k, (top, part) in enumerate(parts):
+                self.top[k, rows], self.total[k, rows] = top, part.sum(0)
+
+    def log_sum(self, side: int, *gone: Any) -> Scores:
+        """ln of the sum over a side without one or two different models of it (N,), −1: none; −∞ where no model is left."""
+        columns = np.arange(self.s.shape[1])
+        rest = self.total[side].copy()
+        for rows in gone:
+            rest -= np.where(rows >= 0, self.parts[rows, columns], 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self.top[side] + np.log(rest)
+        lost = np.flatnonzero(~(rest > LOST * self.total[side]))  # nearly all of the sum has left: add up the others
+        kept = np.where(self.sides[side][:, lost], self.logs[:, lost], -np.inf)
+        for rows in gone:
+            there = np.flatnonzero(rows[lost] >= 0)
+            kept[rows[lost][there], there] = -np.inf
+        found[lost] = _log_sum_of(kept)
+        return found
+
+    def log_mean(self, side: int, left: Left) -> Scores:
+        size = left.sizes[side]
+        _check_sizes(size, ("IN", "OUT")[side], int(left.heard.sum()))
+        return self.log_sum(side, left.rows[side]) - np.log(size)
+
+    def choose_a(self, t: int, left: Left) -> float:
+        """`choose_a` of what is left to attack model t with."""
+        heard, twins = np.flatnonzero(left.heard), self.held_out.twins
+        there = heard[(twins[heard] >= 0) & left.heard[twins[heard]]]
+        if (twins[twins[there]] != there).any() or (not len(there) and (twins >= 0).any()):
+            counts = self.held_out.counts(t)[heard]  # masks of no usual kind
+            return choose_a(self.s[heard], self.held_out.members[heard], shadow_counts=counts)
+        aucs = [self._mock(k, int(m), left) for k, m in enumerate(heard[:MOCK_TARGETS])]
+        return _best(np.sum(aucs, axis=0))
+
+    def _mock(self, place: int, m: int, left: Left) -> Scores:
+        """The AUCs of model m, in that place among what is left, by the rest of it."""
+        members, counted, twins = self.held_out.members, self.held_out.counted, self.held_out.twins
+        columns, target = np.arange(members.shape[1]), left.rows[1]
+        together = twins[m] >= 0 and left.heard[twins[m]]
+        partner = np.full(len(columns), twins[m]) if together else self.held_out.drawn(1, place, target)
+        gone = np.where(members[m], partner, m)
+        valid = counted[m] & (left.rows[0] != m) & (target != m)
+        size = left.sizes[1] - (counted[gone, columns] & (gone >= 0))
+        covered = np.flatnonzero(valid & (size > 0))
+        out = self.log_sum(1, target, gone)[covered] - np.log(size[covered])
+        return _aucs(self.logs[m, covered], out, members[m, covered])
+
+
+def _scaled(logs: Scores, chosen: Any) -> tuple[Scores, Scores]:
+    """The highest of the chosen of each column, 0 where there is none, and all as a share of it, 0 for the others."""
+    top = np.where(chosen, logs, -np.inf).max(0)
+    top[np.isneginf(top)] = 0
+    return top, np.where(chosen, np.exp(np.where(chosen, logs - top, 0)), 0)
 
 
 @dataclass(frozen=True)
@@ -190,6 +283,21 @@ class Rmia(SignalAttack):
         gamma, a = self.gamma or USUAL_GAMMA, self._a(s, m, counted)
         z = shadows.background()
         return rmia_scores(s, m, target[:, 0], z, background, gamma, a, self.offline, True, counted)
+
+    def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        others = _Others(shadows.signals(), shadows.held_out)
+        population = _log_sigmoid(shadows.background()) if self.score == "share" else None
+        for t in targets:
+            left = others.held_out.without(t)
+            needs_a = self.a is None and (self.offline or self.score == "share")
+            a = others.choose_a(t, left) if needs_a else USUAL_A if self.a is None else self.a
+            out = others.log_mean(1, left)
+            usual = _usual(out, a) if self.offline else np.logaddexp(others.log_mean(0, left), out) - np.log(2)
+            ratio = others.logs[t] - usual
+            if population is not None:
+                out = _log_sum_of(population[left.heard]) - np.log(left.heard.sum())
+                ratio = _dominated(ratio, population[t] - _usual(out, a), self.gamma or USUAL_GAMMA, smooth=True)
+            yield ratio
 
     def _a(self, s: Any, m: Any, counted: Any) -> float:
         return choose_a(s, m, shadow_counts=counted) if self.a is None else self.a

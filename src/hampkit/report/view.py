@@ -192,13 +192,17 @@ def off_null(model: Json) -> bool:
 
 
 def attack_label(attack: Json) -> str:
-    """The attack's name with those of its options that are not the defaults.
+    """The attack's name with those of its options that are not the defaults, and the variance that it chose by itself.
 
     >>> attack_label({"attack": "neural", "options": {"epochs": 4, "wide": True}})
     'neural (epochs=4, wide=true)'
+    >>> attack_label({"attack": "lira-online", "options": {}, "variance": "pooled"})
+    'lira-online (pooled)'
     """
-    options = ", ".join(f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
-    return f"{attack['attack']} ({options})" if options else attack["attack"]
+    options = attack.get("options") or {}
+    said = [f"{key}={option_text(value)}" for key, value in options.items()]
+    said += [attack["variance"]] if attack.get("variance") and "variance" not in options else []
+    return f"{attack['attack']} ({', '.join(said)})" if said else attack["attack"]
 
 
 def option_text(value: Any) -> str:
@@ -267,7 +271,7 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
     best = max(found, key=lambda r: r["auc"]["low"])["attack"]
     rows = tuple(
         RepeatedRow(
-            name=r["attack"],
+            name=attack_label(r),
             strongest=r["attack"] == best,
             tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} found, {p['fp']:,} wrong") for p in r["tpr_at_fpr"]},
             tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} found, {p['fn']:,} wrong") for p in r["tnr_at_fnr"]},
