@@ -63,21 +63,25 @@ def build_case(
 
 def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The attack's scores of the candidates and of the known examples (for a threshold), from one fit."""
+    scores, n = attack(everyone(case)), len(case.member)
+    return scores[:n], scores[n:]
+
+
+def everyone(case: Case) -> Evidence:
+    """The evidence about the candidates and, behind them, about the known examples."""
     e = case.evidence
     assert e.known is not None
     shadows = e.shadows
     if shadows is not None:
         assert e.known.rows is not None
         shadows = replace(shadows, rows=np.r_[shadows.rows, e.known.rows.numpy()])
-    both = replace(
+    return replace(
         e,
         shadows=shadows,
         x=torch.cat([e.x, e.known.x]),
         y=torch.cat([e.y, e.known.y]),
         logits=torch.cat([e.logits, e.known.logits]),
     )
-    scores = attack(both)
-    return scores[: len(e.y)], scores[len(e.y) :]
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: Judge) -> AttackResult:
@@ -94,6 +98,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         "inverted": checks.inverted(scores, member),
         "overlapping": judge.candidates == "all" and "known" in attack.needs,
     }
+    shadows = everyone(case).shadows if "shadows" in attack.needs else None
     return AttackResult(
         attack=attack.name,
         needs=attack.needs,
@@ -106,6 +111,8 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         balanced_accuracy=metrics.balanced_point(scores, member, threshold),
         flags=tuple(name for name, raised in flags.items() if raised),
         options=unusual(attack),
+        left_out=0 if shadows is None else shadows.left_out(),
+        variance="" if shadows is None else attack.variance_used(*shadows.sizes()),
     )
 
 

@@ -236,7 +236,7 @@ def _attack(
         released,
         recipe.judge,
         recipe.seed,
-        None if shadowed is None else shadowed.shadows,
+        None if shadowed is None else shadowed.for_target(),
         around,
     )
     everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
@@ -316,7 +316,7 @@ def family(name: str) -> list[str]:
 
 
 def _step(attack: Attack, recipe: Recipe, model: str, shadowed: Shadowed | None) -> str:
-    with_shadows = shadowed.name if shadowed is not None and "shadows" in attack.needs else ""
+    with_shadows = shadowed.used() if shadowed is not None and "shadows" in attack.needs else ""
     return f"attacks/{attack.name}-{_digest(recipe, model, attack, with_shadows)}"
 
 

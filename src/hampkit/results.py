@@ -41,6 +41,10 @@ class AttackResult:
     options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
     same_as: str = ""  # the attack whose order of the examples it has, where another one has it: both are one attack
     corrected: Interval | None = None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
+    left_out: int = 0  # shadow models without a part in it: they learnt next to nothing with every seed tried
+    variance: str = (
+        ""  # of the scores of shadow models on one example: the one that was used, where the attack needs one
+    )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -54,6 +58,8 @@ class AttackResult:
             "balanced_accuracy": asdict(self.balanced_accuracy),
             "same_as": self.same_as,
             **({} if self.corrected is None else {"auc_corrected": asdict(self.corrected)}),
+            **({"left_out": self.left_out} if self.left_out else {}),
+            **({"variance": self.variance} if self.variance else {}),
         }
 
     @staticmethod
@@ -64,6 +70,7 @@ class AttackResult:
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
             Interval(**d["balanced_accuracy"]), tuple(d["flags"]), d.get("options", {}), d.get("same_as", ""),
             Interval(**d["auc_corrected"]) if "auc_corrected" in d else None,
+            d.get("left_out", 0), d.get("variance", ""),
         )  # fmt: skip
 
 
@@ -80,14 +87,18 @@ class RepeatedResult:
     flags: tuple[str, ...]
     auc_within: Interval | None = None  # mean of the AUCs of single models: an attacker has one, and never pools
     untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
+    left_out: int = 0  # those of them that are left out as shadow models too: all, or none where too few would remain
+    variance: str = ""  # as in `AttackResult`; several where it differs between targets
 
     def to_json(self) -> dict[str, Any]:
         return {
             "attack": self.attack,
             "models": self.models,
             "untrained": self.untrained,
+            "left_out": self.left_out,
             "examples": self.examples,
             **_measured(self),
+            **({"variance": self.variance} if self.variance else {}),
             **({} if self.auc_within is None else {"auc_within": asdict(self.auc_within)}),
         }
 
@@ -98,6 +109,7 @@ class RepeatedResult:
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
             Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
+            d.get("left_out", 0), d.get("variance", ""),
         )  # fmt: skip
 
 

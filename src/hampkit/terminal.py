@@ -150,7 +150,7 @@ def _numbers(attack: AttackResult) -> Any:
 
 
 def _repeated_table(model: ModelResult) -> Table:
-    from hampkit.report.view import grouped
+    from hampkit.report.view import attack_label, grouped
 
     first = model.repeated[0]
     title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
@@ -158,7 +158,8 @@ def _repeated_table(model: ModelResult) -> Table:
         "pooled over all models, intervals clustered by model and example; AUC within: the mean over single models"
     )
     if first.untrained:
-        caption += f"; left out: {first.untrained} shadow models that learnt next to nothing with every seed tried"
+        how = "left out" if first.left_out else "left out as targets only, for want of others"
+        caption += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("attack", no_wrap=True)
     for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within"):
@@ -169,7 +170,7 @@ def _repeated_table(model: ModelResult) -> Table:
         r = alike[0]
         aucs = (_auc(r.auc), "–" if r.auc_within is None else _auc(r.auc_within))
         cells = (
-            " = ".join(a.attack for a in alike),
+            escape(" = ".join(attack_label(a.to_json()) for a in alike)),
             _rate(r.tpr_at_fpr[0]),
             _rate(r.tnr_at_fnr[0]),
             *aucs,

@@ -194,13 +194,17 @@ def off_null(model: Json) -> bool:
 
 
 def attack_label(attack: Json) -> str:
-    """The attack's name with those of its options that are not the defaults.
+    """The attack's name with those of its options that are not the defaults, and the variance that it chose by itself.
 
     >>> attack_label({"attack": "neural", "options": {"epochs": 4, "wide": True}})
     'neural (epochs=4, wide=true)'
+    >>> attack_label({"attack": "lira-online", "options": {}, "variance": "pooled"})
+    'lira-online (pooled)'
     """
-    options = ", ".join(f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
-    return f"{attack['attack']} ({options})" if options else attack["attack"]
+    options = attack.get("options") or {}
+    said = [f"{key}={option_text(value)}" for key, value in options.items()]
+    said += [attack["variance"]] if attack.get("variance") and "variance" not in options else []
+    return f"{attack['attack']} ({', '.join(said)})" if said else attack["attack"]
 
 
 def option_text(value: Any) -> str:
@@ -283,7 +287,8 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
     )
     about = f"{found[0]['models']:,} shadow models in turn, {found[0]['examples']:,} examples each"
     if found[0].get("untrained"):
-        about += f" (left out: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
+        how = "left out" if found[0].get("left_out") else "left out as targets only, for want of others"
+        about += f" ({how}: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
     return {"repeated": rows, "repeated_about": about}
 
 
