@@ -283,7 +283,7 @@ def one_by_one(attack, shadows, targets=None):
 
 EVERY_WAY = [
     *(LiraOnline(variance=v) for v in ("auto", "per-example", "global", "moderated")),
-    LiraOnline(center="mean"), LiraOnline(variance="moderated", center="median"),
+    LiraOnline(center="median"), LiraOnline(variance="moderated", center="median"),
     LiraOnlineFixed(variance="global"), LiraOffline(), LiraOffline(variance="moderated"), LiraOfflineFixed(), LiraGlobal(),
     Rmia(), RmiaOffline(), RmiaOffline(a=0.3), Rmia(score="share"), RmiaOffline(score="share", gamma=1.0, a=1.0),
     AttackR(), AttackP(),
