@@ -80,7 +80,8 @@ def main() -> None:
         problem = open_run(folder, Settings(asked.data_dir, folder.parent))
         for shadowing in (s for s in _finished(Run.at(folder)) if s.models == asked.models):
             shadowed = Lender(Run.at(folder), shadowing, False).lend(problem)
-            left = f", without {len(shadowed.untrained)} untrained" if shadowed.untrained else ""
+            word = "with" if asked.keep_untrained else "without"
+            left = f", {word} {len(shadowed.untrained)} untrained" if shadowed.untrained else ""
             place, n = f"{shadowing.scheme}-{shadowing.seed}", len(shadowed.shadows.rows)
             print(f"\n{folder.name}, {shadowing.models} shadow models ({place}){left}, {n:,} examples\n")
             print("| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS), sep="\n")
