@@ -2,7 +2,7 @@
 
 Scores of shadow models on one example are taken as normal, separately for the models that were trained on it (IN) and those
 that were not (OUT). Differs from the published evaluation (protocol Q13, Q14): the fixed variance of OUT comes from OUT models
-and is that within examples, not between them; the offline test is one-sided.
+and is that within examples, not between them; the offline test is one-sided; the center is the mean, not the median.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from hampkit.stats import moderated
 
 Variant = Literal["online", "online-fixed", "offline", "offline-fixed", "global"]
 Variance = Literal["auto", "per-example", "pooled", "global", "moderated"]
-Center = Literal["auto", "median", "mean"]
+Center = Literal["mean", "median"]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 VARIANTS = ("online", "online-fixed", "offline", "offline-fixed", "global")
 VARIANCES = ("auto", "per-example", "pooled", "global", "moderated")
-CENTERS = ("auto", "median", "mean")
+CENTERS = ("mean", "median")
 ENOUGH = 32  # models on a side from which on each example gets a variance of its own (Carlini et al.: 64 shadow models)
 FLOOR = 1e-6  # of a standard deviation: equal scores of all models are a coincidence, not certainty
 
@@ -38,7 +38,7 @@ def lira_scores(
     variant: Variant = "online",
     variance: Variance = "auto",
     shadow_counts: Any = None,
-    center: Center = "auto",
+    center: Center = "mean",
 ) -> Scores:
     """Membership scores from the scaled logits φ of M shadow models: (M, N), (M, N) bool, (N,) → (N,), higher means member.
 
@@ -51,7 +51,7 @@ def lira_scores(
     ``moderated`` (per example, shrunk towards what is usual, with Student's distribution in place of the normal), ``auto``
     (pooled for …-fixed; else per example from 32 models a side on, pooled below, global where each example has one score).
     shadow_counts: (M, N) bool, whose answer to which example counts; default all.
-    center: ``median`` as published, ``mean``, or ``auto`` (the mean for moderated, else the median).
+    center: ``mean``, or ``median`` as published, which finds less with few models (docs/shadow-attacks.md).
     Errors: `UserError` where a side has too few models.
 
     >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
@@ -75,7 +75,7 @@ class How:
 
     variant: Variant = "online"
     variance: Variance = "auto"
-    center: Center = "auto"
+    center: Center = "mean"
 
     def __post_init__(self) -> None:
         for word, value, choices in (
@@ -101,7 +101,7 @@ class How:
 
     @property
     def by_mean(self) -> bool:
-        return self.center == "mean" or (self.center == "auto" and self.variance == "moderated")
+        return self.center == "mean"
 
     def variance_of(self, counts: Ints, name: str, models: int | None = None) -> str:
         """The variance for a side with so many of the models per example (N,). Errors: `UserError` where these are too few."""
@@ -315,7 +315,7 @@ class LiraOnline(_Lira):
     name: ClassVar[str] = "lira-online"
     variant: ClassVar[Variant] = "online"
     variance: Variance = "auto"  # auto: of each example from 32 models a side on, below that pooled over the examples
-    center: Center = "auto"  # auto: the mean with variance=moderated, else the median as published
+    center: Center = "mean"  # of the scores of each side; median: as published
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ class LiraOnlineFixed(_Lira):
     name: ClassVar[str] = "lira-online-fixed"
     variant: ClassVar[Variant] = "online-fixed"
     variance: Variance = "auto"  # pooled: the mean variance within examples; global: of all scores, as published
-    center: Center = "auto"
+    center: Center = "mean"
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class LiraOffline(_Lira):
     name: ClassVar[str] = "lira-offline"
     variant: ClassVar[Variant] = "offline"
     variance: Variance = "auto"
-    center: Center = "auto"
+    center: Center = "mean"
 
 
 @dataclass(frozen=True)
@@ -345,7 +345,7 @@ class LiraOfflineFixed(_Lira):
     name: ClassVar[str] = "lira-offline-fixed"
     variant: ClassVar[Variant] = "offline-fixed"
     variance: Variance = "auto"
-    center: Center = "auto"
+    center: Center = "mean"
 
 
 @dataclass(frozen=True)
@@ -355,4 +355,4 @@ class LiraGlobal(_Lira):
     name: ClassVar[str] = "lira-global"
     variant: ClassVar[Variant] = "global"
     variance: ClassVar[Any] = "auto"
-    center: ClassVar[Any] = "auto"
+    center: ClassVar[Any] = "mean"
