@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.errors import UserError, did_you_mean, shortened
@@ -201,11 +202,15 @@ def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]
     return int(round(known_train * p, 6)), int(round((known_train + known_val) * p, 6))
 
 
-def shadow_members(M: int, N: int, seed: int, scheme: Literal["published", "paired"] = "published") -> Tensor:
+def shadow_members(
+    M: int, N: int, seed: int, scheme: Literal["published", "paired"] = "published", together: Any = None
+) -> Tensor:
     """``(M, N)`` bool, who is IN for which shadow model: every example for exactly M/2 of them.
 
     published: the masks of the published evaluation to the bit, ``argsort(U, axis=0) < M/2`` with legacy NumPy uniforms, so that
     sizes differ a little between models. paired: model 2i has N // 2 examples, model 2i+1 the others.
+    together: (N,) the place of the first example of the same unit, such as copies of a row: a unit is IN or OUT as a whole, so
+    that no model is OUT for an example whose copy it was trained on. Sizes then differ by the size of a unit.
     Raises `UserError` unless M is even and at least 4.
     """
     if M < 4 or M % 2:
@@ -213,9 +218,29 @@ def shadow_members(M: int, N: int, seed: int, scheme: Literal["published", "pair
     if scheme == "published":
         # Legacy seeds have 32 bits; larger ones enter as two words, so that 0 to 2^32-1 stay the published ones.
         legacy = np.random.RandomState(seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32])
-        return torch.from_numpy(legacy.uniform(0, 1, (M, N)).argsort(axis=0) < M // 2)
+        masks = legacy.uniform(0, 1, (M, N)).argsort(axis=0) < M // 2
+        return torch.from_numpy(masks if together is None else masks[:, together])
     if scheme == "paired":
         rng = np.random.default_rng(seed)
-        first = rng.permuted(np.tile(np.arange(N) < N // 2, (M // 2, 1)), axis=1)
+        first = _halves(rng, M // 2, N) if together is None else _halves_of_units(rng, M // 2, np.asarray(together))
         return torch.from_numpy(np.stack([first, ~first], axis=1).reshape(M, N))
     raise UserError(f"unknown shadow scheme {scheme!r}; {did_you_mean(scheme, ('published', 'paired'))}")
+
+
+def _halves(rng: np.random.Generator, times: int, n: int) -> NDArray[np.bool_]:
+    """(times, n) bool: n // 2 of n examples, drawn anew each time."""
+    return rng.permuted(np.tile(np.arange(n) < n // 2, (times, 1)), axis=1)
+
+
+def _halves_of_units(rng: np.random.Generator, times: int, together: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The same of whole units: in a random order, those most of which lies in the first half."""
+    _, unit, sizes = np.unique(together, return_inverse=True, return_counts=True)
+    if len(sizes) == len(together):
+        return _halves(rng, times, len(together))
+    drawn = np.empty((times, len(together)), dtype=bool)
+    for row in drawn:
+        order = rng.permutation(len(sizes))
+        chosen = np.empty(len(sizes), dtype=bool)
+        chosen[order] = sizes[order].cumsum() - sizes[order] / 2 < len(together) / 2
+        row[:] = chosen[unit]
+    return drawn
