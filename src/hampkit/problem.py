@@ -19,7 +19,7 @@ from hampkit.config import Recipe, recipe_from_dict
 from hampkit.data.base import Place
 from hampkit.data.candidates import Candidates, candidates
 from hampkit.data.copies import first_alike
-from hampkit.data.splits import SplitTable, check_classes, known_split, split_table
+from hampkit.data.splits import SplitTable, check_classes, known_split, rare_classes, split_table
 from hampkit.defenses import Defense
 from hampkit.errors import Notice, UserError
 from hampkit.nets import net_factory
@@ -150,8 +150,12 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         recipe.split.layout or source.layout,
         derive(split_seed, "split"),
         recipe.split.permutation,
+        dataset.y if source.stratified else None,
     )
-    check_classes(dataset, table)
+    spread = source.stratified and not recipe.split.permutation
+    check_classes(dataset, table, by_seed=not spread)
+    if spread and (rare := rare_classes(dataset, table)):
+        warnings.warn(f"data set {dataset.name!r}: {rare}", Notice, stacklevel=2)
     _check_known(table, recipe)
     order = table.permutation if recipe.split.permutation else None
     recipe = replace(recipe, fingerprint=fingerprint(dataset.sha256, order))

@@ -42,6 +42,7 @@ class Source(ABC):
     name: ClassVar[str]
     about: ClassVar[str]  # one line for `hampkit list datasets`
     layout: ClassVar[str] = "default"  # the split layout that suits it: see hampkit.data.splits.LAYOUTS
+    stratified: ClassVar[bool] = False  # every segment of the split gets its share of each class; not so as published
 
     @abstractmethod
     def load(self, place: Place) -> Dataset:

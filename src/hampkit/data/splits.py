@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hampkit.data.strata import stratified
 from hampkit.errors import UserError, did_you_mean, shortened
 from hampkit.types import Dataset
 
@@ -119,17 +120,24 @@ class SplitTable:
         return self.permutation[: 2 * self.members_count]
 
 
-def split_table(n: int, train_size: int, layout: str, seed: int, permutation_file: str = "") -> SplitTable:
+def split_table(
+    n: int, train_size: int, layout: str, seed: int, permutation_file: str = "", labels: Tensor | None = None
+) -> SplitTable:
     """The split of n rows; train_size 0 takes the largest T that fits.
 
-    The permutation is ``numpy.random.default_rng(seed).permutation(n)`` or the content of a .npy file.
+    The permutation is the content of a .npy file; with labels (n,) every segment gets its share of each class, see
+    `hampkit.data.strata`; else it is ``numpy.random.default_rng(seed).permutation(n)``.
     Raises `UserError` for an unknown layout, a T that does not fit, or a file that is no permutation of n rows.
     """
     if layout not in LAYOUTS:
         raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
     sizes = LAYOUTS[layout].sizes(_train_size(n, train_size, layout))
     edges = [*np.cumsum([0, *sizes]).tolist(), n]
-    order = _read_permutation(permutation_file, n) if permutation_file else np.random.default_rng(seed).permutation(n)
+    rng = np.random.default_rng(seed)
+    if permutation_file:
+        order = _read_permutation(permutation_file, n)
+    else:
+        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), np.arange(n), rng)
     segments = {name: (edges[i], edges[i + 1]) for i, name in enumerate(SEGMENTS)}
     return SplitTable(torch.from_numpy(order.astype(np.int64)), segments)
 
@@ -180,16 +188,48 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
     return order
 
 
-def check_classes(dataset: Dataset, table: SplitTable) -> None:
-    """Raises `UserError` if a class has no members: a network could never predict it."""
-    counts = torch.bincount(dataset.y[table.rows("members")], minlength=dataset.num_classes)
+def check_classes(dataset: Dataset, table: SplitTable, by_seed: bool = True) -> None:
+    """Raises `UserError` if a class has no members: a network could never predict it. by_seed: another seed may help."""
+    counts = _counts(dataset, table, "members")
     for c in (counts == 0).nonzero().flatten().tolist():
-        name = dataset.classes[c] if dataset.classes else str(c)
-        rows = int((dataset.y == c).sum())
+        name, rows = _class(dataset, c)
+        remedy = "raise split.train_size or change split.seed" if by_seed else "or raise split.train_size"
         raise UserError(
             f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.members_count}"
-            " members; remove or merge the class, raise split.train_size or change split.seed"
+            f" members; remove or merge the class, {remedy}"
         )
+
+
+def rare_classes(dataset: Dataset, table: SplitTable, most: int = 3) -> str:
+    """Which classes are not in every part of the split, and where their rows are, in one line; empty if all are.
+
+    Parts are members, validation, test and non-members, as far as the layout has them.
+    """
+    names = [name for name in _PARTS if len(table.rows(name))]
+    counts = torch.stack([_counts(dataset, table, name) for name in names])
+    found = (counts == 0).any(0).nonzero().flatten().tolist()
+    if not found:
+        return ""
+    told = []
+    for c in found[:most]:
+        rows = zip(names, counts[:, c].tolist(), strict=True)
+        told.append(f"{_class(dataset, c)[0]!r} ({', '.join(f'{_PARTS[part]} {k}' for part, k in rows)})")
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    who = "these classes are" if len(found) > 1 else "a class is"
+    return f"{who} too rare for every part of the split: {', '.join(told)}{more}"
+
+
+_PARTS = {"members": "members", "validation": "validation", "test": "test", "nonmembers": "non-members"}
+
+
+def _counts(dataset: Dataset, table: SplitTable, segment: str) -> Tensor:
+    """(C,) rows of each class in a segment."""
+    return torch.bincount(dataset.y[table.rows(segment)], minlength=dataset.num_classes)
+
+
+def _class(dataset: Dataset, c: int) -> tuple[str, int]:
+    """The name of a class, and how many rows it has."""
+    return dataset.classes[c] if dataset.classes else str(c), int((dataset.y == c).sum())
 
 
 def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]:

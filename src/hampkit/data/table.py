@@ -27,6 +27,7 @@ class File(Source):
     """A table of your own: numbers stay numbers, text columns become one-hot blocks, labels become 0 … C-1."""
 
     name: ClassVar[str] = "file"
+    stratified: ClassVar[bool] = True
     about: ClassVar[str] = "a table of your own: .csv, .parquet or .npz (--data FILE --label COLUMN)"
 
     file: str = ""  # path of a .csv, .parquet or .npz file
