@@ -46,7 +46,8 @@ def build_case(
     Of rows with the same features only the first takes part, unless the judge keeps copies: see `hampkit.data.candidates`.
     """
     alike = first_alike(pool.x) if judge.copies == "leave-out" else np.arange(len(pool))
-    chosen = candidates(alike, members, judge.known_train, judge.known_val, judge.candidates == "all")
+    everyone = judge.candidates == "all"
+    chosen = candidates(alike, members, judge.known_train, judge.known_val, everyone, pool.group)
     known, fit, rows = map(torch.from_numpy, chosen)
     # no attack may profit from the order of the candidates
     rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]

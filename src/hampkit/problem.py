@@ -89,7 +89,8 @@ class Problem:
         judge, pool = self.recipe.judge, len(self.task.pool)
         alike = self.alike[:pool] if judge.copies == "leave-out" else np.arange(pool)
         everyone = judge.candidates == "all"
-        return candidates(alike, self.table.members_count, judge.known_train, judge.known_val, everyone)
+        shares = judge.known_train, judge.known_val
+        return candidates(alike, self.table.members_count, *shares, everyone, self.task.pool.group)
 
     def judged(self) -> tuple[int, int]:
         """How many members and non-members every attack is judged on."""
@@ -99,6 +100,11 @@ class Problem:
     def left_out(self) -> int:
         """Non-members that take no part where there are shadow models: half of the pool is a training set of one size."""
         return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.members_count)
+
+    def units(self) -> NDArray[np.int64]:
+        """(P,) for each row of the pool the first one that is IN and OUT with it: of its group, else with its features."""
+        group = self.task.pool.group
+        return self.alike[: len(self.task.pool)] if group is None else first_alike(group)
 
     @cached_property
     def alike(self) -> NDArray[np.int64]:
@@ -151,6 +157,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         derive(split_seed, "split"),
         recipe.split.permutation,
         dataset.y if source.stratified else None,
+        dataset.group,
     )
     spread = source.stratified and not recipe.split.permutation
     check_classes(dataset, table, by_seed=not spread)
@@ -177,7 +184,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         test=dataset.take(table.rows("test")),
         shadow_val=dataset.take(_shadow_val(table)),
     )
-    _check_copies(problem)
+    _check_candidates(problem)
     return problem
 
 
@@ -264,12 +271,16 @@ def _check_known(table: SplitTable, recipe: Recipe) -> None:
             )
 
 
-def _check_copies(problem: Problem) -> None:
+def _check_candidates(problem: Problem) -> None:
     """Warns of copies on both sides of the split. Errors: `UserError` where too few other rows are left."""
     found, name = problem.copies(), problem.data()["name"]
     parts = problem.candidates()
     for sided in (parts.judged, parts.known[parts.fit], parts.known[~parts.fit]):
         members = int((sided < problem.table.members_count).sum())
+        if not 0 < members < len(sided) and not found["left_out"]:
+            raise UserError(
+                f"the groups of {name} (data.group) are too few to know some and judge others; give more rows, or smaller groups"
+            )
         if not 0 < members < len(sided):
             raise UserError(
                 f"{found['left_out']:,} rows of {name} have the same features as another one, and the few others leave nobody to"

@@ -40,7 +40,7 @@ POPULATION = 10_000  # examples at most of the test segment that stand for the p
 def masks(problem: Problem, shadowing: Shadowing) -> Tensor:
     """(M, P) bool: which shadow model is trained on which example of the pool."""
     pool = len(problem.task.pool)
-    return shadow_members(shadowing.models, pool, shadowing.seed, shadowing.scheme, problem.alike[:pool])
+    return shadow_members(shadowing.models, pool, shadowing.seed, shadowing.scheme, problem.units())
 
 
 def folder_of(shadowing: Shadowing) -> str:

@@ -121,13 +121,20 @@ class SplitTable:
 
 
 def split_table(
-    n: int, train_size: int, layout: str, seed: int, permutation_file: str = "", labels: Tensor | None = None
+    n: int,
+    train_size: int,
+    layout: str,
+    seed: int,
+    permutation_file: str = "",
+    labels: Tensor | None = None,
+    groups: Tensor | None = None,
 ) -> SplitTable:
     """The split of n rows; train_size 0 takes the largest T that fits.
 
     The permutation is the content of a .npy file; with labels (n,) every segment gets its share of each class, see
-    `hampkit.data.strata`; else it is ``numpy.random.default_rng(seed).permutation(n)``.
-    Raises `UserError` for an unknown layout, a T that does not fit, or a file that is no permutation of n rows.
+    `hampkit.data.strata`; else it is ``numpy.random.default_rng(seed).permutation(n)``. With labels and groups (n,) segments
+    begin and end where a group does: each end moves by at most half of the largest group.
+    Raises `UserError` for an unknown layout, a T that does not fit, a file that is no permutation of n rows, or too large groups.
     """
     if layout not in LAYOUTS:
         raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
@@ -137,9 +144,34 @@ def split_table(
     if permutation_file:
         order = _read_permutation(permutation_file, n)
     else:
-        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), np.arange(n), rng)
+        units = np.arange(n) if groups is None else groups.numpy()
+        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng)
+    if groups is not None:
+        _check_groups(groups, sizes, permutation_file)
+        edges = _at_groups(groups.numpy()[order], edges)
     segments = {name: (edges[i], edges[i + 1]) for i, name in enumerate(SEGMENTS)}
     return SplitTable(torch.from_numpy(order.astype(np.int64)), segments)
+
+
+def _check_groups(groups: Tensor, sizes: tuple[int, ...], permutation_file: str) -> None:
+    """Segments that all are larger than the largest group cannot become empty, whatever the seed."""
+    if permutation_file:
+        raise UserError("split.permutation and data.group both say which rows go together; leave one out")
+    largest, smallest = int(groups.bincount().max()), min(size for size in sizes if size)
+    if largest >= smallest:
+        raise UserError(
+            f"the largest of {int(groups.max()) + 1} groups (data.group) has {largest} rows, and a part of the split only"
+            f" {smallest}: it must hold more than one group; group by another column, or give more rows"
+        )
+
+
+def _at_groups(groups: NDArray[np.int64], edges: list[int]) -> list[int]:
+    """Each edge moved to the nearest place where a group ends; groups (n,) in the order of the permutation."""
+    ends = np.r_[0, np.flatnonzero(np.diff(groups)) + 1, len(groups)]
+    after = np.searchsorted(ends, edges).clip(1, len(ends) - 1)
+    before = after - 1
+    nearer = np.asarray(edges) - ends[before] < ends[after] - np.asarray(edges)
+    return np.where(nearer, ends[before], ends[after]).tolist()
 
 
 def _train_size(n: int, train_size: int, layout: str) -> int:
