@@ -277,3 +277,49 @@ def test_balanced_interval_holds_its_value(groups):
 def test_bad_input_is_refused(scores, member, said):
     with pytest.raises(ValueError, match=said):
         metrics.auc(scores, member)
+
+
+# --- means of parts -------------------------------------------------------------------------------------------------
+
+
+def test_the_mean_of_one_part_is_that_part():
+    rng = np.random.default_rng(0)
+    member = np.arange(120) < 50
+    scores = rng.normal(size=120) + member
+    assert metrics.mean_auc([(scores, member)]) == metrics.auc_interval(scores, member)
+    one = metrics.Interval(0.3, 0.2, 0.5)
+    assert vars(metrics.mean_rate([one])) == pytest.approx(vars(one))
+
+
+def test_the_mean_auc_of_two_parts_has_the_variance_of_a_mean():
+    """With scores of unlike scales; of as many examples again the width is that of one part over the root of two."""
+    rng = np.random.default_rng(1)
+    parts = []
+    for scale in (1.0, 1000.0):
+        member = np.arange(4000) < 2000
+        parts.append((scale * (rng.normal(size=4000) + 0.5 * member), member))
+    both, first = metrics.mean_auc(parts), metrics.auc_interval(*parts[0])
+    assert both.value == pytest.approx(np.mean([metrics.auc(*part) for part in parts]), abs=1e-12)
+    assert both.high - both.low == pytest.approx((first.high - first.low) / 2**0.5, rel=0.03)
+    wider = metrics.mean_auc(parts, correlation=0.44)
+    assert wider.high - wider.low == pytest.approx(1.2 * (both.high - both.low), rel=0.01)
+
+
+def test_the_mean_rate_is_wider_where_its_parts_are_not_independent():
+    parts = [metrics.Interval(0.2, 0.1, 0.4), metrics.Interval(0.4, 0.2, 0.5)]
+    apart, together = metrics.mean_rate(parts), metrics.mean_rate(parts, independent=False)
+    assert vars(together) == pytest.approx({"value": 0.3, "low": 0.15, "high": 0.45})
+    assert vars(apart) == pytest.approx({"value": 0.3, "low": 0.3 - 0.05**0.5 / 2, "high": 0.3 + 0.05**0.5 / 2})
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_mean_auc_lies_in_its_interval_and_in_the_unit_interval(seed):
+    rng = np.random.default_rng(seed)
+    parts = []
+    for _ in range(2):
+        member = rng.permuted(np.arange(int(rng.integers(2, 30))) % 2 == 0)
+        parts.append(
+            (rng.integers(0, int(rng.integers(1, 5)), len(member)).astype(float) + 3 * member * rng.integers(2), member)
+        )
+    found = metrics.mean_auc(parts)
+    assert 0 <= found.low <= found.value <= found.high <= 1

@@ -41,7 +41,7 @@ MISTAKES = {
     "gamma negative": (["run", "toy/hamp", "gamma=-0.1"], ["gamma=-0.1", "[0, 1)"]),
     "train_size too large": (["run", "digits/hamp", "train_size=100000"], ["100000", "1797"]),
     "unknown network": (["run", "toy/hamp", "net=mpl"], ["'mpl'", "did you mean 'mlp'"]),
-    "unknown device": (["run", "toy/hamp", "--device", "gpu"], ["gpu", "auto, cpu or cuda"]),
+    "unknown device": (["run", "toy/hamp", "--device", "gpu"], ["gpu", "auto, cpu, cuda or cuda:N"]),
     "missing toml": (["run", "no.toml"], ["no.toml"]),
     "unknown list": (["list", "atacks"], ["'atacks'", "did you mean 'attacks'"]),
     "unknown data set to check": (["data", "check", "digts"], ["did you mean 'digits'?"]),

@@ -18,7 +18,9 @@ from hampkit.nets.normalize import Normalize
 from hampkit.nets.wideresnet import WideResNet
 from hampkit.rng import forked, torch_rng
 from hampkit.training import Trainer
+from hampkit.training.layout import channels_last, prefers_channels_last, rows_at_once
 from hampkit.training.objectives import CROSS_ENTROPY
+from hampkit.training.optim import Optimizer
 from hampkit.training.trainer import initial, normalises_batches
 from hampkit.types import Dataset, Domain, Task
 
@@ -202,6 +204,43 @@ def test_a_step_of_three_models_stacked_equals_one_by_one(name, float64):
     assert not torch.equal(stacked.params[next(iter(stacked.params))][0], next(fresh.parameters()))
     moved = [bool(v.abs().sum(-1).gt(0).all()) for k, v in stacked.buffers.items() if k.endswith("running_mean")]
     assert any(moved) or not normalises_batches(fresh)
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam", "momentum": 0.0, "lr": 1e-3}], ids=["sgd", "adam"])
+@pytest.mark.parametrize("name", ["convnet-gn", "densenet-small"])
+def test_channels_last_in_memory_changes_nothing(name, options, monkeypatch, float64):
+    """Weights, gradients and the optimiser's state lie in memory in another order, and are the same numbers."""
+    task, trainer = image_task(name), Trainer(replace(RECIPE, **options), width=1)
+    assert prefers_channels_last(initial(task.only([0]), [torch.arange(4)], torch.device("cpu")), torch.device("cpu"))
+    faster = trainer.fit(task, CROSS_ENTROPY)
+    answers = trainer.predict(faster, task.pool.x)
+    for module in ("trainer", "layout"):
+        monkeypatch.setattr(f"hampkit.training.{module}.prefers_channels_last", lambda stack, device: False)
+    plain = trainer.fit(task, CROSS_ENTROPY)
+    close(faster, plain)
+    assert torch.allclose(answers, trainer.predict(plain, task.pool.x), rtol=1e-9, atol=1e-9)
+
+
+def test_the_optimizer_takes_gradients_of_any_strides(float64):
+    weight = channels_last(torch.randn(1, 4, 3, 3, 3, generator=torch_rng(0)))
+    gradient = torch.randn(1, 4, 3, 3, 3, generator=torch_rng(1))
+    assert weight.stride() != gradient.stride()
+    for kind in ("sgd", "adam"):
+        params = {"w": weight.clone()}
+        assert params["w"].stride() == weight.stride()
+        Optimizer(replace(RECIPE, optimizer=kind, weight_decay=0.0)).step(params, {"w": gradient}, 0.1)
+        moved = 0.1 * (gradient if kind == "sgd" else gradient / (gradient.abs() + 1e-8))
+        assert torch.allclose(params["w"], weight - moved, rtol=1e-9, atol=1e-9), kind
+
+
+def test_rows_that_are_answered_at_once_follow_from_the_activations():
+    net = net_factory("densenet-small", (3, 32, 32), 10)().train()
+    size = rows_at_once(net, (3, 32, 32))
+    assert net.training, "its mode is put back"
+    assert size in {2**k for k in range(4, 13)}
+    assert rows_at_once(net, (3, 64, 64)) <= size / 2
+    assert rows_at_once(net_factory("mlp", (446,), 30)(), (446,)) == 4096
+    assert rows_at_once(nn.Linear(60_000, 2), (60_000,)) == 1024
 
 
 def test_densenet_of_the_publication_trains():

@@ -8,9 +8,12 @@ from scipy import stats
 from scipy.special import log_expit, logsumexp
 
 from hampkit import UserError, metrics
-from hampkit.attacks.lira import FLOOR, VARIANTS, lira_scores
+from hampkit.attacks import Shadows
+from hampkit.attacks.base import HeldOut
+from hampkit.attacks.lira import FLOOR, VARIANTS, LiraOnlineFixed, lira_scores
 from hampkit.attacks.reference import attack_p_scores, attack_r_scores
-from hampkit.attacks.rmia import choose_a, rmia_scores
+from hampkit.attacks.rmia import GRID, Rmia, RmiaOffline, choose_a, log_ratio, rmia_scores
+from hampkit.stats import moderated
 
 
 def case(models=8, examples=40, seed=0, scale=3.0):
@@ -25,7 +28,7 @@ def case(models=8, examples=40, seed=0, scale=3.0):
     return s, m, rng.normal(0, scale, examples)
 
 
-def one_lira(s, m, t, variant, variance):
+def one_lira(s, m, t, variant, variance, center=np.median):
     """The definition, an example at a time, with SciPy."""
 
     def shared(side):
@@ -46,28 +49,28 @@ def one_lira(s, m, t, variant, variance):
         if variant == "global":
             scores.append(t[i])
         elif variant.startswith("offline"):
-            z = (t[i] - np.median(out)) / deviation(i, False)
+            z = (t[i] - center(out)) / deviation(i, False)
             scores.append(stats.norm.logcdf(z) - stats.norm.logsf(z))
         else:
-            a = stats.norm.logpdf(t[i], np.median(inside), deviation(i, True))
-            scores.append(a - stats.norm.logpdf(t[i], np.median(out), deviation(i, False)))
+            a = stats.norm.logpdf(t[i], center(inside), deviation(i, True))
+            scores.append(a - stats.norm.logpdf(t[i], center(out), deviation(i, False)))
     return np.array(scores)
 
 
-def one_rmia(s, m, t, zs, zt, gamma, a, offline):
-    def usual(column, member, offline):
+def one_log_ratio(s, m, t, a, offline):
+    def usual(column, member):
         out = logsumexp(log_expit(column[~member])) - np.log((~member).sum())
         if offline:
             return np.log(((1 + a) * np.exp(out) + 1 - a) / 2)
         inside = logsumexp(log_expit(column[member])) - np.log(member.sum())
         return np.logaddexp(inside, out) - np.log(2)
 
-    ratio_z = [log_expit(zt[k]) - usual(zs[:, k], np.zeros(len(zs), bool), True) for k in range(len(zt))]
-    scores = []
-    for i in range(s.shape[1]):
-        ratio = log_expit(t[i]) - usual(s[:, i], m[:, i], offline)
-        scores.append(np.mean([ratio - z >= np.log(gamma) for z in ratio_z]))
-    return np.array(scores)
+    return np.array([log_expit(t[i]) - usual(s[:, i], m[:, i]) for i in range(s.shape[1])])
+
+
+def one_rmia(s, m, t, zs, zt, gamma, a, offline):
+    ratio_z = one_log_ratio(zs, np.zeros(zs.shape, bool), zt, a, offline=True)
+    return np.array([np.mean(ratio - ratio_z >= np.log(gamma)) for ratio in one_log_ratio(s, m, t, a, offline)])
 
 
 @pytest.mark.parametrize("models", [4, 7, 16, 70])
@@ -79,6 +82,36 @@ def test_lira_is_the_loop_over_examples(variant, variance, models):
     s, m, t = case(models)
     expected = one_lira(s, m, t, variant, variance)
     assert np.allclose(lira_scores(s, m, t, variant, variance), expected, rtol=1e-9, atol=1e-9)
+    expected = one_lira(s, m, t, variant, variance, np.mean)
+    assert np.allclose(lira_scores(s, m, t, variant, variance, center="mean"), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("center", "factor"), [("auto", 1.0), ("mean", 1.0), ("median", np.pi / 2)])
+@pytest.mark.parametrize("models", [4, 9, 70])
+def test_moderated_lira_is_the_loop_over_examples_with_student(models, center, factor):
+    s, m, t = case(models, 60)
+    s[:, 3] = np.random.default_rng(9).normal(size=models)
+    s *= np.geomspace(0.5, 4, 60)
+
+    def laws(side):
+        groups = [s[side[:, i], i] for i in range(60)]
+        squares, n = np.array([((g - g.mean()) ** 2).sum() for g in groups]), np.array([len(g) for g in groups])
+        prior = moderated.fit(squares, n - 1)
+        variances = (prior.freedom * prior.variance + squares) / (prior.freedom + n - 1)
+        centers = [np.median(g) if center == "median" else g.mean() for g in groups]
+        return stats.t(prior.freedom + n - 1, centers, np.sqrt(variances * (1 + factor / n)))
+
+    inside, out = laws(m), laws(~m)
+    online = lira_scores(s, m, t, "online", "moderated", center=center)
+    assert np.allclose(online, inside.logpdf(t) - out.logpdf(t), rtol=1e-9, atol=1e-9)
+    offline = lira_scores(s, m, t, "offline", "moderated", center=center)
+    assert np.allclose(offline, out.logcdf(t) - out.logsf(t), rtol=1e-9, atol=1e-9)
+
+
+def test_moderated_lira_takes_examples_with_one_model_on_a_side():
+    s, m, t = case(8, 60)
+    m[:, 0] = np.arange(8) < 1
+    assert np.isfinite(lira_scores(s, m, t, "online", "moderated")).all()
 
 
 def test_lira_takes_blocks_of_examples_without_a_seam():
@@ -103,6 +136,65 @@ def test_rmia_is_the_loop_over_examples(offline, gamma, a):
     assert np.abs(found - one_rmia(s, m, t, zs, zt, gamma, a, offline)).max() < 1e-9
     smooth = rmia_scores(s, m, t, zs, zt, gamma, a, offline, smooth=True)
     assert (np.diff(smooth[np.argsort(found, kind="stable")])[np.diff(np.sort(found)) > 0] > 0).all()
+    assert np.abs(log_ratio(s, m, t, a, offline) - one_log_ratio(s, m, t, a, offline)).max() < 1e-9
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_within_one_target_share_log_ratio_base_and_informia_have_one_order(offline):
+    s, m, t = case(8, 300)
+    m[:] = np.argsort(np.random.default_rng(1).random(m.shape), axis=0) < 4  # as many IN as OUT models
+    zs, zt, _ = case(8, 30, seed=1)
+    a = 1.0  # BASE offline leaves the IN models out instead of supposing them
+    ratio = log_ratio(s, m, t, a, offline)
+    share = rmia_scores(s, m, t, zs, zt[0], 2.0, a, offline, smooth=True)
+    assert np.array_equal(np.argsort(ratio), np.argsort(share))
+    kept = np.where(~m | (not offline), log_expit(s), -np.inf)
+    base = log_expit(t) - logsumexp(kept, axis=0) + np.log(np.isfinite(kept).sum(0))
+    assert np.allclose(ratio, base, atol=1e-9)
+    usual_z = logsumexp(log_expit(zs), axis=0) - np.log(len(zs))
+    informia = base - np.sum(np.exp(usual_z) * (usual_z - log_expit(zt[0])))  # one number for all examples
+    assert np.array_equal(np.argsort(ratio), np.argsort(informia))
+
+
+def test_across_targets_the_share_loses_what_the_log_ratio_keeps():
+    """Two targets that leak alike; the second answers the population with less certainty than any shadow model."""
+    rng = np.random.default_rng(0)
+    m = np.argsort(rng.random((16, 2000)), axis=0) < 8
+    s, z = rng.normal(0, 1, (16, 2000)) + m, rng.normal(0, 1, (16, 500))
+    member = rng.random((2, 2000)) < 0.5
+    t, zt = rng.normal(0, 1, (2, 2000)) + member, rng.normal(0, 1, (2, 500)) - [[0], [4]]
+    share = np.concatenate([rmia_scores(s, m, t[k], z, zt[k], smooth=True) for k in (0, 1)])
+    ratio = np.concatenate([log_ratio(s, m, t[k]) for k in (0, 1)])
+    within = np.mean([metrics.auc(log_ratio(s, m, t[k]), member[k]) for k in (0, 1)])
+    assert metrics.auc(ratio, member.ravel()) > within - 0.01
+    assert metrics.auc(share, member.ravel()) < within - 0.05
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Rmia(gamma=1.0), ["attacks.rmia.gamma=1.0", "score=log-ratio", "add attacks.rmia.score=share"]),
+        (lambda: RmiaOffline(gamma=2.0), ["attacks.rmia-offline.gamma=2.0", "score=log-ratio"]),
+        (lambda: Rmia(score="share", gamma=0.0), ["attacks.rmia.gamma=0.0", "above 0"]),
+        (lambda: Rmia(a=0.3), ["attacks.rmia.a=0.3", "score=log-ratio", "rmia-offline"]),
+        (lambda: RmiaOffline(a=1.5), ["attacks.rmia-offline.a=1.5", "[0, 1]"]),
+    ],
+)
+def test_options_without_effect_or_sense_are_refused(make, words):
+    with pytest.raises(UserError) as error:
+        make()
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_gamma_is_two_by_default_and_moves_the_share():
+    s, m, t = case(8)
+    shadows = Shadows((s.astype(np.float32)[..., None],), m, s[:, :9].astype(np.float32), np.arange(40), np.arange(8))
+    two, one, default = (
+        Rmia(score="share", gamma=g, a=0.3).compare(t[:, None], t[:9], shadows) for g in (2.0, 1.0, None)
+    )
+    assert np.array_equal(two, default)
+    assert (one >= two).all()
+    assert (one > two).any()
 
 
 def test_attack_r_and_attack_p_are_the_loops():
@@ -127,14 +219,15 @@ def test_extreme_scores_give_finite_results(models, values, seed):
     m[:2] = True
     m = rng.permuted(m, axis=0)
     for variant in VARIANTS:
-        for variance in ("auto", "pooled", "global"):
+        for variance in ("auto", "pooled", "global", *([] if variant.endswith("-fixed") else ["moderated"])):
             assert np.isfinite(lira_scores(s, m, t, variant, variance)).all()
     z = rng.choice(values, (models, 5))
     for offline in (False, True):
         for a in (0.0, 0.5, 1.0):
             assert np.isfinite(rmia_scores(s, m, t, z, z[0], 2.0, a, offline, smooth=True)).all()
+            assert np.isfinite(log_ratio(s, m, t, a, offline)).all()
     assert np.isfinite(attack_r_scores(s, m, t)).all()
-    assert 0 <= choose_a(s, m, z) <= 1
+    assert 0 <= choose_a(s, m) <= 1
 
 
 def test_online_lira_is_as_good_as_the_best_test_there_is():
@@ -175,15 +268,28 @@ def test_a_is_chosen_where_it_was_planted():
     m = rng.permuted(np.arange(16)[:, None] < np.full(600, 8), axis=0)
     out = rng.uniform(0.05, 0.95, 600)
     p = np.where(m, 0.3 * out + 0.7, out) * rng.uniform(0.97, 1.0, m.shape)
-    z = rng.uniform(0.05, 0.95, 300) * rng.uniform(0.97, 1.0, (16, 300))
-    found = choose_a(np.log(p / (1 - p)), m, np.log(z / (1 - z)))
+    found = choose_a(np.log(p / (1 - p)), m)
     assert found <= 0.6, found
 
 
 def test_a_is_the_usual_one_where_nothing_can_be_attacked():
     """Of two models, or of two pairs of which only one of each is left, none has an example to be told apart by."""
     members = np.arange(2)[:, None] < np.ones((1, 30))
-    assert choose_a(np.zeros((2, 30)), members, np.zeros((2, 9))) == 0.3
+    assert choose_a(np.zeros((2, 30)), members) == 0.3
+
+
+def test_a_is_the_one_with_the_highest_auc_by_share_too():
+    rng = np.random.default_rng(4)
+    m = np.argsort(rng.random((8, 500)), axis=0) < 4
+    s, z = rng.normal(rng.normal(0, 2, 500), 1, (8, 500)) + m, rng.normal(0, 2, (8, 100))
+    aucs = np.zeros(len(GRID))
+    for t in range(4):
+        counts = HeldOut(m).counts(t)
+        heard = counts.any(1)
+        for k, a in enumerate(GRID):
+            scores = rmia_scores(s[heard], m[heard], s[t], z[heard], z[t], 2.0, a, True, True, counts[heard])
+            aucs[k] += metrics.auc(scores, m[t])
+    assert choose_a(s, m) == GRID[int(aucs.argmax())]
 
 
 def test_a_is_chosen_without_the_twin_of_the_model_that_is_attacked():
@@ -191,11 +297,11 @@ def test_a_is_chosen_without_the_twin_of_the_model_that_is_attacked():
     rng = np.random.default_rng(0)
     half = rng.random((6, 400)) < 0.5
     m = np.stack([half, ~half], 1).reshape(12, 400)
-    s, z = rng.normal(0, 2, 400) + rng.normal(0, 1, (12, 400)) + 2 * m, rng.normal(0, 2, (12, 200))
+    s = rng.normal(0, 2, 400) + rng.normal(0, 1, (12, 400)) + 2 * m
     loud = s.copy()
     loud[1::2] = 50.0  # of every pair one that knows everything; those asked, 0 and 2, must not hear their twins
     kept = np.delete(np.arange(12), [1])
-    assert choose_a(loud, m, z, mocks=1) == choose_a(loud[kept], m[kept], z[kept], mocks=1)
+    assert choose_a(loud, m, mocks=1) == choose_a(loud[kept], m[kept], mocks=1)
 
 
 def explicit(s, m, counts):
@@ -228,6 +334,13 @@ def test_answers_that_do_not_count_play_no_part():
         (lambda s, m, t: lira_scores(s, m, t, "onlin"), "did you mean"),
         (lambda s, m, t: lira_scores(s, m, t, "online", "shared"), "unknown variance"),
         (lambda s, m, t: lira_scores(s, m, t, "online-fixed", "per-example"), "one variance"),
+        (lambda s, m, t: lira_scores(s, m, t, "online-fixed", "moderated"), "variant online for variance=moderated"),
+        (lambda s, m, t: lira_scores(s, m, t, center="mode"), "unknown center 'mode'"),
+        (
+            lambda s, m, t: lira_scores(s[:2], np.arange(2)[:, None] < [1] * 40, t, "online", "moderated"),
+            "at least 2 OUT",
+        ),
+        (lambda s, m, t: LiraOnlineFixed(variance="moderated"), "one variance for all"),
         (lambda s, m, t: lira_scores(s, m | True, t, "offline"), "no OUT model among 8"),
         (lambda s, m, t: lira_scores(s, m & False, t, "online"), "no IN model"),
         (lambda s, m, t: lira_scores(s, np.arange(8)[:, None] < [1] * 40, t, "online", "per-example"), "at least 2 IN"),

@@ -1,5 +1,6 @@
 """Shadow runs: shared, resumed, checked, never taken for others; leave-one-out and its intervals; the plan."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -13,13 +14,13 @@ import hampkit
 from hampkit import UserError, clustered, metrics, pipeline
 from hampkit.attacks import Shadows
 from hampkit.attacks.base import sides
-from hampkit.attacks.lira import LiraOffline, LiraOnline, LiraOnlineFixed
-from hampkit.attacks.reference import AttackR
-from hampkit.attacks.rmia import Rmia
+from hampkit.attacks.lira import LiraGlobal, LiraOffline, LiraOfflineFixed, LiraOnline, LiraOnlineFixed
+from hampkit.attacks.reference import AttackP, AttackR
+from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config import Shadowing, load_recipe
 from hampkit.data.splits import shadow_members
 from hampkit.launch import run_jobs
-from hampkit.leave_one_out import records, repeated_scores
+from hampkit.leave_one_out import records, repeated_scores, scores_of, variance_used
 from hampkit.problem import Settings, prepare
 from hampkit.shadows import folder_of, masks
 from hampkit.store import write_json
@@ -66,6 +67,38 @@ def test_a_run_with_shadows_attacks_with_them_and_repeats_them(runs):
     assert hampkit.ModelResult.from_json(document["models"][0]) == model
     for name in ("report.html", "report.md"):
         assert "eave-one-out" in (folder / name).read_text()
+
+
+def test_results_and_tables_name_the_variance_that_was_used(runs, cli):
+    folder, results = runs
+    (model,) = results.models
+    for found in (model.attacks, model.repeated):
+        used = {r.attack: r.variance for r in found}
+        assert {v for k, v in used.items() if k.startswith("lira") and k != "lira-global"} == {"pooled"}
+        assert {v for k, v in used.items() if not k.startswith("lira") or k == "lira-global"} == {""}
+    document = json.loads((folder / "results.json").read_text())["models"][0]
+    for rows in (document["attacks"], document["leave_one_out"]):
+        assert {r["attack"]: r.get("variance") for r in rows}["lira-online"] == "pooled"
+    assert "lira-online (pooled)" in (folder / "report.html").read_text()
+    assert (folder / "report.md").read_text().count("lira-online (pooled)") >= 2
+    lines = csv.DictReader((folder / "results.csv").read_text().splitlines())
+    assert [line["variance"] for line in lines if line["attack"] == "lira-online"] == ["pooled", "pooled"]
+
+
+def test_the_variance_that_was_used_is_that_of_the_targets():
+    shadows, _ = made_up(68, 30, scheme="published")
+    assert LiraOnline().variance_used(*shadows.sizes()) == "per-example"
+    assert LiraOffline(variance="global").variance_used(*shadows.sizes()) == "global"
+    assert variance_used(LiraOnline(), shadows, range(68)) == "per-example"
+    assert variance_used(LiraOnlineFixed(), shadows, range(68)) == "pooled"
+    counts = np.ones_like(shadows.members)
+    counts[np.flatnonzero(~shadows.members[:, 0])[:3], 0] = (
+        False  # 31 OUT models of one example: 30 or 31 without a target
+    )
+    few = replace(shadows, counts=counts)
+    assert LiraOnline().variance_used(*few.sizes()) == "per-example and pooled"
+    assert LiraOffline().variance_used(*few.sizes()) == "pooled"
+    assert "pooled" in variance_used(LiraOnline(), few, range(68))
 
 
 def test_records_name_every_example_once_most_exposed_first(runs):
@@ -237,17 +270,84 @@ def test_a_target_is_attacked_without_itself_and_without_its_twin(attack):
         others = np.array([m for m in range(8) if m not in (t, t ^ 1)])
         alone = replace(shadows, models=others)
         expected = attack.compare(s[t][:, None].astype(float), z[t].astype(float), alone)
-        assert np.array_equal(scores[t], expected)
+        assert np.allclose(scores[t], expected, rtol=1e-9, atol=1e-9)
     poisoned = s.copy()
     poisoned[[0, 1]] = np.nan
     clean = repeated_scores(attack, replace(shadows, models=np.arange(8)))[0]
     moved = replace(shadows, parts=(np.where(np.arange(8)[:, None] == 1, 99, s)[..., None].astype(np.float32),))
-    assert np.array_equal(repeated_scores(attack, moved)[0], clean), "the twin plays no part"
+    assert np.allclose(repeated_scores(attack, moved)[0], clean, atol=1e-9), "the twin plays no part"
+
+
+def one_by_one(attack, shadows, targets=None):
+    return np.stack([scores_of(t, attack, shadows) for t in (targets or range(len(shadows)))])
+
+
+EVERY_WAY = [
+    *(LiraOnline(variance=v) for v in ("auto", "per-example", "global", "moderated")),
+    LiraOnline(center="mean"), LiraOnline(variance="moderated", center="median"),
+    LiraOnlineFixed(variance="global"), LiraOffline(), LiraOffline(variance="moderated"), LiraOfflineFixed(), LiraGlobal(),
+    Rmia(), RmiaOffline(), RmiaOffline(a=0.3), Rmia(score="share"), RmiaOffline(score="share", gamma=1.0, a=1.0),
+    AttackR(), AttackP(),
+]  # fmt: skip
+
+
+def hard(scheme, untrained=(), missing=0.0, models=12):
+    """Two views in two parts; scores of all sizes, one example with equal scores, one with a score beyond all others."""
+    shadows, members = made_up(models, 60, gap=1.0, scheme=scheme)
+    s = shadows.parts[0] * np.geomspace(0.1, 1e3, 60)[:, None].astype(np.float32)
+    s[:, 3], s[1, 5], s[:, 6] = 1.5, 1e4, np.where(np.arange(models) == 2, 0.0, -800.0)[:, None]
+    s = np.concatenate([s, s[::-1] + 1], axis=2)
+    counts = np.random.default_rng(0).random(members.shape) >= missing
+    counts[list(untrained)] = False
+    counts = None if counts.all() else counts
+    return replace(shadows, parts=(s[:5], s[5:]), counts=counts), [t for t in range(models) if t not in untrained]
+
+
+@pytest.mark.parametrize("attack", EVERY_WAY, ids=str)
+def test_all_targets_at_once_are_as_one_by_one(attack):
+    for scheme in ("paired", "published"):
+        for how in (
+            {},
+            {"untrained": (5,)},
+            {"untrained": (4, 5)},
+            {"missing": 0.05},
+            {"missing": 0.05, "models": 14},
+            {"models": 6},
+        ):
+            shadows, targets = hard(scheme, **how)
+            fast = repeated_scores(attack, shadows, targets)
+            slow = one_by_one(attack, shadows, targets)
+            assert np.allclose(fast, slow, rtol=1e-9, atol=1e-9), (scheme, how)
+
+
+@pytest.mark.parametrize("scheme", ["paired", "published"])
+@pytest.mark.parametrize("attack", [LiraOnline(), Rmia(), RmiaOffline(), AttackR()], ids=lambda a: a.name)
+def test_four_models_at_once_are_as_one_by_one(attack, scheme):
+    shadows, _ = hard(scheme, models=4)
+    assert np.allclose(repeated_scores(attack, shadows), one_by_one(attack, shadows), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scheme", ["paired", "published"])
+def test_too_few_models_are_refused_alike(scheme):
+    shadows, _ = made_up(8, 40, scheme=scheme)
+    counts = np.ones_like(shadows.members)
+    counts[np.flatnonzero(~shadows.members[:, 7])[1:], 7] = (
+        False  # one OUT model of one example, and it is a target too
+    )
+    shadows = replace(shadows, counts=counts)
+    for attack in (LiraOnline(), LiraOnline(variance="per-example"), Rmia(), AttackR()):
+        with pytest.raises(UserError) as fast:
+            repeated_scores(attack, shadows)
+        with pytest.raises(UserError) as slow:
+            one_by_one(attack, shadows)
+        assert str(fast.value) == str(slow.value)
 
 
 @pytest.mark.parametrize("scheme", ["paired", "published"])
 @pytest.mark.parametrize(
-    "attack", [LiraOnline(), LiraOnlineFixed(), LiraOffline(), Rmia(a=0.3), AttackR()], ids=lambda a: a.name
+    "attack",
+    [LiraOnline(), LiraOnlineFixed(), LiraOffline(), Rmia(), RmiaOffline(a=0.3), AttackR()],
+    ids=lambda a: a.name,
 )
 def test_targets_that_leak_nothing_are_at_chance_with_few_models_too(attack, scheme):
     """With the published masks an example's own side has one model fewer without the target: online LiRA had 0.46."""
@@ -339,11 +439,79 @@ def test_shadow_models_that_learnt_nothing_are_no_targets_and_the_report_says_so
     monkeypatch.setattr("hampkit.shadows.untrained", lambda *_: (3,))
     run = folder / results.models[0].run
     found = hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].repeated
-    assert {(r.models, r.untrained) for r in found} == {(7, 1)}
+    assert {(r.models, r.untrained, r.left_out) for r in found} == {(7, 1, 1)}
+    assert [
+        a.left_out for a in hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].attacks[:5]
+    ] == [1] * 5
     assert found[0].auc != next(r for r in results.models[0].repeated if r.attack == found[0].attack).auc
     assert "left out: 1 that learnt next to nothing" in (tmp_path / "report.html").read_text()
     lines = (run / "records.csv").read_text().splitlines()
     assert {line.rsplit(",", 2)[1] for line in lines[1:]} == {"3", "4"}, "three or four of the seven saw each example"
+
+
+def collapsed(shadows, *which):
+    return Shadowed(shadows, "made up", untrained=which)
+
+
+def test_collapsed_models_attack_neither_the_target_nor_one_another():
+    shadows, _ = made_up(12, 60, gap=1.0)
+    loud = shadows.parts[0].copy()
+    loud[[5, 8]] = 99.0
+    attack = LiraOnline()
+    for_target, for_loud = (collapsed(replace(shadows, parts=(p,)), 5, 8).for_target() for p in (*shadows.parts, loud))
+    assert for_target.models.tolist() == [0, 1, 2, 3, 4, 6, 7, 9, 10, 11]
+    assert (for_target.left_out(), shadows.left_out()) == (2, 0)
+    t, z = shadows.signals()[3][:, None].astype(float), shadows.background()[3]
+    assert np.array_equal(attack.compare(t, z, for_target), attack.compare(t, z, for_loud))
+    quiet, loud = (collapsed(replace(shadows, parts=(p,)), 5, 8) for p in (*shadows.parts, loud))
+    assert quiet.for_each_other().left_out() == 2
+    quiet, loud = (repeated_scores(attack, s.for_each_other(), s.targets()) for s in (quiet, loud))
+    assert np.array_equal(quiet, loud)
+
+
+def test_collapsed_models_stay_where_too_few_would_remain():
+    for models, which, scheme in ((4, (0,), "paired"), (8, (0, 1, 2, 3, 4), "published")):
+        shadowed = collapsed(made_up(models, 200, scheme=scheme)[0], *which)
+        assert len(shadowed.for_target()) == models
+        assert shadowed.for_each_other().left_out() == 0
+        assert shadowed.used() == "made up"
+    lonely = collapsed(
+        made_up(6, 200)[0], 0, 2
+    )  # of some examples one model of a side is left: none once it is the target
+    assert len(lonely.for_target()) == 4
+    assert lonely.used() == "made up-without-0-2"
+    assert lonely.for_each_other().left_out() == 0
+    assert lonely.targets() == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize("scheme", ["paired", "published"])
+def test_the_sizes_of_the_sides_tell_nothing_where_models_are_left_out(scheme):
+    shadows, members = made_up(12, 400, scheme=scheme)
+    shadowed = collapsed(shadows, 5, 8)
+    shadows = shadowed.for_each_other()
+    for t in shadowed.targets():
+        left = shadows.without(t)
+        assert not {t, 5, 8} & set(left.models.tolist())
+        inside, outside = (side.sum(0) for side in sides(left.membership(), left.counted()))
+        if scheme == "published":
+            assert (inside == outside).all()
+        else:  # its twin, or both of one of each, whoever the target is
+            gone = list({5, 8, t, t ^ 1})
+            assert (inside == 6 - members[gone].sum(0)).all()
+            assert (outside == 6 - (~members[gone]).sum(0)).all()
+            assert (members[t] != members[t ^ 1]).all()
+
+
+@pytest.mark.parametrize("scheme", ["paired", "published"])
+def test_targets_that_leak_nothing_are_at_chance_where_models_are_left_out(scheme):
+    """With the published masks and sides of other sizes, online LiRA had 0.514 (40 audits)."""
+    aucs = []
+    for seed in range(24):
+        shadows, members = made_up(8, 400, seed=seed, scheme=scheme)
+        shadowed = collapsed(shadows, 2, 3)
+        scores = repeated_scores(LiraOnline(), shadowed.for_each_other(), shadowed.targets())
+        aucs.append(metrics.auc(scores.ravel(), members[shadowed.targets()].ravel()))
+    assert abs(np.mean(aucs) - 0.5) < 0.01  # four standard errors
 
 
 def test_one_collapsed_target_would_swallow_all_the_errors_that_are_allowed():

@@ -32,7 +32,9 @@ ALLOWED = {
     "generators": BASE | {"nets"},
     "defenses": BASE | {"config", "generators", "nets", "options", "registry", "sections", "training"},
     "blackbox": BASE | {"training", "defenses"},
-    "attacks": BASE | {"registry", "signals", "nets", "ranking"},  # never a defense, a trainer, a split or a metric
+    "stats": set(),
+    "attacks": BASE
+    | {"registry", "signals", "nets", "ranking", "stats"},  # never a defense, a trainer, a split or a metric
     "checks": {"metrics"},
     "results": {"metrics"},
     "environment": set(),

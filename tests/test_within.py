@@ -324,3 +324,17 @@ def test_equal_scores_give_no_certainty():
         assert interval.low < 0.45
         assert interval.value == 0.5
         assert interval.high > 0.55
+
+
+def test_the_mean_of_groups_of_models_is_that_of_their_pooled_aucs():
+    rng = np.random.default_rng(0)
+    member = rng.random((8, 200)) < 0.5
+    scores = rng.normal(size=(8, 200)) + member + rng.normal(size=200)
+    whole = clustered.auc_interval(scores, member)
+    assert vars(clustered.mean_auc([(scores, member)])) == pytest.approx(vars(whole))
+    halves = [(scores[:4], member[:4]), (1000 * scores[4:], member[4:])]
+    found = clustered.mean_auc(halves)
+    assert found.value == pytest.approx(np.mean([clustered.auc_interval(*half).value for half in halves]))
+    assert found.high - found.low == pytest.approx(whole.high - whole.low, rel=0.3), "the examples are the same in both"
+    wider = clustered.mean_auc(halves, correlation=0.44)
+    assert wider.high - wider.low > found.high - found.low

@@ -17,7 +17,7 @@ from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
-from hampkit.results import Difference, ModelResult, Results
+from hampkit.results import ERROR, Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.target_jobs import train_targets
 from hampkit.trained import Trained
@@ -255,8 +255,9 @@ def _difference(models: Sequence[ModelResult], runs: Sequence[Run]) -> Differenc
     if len(models) != 2:
         return None
     names = (models[0].strongest().attack, models[1].strongest().attack)
-    found = pipeline.compare(runs[0], runs[1], *names)
-    return None if found is None else Difference(found.value, found.low, found.high, names)
+    tried = max(model.distinct() for model in models)
+    found = pipeline.compare(runs[0], runs[1], *names, levels=(0.95, 1 - ERROR / tried))
+    return Difference(found[0].value, found[0].low, found[0].high, names, found[1], tried) if found else None
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:

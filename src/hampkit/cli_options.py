@@ -15,7 +15,7 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; defa
 CheckDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then the cache.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one of several GPUs: cuda:1.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
 AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]

@@ -38,6 +38,24 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     return _interval(value, _centered(of_members, of_nonmembers, value, m), s.shape, level)
 
 
+def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:
+    """The mean pooled AUC of groups of models, (scores, member) each of shape (Mₖ, N), with the clustered interval.
+
+    The scores of two groups need not be of one scale. Models are independent, examples are the same in all groups: what pairs
+    contribute, divided by the number of groups, is clustered by model and example over all of them. correlation: see
+    `metrics.mean_auc`.
+    """
+    checked = [_checked(scores, member, least=1) for scores, member in parts]
+    placed = [metrics.placements(*check_scores(s.ravel(), m.ravel())) for s, m in checked]
+    aucs = [float(of_members.mean()) for of_members, _ in placed]
+    share = math.sqrt(1 + correlation) / len(parts)
+    rows = (
+        row * share for (_, m), both, auc in zip(checked, placed, aucs, strict=True) for row in _centered(*both, auc, m)
+    )
+    shape = (sum(len(s) for s, _ in checked), checked[0][0].shape[1])
+    return _interval(float(np.mean(aucs)), rows, shape, level)
+
+
 def auc_within(scores: Any, member: Any, level: float = 0.95) -> Interval:
     """The mean of the AUCs of single models, with its clustered variance and the interval of the pooled AUC.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hampkit import metrics, pipeline
 from hampkit.checks import FLAGS
 from hampkit.clustered import auc_interval
+from hampkit.clustered import mean_auc as clustered_mean
 from hampkit.config import Recipe
 from hampkit.defenses import Plain
 from hampkit.errors import UserError
@@ -28,20 +29,25 @@ from hampkit.store import Run
 from hampkit.trained import Trained
 
 TARGET, REPEATED = "target", "leave-one-out"
+# The choices are made on each other's half: where k attacks have one AUC, the two judged AUCs correlate by M²/(k − 1), with M the
+# expected maximum of k standard normals; that is 0.32 for two attacks, 0.36 for three, 0.26 for ten, and 0 where one is the best
+CORRELATION = 0.36
+BOTH = " / "  # between the names of two attacks
 TIMED_ROWS, ENOUGH = 256, 0.5  # asked for the inference overhead, and seconds after which it is not timed again
 Bools = NDArray[np.bool_]
+Half = dict[str, tuple[Any, Bools]]  # attack → scores and membership
 
 
 @dataclass(frozen=True)
 class Leak:
-    """The worst attack on a defense: chosen on one half, judged on the other."""
+    """The worst attack on a defense: chosen on each half, judged on the other; its numbers are means of both."""
 
-    attack: str
+    attack: str  # the one that both halves choose; where they differ, both names
     judged: str  # the one target, or every shadow model in turn
-    auc: Interval  # of the judging half; over several seeds their mean, with Student's interval
+    auc: Interval  # over several seeds their mean, with Student's interval
     tpr: Rate  # at a false-positive rate of 0.1 %
     tnr: Rate  # at a false-negative rate of 0.1 %
-    members: int  # of the judging half, over all seeds
+    members: int  # that are judged, over all seeds
     nonmembers: int
     flags: tuple[str, ...] = ()  # of that attack, in any seed: when not to believe its numbers
 
@@ -115,10 +121,12 @@ def _said(results: Sequence[ModelResult]) -> str:
 
 
 def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Sequence[Run]) -> Leak:
-    """The attack with the highest AUC on the choosing halves, as it does on the judging halves.
+    """The attack with the highest AUC on one half, judged on the other half; both ways round, and the mean of both.
 
     The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
-    With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates.
+    With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates. The interval
+    is for the AUC of the worst of these attacks, whichever that is. It begins where that of the chosen ones does, whose AUC is
+    not higher, and ends no lower than the interval of any attack on all candidates, so of the worst one too.
     """
     details = [pipeline.details(run) for run in runs]
     strict = problems[0].recipe.judge.strict  # one judge for all seeds
@@ -132,41 +140,42 @@ def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Seq
 
 def _flagged(leak: Leak, results: Sequence[Sequence[Any]]) -> Leak:
     """With the flags that the attack has in any seed; `unresolved` stands beside each rate."""
-    mine = (a.flags for attacks in results for a in attacks if a.attack == leak.attack)
+    names = leak.attack.split(BOTH)
+    mine = (a.flags for attacks in results for a in attacks if a.attack in names)
     found = dict.fromkeys(flag for flags in mine for flag in flags if flag != "unresolved")
     return replace(leak, flags=tuple(found))
 
 
 @dataclass(frozen=True)
 class _Case:
-    """Scores of every attack on one run, (N,) or (T, N), and who is a member, of a choosing and of a judging half."""
+    """Scores of every attack on one run, (N,) or (T, N), and who is a member, of two halves."""
 
-    choose: dict[str, tuple[Any, Bools]]
-    judge: dict[str, tuple[Any, Bools]]
+    one: Half
+    other: Half
 
     def enough(self) -> bool:
         """Whether there are two models on either side: fewer have no spread."""
-        return all(len(scores) >= 2 for half in (self.choose, self.judge) for scores, _ in half.values())
+        return all(len(scores) >= 2 for half in (self.one, self.other) for scores, _ in half.values())
 
 
 def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
-    choose, judge = {}, {}
+    one, other = {}, {}
     for name, place in details["scores"].items():
         file = np.load(run.folder / place, allow_pickle=False)
         scores, member = file["scores"], file["member"]
         mine = _half_of_each(member, problem.recipe.seed)
-        choose[name], judge[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
-    return _Case(choose, judge)
+        one[name], other[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
+    return _Case(one, other)
 
 
 def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
-    choose, judge = {}, {}
+    one, other = {}, {}
     members = pipeline.shadow_membership(problem)
     for name, (place, targets) in details["repeated"].items():
         scores = np.load(run.folder / place, allow_pickle=False)["scores"].astype(np.float64)
         member, mine = members[targets], _half_of_models(targets, problem.recipe)
-        choose[name], judge[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
-    return _Case(choose, judge)
+        one[name], other[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
+    return _Case(one, other)
 
 
 def _half(n: int, seed: int) -> Bools:
@@ -196,21 +205,55 @@ def _half_of_each(member: Bools, seed: int) -> Bools:
 
 
 def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
+    first, second = _best([c.one for c in cases], judged), _best([c.other for c in cases], judged)
+    parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
+    measured = [_measure(both, judged, strict) for both in parts]
+    ends = [_highest_end(c, judged) for c in cases]
+    measured = [(replace(m[0], high=max(m[0].high, end)), *m[1:]) for m, end in zip(measured, ends, strict=True)]
+    members, others = (
+        int(sum((member == side).sum() for both in parts for _, _, member in both)) for side in (True, False)
+    )
+    auc, name = _over_seeds([m[0] for m in measured]), BOTH.join(dict.fromkeys((first, second)))
+    return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
+
+
+def _best(halves: Sequence[Half], judged: str) -> str:
+    """The attack with the highest mean AUC on these halves of all seeds, among those that every seed has."""
     of = auc_interval if judged == REPEATED else metrics.auc_interval
-    names = [n for n in cases[0].choose if all(n in c.choose for c in cases)]
-    best = max(names, key=lambda n: float(np.mean([of(*c.choose[n]).value for c in cases])))
-    measured = [_measure(best, *c.judge[best], judged, strict) for c in cases]
-    members, others = (int(sum((c.judge[best][1] == side).sum() for c in cases)) for side in (True, False))
-    auc = _over_seeds([m[0] for m in measured])
-    return Leak(best, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
+    names = [n for n in halves[0] if all(n in half for half in halves)]
+    return max(names, key=lambda n: float(np.mean([of(*half[n]).value for half in halves])))
 
 
-def _measure(name: str, scores: Any, member: Bools, judged: str, strict: bool) -> tuple[Interval, Rate, Rate]:
+def _highest_end(case: _Case, judged: str) -> float:
+    """The highest upper bound of the AUC among all attacks, each on both halves together."""
+    of = auc_interval if judged == REPEATED else metrics.auc_interval
+    ends = []
+    for (scores, member), (others, among) in ((case.one[name], case.other[name]) for name in case.one):
+        ends.append(of(np.concatenate([scores, others]), np.concatenate([member, among])).high)
+    return max(ends)
+
+
+def _measure(parts: Sequence[tuple[str, Any, Bools]], judged: str, strict: bool) -> tuple[Interval, Rate, Rate]:
+    """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
+    scored = [(scores, member) for _, scores, member in parts]
     if judged == REPEATED:
-        result = judge_repeated(ATTACKS.get(name)(), scores, member, strict)
-        return result.auc, result.tpr_at_fpr[0], result.tnr_at_fnr[0]
-    auc, tpr, tnr = rates(scores, member, strict)
-    return auc, tpr[0], tnr[0]
+        found = [judge_repeated(ATTACKS.get(name)(), scores, member, strict) for name, scores, member in parts]
+        rated = [(f.tpr_at_fpr[0], f.tnr_at_fnr[0]) for f in found]
+        auc = clustered_mean(scored, correlation=CORRELATION)
+    else:
+        rated = [(tpr[0], tnr[0]) for _, tpr, tnr in (rates(*half, strict) for half in scored)]
+        auc = metrics.mean_auc(scored, correlation=CORRELATION)
+    tpr, tnr = (_mean(both, independent=judged == TARGET) for both in zip(*rated, strict=True))
+    return auc, tpr, tnr
+
+
+def _mean(both: Sequence[Rate], independent: bool) -> Rate:
+    """The mean rate of two halves. Halves of models are judged on the same examples and are not independent."""
+    given = metrics.mean_rate(both, independent)
+    outer = metrics.mean_rate([Interval(r.value, r.outer_low, r.outer_high) for r in both], independent)
+    counts = (sum(r.hits for r in both), sum(r.errors for r in both))
+    resolved = all(r.resolved for r in both)
+    return Rate(given.value, given.low, given.high, both[0].at, *counts, outer.low, outer.high, resolved)
 
 
 def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int) -> Rate:

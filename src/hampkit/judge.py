@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config import Judge
 from hampkit.data.candidates import candidates
 from hampkit.data.copies import first_alike
-from hampkit.results import FPRS, AttackResult, Rate
+from hampkit.ranking import same_order
+from hampkit.results import ERROR, FPRS, AttackResult, Rate
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset
 
@@ -61,21 +63,25 @@ def build_case(
 
 def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The attack's scores of the candidates and of the known examples (for a threshold), from one fit."""
+    scores, n = attack(everyone(case)), len(case.member)
+    return scores[:n], scores[n:]
+
+
+def everyone(case: Case) -> Evidence:
+    """The evidence about the candidates and, behind them, about the known examples."""
     e = case.evidence
     assert e.known is not None
     shadows = e.shadows
     if shadows is not None:
         assert e.known.rows is not None
         shadows = replace(shadows, rows=np.r_[shadows.rows, e.known.rows.numpy()])
-    both = replace(
+    return replace(
         e,
         shadows=shadows,
         x=torch.cat([e.x, e.known.x]),
         y=torch.cat([e.y, e.known.y]),
         logits=torch.cat([e.logits, e.known.logits]),
     )
-    scores = attack(both)
-    return scores[: len(e.y)], scores[len(e.y) :]
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: Judge) -> AttackResult:
@@ -92,6 +98,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         "inverted": checks.inverted(scores, member),
         "overlapping": judge.candidates == "all" and "known" in attack.needs,
     }
+    shadows = everyone(case).shadows if "shadows" in attack.needs else None
     return AttackResult(
         attack=attack.name,
         needs=attack.needs,
@@ -104,6 +111,28 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         balanced_accuracy=metrics.balanced_point(scores, member, threshold),
         flags=tuple(name for name, raised in flags.items() if raised),
         options=unusual(attack),
+        left_out=0 if shadows is None else shadows.left_out(),
+        variance="" if shadows is None else attack.variance_used(*shadows.sizes()),
+    )
+
+
+def judged_together(
+    results: Sequence[AttackResult], scores: Mapping[str, NDArray[np.float64]], member: Bools
+) -> tuple[AttackResult, ...]:
+    """The attacks of one model, each with the attack whose order it shares and its AUC at the level for the best of them.
+
+    Of attacks with one order the one that needs least, and of these the first, gives its name to all.
+    """
+    names = [r.attack for r in sorted(results, key=lambda r: len(r.needs))]
+    first = same_order({name: scores[name] for name in names})
+    level = 1 - ERROR / max(len(set(first.values())), 1)
+    return tuple(
+        replace(
+            r,
+            same_as=first[r.attack] if first[r.attack] != r.attack else "",
+            corrected=metrics.auc_interval(scores[r.attack], member, level),
+        )
+        for r in results
     )
 
 

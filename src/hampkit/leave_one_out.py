@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,27 +26,36 @@ def repeated_scores(
     targets: Sequence[int] | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Scores (T, N): each row attacks one of the shadow models (targets; default: all) with the others, see `scores_of`."""
+    """Scores (T, N): each row attacks one of the shadow models (targets; default: all) with the others, see `HeldOut`."""
     chosen = range(len(shadows)) if targets is None else targets
     scores = np.empty((len(chosen), len(shadows.rows)))
-    for row, t in enumerate(chosen):
-        scores[row] = scores_of(t, attack, shadows)
-        step()
+    with _named(attack, shadows):
+        for row, found in enumerate(attack.repeat(shadows, chosen)):
+            scores[row] = found
+            step()
     return scores
 
 
+def variance_used(attack: SignalAttack, shadows: Shadows, targets: Sequence[int]) -> str:
+    """The variance of the scores that the attack used, all where it differs between targets; empty: it needs none."""
+    with _named(attack, shadows):
+        used = {attack.variance_used(*shadows.held_out.without(t).sizes) for t in targets}
+    return ", ".join(sorted(used))
+
+
 def scores_of(t: int, attack: SignalAttack, shadows: Shadows) -> Scores:
-    """Scores (N,) of shadow model t by the others, see `hampkit.attacks.base.held_out`."""
-    target = np.stack(_views(shadows, t), axis=-1).astype(np.float64)
+    """The same of one shadow model alone, starting anew: what `repeated_scores` is tested against."""
+    with _named(attack, shadows):
+        (scores,) = SignalAttack.repeat(attack, shadows, [t])
+    return scores
+
+
+@contextlib.contextmanager
+def _named(attack: SignalAttack, shadows: Shadows) -> Iterator[None]:
     try:
-        return attack.compare(target, shadows.background()[t].astype(np.float64), shadows.without(t))
+        yield
     except UserError as error:
         raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
-
-
-def _views(shadows: Shadows, t: int) -> list[NDArray[np.float32]]:
-    one = replace(shadows, models=shadows.models[[t]])
-    return [one.signals(v)[0] for v in range(shadows.parts[0].shape[2])]
 
 
 def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False) -> RepeatedResult:

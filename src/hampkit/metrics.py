@@ -7,6 +7,7 @@ most ⌊αn⌋ of them may lie above the threshold (``strict=True``: fewer than 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ __all__ = [
     "count",
     "effective_size",
     "jeffreys",
+    "mean_auc",
+    "mean_rate",
     "roc",
     "tnr_at_fnr",
     "tnr_bounds",
@@ -101,6 +104,34 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     size = effective_size(value, _variance_of_mean(of_members) + _variance_of_mean(of_nonmembers), m, n)
     low, high = jeffreys(value, size, level)
     return Interval(value, float(low), float(high))
+
+
+def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:
+    """The mean AUC of parts that share no example, (scores, member) each, with the interval of `auc_interval`.
+
+    The scores of two parts need not be of one scale. Of K parts the variance is (1 + ρ) Σ v_k / K², with v_k DeLong's and ρ the
+    correlation of two parts; the size is that of all members and non-members.
+    """
+    placed = [placements(*check_scores(scores, member)) for scores, member in parts]
+    value = float(np.mean([of_members.mean() for of_members, _ in placed]))
+    if min(len(group) for both in placed for group in both) < 2:
+        return Interval(value, 0.0, 1.0)
+    variance = sum(_variance_of_mean(group) for both in placed for group in both) / len(placed) ** 2
+    variance *= 1 + correlation
+    members, nonmembers = (sum(len(both[k]) for both in placed) for k in (0, 1))
+    low, high = jeffreys(value, effective_size(value, variance, members, nonmembers), level)
+    return Interval(value, float(low), float(high))
+
+
+def mean_rate(parts: Sequence[Interval], independent: bool = True) -> Interval:
+    """The mean of rates with intervals of their own, by the MOVER (Zou & Donner 2008): the distances to the ends are added as
+    deviations are, or, where the rates are not independent, as they are, which is the most that they can amount to.
+    """
+    together = math.hypot if independent else (lambda *distances: sum(distances))
+    value = sum(p.value for p in parts) / len(parts)
+    below = together(*(p.value - p.low for p in parts)) / len(parts)
+    above = together(*(p.high - p.value for p in parts)) / len(parts)
+    return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def effective_size(value: Any, variance: Any, members: int, nonmembers: int) -> Any:

@@ -20,7 +20,7 @@ from hampkit.defenses import Models
 from hampkit.details import describe
 from hampkit.errors import UserError
 from hampkit.folder import complete, local_of, write_run
-from hampkit.judge import Case, build_case, judge_scores, score, shuffled
+from hampkit.judge import Case, build_case, judge_scores, judged_together, score, shuffled
 from hampkit.metrics import Interval
 from hampkit.options import build
 from hampkit.planning import Mode, Plan, plan
@@ -153,16 +153,19 @@ def details(run: Run) -> dict[str, Any]:
     return read_json(run.folder / "details.json", "curves", "scores", "provenance")
 
 
-def compare(a: Run, b: Run, attack_a: str, attack_b: str) -> Interval | None:
-    """AUC of one attack on one model minus that of another on a second model, paired; None where the candidates differ."""
+def compare(a: Run, b: Run, attack_a: str, attack_b: str, levels: Sequence[float] = (0.95,)) -> list[Interval]:
+    """AUC of one attack on one model minus that of another on a second model, paired, with an interval for each level.
+
+    Empty where the candidates differ.
+    """
     files = [
         np.load(run.folder / details(run)["scores"][name], allow_pickle=False)
         for run, name in ((a, attack_a), (b, attack_b))
     ]
     (first, second), members = ([f["scores"] for f in files], [f["member"] for f in files])
     if not np.array_equal(*members) or len({_same_split(run) for run in (a, b)}) > 1:
-        return None
-    return metrics.auc_difference(first, second, members[0])
+        return []
+    return [metrics.auc_difference(first, second, members[0], level) for level in levels]
 
 
 def _same_split(run: Run) -> str:
@@ -233,7 +236,7 @@ def _attack(
         released,
         recipe.judge,
         recipe.seed,
-        None if shadowed is None else shadowed.shadows,
+        None if shadowed is None else shadowed.for_target(),
         around,
     )
     everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
@@ -264,7 +267,7 @@ def _attack(
     write_json(run.folder / "result.json", result.to_json())
     found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
     write_json(run.folder / "details.json", found)
-    return replace(result, attacks=result.attacks[: len(attacks)])
+    return replace(result, attacks=judged_together(result.attacks[: len(attacks)], scores, case.member))
 
 
 def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
@@ -315,7 +318,7 @@ def family(name: str) -> list[str]:
 
 
 def _step(attack: Attack, recipe: Recipe, model: str, shadowed: Shadowed | None) -> str:
-    with_shadows = shadowed.name if shadowed is not None and "shadows" in attack.needs else ""
+    with_shadows = shadowed.used() if shadowed is not None and "shadows" in attack.needs else ""
     return f"attacks/{attack.name}-{_digest(recipe, model, attack, with_shadows)}"
 
 
@@ -383,7 +386,7 @@ def _assemble(
         rows=trained.problem.rows(),
         known={"members": int(case.known_member.sum()), "nonmembers": int((~case.known_member).sum())},
         judge=asdict(recipe.judge),
-        attacks=tuple(judged),
+        attacks=judged_together(judged, scores, case.member),
         null=Interval(**checked["null"]),
         null_attack=NULL_ATTACK,
         off_null=checked["off_null"],

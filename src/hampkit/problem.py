@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,7 @@ class Settings:
 
     data_dir: Path | None = None  # searched for data files before the user's cache; default: $HAMPKIT_DATA
     runs_dir: Path = Path("runs")
-    device: str = "auto"  # auto, cpu or cuda
+    device: str = "auto"  # auto, cpu, cuda, or one of several GPUs as cuda:1
     track: Callable[[str, int, int], None] = (
         silent  # told what is being done, how much of it is done, how much there is
     )
@@ -50,14 +51,18 @@ class Settings:
 
     def torch_device(self) -> torch.device:
         """Errors: `UserError` where CUDA is asked for and absent."""
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"--device {self.device} must be auto, cpu or cuda")
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            raise UserError(f"--device {self.device} must be auto, cpu, cuda or cuda:N, a GPU by its number from 0")
+        there = torch.cuda.device_count() if self.device != "cpu" and torch.cuda.is_available() else 0
+        if self.device.startswith("cuda") and not there:
             raise UserError(
-                "--device cuda: this machine has no CUDA device that torch can use; take --device cpu or auto"
+                f"--device {self.device}: this machine has no CUDA device that torch can use; take --device cpu or auto"
             )
-        cuda = self.device != "cpu" and torch.cuda.is_available()
-        return torch.device("cuda" if cuda else "cpu")
+        if self.device.startswith("cuda:") and int(self.device[5:]) >= there:
+            raise UserError(
+                f"--device {self.device}: this machine has {there} CUDA devices, cuda:0 to cuda:{there - 1}"
+            )
+        return torch.device(self.device if self.device != "auto" else "cuda" if there else "cpu")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+ALIKE = 0.999  # rank correlation from which on two attacks are one
 _BLOCK = 1 << 20  # thresholds whose gain is in memory at once
 
 
@@ -62,6 +64,35 @@ def count(scores: Any, member: Any) -> Counts:
     size = np.int32 if len(s) < 2**31 else np.int64
     tp, fp = (np.cumsum(side, dtype=size)[last] for side in (m, ~m))
     return Counts(s if last.all() else s[last], tp, fp, int(tp[-1]), int(fp[-1]))
+
+
+def same_order(scores: Mapping[str, Any]) -> dict[str, str]:
+    """Which attacks order the examples alike and so are one attack: attack → the first in the mapping with its order.
+
+    scores: attack → (N,). Alike is a rank correlation (Spearman's, of mid-ranks) of at least `ALIKE`: the loss and the
+    confidence have one order, and the share of a population below the confidence has it but for ties.
+
+    >>> same_order({"confidence": [0.9, 0.5, 0.1], "loss": [-0.1, -0.7, -2.3], "correctness": [1, 1, 0]})
+    {'confidence': 'confidence', 'loss': 'confidence', 'correctness': 'correctness'}
+    """
+    ranks = {name: _centered_ranks(np.asarray(s, dtype=np.float64)) for name, s in scores.items()}
+    found: dict[str, str] = {}
+    for name, mine in ranks.items():
+        first = (other for other in dict.fromkeys(found.values()) if _alike(mine, ranks[other]))
+        found[name] = next(first, name)
+    return found
+
+
+def _centered_ranks(s: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, of, counts = np.unique(s, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - counts / 2)[of] - len(s) / 2
+
+
+def _alike(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    squares = float(np.square(a).sum()), float(np.square(b).sum())
+    if 0.0 in squares:  # all scores are equal
+        return squares[0] == squares[1]
+    return float((a * b).sum()) >= ALIKE * math.sqrt(squares[0] * squares[1])
 
 
 def best_threshold(scores: Any, member: Any) -> float:

@@ -14,7 +14,7 @@ import torch
 from hampkit.attacks import Attack, SignalAttack
 from hampkit.cells import safe
 from hampkit.config import content_hash
-from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores
+from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores, variance_used
 from hampkit.problem import Settings
 from hampkit.results import RepeatedResult
 from hampkit.source import code_of
@@ -40,9 +40,10 @@ def leave_one_out(
     recipe, run = trained.problem.recipe, trained.run
     chosen = [a for a in attacks if isinstance(a, SignalAttack)]
     title = f"leave-one-out of {recipe.title}"
-    targets = shadowed.targets()
-    members = shadowed.shadows.membership()[targets]
+    targets, shadows = shadowed.targets(), shadowed.for_each_other()
+    members = shadows.membership()[targets]
     found: list[tuple[RepeatedResult, Path]] = []
+    untrained, left_out = len(shadows) - len(targets), shadows.left_out()
     done, total = 0, len(chosen) * len(members)
     for attack in chosen:
 
@@ -52,17 +53,20 @@ def leave_one_out(
                 done += 1
                 settings.track(title, done, total)
 
-            scores = repeated_scores(attack, shadowed.shadows, targets, step)
+            scores = repeated_scores(attack, shadows, targets, step)
             np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
             result = judge_repeated(attack, scores, members, recipe.judge.strict)
+            result = replace(result, variance=variance_used(attack, shadows, targets))
             write_json(folder / "result.json", result.to_json())
 
-        what = {"version": VERSION, "strict": recipe.judge.strict, "options": asdict(attack), "targets": targets}  # pyright: ignore[reportArgumentType]
-        name = f"{attack.name}-{content_hash({**what, 'code': code_of(type(attack))})[:8]}"
+        options = asdict(attack)  # pyright: ignore[reportArgumentType]
+        what = {"version": VERSION, "strict": recipe.judge.strict, "options": options, "targets": targets}
+        what |= {"left_out": left_out, "code": code_of(type(attack))}
+        name = f"{attack.name}-{content_hash(what)[:8]}"
         place = run.step(f"leave-one-out/{shadowed.name}/{name}", write)
         result = RepeatedResult.from_json(read_json(place / "result.json"))
         flags = (*result.flags, *(["randomised"] if randomised else []))
-        found.append((replace(result, flags=flags, untrained=len(shadowed.shadows) - len(targets)), place))
+        found.append((replace(result, flags=flags, untrained=untrained, left_out=left_out), place))
     if found:
         best, place = max(found, key=lambda f: f[0].auc.low)
         scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hampkit.metrics import Interval
 
+ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
 FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which every attack is read off
 
 
@@ -38,6 +39,12 @@ class AttackResult:
     balanced_accuracy: Interval
     flags: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
+    same_as: str = ""  # the attack whose order of the examples it has, where another one has it: both are one attack
+    corrected: Interval | None = None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
+    left_out: int = 0  # shadow models without a part in it: they learnt next to nothing with every seed tried
+    variance: str = (
+        ""  # of the scores of shadow models on one example: the one that was used, where the attack needs one
+    )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -49,6 +56,10 @@ class AttackResult:
             "nonmembers": self.nonmembers,
             **_measured(self),
             "balanced_accuracy": asdict(self.balanced_accuracy),
+            "same_as": self.same_as,
+            **({} if self.corrected is None else {"auc_corrected": asdict(self.corrected)}),
+            **({"left_out": self.left_out} if self.left_out else {}),
+            **({"variance": self.variance} if self.variance else {}),
         }
 
     @staticmethod
@@ -57,7 +68,9 @@ class AttackResult:
             d["attack"], tuple(d["needs"]), d["label_only"], d["members"], d["nonmembers"], Interval(**d["auc"]),
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
-            Interval(**d["balanced_accuracy"]), tuple(d["flags"]), d.get("options", {}),
+            Interval(**d["balanced_accuracy"]), tuple(d["flags"]), d.get("options", {}), d.get("same_as", ""),
+            Interval(**d["auc_corrected"]) if "auc_corrected" in d else None,
+            d.get("left_out", 0), d.get("variance", ""),
         )  # fmt: skip
 
 
@@ -74,14 +87,18 @@ class RepeatedResult:
     flags: tuple[str, ...]
     auc_within: Interval | None = None  # mean of the AUCs of single models: an attacker has one, and never pools
     untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
+    left_out: int = 0  # those of them that are left out as shadow models too: all, or none where too few would remain
+    variance: str = ""  # as in `AttackResult`; several where it differs between targets
 
     def to_json(self) -> dict[str, Any]:
         return {
             "attack": self.attack,
             "models": self.models,
             "untrained": self.untrained,
+            "left_out": self.left_out,
             "examples": self.examples,
             **_measured(self),
+            **({"variance": self.variance} if self.variance else {}),
             **({} if self.auc_within is None else {"auc_within": asdict(self.auc_within)}),
         }
 
@@ -92,6 +109,7 @@ class RepeatedResult:
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
             Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
+            d.get("left_out", 0), d.get("variance", ""),
         )  # fmt: skip
 
 
@@ -118,6 +136,10 @@ class ModelResult:
     copies: dict[str, int] = field(
         default_factory=dict
     )  # nonmembers and test rows with the features of a member; left_out
+
+    def distinct(self) -> int:
+        """How many attacks there are, those of one order being one."""
+        return len({a.same_as or a.attack for a in self.attacks})
 
     def strongest(self) -> AttackResult:
         """The attack with the highest lower bound of its AUC."""
@@ -161,9 +183,9 @@ class ModelResult:
 class Difference(Interval):
     """AUC of one attack on the first model minus that of another on the second, on the same candidates."""
 
-    attacks: tuple[
-        str, str
-    ]  # the strongest on each, chosen on the same candidates: the interval does not cover that, the verdict does
+    attacks: tuple[str, str]  # the strongest on each, chosen on the same candidates
+    corrected: Interval | None = None  # at the level 1 − ERROR / k, for the best of k distinct attacks on either model
+    tried: int = 1  # k
 
 
 @dataclass(frozen=True)
@@ -176,11 +198,14 @@ class Results:
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
 
     def to_json(self) -> dict[str, Any]:
-        difference = (
-            None if self.difference is None else {**asdict(self.difference), "attacks": [*self.difference.attacks]}
-        )
+        difference = None if self.difference is None else _without_none(self.difference)
         models = [m.to_json() for m in self.models]
         return {"schema": 1, "hampkit": self.version, "models": models, "difference": difference}
+
+
+def _without_none(difference: Difference) -> dict[str, Any]:
+    document = {k: v for k, v in asdict(difference).items() if v is not None}
+    return {**document, "attacks": [*difference.attacks]}
 
 
 def _measured(result: AttackResult | RepeatedResult) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def train(problem: Problem, shadowing: Shadowing, settings: Settings, run: Run, 
     context = {
         "run": str(run.folder.resolve()),
         "data_dir": None if settings.data_dir is None else str(settings.data_dir),
-        "device": str(problem.trainer.device.type),
+        "device": str(problem.trainer.device),
         "shadowing": asdict(shadowing),
         "mode": asdict(mode),
     }

@@ -127,6 +127,8 @@ def _grid(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> Tab
 
 
 def _table(model: ModelResult) -> Table:
+    from hampkit.report.view import grouped
+
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
     title = escape(f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}")
     table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(model))
@@ -136,46 +138,66 @@ def _table(model: ModelResult) -> Table:
     table.add_column("n", justify="right")
     table.add_column("flags", overflow="fold", min_width=12)
     best = model.strongest()
-    for attack in model.attacks:
-        table.add_row(*_row(attack), style="bold" if attack is best else "")
+    for alike in grouped(model.attacks, _numbers):
+        table.add_row(*_row(alike), style="bold" if any(a is best for a in alike) else "")
     return table
 
 
+def _numbers(attack: AttackResult) -> Any:
+    """All that a row shows, and which attack it is one with."""
+    shown = (attack.auc, attack.tpr_at_fpr, attack.tnr_at_fnr, attack.balanced_accuracy, attack.flags, attack.needs)
+    return (attack.same_as or attack.attack, *shown)
+
+
 def _repeated_table(model: ModelResult) -> Table:
+    from hampkit.report.view import attack_label, grouped
+
     first = model.repeated[0]
     title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
     caption = (
         "pooled over all models, intervals clustered by model and example; AUC within: the mean over single models"
     )
     if first.untrained:
-        caption += f"; left out: {first.untrained} shadow models that learnt next to nothing with every seed tried"
+        how = "left out" if first.left_out else "left out as targets only, for want of others"
+        caption += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("attack", no_wrap=True)
     for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("flags", overflow="fold", min_width=12)
     best = max(model.repeated, key=lambda r: r.auc.low)
-    for r in model.repeated:
+    for alike in grouped(model.repeated, lambda r: (r.auc, r.tpr_at_fpr, r.tnr_at_fnr, r.auc_within, r.flags)):
+        r = alike[0]
         aucs = (_auc(r.auc), "–" if r.auc_within is None else _auc(r.auc_within))
-        cells = (r.attack, _rate(r.tpr_at_fpr[0]), _rate(r.tnr_at_fnr[0]), *aucs, " ".join(r.flags))
-        table.add_row(*cells, style="bold" if r is best else "")
+        cells = (
+            escape(" = ".join(attack_label(a.to_json()) for a in alike)),
+            _rate(r.tpr_at_fpr[0]),
+            _rate(r.tnr_at_fnr[0]),
+            *aucs,
+            " ".join(r.flags),
+        )
+        table.add_row(*cells, style="bold" if any(a is best for a in alike) else "")
     return table
 
 
-def _row(attack: AttackResult) -> tuple[str, ...]:
+def _row(alike: Sequence[AttackResult]) -> tuple[str, ...]:
+    from hampkit.report.view import joined_label
+
+    attack = alike[0]
     tpr, tnr = attack.tpr_at_fpr[0], attack.tnr_at_fnr[0]
     n = str(attack.members) if attack.members == attack.nonmembers else f"{attack.members}+{attack.nonmembers}"
-    return _name(attack), _rate(tpr), _rate(tnr), _auc(attack.auc), n, " ".join(attack.flags)
+    return (
+        escape(joined_label([a.to_json() for a in alike])),
+        _rate(tpr),
+        _rate(tnr),
+        _auc(attack.auc),
+        n,
+        " ".join(attack.flags),
+    )
 
 
 def _auc(auc: Any) -> str:
     return rf"{auc.value:.3f} \[{auc.low:.3f}, {auc.high:.3f}]"
-
-
-def _name(attack: AttackResult) -> str:
-    """The attack with those of its options that are not the defaults."""
-    options = ", ".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in attack.options.items())
-    return escape(f"{attack.attack} ({options})" if options else attack.attack)
 
 
 def _accuracy(model: ModelResult, part: str) -> str:

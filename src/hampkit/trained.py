@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,7 +63,35 @@ class Shadowed:
         """Those that leave-one-out attacks: nobody releases a model that learnt next to nothing.
 
         Two such of 128 took the pooled TPR@0.1%FPR of RMIA from 8.8 % to 1.0 %, and every TNR to nearly nothing, because the
-        few errors that are allowed all fall on them. As shadow models they stay: an adversary's training fails as often.
+        few errors that are allowed all fall on them.
         """
-        trained = [m for m in range(len(self.shadows)) if m not in self.untrained]
+        trained = self._trained()
         return trained if len(trained) >= 2 else list(range(len(self.shadows)))
+
+    def for_target(self) -> Shadows:
+        """The shadow models that attack the target: without the untrained, which an adversary sees have learnt nothing.
+
+        Except where fewer than four models, or no model of one side of an example, would remain: then all.
+        """
+        return replace(self.shadows, models=np.array(self._trained())) if self._enough(1) else self.shadows
+
+    def for_each_other(self) -> Shadows:
+        """The shadow models that attack one another: all, but the answers of the untrained do not count, see `for_target`."""
+        if not self.untrained or not self._enough(2):  # of an example's side one may be the target itself
+            return self.shadows
+        counts = np.ones_like(self.shadows.members)
+        counts[list(self.untrained)] = False
+        return replace(self.shadows, counts=counts)
+
+    def used(self) -> str:
+        """A name for the shadow models that attack the target."""
+        left = sorted(set(range(len(self.shadows))) - set(self.for_target().models.tolist()))
+        return "-".join([self.name, *(["without", *map(str, left)] if left else [])])
+
+    def _trained(self) -> list[int]:
+        return [m for m in range(len(self.shadows)) if m not in self.untrained]
+
+    def _enough(self, least: int) -> bool:
+        """Whether four trained models, and on each side of every example so many, are left."""
+        members = self.shadows.members[self._trained()]
+        return len(members) >= 4 and bool((np.minimum(members.sum(0), (~members).sum(0)) >= least).all())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ class Shadows:
     models: NDArray[np.int64]  # which of all models these are
     counts: NDArray[np.bool_] | None = None  # (M, P): whose answer to which example counts; None: all
 
+    @functools.cached_property
+    def held_out(self) -> HeldOut:
+        """What each of these models is attacked without."""
+        return HeldOut(self.membership(), self.counted())
+
     def __len__(self) -> int:
         return len(self.models)
 
@@ -56,13 +62,36 @@ class Shadows:
         """(M, N): which model was trained on which candidate."""
         return self.members[np.ix_(self.models, self.rows)]
 
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) each: how many IN and how many OUT models count for each candidate."""
+        inside, outside = sides(self.membership(), self.counted())
+        return inside.sum(0), outside.sum(0)
+
     def counted(self) -> NDArray[np.bool_] | None:
         """(M, N): whose answer to which candidate counts; None: all."""
         return None if self.counts is None else self.counts[np.ix_(self.models, self.rows)]
 
+    def views(self) -> int:
+        """How many answers there are to each example."""
+        return self.parts[0].shape[2]
+
+    def answers_of(self, t: int) -> Scores:
+        """Scaled logits (N, V) of the t-th of these models, as an attack gets them of its target."""
+        first = int(self.models[t])
+        for part in self.parts:
+            if first < len(part):
+                return part[first][self.rows].astype(np.float64)
+            first -= len(part)
+        raise IndexError(f"there is no shadow model {self.models[t]}")
+
+    def left_out(self) -> int:
+        """How many shadow models have no part in any attack."""
+        silent = 0 if self.counts is None else int((~self.counts[self.models].any(axis=1)).sum())
+        return len(self.members) - len(self.models) + silent
+
     def without(self, t: int) -> Shadows:
-        """What is left to attack the t-th of these models with, see `held_out`."""
-        kept = held_out(t, self.membership(), self.counted())
+        """What is left to attack the t-th of these models with, see `HeldOut`."""
+        kept = self.held_out.counts(t)
         counts = np.ones_like(self.members)
         counts[np.ix_(self.models, self.rows)] = kept
         return replace(self, models=self.models[kept.any(1)], counts=counts)
@@ -117,7 +146,7 @@ class Attack(ABC):
         missing = [need for need in self.needs if getattr(evidence, need) is None]
         if missing:
             raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence does not hold")
-        scores = np.asarray(self.score(evidence), dtype=np.float64)
+        scores = np.asarray(self._scores(evidence), dtype=np.float64)
         assert scores.shape == (len(evidence.y),), (
             f"{self.name}: scores {scores.shape} for {len(evidence.y)} candidates"
         )
@@ -128,19 +157,37 @@ class Attack(ABC):
     def score(self, evidence: Evidence) -> Scores | Tensor:
         """Scores (N,), higher means member, always."""
 
+    def variance_used(self, inside: NDArray[np.int64], outside: NDArray[np.int64]) -> str:
+        """The variance of the scores where so many IN and OUT models count per example (N,); empty: it needs none."""
+        return ""
+
+    def _scores(self, evidence: Evidence) -> Scores | Tensor:
+        return self.score(evidence)
+
 
 class SignalAttack(Attack):
     """An attack that looks at one number per answer, the scaled logit, beside those of shadow models and of a population."""
 
     needs = ("shadows", "population")
 
-    def score(self, evidence: Evidence) -> Scores:
+    def _scores(self, evidence: Evidence) -> Scores:
         population = evidence.population
         assert population is not None
         every_view = evidence.y.unsqueeze(-1).expand(evidence.logits.shape[:2])
         target = signals.scaled_logit(evidence.logits, every_view)
         background = signals.scaled_logit(first_view(population.logits), population.y)
         return self.compare(target.cpu().numpy(), background.cpu().numpy(), evidence.shadows)
+
+    score: Any = _scores  # a subclass may have an option of this name
+
+    def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        """Leave-one-out: the scores (N,) of one shadow model after the other by the rest, see `HeldOut`.
+
+        This is the plain way, which starts anew for every target; an attack may have a quicker one with the same numbers.
+        """
+        for t in targets:
+            background = shadows.background()[t].astype(np.float64)
+            yield self.compare(shadows.answers_of(t), background, shadows.without(t))
 
     @abstractmethod
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
@@ -153,29 +200,124 @@ def first_view(logits: Tensor) -> Tensor:
     return logits[:, 0]
 
 
-def held_out(t: int, members: Any, counted: Any = None) -> NDArray[np.bool_]:
-    """Whose answers count where model t of (M, N) is the target: (M, N) bool.
+class Left(NamedTuple):
+    """What is left out where one model is the target, and what is left; pairs are IN and OUT."""
 
-    Not its own, and of each example not those of one model of the other side, so that both sides are as large whichever side t
-    is on. Where every example is IN for half of the models, t's own side would be the smaller one and its centre the less
-    certain: of targets that leak nothing LiRA would take members for non-members (AUC 0.42 with 4 models, 0.46 with 8,
-    simulated), and the sizes of the sides alone would tell who is a member. The one of the other side is t's twin where there
-    is one: it holds exactly what t does not, and its answers would tell more than any adversary could know. Else it is drawn,
-    without a look at any answer.
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: the model that is left out, −1: none
+    sizes: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: models that are left
+    heard: NDArray[np.bool_]  # (M,) models any of whose answers counts
+
+
+class HeldOut:
+    """What each of M models is attacked without: itself, and of every example one model of the other side.
+
+    So both sides are as large whichever side the target is on. Where every example is IN for half of the models, the target's own
+    side would be the smaller one and its centre the less certain: of targets that leak nothing LiRA would take members for
+    non-members (AUC 0.42 with 4 models, 0.46 with 8, simulated), and the sizes of the sides alone would tell who is a member.
+    The one of the other side is the target's twin where there is one: it holds exactly what the target does not, and its
+    answers would tell more than any adversary could know. Else it is drawn, without a look at any answer.
+
+    Without twins the sides are made equal first, by leaving out drawn models of the larger one: models may have left before,
+    and membership of one model is not quite independent of that of another (half of the models hold each example). For a
+    target that was drawn there, both sides are as large already.
     """
-    m = np.asarray(members, dtype=bool)
-    counts = np.ones(m.shape, dtype=bool) if counted is None else np.array(counted, dtype=bool)
-    counts[t] = False
-    other = m != m[t]
-    twins = np.flatnonzero(other.all(1))
-    if len(twins):
-        counts[twins[0]] = False
+
+    def __init__(self, members: Any, counted: Any = None) -> None:
+        """members: (M, N) bool; counted: (M, N) bool, whose answer to which example counts, default all."""
+        self.members = np.asarray(members, dtype=bool)
+        self.twins = _twins(self.members)
+        counts = np.ones(self.members.shape, dtype=bool) if counted is None else np.asarray(counted, dtype=bool)
+        self.counted = counts if (self.twins >= 0).any() else _balanced(self.members, counts)
+
+    def partner(self, t: int) -> NDArray[np.int64]:
+        """(N,) the model of the other side that is left out with model t; −1: none."""
+        n = self.members.shape[1]
+        if self.twins[t] >= 0:
+            return np.full(n, self.twins[t])
+        none = np.full(n, -1)
+        partner = np.where(self.members[t], self.drawn(1, t, none), self.drawn(0, t, none))
+        partner[~self.counted[t]] = -1
+        return partner
+
+    def drawn(self, side: int, seed: int, gone: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) of each example one of the IN (side 0) or OUT (1) models that count, −1 where there is none.
+
+        gone: (N,) a model of that side that has left before, −1: none.
+        """
+        order, place = self._order[side]
+        columns = np.arange(len(gone))
+        left = self.counted[gone, columns] & (gone >= 0)
+        size = self.sizes[side] - left
+        k = (numpy_rng(derive(seed, "held out")).random(len(gone)) * size).astype(np.int64)
+        k += left & (k >= place[gone, columns])
+        return np.where(size > 0, order[np.minimum(k, len(order) - 1), columns], -1)
+
+    def without(self, t: int) -> Left:
+        """What is left out where model t is the target, and what is left."""
+        member, partner = self.members[t], self.partner(t)
+        columns, models = np.arange(len(partner)), len(self.members)
+        counts = self.counted[partner, columns] & (partner >= 0)  # a twin's answer may be missing anyway
+        gone = self.counted[t].astype(np.int64), counts.astype(np.int64)
+        own, other = (np.where(member == side, *gone) for side in (True, False))
+        inside, outside = self.sizes
+        heard = self._counted_per_model > np.bincount(partner[counts], minlength=models)
+        heard[t] = False
+        return Left(
+            (np.where(member, t, partner), np.where(member, partner, t)), (inside - own, outside - other), heard
+        )
+
+    def counts(self, t: int) -> NDArray[np.bool_]:
+        """(M, N) bool: whose answers count where model t is the target."""
+        counts, partner = self.counted.copy(), self.partner(t)
+        counts[t] = False
+        columns = np.flatnonzero(partner >= 0)
+        counts[partner[columns], columns] = False
         return counts
-    other &= counts
-    order = np.cumsum(other, axis=0, dtype=np.int16)
-    drawn = (numpy_rng(derive(t, "held out")).random(m.shape[1]) * order[-1]).astype(np.int16)
-    counts[other & (order == drawn + 1)] = False
-    return counts
+
+    @functools.cached_property
+    def _counted_per_model(self) -> NDArray[np.int64]:
+        return self.counted.sum(1)
+
+    @functools.cached_property
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) each: how many IN and how many OUT models count."""
+        inside, outside = sides(self.members, self.counted)
+        return inside.sum(0), outside.sum(0)
+
+    @functools.cached_property
+    def _order(self) -> tuple[tuple[NDArray[np.int16], NDArray[np.int16]], ...]:
+        """Of IN and of OUT: the models that count by number, before all others (M, N), and the place of each among them."""
+        found = []
+        for side in sides(self.members, self.counted):
+            order, place = (np.empty(side.shape, dtype=np.int16) for _ in range(2))
+            for rows in blocks(side.shape[1]):
+                order[:, rows] = np.argsort(~side[:, rows], axis=0, kind="stable")
+                place[:, rows] = np.cumsum(side[:, rows], axis=0) - 1
+            found.append((order, place))
+        return tuple(found)
+
+
+def _twins(members: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(M,) of each model the first that holds exactly what it does not; −1: there is none."""
+    first: dict[bytes, int] = {}
+    for m, row in enumerate(np.packbits(members, axis=1)):
+        first.setdefault(row.tobytes(), m)
+    return np.array([first.get(row.tobytes(), -1) for row in np.packbits(~members, axis=1)])
+
+
+def _balanced(members: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The same counts without as many drawn models of an example's larger side as it has more than the other."""
+    inside, outside = sides(members, counted)
+    more = inside.sum(0) - outside.sum(0)
+    columns = np.flatnonzero(more)
+    if not len(columns):
+        return counted
+    larger = np.where(more[columns] > 0, inside[:, columns], outside[:, columns])
+    keys = np.where(larger, numpy_rng(derive(0, "balanced sides")).random(larger.shape), np.inf)
+    place = np.argsort(np.argsort(keys, axis=0), axis=0)
+    balanced = counted.copy()
+    balanced[:, columns] &= place >= np.abs(more[columns])
+    return balanced
 
 
 def sides(members: Any, counted: Any = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -1,27 +1,32 @@
 """LiRA (Carlini et al. 2022): is the target's answer more like that of models that saw the example, or of those that did not?
 
-Scores of shadow models on one example are taken as normal, with the median as centre, separately for the models that were
-trained on it (IN) and those that were not (OUT). Differs from the published evaluation (protocol Q13, Q14): the fixed
-variance of OUT comes from OUT models and is that within examples, not between them; the offline test is one-sided.
+Scores of shadow models on one example are taken as normal, separately for the models that were trained on it (IN) and those
+that were not (OUT). Differs from the published evaluation (protocol Q13, Q14): the fixed variance of OUT comes from OUT models
+and is that within examples, not between them; the offline test is one-sided.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks, sides
+from hampkit.attacks.base import HeldOut, Scores, Shadows, SignalAttack, blocks, sides
 from hampkit.errors import UserError, did_you_mean
+from hampkit.stats import moderated
 
 Variant = Literal["online", "online-fixed", "offline", "offline-fixed", "global"]
-Variance = Literal["auto", "per-example", "pooled", "global"]
+Variance = Literal["auto", "per-example", "pooled", "global", "moderated"]
+Center = Literal["auto", "median", "mean"]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 VARIANTS = ("online", "online-fixed", "offline", "offline-fixed", "global")
-VARIANCES = ("auto", "per-example", "pooled", "global")
+VARIANCES = ("auto", "per-example", "pooled", "global", "moderated")
+CENTERS = ("auto", "median", "mean")
 ENOUGH = 32  # models on a side from which on each example gets a variance of its own (Carlini et al.: 64 shadow models)
 FLOOR = 1e-6  # of a standard deviation: equal scores of all models are a coincidence, not certainty
 
@@ -33,116 +38,228 @@ def lira_scores(
     variant: Variant = "online",
     variance: Variance = "auto",
     shadow_counts: Any = None,
+    center: Center = "auto",
 ) -> Scores:
     """Membership scores from the scaled logits φ of M shadow models: (M, N), (M, N) bool, (N,) → (N,), higher means member.
 
-    online          ln N(φ; median_in, sd_in) − ln N(φ; median_out, sd_out)
-    offline         logit of Φ((φ − median_out) / sd_out): one-sided, only models that did not see the example
+    online          ln N(φ; center_in, sd_in) − ln N(φ; center_out, sd_out)
+    offline         logit of Φ((φ − center_out) / sd_out): one-sided, only models that did not see the example
     …-fixed         the same with one standard deviation for all examples
     global          φ itself
     variance: ``per-example`` (population deviation of an example's own scores), ``pooled`` (one, from the deviations within
-    examples), ``global`` (published for …-fixed: one, of all scores, so that differences between examples count), ``auto``
+    examples), ``global`` (published for …-fixed: one, of all scores, so that differences between examples count),
+    ``moderated`` (per example, shrunk towards what is usual, with Student's distribution in place of the normal), ``auto``
     (pooled for …-fixed; else per example from 32 models a side on, pooled below, global where each example has one score).
     shadow_counts: (M, N) bool, whose answer to which example counts; default all.
-    Medians and deviations as published. Errors: `UserError` where a side has too few models.
+    center: ``median`` as published, ``mean``, or ``auto`` (the mean for moderated, else the median).
+    Errors: `UserError` where a side has too few models.
 
     >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
     True
     """
+    how = How(variant, variance, center)
     s, inside, outside, t = _checked(shadow_scores, shadow_members, target_scores, shadow_counts)
-    if variant not in VARIANTS:
-        raise UserError(f"unknown LiRA variant {variant!r}; {did_you_mean(str(variant), VARIANTS)}")
-    if variance not in VARIANCES:
-        raise UserError(f"unknown variance {variance!r}; {did_you_mean(str(variance), VARIANCES)}")
     if variant == "global":
         return t
-    fixed = variant.endswith("-fixed")
-    if fixed and variance == "per-example":
-        raise UserError(f"LiRA variant {variant} has one variance for all examples; take variance=pooled or global")
-    out = _Side.of(s, outside, variance, fixed, "OUT")
-    in_ = None if variant.startswith("offline") else _Side.of(s, inside, variance, fixed, "IN")
-    scores = np.empty_like(t)
-    for rows in blocks(len(t)):
-        part = np.asarray(s[:, rows], dtype=np.float64)
-        if in_ is None:
-            z = (t[rows] - out.center(part, rows)) / out.deviation(part, rows)
-            scores[rows] = _log_cdf(z) - _log_cdf(-z)  # a monotone form of the p-value that never saturates
-        else:
-            scores[rows] = in_.log_density(t[rows], part, rows) - out.log_density(t[rows], part, rows)
-    return scores
+    laws = []
+    for chosen, name in ((outside, "OUT"), (inside, "IN"))[: 1 if how.offline else 2]:
+        counts = chosen.sum(0)
+        used = how.variance_of(counts, name, len(s))
+        laws.append(_law(_side(s, chosen, counts), used, how))
+    return _compared(t, *laws)
+
+
+@dataclass(frozen=True)
+class How:
+    """A variant of LiRA and its options, checked."""
+
+    variant: Variant = "online"
+    variance: Variance = "auto"
+    center: Center = "auto"
+
+    def __post_init__(self) -> None:
+        for word, value, choices in (
+            ("LiRA variant", self.variant, VARIANTS),
+            ("variance", self.variance, VARIANCES),
+            ("center", self.center, CENTERS),
+        ):
+            if value not in choices:
+                raise UserError(f"unknown {word} {value!r}; {did_you_mean(str(value), choices)}")
+        if self.fixed and self.variance in ("per-example", "moderated"):
+            raise UserError(
+                f"LiRA variant {self.variant} has one variance for all examples; take variance=pooled or global, or the"
+                f" variant {self.variant.removesuffix('-fixed')} for variance={self.variance}"
+            )
+
+    @property
+    def fixed(self) -> bool:
+        return self.variant.endswith("-fixed")
+
+    @property
+    def offline(self) -> bool:
+        return self.variant.startswith("offline")
+
+    @property
+    def by_mean(self) -> bool:
+        return self.center == "mean" or (self.center == "auto" and self.variance == "moderated")
+
+    def variance_of(self, counts: Ints, name: str, models: int | None = None) -> str:
+        """The variance for a side with so many of the models per example (N,). Errors: `UserError` where these are too few."""
+        few, many = int(counts.min(initial=2**31)), int(counts.max(initial=0))
+        if few < 1:
+            raise UserError(
+                f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {models or 'the'} shadow models;"
+                " train more, or take a variant that does not need them"
+            )
+        if self.variance == "auto":
+            return "per-example" if few >= ENOUGH and not self.fixed else "pooled" if many > 1 else "global"
+        if self.variance != "global" and (few if self.variance == "per-example" else many) < 2:
+            raise UserError(
+                f"variance={self.variance} needs at least 2 {name} models per example; train more, or take variance=global"
+            )
+        return self.variance
 
 
 @dataclass(frozen=True)
 class _Side:
-    """The normal distributions of one side: whose scores count, and the one deviation where all examples share it."""
+    """The scores of one side: per example (N,), or per model and example (M, N) where that model is left out."""
 
-    chosen: Bools  # (M, N)
-    counts: NDArray[np.int64]  # (N,) models on this side
-    shared: float | None  # None: each example has its own deviation
+    counts: Ints  # models
+    median: Scores
+    mean: Scores
+    squares: Scores  # summed squared deviations from the mean
 
-    @staticmethod
-    def of(s: Any, chosen: Bools, variance: str, fixed: bool, name: str) -> _Side:
-        counts = chosen.sum(0)
-        few, many = int(counts.min(initial=len(s))), int(counts.max(initial=0))
-        if few < 1:
-            raise UserError(
-                f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {len(s)} shadow models;"
-                " train more, or take a variant that does not need them"
-            )
-        if variance == "auto":
-            variance = "per-example" if few >= ENOUGH and not fixed else "pooled" if many > 1 else "global"
-        if variance != "global" and (few if variance == "per-example" else many) < 2:
-            raise UserError(
-                f"variance={variance} needs at least 2 {name} models per example; train more, or take variance=global"
-            )
-        shared = {"per-example": lambda *_: None, "pooled": _within, "global": _overall}[variance](s, chosen, counts)
-        return _Side(chosen, counts, shared)
+    def of(self, rows: Ints, counts: Ints, whole: _Side) -> _Side:
+        """From (M, N): of each example the side without that model (N,), ``whole`` where it is −1."""
+        columns = np.arange(len(rows))
 
-    def center(self, part: Scores, rows: slice) -> Scores:
-        """The median of each column; a sort with the others at the end is far quicker than nanmedian."""
-        ordered = np.sort(np.where(self.chosen[:, rows], part, np.inf), axis=0)
-        counts = self.counts[rows]
-        low, high = (np.take_along_axis(ordered, k[None], 0)[0] for k in ((counts - 1) // 2, counts // 2))
-        return (low + high) / 2
+        def taken(each: Scores, all_: Scores) -> Scores:
+            return np.where(rows < 0, all_, each[rows, columns])
 
-    def deviation(self, part: Scores, rows: slice) -> Scores:
-        if self.shared is not None:
-            return np.full(part.shape[1], max(self.shared, FLOOR))
-        squares = _squares(part, self.chosen[:, rows], self.counts[rows])
-        return np.maximum(np.sqrt(squares / self.counts[rows]), FLOOR)
+        median, mean = taken(self.median, whole.median), taken(self.mean, whole.mean)
+        return _Side(counts, median, mean, taken(self.squares, whole.squares))
 
-    def log_density(self, t: Scores, part: Scores, rows: slice) -> Scores:
-        deviation = self.deviation(part, rows)
-        z = (t - self.center(part, rows)) / deviation
-        return -(z**2) / 2 - np.log(deviation) - np.log(2 * np.pi) / 2
+    def part(self, rows: slice) -> _Side:
+        return _Side(self.counts[rows], self.median[rows], self.mean[rows], self.squares[rows])
 
 
-def _within(s: Any, chosen: Bools, counts: NDArray[np.int64]) -> float:
-    """The pooled standard deviation within examples."""
-    squares = sum(
-        float(_squares(np.asarray(s[:, rows], dtype=np.float64), chosen[:, rows], counts[rows]).sum())
-        for rows in blocks(len(counts))
+@dataclass(frozen=True)
+class _Law:
+    """The distribution of one side's scores: normal or Student's, per example or with one scale."""
+
+    center: Scores
+    scale: Any  # a number or (N,)
+    freedom: Any = np.inf  # of Student's distribution, a number or (N,); ∞: normal
+
+    def log_density(self, t: Scores) -> Scores:
+        return moderated.log_density((t - self.center) / self.scale, self.freedom) - np.log(self.scale)
+
+    def logit(self, t: Scores) -> Scores:
+        """A monotone form of the p-value that never saturates."""
+        return moderated.logit_cdf((t - self.center) / self.scale, self.freedom)
+
+
+def _law(side: _Side, variance: str, how: How) -> _Law:
+    center = side.mean if how.by_mean else side.median
+    if variance == "moderated":
+        prior = moderated.fit(side.squares, side.counts - 1)
+        variances = prior.variances(side.squares, side.counts - 1)
+        wider = 1 + (1 if how.by_mean else np.pi / 2) / side.counts  # the center is uncertain too
+        scale = np.sqrt(variances * wider)
+        return _Law(center, np.maximum(scale, FLOOR), prior.freedom + side.counts - 1)
+    if variance == "per-example":
+        scale = np.sqrt(side.squares / side.counts)
+    elif variance == "pooled":
+        scale = np.sqrt(side.squares.sum() / (side.counts - 1).sum())
+    else:
+        of = side.counts.sum()
+        between = side.mean - (side.counts * side.mean).sum() / of
+        scale = np.sqrt((side.squares.sum() + (side.counts * between**2).sum()) / of)
+    return _Law(center, np.maximum(scale, FLOOR))
+
+
+def _compared(t: Scores, out: _Law, in_: _Law | None = None) -> Scores:
+    return out.logit(t) if in_ is None else in_.log_density(t) - out.log_density(t)
+
+
+def _side(s: Any, chosen: Bools, counts: Ints) -> _Side:
+    """The statistics of the chosen scores of each column: (M, N), (M, N), (N,) → (N,)."""
+    found = np.empty((3, len(counts)))
+    for rows in blocks(len(counts)):
+        part, those, n = np.asarray(s[:, rows], dtype=np.float64), chosen[:, rows], np.maximum(counts[rows], 1)
+        mean = np.where(those, part, 0).sum(0) / n
+        squares = (np.where(those, part - mean, 0) ** 2).sum(0)
+        found[:, rows] = _median(_sorted(part, those), n), mean, squares
+    return _Side(counts, found[0], found[1], found[2])
+
+
+def _sorted(part: Scores, chosen: Bools) -> Scores:
+    """The chosen scores of each column in order, the others behind them: far quicker than nanmedian."""
+    return np.sort(np.where(chosen, part, np.inf), axis=0)
+
+
+def _median(ordered: Scores, counts: Ints) -> Scores:
+    low, high = (_at(ordered, k) for k in ((counts - 1) // 2, counts // 2))
+    return (low + high) / 2
+
+
+def _at(ordered: Scores, place: Ints) -> Scores:
+    """Of each column the entry at its place."""
+    return ordered[np.clip(place, 0, len(ordered) - 1), np.arange(len(place))]
+
+
+def _each_left_out(s: Any, held_out: HeldOut) -> tuple[_Side, _Side, _Side]:
+    """The side that each model is on without it (M, N), and both sides whole (N,): IN, OUT.
+
+    A model whose answer does not count changes nothing: its side is whole.
+    """
+    members, both = held_out.members, sides(held_out.members, held_out.counted)
+    whole = [_side(s, chosen, counts) for chosen, counts in zip(both, held_out.sizes, strict=True)]
+    each = np.empty((3, *members.shape))
+    for rows in blocks(members.shape[1], 512):
+        part = np.asarray(s[:, rows], dtype=np.float64)
+        inside, outside = (
+            _without_each(part, chosen[:, rows], of.part(rows)) for chosen, of in zip(both, whole, strict=True)
+        )
+        each[:, :, rows] = np.where(members[:, rows], inside, outside)
+    return _Side(np.empty(0, dtype=np.int64), each[0], each[1], each[2]), whole[0], whole[1]
+
+
+def _without_each(part: Scores, chosen: Bools, whole: _Side) -> Scores:
+    """Median, mean and squares of each column without each of the chosen scores: (M, b), (M, b), (b,) → (3, M, b).
+
+    squares − n / (n − 1) · (x − mean)², which is exact but for the score farthest from the mean: it may be nearly all of the sum.
+    """
+    counts, columns = whole.counts, np.arange(part.shape[1])
+    ordered, left = _sorted(part, chosen), np.maximum(counts - 1, 1)
+    low, high = (
+        np.where(part <= _at(ordered, k), _at(ordered, k + 1), _at(ordered, k))
+        for k in ((counts - 2) // 2, (counts - 1) // 2)
     )
-    return float(np.sqrt(squares / (counts - 1).sum()))
+    deviation = np.where(chosen, part - whole.mean, 0)
+    mean, squares = whole.mean - deviation / left, whole.squares - deviation**2 * (counts / left)
+    far = np.abs(deviation).argmax(0)
+    rest = chosen.copy()
+    rest[far, columns] = False
+    far_mean = np.where(rest, part, 0).sum(0) / left
+    far_squares = (np.where(rest, part - far_mean, 0) ** 2).sum(0)
+    there = chosen[far, columns]
+    mean[far[there], columns[there]], squares[far[there], columns[there]] = far_mean[there], far_squares[there]
+    return np.stack([np.where(chosen, (low + high) / 2, whole.median), mean, squares])
 
 
-def _overall(s: Any, chosen: Bools, counts: NDArray[np.int64]) -> float:
-    """The standard deviation of all chosen scores about their common mean."""
-    parts = [(rows, np.asarray(s[:, rows], dtype=np.float64)[chosen[:, rows]]) for rows in blocks(len(counts))]
-    mean = sum(float(p.sum()) for _, p in parts) / counts.sum()
-    return float(np.sqrt(sum(float(((p - mean) ** 2).sum()) for _, p in parts) / counts.sum()))
-
-
-def _squares(part: Scores, chosen: Bools, counts: NDArray[np.int64]) -> Scores:
-    """The summed squared deviations from the mean of each column."""
-    mean = np.where(chosen, part, 0).sum(0) / counts
-    return (np.where(chosen, part - mean, 0) ** 2).sum(0)
-
-
-def _log_cdf(z: Scores) -> Scores:
-    from scipy.special import log_ndtr  # SciPy takes a second to import
-
-    return log_ndtr(z)
+def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], how: How) -> Iterator[Scores]:
+    """Scores (N,) of one target after the other by the rest, from statistics that are taken once."""
+    if how.variant == "global":
+        yield from (np.asarray(s[t], dtype=np.float64) for t in targets)
+        return
+    each, *whole = _each_left_out(s, held_out)
+    for t in targets:
+        laws, left = [], held_out.without(t)
+        for name, k in (("OUT", 1), ("IN", 0))[: 1 if how.offline else 2]:
+            used = how.variance_of(left.sizes[k], name, int(left.heard.sum()))
+            laws.append(_law(each.of(left.rows[k], left.sizes[k], whole[k]), used, how))
+        yield _compared(np.asarray(s[t], dtype=np.float64), *laws)
 
 
 def _checked(
@@ -164,17 +281,31 @@ class _Lira(SignalAttack):
     paper = "https://arxiv.org/abs/2112.03570"
     reference = "Carlini et al. 2022"
     variant: ClassVar[Variant]
-    variance: Any  # a field where the variant has a variance
+    variance: Any  # a field where the variant has a variance, as is center
+    center: Any
+
+    def __post_init__(self) -> None:
+        _ = self._how()
 
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
-        views = [
-            lira_scores(
-                shadows.signals(v), shadows.membership(), target[:, v], self.variant, self.variance, shadows.counted()
-            )
-            for v in range(target.shape[1])
-        ]
+        m, counted = shadows.membership(), shadows.counted()
+        how = self.variant, self.variance, counted, self.center
+        views = [lira_scores(shadows.signals(v), m, target[:, v], *how) for v in range(target.shape[1])]
         return np.mean(views, axis=0)
+
+    def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        views = [_repeated(shadows.signals(v), shadows.held_out, targets, self._how()) for v in range(shadows.views())]
+        for scores in zip(*views, strict=True):
+            yield np.mean(scores, axis=0)
+
+    def variance_used(self, inside: Ints, outside: Ints) -> str:
+        how, of = self._how(), (("OUT", outside), ("IN", inside))
+        used = [how.variance_of(counts, name) for name, counts in of[: 1 if how.offline else 2]]
+        return "" if how.variant == "global" else " and ".join(sorted(set(used)))
+
+    def _how(self) -> How:
+        return How(self.variant, self.variance, self.center)
 
 
 @dataclass(frozen=True)
@@ -184,6 +315,7 @@ class LiraOnline(_Lira):
     name: ClassVar[str] = "lira-online"
     variant: ClassVar[Variant] = "online"
     variance: Variance = "auto"  # auto: of each example from 32 models a side on, below that pooled over the examples
+    center: Center = "auto"  # auto: the mean with variance=moderated, else the median as published
 
 
 @dataclass(frozen=True)
@@ -193,6 +325,7 @@ class LiraOnlineFixed(_Lira):
     name: ClassVar[str] = "lira-online-fixed"
     variant: ClassVar[Variant] = "online-fixed"
     variance: Variance = "auto"  # pooled: the mean variance within examples; global: of all scores, as published
+    center: Center = "auto"
 
 
 @dataclass(frozen=True)
@@ -202,6 +335,7 @@ class LiraOffline(_Lira):
     name: ClassVar[str] = "lira-offline"
     variant: ClassVar[Variant] = "offline"
     variance: Variance = "auto"
+    center: Center = "auto"
 
 
 @dataclass(frozen=True)
@@ -211,6 +345,7 @@ class LiraOfflineFixed(_Lira):
     name: ClassVar[str] = "lira-offline-fixed"
     variant: ClassVar[Variant] = "offline-fixed"
     variance: Variance = "auto"
+    center: Center = "auto"
 
 
 @dataclass(frozen=True)
@@ -220,3 +355,4 @@ class LiraGlobal(_Lira):
     name: ClassVar[str] = "lira-global"
     variant: ClassVar[Variant] = "global"
     variance: ClassVar[Any] = "auto"
+    center: ClassVar[Any] = "auto"

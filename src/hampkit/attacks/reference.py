@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack, sides
+from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks, sides
 from hampkit.errors import UserError
 
 YE = "https://arxiv.org/abs/2111.09679"
@@ -22,11 +24,28 @@ def attack_r_scores(shadow_scores: Any, shadow_members: Any, target_scores: Any,
     s, t = np.asarray(shadow_scores), np.asarray(target_scores)
     _, outside = sides(shadow_members, shadow_counts)
     counts = outside.sum(0)
+    _check_counts(counts, len(s))
+    return ((s <= t) & outside).sum(0) / counts
+
+
+def _check_counts(counts: Any, models: int) -> None:
     if counts.min(initial=1) < 1:
         raise UserError(
-            f"{int((counts < 1).sum())} of {len(counts)} examples have no OUT model among {len(s)} shadow models; train more"
+            f"{int((counts < 1).sum())} of {len(counts)} examples have no OUT model among {models} shadow models; train more"
         )
-    return ((s <= t) & outside).sum(0) / counts
+
+
+def _no_higher(s: Any, outside: Any) -> NDArray[np.int16]:
+    """How many of the OUT models of an example give it no higher a score than each model does: (M, N), (M, N) bool → (M, N)."""
+    found = np.empty(s.shape, dtype=np.int16)
+    for rows in blocks(s.shape[1], 512):
+        order = np.argsort(s[:, rows], axis=0)
+        part, counted = (np.take_along_axis(a[:, rows], order, axis=0) for a in (s, outside))
+        below = np.cumsum(counted, axis=0, dtype=np.int16)
+        below[:-1][part[:-1] == part[1:]] = np.iinfo(np.int16).max  # of equal scores all have the count of the last
+        below = np.minimum.accumulate(below[::-1], axis=0)[::-1]
+        np.put_along_axis(found[:, rows], order, below, axis=0)
+    return found
 
 
 def attack_p_scores(target_scores: Any, target_population: Any) -> Scores:
@@ -51,6 +70,17 @@ class AttackR(SignalAttack):
         t = target[:, 0].astype(np.float32)
         return attack_r_scores(shadows.signals(), shadows.membership(), t, shadows.counted())
 
+    def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        s, held_out = shadows.signals(), shadows.held_out
+        _, outside = sides(held_out.members, held_out.counted)
+        no_higher, columns = _no_higher(s, outside), np.arange(s.shape[1])
+        for t in targets:
+            left = held_out.without(t)
+            rows, counts = left.rows[1], left.sizes[1]
+            _check_counts(counts, int(left.heard.sum()))
+            gone = outside[rows, columns] & (rows >= 0) & (s[rows, columns] <= s[t])
+            yield (no_higher[t] - gone) / counts
+
 
 @dataclass(frozen=True)
 class AttackP(SignalAttack):
@@ -63,3 +93,8 @@ class AttackP(SignalAttack):
 
     def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         return attack_p_scores(target[:, 0], background)
+
+    def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        s, background = shadows.signals(), shadows.background()
+        for t in targets:
+            yield attack_p_scores(s[t], background[t])

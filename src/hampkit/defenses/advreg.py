@@ -18,11 +18,10 @@ from hampkit.nets.attack import InferenceNet
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.training import Gradient, Objective, Trainer
 from hampkit.training.each import Each, each_of
+from hampkit.training.layout import rows_at_once
 from hampkit.training.objectives import Params, mean_of
 from hampkit.training.optim import Optimizer
 from hampkit.types import Batch, Dataset, Stack, Task
-
-ANSWER_ROWS = 4096  # rows that the classifier answers at once for the inference network
 
 
 @dataclass(frozen=True)
@@ -223,10 +222,8 @@ class _MinMax(Objective):
         def answer(params: Params, buffers: Params, x: Tensor) -> Tensor:
             return functional_call(stack.net, (params, buffers), (x,))
 
-        ask = each_of(len(stack))(answer)
-        parts = [
-            ask(stack.params, stack.buffers, data.x[p].to(stack.dtype)) for p in rows.flatten(1).split(ANSWER_ROWS, 1)
-        ]
+        ask, size = each_of(len(stack))(answer), rows_at_once(stack.net, data.shape, stack.dtype)
+        parts = [ask(stack.params, stack.buffers, data.x[p].to(stack.dtype)) for p in rows.flatten(1).split(size, 1)]
         return torch.cat(parts, 1).view(*rows.shape, -1)
 
     def _step(self, state: _State, logits: Tensor, y: Tensor, weight: Tensor, resting: Tensor | None) -> None:

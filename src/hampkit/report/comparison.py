@@ -10,9 +10,10 @@ from hampkit.report.html import rendered
 Json = dict[str, Any]
 
 ABOUT = (
-    "The worst attack on each defense is the one with the highest AUC on one half (of the shadow models, each the target in"
-    " turn, or else of the candidates); its numbers are those of the other half, so that being the highest of many by luck gains"
-    " little. Halves of shadow models ask about the same examples: luck with those stays. Flags say when not to believe a row."
+    "The worst attack on each defense is the one with the highest AUC on one half of the candidates, or with shadow models on"
+    " one half of them, each the target in turn; it is judged on the other half. This is done both ways round, and the table"
+    " shows the mean of both, so that being the highest of many by luck gains little. Two names: the halves chose differently."
+    " Halves of shadow models are judged on the same examples: luck with those stays. Flags mark rows that need care."
     " 95 % intervals in brackets; over several seeds Student's, of the mean. Attacks ask one question per"
     " record: what they find is a lower bound of what leaks."
 )

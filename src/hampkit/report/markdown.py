@@ -79,7 +79,7 @@ def _repeated(blocks: list[ModelBlock], level: str) -> str:
     lines.append(_line([":--", ":--", "--:", "--:", "--:", "--:", ":--"]))
     for block in shown:
         for row in block.repeated:
-            name = f"**{_text(row.name)}**" if row.strongest else _text(row.name)
+            name = f"**{_text(row.label)}**" if row.strongest else _text(row.label)
             numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.within), _number(row.auc)]
             about = _text(f"{block.title}: {block.repeated_about}")
             lines.append(_line([about, name, *numbers, _text(", ".join(row.flags))]))

@@ -52,6 +52,7 @@ def _about(model: Json) -> dict[str, Any]:
 def _attack(attack: Json) -> dict[str, Any]:
     options = (f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
     row = {"attack": attack["attack"], "options": " ".join(options), "needs": " ".join(attack["needs"])}
+    row |= {"same_as": attack.get("same_as", ""), "variance": attack.get("variance", "")}
     row |= {"judged": "target", **{key: attack[key] for key in ("members", "nonmembers")}, **_measured(attack)}
     return row | _estimate("balanced_accuracy", attack["balanced_accuracy"]) | {"flags": " ".join(attack["flags"])}
 
@@ -59,6 +60,7 @@ def _attack(attack: Json) -> dict[str, Any]:
 def _repeated(found: Json) -> dict[str, Any]:
     row = {
         "attack": found["attack"],
+        "variance": found.get("variance", ""),
         "judged": "leave-one-out",
         "models": found["models"],
         "examples": found["examples"],

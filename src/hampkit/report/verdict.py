@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import sqrt
-from statistics import NormalDist
 from typing import Any
 
 from hampkit.report import view
 from hampkit.report.view import Json, percent
 
-ERROR = 0.05  # that any of a model's attacks is wrongly said to find something
 ENOUGH = 10  # wrong ones that must be allowed for a rate to count as resolved, as in hampkit.checks
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
     "null": "Do not trust the numbers of {}: the attack on shuffled membership finds something, so the evaluation leaks (null)",
@@ -38,39 +35,23 @@ def verdict(results: Any) -> str:
     return "\n".join(". ".join(part) + "." for part in parts if part)
 
 
-def side(auc: Json, attacks: int) -> int:
-    """1 where an AUC is above 0.5 beyond doubt, −1 below, 0 in doubt, for the best of so many attacks (Bonferroni).
+def side(auc: Json) -> int:
+    """1 where an interval of an AUC lies above 0.5, −1 below, 0 where it holds 0.5.
 
-    The lower bound L of the 95 % interval leads to the bound at the corrected level as in a score test: there the distance from
-    the AUC A is z times a standard deviation that goes with √(L (1 − L)), and at ½ with ½.
-
-    >>> side({"value": 0.6, "low": 0.51, "high": 0.68}, 1), side({"value": 0.6, "low": 0.51, "high": 0.68}, 10)
+    >>> side({"value": 0.6, "low": 0.51, "high": 0.68}), side({"value": 0.6, "low": 0.48, "high": 0.7})
     (1, 0)
     """
-    value, low = auc["value"], auc["low"]
-    if value < 0.5:
-        return -side({"value": 1 - value, "low": 1 - auc["high"], "high": 1 - low}, attacks)
-    if low <= 0.5:
-        return 0  # in doubt already for a single attack
-    return int((value - 0.5) * 2 * sqrt(low * (1 - low)) >= (value - low) * _widened(attacks))
+    return int(auc["low"] > 0.5) - int(auc["high"] < 0.5)
 
 
-def apart(difference: Json, attacks: int) -> bool:
-    """Whether two models surely differ, where the attack on the one that seems to leak more is the best of so many.
-
-    The other model's choice needs no correction: it can only make that model seem to leak more, so the difference smaller.
-
-    >>> apart({"value": 0.1, "low": 0.02, "high": 0.18}, 1), apart({"value": 0.1, "low": 0.02, "high": 0.18}, 10)
-    (True, False)
-    """
-    half = max(difference["high"] - difference["value"], difference["value"] - difference["low"])
-    return abs(difference["value"]) > half * _widened(attacks)
+def _corrected(found: Json, plain: Json) -> Json:
+    """The interval for the best of the attacks (Bonferroni), or the plain one where there is no other."""
+    return found.get("auc_corrected") or found.get("corrected") or plain
 
 
-def _widened(attacks: int) -> float:
-    """By what factor a 95 % interval grows for the best of so many attacks (Bonferroni)."""
-    single, corrected = (NormalDist().inv_cdf(1 - ERROR / 2 / k) for k in (1, attacks))
-    return corrected / single
+def _distinct(model: Json) -> int:
+    """How many attacks there are, those with one order of the examples being one."""
+    return len({a.get("same_as") or a["attack"] for a in model["attacks"]})
 
 
 def _model(title: str, model: Json) -> str:
@@ -78,29 +59,27 @@ def _model(title: str, model: Json) -> str:
     n = model.get("rows", {}).get("test")
     size = f", n = {n:,}" if n else ""
     head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
-    above, below = ([a for a in attacks if side(a["auc"], len(attacks)) == s] for s in (1, -1))
-    many = len(attacks) > 1
+    sides = [(a, _corrected(a, a["auc"])) for a in attacks]
+    above, below = ([pair for pair in sides if side(pair[1]) == s] for s in (1, -1))
+    k = _distinct(model)
+    counted = "0.5 is guessing" + ("; the interval takes the number of attacks into account" if k > 1 else "")
     if above:
-        best = max(above, key=view.low_auc)
-        which = f"; best of {len(attacks)} attacks: " if many else " to the one attack: "
-        return f"{head}members give themselves away{which}{_auc(best)} (0.5 is guessing)"
+        best = max(above, key=lambda pair: pair[1]["low"])
+        which = f"; best of {k} attacks: " if k > 1 else " to the one attack: "
+        return f"{head}members give themselves away{which}{_auc(*best)} ({counted})"
     if below:
-        best = min(below, key=lambda a: a["auc"]["high"])
-        which = f"; best of {len(attacks)} attacks, turned around: " if many else " to the one attack, turned around: "
-        return f"{head}members give themselves away{which}{_auc(best)} as it stands (0.5 is guessing)"
+        best = min(below, key=lambda pair: pair[1]["high"])
+        which = f"; best of {k} attacks, turned around: " if k > 1 else " to the one attack, turned around: "
+        return f"{head}members give themselves away{which}{_auc(*best)} as it stands ({counted})"
     if not attacks:
         return head + "no attack was made"
-    highest = max(attacks, key=view.low_auc)
-    which, corrected = "this one attack does not tell", ""
-    if many:
-        which, corrected = f"none of these {len(attacks)} attacks tells", " for the best of so many"
-    return (
-        f"{head}{which} members from non-members beyond chance{corrected} (highest: {_auc(highest)}; 0.5 is guessing)"
-    )
+    highest = max(sides, key=lambda pair: pair[1]["low"])
+    which = f"none of these {k} attacks tells" if k > 1 else "this one attack does not tell"
+    return f"{head}{which} members from non-members beyond chance (highest: {_auc(*highest)}; {counted})"
 
 
-def _auc(attack: Json) -> str:
-    return f"{view.attack_label(attack)}, AUC {_interval(attack['auc'])}"
+def _auc(attack: Json, interval: Json) -> str:
+    return f"{view.attack_label(attack)}, AUC {_interval(interval)}"
 
 
 def _interval(i: Json) -> str:
@@ -126,16 +105,13 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
         ]
     (first, _), (second, _) = titled
     one, other = difference["attacks"]
-    attacks = max(len(model["attacks"]) for model in models)
-    measured = f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(difference)}"
-    if not apart(difference, attacks):
-        doubt = (
-            ""
-            if difference["low"] <= 0 <= difference["high"]
-            else f"; for the best of {attacks} attacks it is in doubt"
-        )
-        return [f"Neither is shown to leak less ({measured}{doubt})"]
-    measured += f"; sure also for the best of {attacks} attacks" if attacks > 1 else ""
+    # the choice on the model that seems to leak less needs no correction: it can only make the difference smaller
+    interval = _corrected(difference, difference)
+    measured = f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(interval)}"
+    if (k := difference.get("tried", 1)) > 1:
+        measured += f"; the interval takes the choice among {k} attacks into account"
+    if interval["low"] <= 0 <= interval["high"]:
+        return [f"Neither is shown to leak less ({measured})"]
     less, more = (second, first) if difference["value"] > 0 else (first, second)
     return [f"To these attacks {less} leaks less than {more} ({measured})"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 Json = Mapping[str, Any]
+Row = TypeVar("Row")
 
 NEEDS = {  # the evidence an adversary may hold, in words
     "known": "some known members and non-members",
@@ -32,7 +33,7 @@ class AttackRow:
     """One attack on one model."""
 
     name: str
-    label: str  # the name with the options that are not the attack's defaults
+    label: str  # the name with the options that are not the attack's defaults; of attacks with equal numbers all names
     needs: tuple[str, ...]
     strongest: bool  # highest lower bound of the AUC among the attacks on this model
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
@@ -56,6 +57,7 @@ class RepeatedRow:
     """One attack with every shadow model in turn as the target."""
 
     name: str
+    label: str  # of attacks with equal numbers all names
     strongest: bool
     tpr: dict[str, Cell]
     tnr: dict[str, Cell]
@@ -192,13 +194,17 @@ def off_null(model: Json) -> bool:
 
 
 def attack_label(attack: Json) -> str:
-    """The attack's name with those of its options that are not the defaults.
+    """The attack's name with those of its options that are not the defaults, and the variance that it chose by itself.
 
     >>> attack_label({"attack": "neural", "options": {"epochs": 4, "wide": True}})
     'neural (epochs=4, wide=true)'
+    >>> attack_label({"attack": "lira-online", "options": {}, "variance": "pooled"})
+    'lira-online (pooled)'
     """
-    options = ", ".join(f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
-    return f"{attack['attack']} ({options})" if options else attack["attack"]
+    options = attack.get("options") or {}
+    said = [f"{key}={option_text(value)}" for key, value in options.items()]
+    said += [attack["variance"]] if attack.get("variance") and "variance" not in options else []
+    return f"{attack['attack']} ({', '.join(said)})" if said else attack["attack"]
 
 
 def option_text(value: Any) -> str:
@@ -254,7 +260,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         accuracy=_accuracy(model),
         gap=f"{gap:.1f} points".replace("-", "−"),
         counts=counts(model),
-        rows=tuple(_row(attack, attack is best) for attack in model["attacks"]),
+        rows=tuple(_row(alike, any(a is best for a in alike)) for alike in grouped(model["attacks"], _numbers)),
         null=_null(model),
         said=str((model.get("facts") or {}).get("said", "")),
         **_repeated(model.get("leave_one_out") or []),
@@ -268,18 +274,21 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
     rows = tuple(
         RepeatedRow(
             name=r["attack"],
-            strongest=r["attack"] == best,
+            label=" = ".join(attack_label(a) for a in alike),
+            strongest=any(a["attack"] == best for a in alike),
             tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} found, {p['fp']:,} wrong") for p in r["tpr_at_fpr"]},
             tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} found, {p['fn']:,} wrong") for p in r["tnr_at_fnr"]},
             auc=_auc(r["auc"], "pooled"),
             within=_auc(r["auc_within"], "within a model") if r.get("auc_within") else None,
             flags=tuple(r["flags"]),
         )
-        for r in found
+        for alike in grouped(found, _repeated_numbers)
+        for r in alike[:1]
     )
     about = f"{found[0]['models']:,} shadow models in turn, {found[0]['examples']:,} examples each"
     if found[0].get("untrained"):
-        about += f" (left out: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
+        how = "left out" if found[0].get("left_out") else "left out as targets only, for want of others"
+        about += f" ({how}: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
     return {"repeated": rows, "repeated_about": about}
 
 
@@ -308,12 +317,47 @@ def counts(model: Json) -> str:
     return "; ".join(parts)
 
 
-def _row(attack: Json, best: bool) -> AttackRow:
+def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
+    """Rows with one key together, in the order in which the keys occur first.
+
+    >>> grouped(["ab", "c", "de"], len)
+    [['ab', 'de'], ['c']]
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(repr(key(row)), []).append(row)
+    return list(found.values())
+
+
+def order_note(attack: Json) -> str:
+    """Which attack's order of the examples this one has, in words; nothing where it is its own."""
+    return f" (order of {attack['same_as']})" if attack.get("same_as") else ""
+
+
+def joined_label(alike: Sequence[Json]) -> str:
+    """One label for attacks with equal numbers, and the attack whose order they share where that is none of them."""
+    names = {attack["attack"] for attack in alike}
+    note = "" if alike[0].get("same_as") in names else order_note(alike[0])
+    return " = ".join(attack_label(attack) for attack in alike) + note
+
+
+def _numbers(attack: Json) -> Any:
+    """All that a row of one attack shows, and which attack it is one with."""
+    shown = ("auc", "tpr_at_fpr", "tnr_at_fnr", "balanced_accuracy", "flags", "needs")
+    return [attack.get("same_as") or attack["attack"], *(attack[key] for key in shown)]
+
+
+def _repeated_numbers(found: Json) -> Any:
+    return [found.get(key) for key in ("auc", "tpr_at_fpr", "tnr_at_fnr", "auc_within", "flags")]
+
+
+def _row(alike: Sequence[Json], best: bool) -> AttackRow:
+    attack = alike[0]
     members, nonmembers = attack["members"], attack["nonmembers"]
     both = f"{members:,} + {nonmembers:,}"
     return AttackRow(
         name=attack["attack"],
-        label=attack_label(attack),
+        label=joined_label(alike),
         needs=tuple(attack["needs"]),
         strongest=best,
         tpr={

@@ -35,6 +35,7 @@ class Optimizer:
 
     def step(self, params: Params, grads: Params, lr: float, idle: Tensor | None = None) -> None:
         """One update of all models; where ``idle`` (M,) is true, they keep parameters and momentum."""
+        grads = {k: _laid_out(grads[k], p) for k, p in params.items()}
         if self.config.optimizer == "adam":
             return self._adam(params, grads, lr, idle)
         if idle is None:
@@ -78,6 +79,11 @@ class Optimizer:
             amsgrad=False, beta1=0.9, beta2=0.999, lr=lr, weight_decay=self.config.weight_decay, eps=1e-8, maximize=False,
             fused=True,
         )  # fmt: skip
+
+
+def _laid_out(gradient: Tensor, like: Tensor) -> Tensor:
+    """With the strides of the parameter: fused optimisers go through the memory of both in one order."""
+    return gradient if gradient.stride() == like.stride() else torch.empty_like(like).copy_(gradient)
 
 
 def learning_rate(config: Training, epoch: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from hampkit.training.batches import batches, plan_epoch
 from hampkit.training.capture import Recorder, Replayed
 from hampkit.training.denormals import denormals_as_zero
 from hampkit.training.each import each_of
+from hampkit.training.layout import arranged, channels_last, prefers_channels_last, rows_at_once
 from hampkit.training.objectives import MeanLoss, Objective
 from hampkit.training.optim import Optimizer, learning_rate
 from hampkit.types import Batch, Dataset, History, Stack, Task
@@ -30,7 +32,6 @@ NOT_FINITE = "its loss or its weights became infinite or NaN"
 COLLAPSED = (
     0.15  # of the way from naming the largest class to a perfect fit: below it a model has learnt next to nothing
 )
-EVAL_ROWS = 4096  # rows answered at once, times models
 
 
 class Diverged(UserError):
@@ -101,11 +102,16 @@ class Trainer:
         members = [row.nonzero().squeeze(-1) for row in task.members]
         for m, rows in enumerate(members):
             assert len(rows), f"model {m} has no members"
-        stack = replace(initial(task, members, self.device), mixed=self.config.precision == "bfloat16")
+        stack = arranged(initial(task, members, self.device), self.device)
+        stack = replace(stack, mixed=self.config.precision == "bfloat16")
+        if stack.mixed and len(stack) > 1:  # mapped, batch norm takes no bfloat16 beside its float32 statistics
+            for layer in (m for m in stack.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+                layer.register_forward_pre_hook(_in_float32)
         rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
         run = _Run(self, task, objective, targets, members, rngs, stack)
         epochs = min(self.config.stop_after or self.config.epochs, self.config.epochs)
-        with forked(derive(task.seeds[0], "dropout")), denormals_as_zero():  # only networks that run alone draw
+        # only networks that run alone draw
+        with _current(self.device), forked(derive(task.seeds[0], "dropout")), denormals_as_zero():
             for epoch in range(epochs):
                 run.epoch(epoch)
                 self.track("training", k * epochs + epoch + 1, jobs * epochs)
@@ -128,6 +134,9 @@ class Trainer:
 
     @torch.no_grad()
     def _predict_job(self, stack: Stack, x: Tensor) -> Tensor:
+        stack = arranged(stack, self.device)
+        place = channels_last if prefers_channels_last(stack, self.device) else _as_is
+        size = rows_at_once(stack.net, x.shape[1:], stack.dtype)
         stack.net.eval()
         each = each_of(len(stack))
 
@@ -136,10 +145,10 @@ class Trainer:
 
         # parts bound the memory; torch runs a product of few rows by another kernel, so that in the last part, which may be
         # short, a row's answer can differ in its last bits from one among more rows
-        parts = [x[i : i + EVAL_ROWS] for i in range(0, len(x), EVAL_ROWS)]
+        parts = [x[i : i + size] for i in range(0, len(x), size)]
         m = len(stack)
-        shared = [part.to(self.device, stack.dtype).unsqueeze(0).expand(m, *part.shape) for part in parts]
-        return torch.cat([each(answer)(stack.params, stack.buffers, rows).cpu() for rows in shared], 1)
+        shared = (part.to(self.device, stack.dtype).unsqueeze(0).expand(m, *part.shape) for part in parts)
+        return torch.cat([each(answer)(stack.params, stack.buffers, place(rows)).cpu() for rows in shared], 1)
 
 
 @dataclass
@@ -160,6 +169,7 @@ class _Run:
         self.optimizer = Optimizer(self.config)
         self.state: Any = self.objective.init(self.stack, self.task, self.rngs)
         self.pad = normalises_batches(self.stack.net)
+        self.place = channels_last if prefers_channels_last(self.stack, self.trainer.device) else _as_is
         models = len(self.stack)
         self.best = self.stack
         self.best_correct = torch.zeros(models, dtype=torch.float64)
@@ -188,6 +198,7 @@ class _Run:
                 break
             if self.config.augment:
                 batch = batch._replace(x=augmented(batch.x, self.config.augment, self.task.seeds, epoch, s))
+            batch = batch._replace(x=self.place(batch.x))
             if self.replayed and idle is None and batch.y.shape[1] == self.config.batch_size:
                 self.replayed(batch, lr)
                 continue
@@ -307,6 +318,19 @@ def _seeded(task: Task, m: int, rows: Tensor) -> nn.Module:
         if isinstance(layer, Normalize) and layer.own:
             layer.fit(task.pool.x[rows.to(task.pool.x.device)].cpu())
     return net
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Streams and recordings of steps are those of torch's current device: of several GPUs it must be this one."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _in_float32(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(arg.float() if isinstance(arg, Tensor) and arg.dtype == torch.bfloat16 else arg for arg in args)
+
+
+def _as_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _merge(first: Tensor, a: Stack, b: Stack) -> Stack:

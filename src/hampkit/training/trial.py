@@ -13,8 +13,9 @@ from hampkit.config import Training
 from hampkit.errors import UserError
 from hampkit.rng import derive, forked
 from hampkit.training.each import each_of
+from hampkit.training.layout import MOST_ROWS, rows_at_once
 from hampkit.training.objectives import MeanLoss
-from hampkit.training.trainer import EVAL_ROWS, Trainer, initial, normalises_batches
+from hampkit.training.trainer import Trainer, initial, normalises_batches
 from hampkit.types import Batch, Stack, Task
 
 SAME = 1e-5  # answers to one question may differ by this share of the largest, where a device adds up in any order
@@ -43,9 +44,10 @@ def _made(task: Task, trainer: Trainer, name: str) -> Stack:
 
 def _ask(stack: Stack, task: Task, name: str) -> None:
     net, classes = stack.net.eval(), task.pool.num_classes
-    few, many = (_rows(task.pool.x[:n], stack) for n in (2, EVAL_ROWS))
     with torch.no_grad():
-        for x in (few, many):
+        for size in (2, 0):  # few rows, then as many as are answered at once
+            size = size or _guarded(f"net={name} fails", rows_at_once, net, task.pool.shape, stack.dtype)
+            x = _rows(task.pool.x[:size], stack)
             fails = f"net={name} fails on {_inputs(x)}"
             out, again = (_guarded(fails, net, x) for _ in range(2))
             for answer in (out, again):
@@ -70,7 +72,7 @@ def _batches(task: Task, stack: Stack, config: Training) -> Iterator[Tensor]:
     # padding repeats rows; a few thousand of them show as much as the whole of a very large batch
     full = size if pad else min(size, whole)
     last = size if pad else whole % size
-    for count in dict.fromkeys((min(full, EVAL_ROWS), min(last, EVAL_ROWS))):
+    for count in dict.fromkeys((min(full, MOST_ROWS), min(last, MOST_ROWS))):
         if count:
             yield members[torch.arange(count) % len(members)]
 

@@ -1,0 +1,68 @@
+"""How images lie in memory, and how many rows are answered at once: neither changes what is computed, both decide how fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from hampkit.types import Stack
+
+MOST_ROWS, FEWEST_ROWS = 4096, 16  # answered at once
+BLOCK = 2**28  # bytes of activations of the rows that are answered at once
+
+
+def prefers_channels_last(stack: Stack, device: torch.device) -> bool:
+    """Whether its convolutions are faster with channels last: measured on CPUs, for a network that runs alone.
+
+    python -m benchmarks.images
+    """
+    return device.type == "cpu" and len(stack) == 1 and any(p.ndim == 5 for p in stack.params.values())
+
+
+def channels_last(t: Tensor) -> Tensor:
+    """A tensor (1, A, B, H, W) with its second axis last in memory; others as they are."""
+    return t.squeeze(0).contiguous(memory_format=torch.channels_last).unsqueeze(0) if t.ndim == 5 else t
+
+
+def arranged(stack: Stack, device: torch.device) -> Stack:
+    """The same networks with their weights as their convolutions like them best."""
+    if not prefers_channels_last(stack, device):
+        return stack
+    return replace(stack, params={k: channels_last(p) for k, p in stack.params.items()})
+
+
+def rows_at_once(net: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
+    """How many examples of a shape a network is asked about at once: a power of 2 whose activations take at most `BLOCK` bytes.
+
+    It follows from the network and not from the machine, as the last digits of a product follow from the number of rows.
+    """
+    size = math.prod(shape) * torch.finfo(dtype).bits // 8
+    if len(shape) == 3:
+        size = max(size, _activations(net, shape, dtype))
+    rows = 2 ** int(math.log2(max(BLOCK // max(size, 1), 1)))
+    return min(max(rows, FEWEST_ROWS), MOST_ROWS)
+
+
+@torch.no_grad()
+def _activations(net: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Bytes per example that the layers of a network put out, in evaluation mode."""
+    found = 0
+
+    def count(layer: nn.Module, args: object, out: object) -> None:
+        nonlocal found
+        found += out.numel() * out.element_size() if isinstance(out, Tensor) else 0
+
+    training = net.training
+    hooks = [layer.register_forward_hook(count) for layer in net.modules() if not list(layer.children())]
+    try:
+        device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        net.eval()(torch.zeros((2, *shape), dtype=dtype, device=device))
+    finally:
+        net.train(training)
+        for hook in hooks:
+            hook.remove()
+    return found // 2
