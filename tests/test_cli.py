@@ -13,7 +13,7 @@ import pytest
 import hampkit
 from hampkit.report import load_schema
 
-QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=2", "neural.epochs=2"]
+QUICK = ["toy/hamp", "rows=300", "features=48", "classes=3", "epochs=2", "neural.epochs=2"]
 
 
 @pytest.fixture(scope="module")

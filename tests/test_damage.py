@@ -10,7 +10,7 @@ import pytest
 from hampkit.errors import UserError
 from hampkit.store import MANIFEST, Run, read_json
 
-QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=1", "neural.epochs=1"]
+QUICK = ["toy/hamp", "rows=300", "features=48", "classes=3", "epochs=1", "neural.epochs=1"]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 import hampkit
 
-QUICK = ["toy/hamp", "rows=300", "features=16", "classes=3", "epochs=2", "neural.epochs=2"]
+QUICK = ["toy/hamp", "rows=300", "features=48", "classes=3", "epochs=2", "neural.epochs=2"]
 
 
 MISTAKES = {
@@ -136,7 +136,7 @@ def test_a_run_made_with_what_is_not_installed_any_more(cli, plugin, monkeypatch
     paths = {package: list(package.__path__) for package in (attacks, defenses)}
     plugin("attacks", "gone_for_test", ATTACK)
     plugin("defenses", "gone_for_test", DEFENSE_CLASS)
-    options = ["rows=300", "features=16", "classes=3", "epochs=2", "neural.epochs=2", "gone-for-test.k=2"]
+    options = ["rows=300", "features=48", "classes=3", "epochs=2", "neural.epochs=2", "gone-for-test.k=2"]
     assert cli("run", "toy/hamp", "toy/gone-for-test", *options, "--quiet")[0] == 0
     for package, path in paths.items():
         monkeypatch.setattr(package, "__path__", path)
@@ -177,7 +177,11 @@ TABLES = {
     "nan": ({"income": ["nan"] + ["1.5"] * 199}, "risk", ["income"]),
     "infinite": ({"income": ["inf"] + ["1.5"] * 199}, "risk", ["income"]),
     "free text": ({"town": [f"house {i}" for i in range(200)]}, "risk", ["town", "drop"]),
-    "class without members": ({"risk": ["low"] * 100 + ["mid"] * 99 + ["rare"]}, "risk", ["rare"]),
+    "more classes than members": (
+        {"risk": [f"r{i % 90}" for i in range(200)]},
+        "risk",
+        ["82 members", "merge the class"],
+    ),
 }
 
 
@@ -185,8 +189,7 @@ TABLES = {
 def test_a_bad_table_is_one_clear_line(cli, write_table, name, refused, nothing_written):
     columns, label, said = TABLES[name]
     file = write_table(**columns)
-    # whether the one rare row is a member depends on the seed; with seed 1 it is not
-    refused(cli("run", "hamp", "--data", file, "--label", label, "--seed", "1"), *said)
+    refused(cli("run", "hamp", "--data", file, "--label", label), *said)
     nothing_written()
 
 
@@ -352,7 +355,7 @@ def test_too_little_memory_names_the_likely_cause(cli, refused, monkeypatch, err
         raise error
 
     monkeypatch.setattr(hampkit.api, "run", full)
-    refused(cli("run", "toy/hamp", "features=16", "rows=5000000"), "not enough memory for rows=5000000")
+    refused(cli("run", "toy/hamp", "features=48", "rows=5000000"), "not enough memory for rows=5000000")
     refused(cli("run"), "not enough memory", "train.batch_size")
 
 
@@ -377,7 +380,8 @@ def net(shape, classes):
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
-    command = [sys.executable, "-m", "hampkit", "run", "toy/hamp", "net=slow:net", "rows=3000", "epochs=100000"]
+    options = ["net=slow:net", "rows=3000", "flip=0.3", "epochs=100000"]
+    command = [sys.executable, "-m", "hampkit", "run", "toy/hamp", *options]
     # a job in a shell's background inherits that SIGINT is ignored; the command is tried as in the foreground
     process = subprocess.Popen(
         command,

@@ -19,6 +19,7 @@ from hampkit.cli_options import (
     Debug,
     Device,
     Force,
+    Group,
     Json,
     Label,
     Out,
@@ -165,8 +166,9 @@ def _root(
 
 @app.command()
 def run(
-    words: Words = None, data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
-    seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
+    runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", out: Out = None,
+    shadows: ShadowCount = 0, workers: Workers = 0,
     shadows_from: ShadowsFrom = None, force: Force = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train, attack, judge, report. Default: digits/undefended digits/hamp.
@@ -176,7 +178,7 @@ def run(
     from hampkit import api
     from hampkit.terminal import Bars, Download, sayer
 
-    recipes, options = split(words or [])
+    recipes, options = split(words or [], group)
     bars = Bars(not quiet)
     with bars.shown():
         results = api.run(
@@ -192,8 +194,8 @@ def shadow(
     recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
     models: Annotated[int, typer.Option(help="How many: an even number from 4 on.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
-    data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"), seed: Seed = None,
-    device: Device = "auto", workers: Workers = 0,
+    data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
+    seed: Seed = None, device: Device = "auto", workers: Workers = 0,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep their weights too.")] = False,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -201,7 +203,7 @@ def shadow(
     from hampkit import api
     from hampkit.terminal import Bars, Download
 
-    options = only_options(words or [])
+    options = only_options(words or [], group)
     if keep_models:
         options["shadows.keep_models"] = "true"
     bars = Bars(not quiet)
@@ -218,14 +220,14 @@ def plan(
     recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
     shadows: Annotated[int, typer.Option(metavar="M", help="How many shadow models: an even number from 4 on.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
-    data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"), seed: Seed = None,
-    device: Device = "auto", workers: Workers = 0, debug: Debug = False,
+    data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
+    seed: Seed = None, device: Device = "auto", workers: Workers = 0, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Measure a few steps and say what so many shadow models will cost and show."""
     from hampkit import api
 
     found = api.plan(
-        recipe, shadows, options=only_options(words or []), seed=seed, data=data or "", label=label, data_dir=data_dir,
+        recipe, shadows, options=only_options(words or [], group), seed=seed, data=data or "", label=label, data_dir=data_dir,
         runs_dir=runs_dir, device=device, workers=workers,
     )  # fmt: skip
     print(found.line())
@@ -233,14 +235,14 @@ def plan(
 
 @app.command()
 def train(
-    words: Words = None, data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
-    seed: Seed = None, device: Device = "auto", quiet: Quiet = False, debug: Debug = False,
+    words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
+    runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train recipes and print their run folders."""
     from hampkit import api
     from hampkit.terminal import Bars, Download
 
-    recipes, options = split(words or [])
+    recipes, options = split(words or [], group)
     if not recipes:
         raise UserError("train needs a recipe, e.g. hampkit train digits/hamp (hampkit list recipes shows all)")
     given: dict[str, Any] = {"options": options, "seed": seed, "data": data or "", "label": label}
@@ -274,19 +276,9 @@ def attack(
     bars = Bars(not quiet)
     with bars.shown():
         results = api.attack(
-            run,
-            *names,
-            options=options,
-            data_dir=data_dir,
-            out=out,
-            device=device,
-            shadows=shadows,
-            shadows_from=shadows_from or "",
-            force=force,
-            workers=workers,
-            track=bars.track,
-            progress=Download(bars),
-        )
+            run, *names, options=options, data_dir=data_dir, out=out, device=device, shadows=shadows,
+            shadows_from=shadows_from or "", force=force, workers=workers, track=bars.track, progress=Download(bars),
+        )  # fmt: skip
     _show(results, json, quiet)
 
 
@@ -296,8 +288,8 @@ def compare(
     defenses: Annotated[str, typer.Option(metavar="NAME,…", help="Which, with commas; default: all there are.")] = "",
     seeds: Annotated[int, typer.Option(metavar="S", help="How many seeds, from --seed on.")] = 1,
     paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
-    data: Table = None, label: Label = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"), seed: Seed = None,
-    device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
+    seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
     json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
@@ -308,7 +300,7 @@ def compare(
     from hampkit.comparing import compare as compare_all
     from hampkit.terminal import Bars, Download, sayer, show_comparison
 
-    names, options = split(words or [])
+    names, options = split(words or [], group)
     if data and names:
         raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
     sets = [""] if data else list(dict.fromkeys(names)) or ["digits"]

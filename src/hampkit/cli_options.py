@@ -20,6 +20,12 @@ Out = Annotated[Path | None, typer.Option(help="Folder for report and results; d
 AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
 Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
+Group = Annotated[
+    str,
+    typer.Option(
+        metavar="COLUMN", help="The column of your table whose equal values belong together, such as persons."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 ShadowCount = Annotated[
@@ -33,9 +39,9 @@ Workers = Annotated[int, typer.Option(help="Processes for shadow models; 0: as m
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
-def split(words: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Recipes or attacks, and the options among them."""
-    options: dict[str, str] = {}
+def split(words: list[str], group: str = "") -> tuple[list[str], dict[str, str]]:
+    """Recipes or attacks, and the options among them, with the column of --group."""
+    options: dict[str, str] = {"data.group": group} if group else {}
     names = []
     for word in words:
         key, equals, text = word.partition("=")
@@ -48,8 +54,8 @@ def split(words: list[str]) -> tuple[list[str], dict[str, str]]:
     return names, options
 
 
-def only_options(words: list[str]) -> dict[str, str]:
-    recipes, options = split(words)
+def only_options(words: list[str], group: str = "") -> dict[str, str]:
+    recipes, options = split(words, group)
     if recipes:
         raise UserError(f"one recipe at a time, {recipes[0]!r} is another; options are written KEY=VALUE")
     return options

@@ -15,7 +15,8 @@ from torch import Tensor
 from hampkit import checks, metrics
 from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config import Judge
-from hampkit.data.splits import known_split
+from hampkit.data.candidates import candidates
+from hampkit.data.copies import first_alike
 from hampkit.ranking import same_order
 from hampkit.results import ERROR, FPRS, AttackResult, Rate
 from hampkit.rng import derive, numpy_rng
@@ -42,15 +43,14 @@ def build_case(
     shadows: Shadows | None = None,
     population: Population | None = None,
 ) -> Case:
-    """Candidates and known examples of a pool whose first ``members`` rows are members, in random order."""
-    a, b = known_split(members, judge.known_train, judge.known_val)
-    others = len(pool) - members
-    c, d = known_split(others, judge.known_train, judge.known_val)
-    known = torch.cat([torch.arange(b), members + torch.arange(d)])
-    fit = torch.cat([torch.arange(b) < a, torch.arange(d) < c])
-    everyone = torch.arange(len(pool))
-    held_out = torch.cat([torch.arange(b, members), members + torch.arange(d, others)])
-    rows = everyone if judge.candidates == "all" else held_out
+    """Candidates and known examples of a pool whose first ``members`` rows are members, in random order.
+
+    Of rows with the same features only the first takes part, unless the judge keeps copies: see `hampkit.data.candidates`.
+    """
+    alike = first_alike(pool.x) if judge.copies == "leave-out" else np.arange(len(pool))
+    everyone = judge.candidates == "all"
+    chosen = candidates(alike, members, judge.known_train, judge.known_val, everyone, pool.group)
+    known, fit, rows = map(torch.from_numpy, chosen)
     # no attack may profit from the order of the candidates
     rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]
     told = Known(pool.x[known], pool.y[known], logits[known], known < members, fit, known)

@@ -37,7 +37,7 @@ from hampkit.training.threads import threads
 from hampkit.types import Dataset, History, Stack
 
 JOB = "models/000-000"
-ATTACK_VERSION = 3  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 4  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 
@@ -259,6 +259,8 @@ def _attack(
     # leave-one-out judges the shadow models' own recipe: not this one where they were trained otherwise
     if shadowed is not None and not shadowed.differences:
         repeated, again = leave_one_out(trained, everyone, shadowed, settings, checked["randomised"])
+        if problem.duplicated:
+            repeated = tuple(replace(r, flags=(*r.flags, "duplicated")) for r in repeated)
         result = replace(result, repeated=repeated)
     if not result.repeated:
         (run.folder / RECORDS).unlink(missing_ok=True)  # of an earlier result: they would be taken for this one's
@@ -362,6 +364,7 @@ def _assemble(
     label_only = [scores[r.attack] for r in results if r.label_only]
     untrained = any(h.diverged for h in trained.models.stack.history)
     everywhere = {"shifted": checked["shifted"], "untrained": untrained, "null": checked["off_null"]}
+    everywhere["duplicated"] = trained.problem.duplicated
     judged = []
     for r in results:
         mine = {
@@ -389,4 +392,5 @@ def _assemble(
         off_null=checked["off_null"],
         shift=Interval(**checked["shift"]),
         facts=trained.history.get("facts", {}),
+        copies=trained.problem.copies(),
     )

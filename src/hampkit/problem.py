@@ -7,15 +7,20 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hampkit.config import Recipe, recipe_from_dict
 from hampkit.data.base import Place
-from hampkit.data.splits import SplitTable, check_classes, known_split, split_table
+from hampkit.data.candidates import Candidates, candidates
+from hampkit.data.copies import first_alike
+from hampkit.data.splits import SplitTable, check_classes, known_split, rare_classes, split_table
 from hampkit.defenses import Defense
 from hampkit.errors import Notice, UserError
 from hampkit.nets import net_factory
@@ -84,17 +89,45 @@ class Problem:
         """How many views of each example are asked about."""
         return self.recipe.shadows.views if self.recipe.shadows.models else 1
 
+    def candidates(self) -> Candidates:
+        """Which rows of the pool are known to the adversary, and which are judged."""
+        judge, pool = self.recipe.judge, len(self.task.pool)
+        alike = self.alike[:pool] if judge.copies == "leave-out" else np.arange(pool)
+        everyone = judge.candidates == "all"
+        shares = judge.known_train, judge.known_val
+        return candidates(alike, self.table.members_count, *shares, everyone, self.task.pool.group)
+
     def judged(self) -> tuple[int, int]:
         """How many members and non-members every attack is judged on."""
-        judge, of = self.recipe.judge, self.table.members_count
-        groups = (of, len(self.task.pool) - of)
-        known = (known_split(n, judge.known_train, judge.known_val)[1] for n in groups)
-        members, others = (n if judge.candidates == "all" else n - k for n, k in zip(groups, known, strict=True))
-        return members, others
+        members = int((self.candidates().judged < self.table.members_count).sum())
+        return members, len(self.candidates().judged) - members
 
     def left_out(self) -> int:
         """Non-members that take no part where there are shadow models: half of the pool is a training set of one size."""
         return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.members_count)
+
+    def units(self) -> NDArray[np.int64]:
+        """(P,) for each row of the pool the first one that is IN and OUT with it: of its group, else with its features."""
+        group = self.task.pool.group
+        return self.alike[: len(self.task.pool)] if group is None else first_alike(group)
+
+    @cached_property
+    def alike(self) -> NDArray[np.int64]:
+        """For each row of pool and test segment the first of them with the same features, see `hampkit.data.copies`."""
+        return first_alike(torch.cat([self.task.pool.x, self.test.x]))
+
+    def copies(self) -> dict[str, int]:
+        """How many non-members and test rows are copies of members, and how many rows take no part as they are copies."""
+        pool, of_members = len(self.task.pool), self.alike < self.table.members_count
+        again = int((self.alike[:pool] < np.arange(pool)).sum()) if self.recipe.judge.copies == "leave-out" else 0
+        nonmembers, test = int(of_members[self.table.members_count : pool].sum()), int(of_members[pool:].sum())
+        return {"nonmembers": nonmembers, "test": test, "left_out": again}
+
+    @property
+    def duplicated(self) -> bool:
+        """Whether non-members or test rows are copies of members."""
+        found = self.copies()
+        return bool(found["nonmembers"] or found["test"])
 
     def rows(self) -> dict[str, int]:
         """How many examples stand behind the accuracies."""
@@ -128,8 +161,13 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         recipe.split.layout or source.layout,
         derive(split_seed, "split"),
         recipe.split.permutation,
+        dataset.y if source.stratified else None,
+        dataset.group,
     )
-    check_classes(dataset, table)
+    spread = source.stratified and not recipe.split.permutation
+    check_classes(dataset, table, by_seed=not spread)
+    if spread and (rare := rare_classes(dataset, table)):
+        warnings.warn(f"data set {dataset.name!r}: {rare}", Notice, stacklevel=2)
     _check_known(table, recipe)
     order = table.permutation if recipe.split.permutation else None
     recipe = replace(recipe, fingerprint=fingerprint(dataset.sha256, order))
@@ -141,7 +179,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         try_network(task, trainer, recipe.net)
     defense = DEFENSES.get(recipe.defense.name)(**recipe.defense.options)
     defense.check(task, trainer)
-    return Problem(
+    problem = Problem(
         recipe=recipe,
         dataset=dataset,
         table=table,
@@ -151,6 +189,8 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         test=dataset.take(table.rows("test")),
         shadow_val=dataset.take(_shadow_val(table)),
     )
+    _check_candidates(problem)
+    return problem
 
 
 def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
@@ -234,6 +274,36 @@ def _check_known(table: SplitTable, recipe: Recipe) -> None:
                 f"judge.known_train={judge.known_train} and judge.known_val={judge.known_val} of {count} {name} leave {a} known"
                 f" for fitting, {b - a} for choosing and {count - b} to judge on; each needs at least 1"
             )
+
+
+def _check_candidates(problem: Problem) -> None:
+    """Warns of copies on both sides of the split. Errors: `UserError` where too few other rows are left."""
+    found, name = problem.copies(), problem.data()["name"]
+    parts = problem.candidates()
+    for sided in (parts.judged, parts.known[parts.fit], parts.known[~parts.fit]):
+        members = int((sided < problem.table.members_count).sum())
+        if not 0 < members < len(sided) and not found["left_out"]:
+            raise UserError(
+                f"the groups of {name} (data.group) are too few to know some and judge others; give more rows, or smaller groups"
+            )
+        if not 0 < members < len(sided):
+            raise UserError(
+                f"{found['left_out']:,} rows of {name} have the same features as another one, and the few others leave nobody to"
+                " judge; remove the copies, or judge every row: judge.copies=keep"
+            )
+    if not problem.duplicated:
+        return
+    kept = "every set of features is judged once (judge.copies=keep judges every row)"
+    if problem.recipe.judge.copies == "keep":
+        kept = "these non-members are judged all the same"
+    nonmembers = len(problem.task.pool) - problem.table.members_count
+    warnings.warn(
+        f"{found['nonmembers']:,} of {nonmembers:,} non-members and {found['test']:,} of {len(problem.test):,} test rows of"
+        f" {name} have the same features as a member: the test accuracy is too high, and {kept}; remove copies that are there"
+        " by mistake",
+        Notice,
+        stacklevel=3,
+    )
 
 
 def fingerprint(sha256: str, order: Tensor | None) -> str:

@@ -133,6 +133,9 @@ class ModelResult:
     shift: Interval | None = None  # AUC of telling members from non-members without the model
     repeated: tuple[RepeatedResult, ...] = ()  # leave-one-out over the shadow models
     facts: dict[str, Any] = field(default_factory=dict)  # of the defense about this model; "said" is a line of words
+    copies: dict[str, int] = field(
+        default_factory=dict
+    )  # nonmembers and test rows with the features of a member; left_out
 
     def distinct(self) -> int:
         """How many attacks there are, those of one order being one."""
@@ -158,6 +161,7 @@ class ModelResult:
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
             "leave_one_out": [r.to_json() for r in self.repeated],
             **({"facts": self.facts} if self.facts else {}),
+            **({"copies": self.copies} if self.copies else {}),
         }
 
     @staticmethod
@@ -171,6 +175,7 @@ class ModelResult:
             shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
             repeated=tuple(RepeatedResult.from_json(r) for r in d.get("leave_one_out", [])),
             facts=d.get("facts", {}),
+            copies=d.get("copies", {}),
         )
 
 

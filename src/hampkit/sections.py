@@ -127,6 +127,9 @@ class Judge:
         "held-out"  # or all: the known ones too, as published for threshold attacks
     )
     strict: bool = False  # True: false-positive rate strictly below the asked one, as published
+    copies: Literal["leave-out", "keep"] = (
+        "leave-out"  # of rows with the same features one is judged, a member if one is; keep: all, as published
+    )
 
     def __post_init__(self) -> None:
         if not (0 < self.known_train < 1 and 0 < self.known_val < 1 and self.known_train + self.known_val < 1):

@@ -39,7 +39,8 @@ POPULATION = 10_000  # examples at most of the test segment that stand for the p
 
 def masks(problem: Problem, shadowing: Shadowing) -> Tensor:
     """(M, P) bool: which shadow model is trained on which example of the pool."""
-    return shadow_members(shadowing.models, len(problem.task.pool), shadowing.seed, shadowing.scheme)
+    pool = len(problem.task.pool)
+    return shadow_members(shadowing.models, pool, shadowing.seed, shadowing.scheme, problem.units())
 
 
 def folder_of(shadowing: Shadowing) -> str:
@@ -71,8 +72,10 @@ def left_aside(shadowing: Shadowing, run: Run) -> str:
 
 
 def population(problem: Problem) -> Dataset:
-    """Examples that no model was trained on or chosen by: the test segment."""
-    return problem.test.take(torch.arange(min(len(problem.test), POPULATION)))
+    """Examples that no model was trained on or chosen by: the test segment, but for copies of the pool where others are left."""
+    unseen = np.flatnonzero(problem.alike[len(problem.task.pool) :] >= len(problem.task.pool))
+    rows = torch.from_numpy(unseen) if len(unseen) else torch.arange(len(problem.test))
+    return problem.test.take(rows[:POPULATION])
 
 
 def train(problem: Problem, shadowing: Shadowing, settings: Settings, run: Run, mode: Mode) -> Shadows:

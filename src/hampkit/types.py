@@ -69,6 +69,7 @@ class Dataset:
     mean: tuple[float, ...] | None = None  # constants for normalisation that are public knowledge (one, or per channel)
     std: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()  # what is allowed and probably not meant, each in a line
+    group: Tensor | None = None  # (N,) int64: rows with the same number, of one person say, stay on one side of a split
 
     def __len__(self) -> int:
         return len(self.y)
@@ -80,7 +81,8 @@ class Dataset:
 
     def take(self, rows: Tensor) -> Dataset:
         """The same data set with only these rows, in this order."""
-        return replace(self, x=self.x[rows], y=self.y[rows])
+        group = None if self.group is None else self.group[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], group=group)
 
 
 class Batch(NamedTuple):

@@ -42,6 +42,7 @@ class Source(ABC):
     name: ClassVar[str]
     about: ClassVar[str]  # one line for `hampkit list datasets`
     layout: ClassVar[str] = "default"  # the split layout that suits it: see hampkit.data.splits.LAYOUTS
+    stratified: ClassVar[bool] = False  # every segment of the split gets its share of each class; not so as published
 
     @abstractmethod
     def load(self, place: Place) -> Dataset:
@@ -52,10 +53,10 @@ class Source(ABC):
         return self.load(place), []
 
 
-def fingerprint(x: Tensor, y: Tensor) -> str:
-    """sha256 (64 hex digits) over dtype, shape and bytes of ``x`` ``(N, *shape)`` and ``y`` ``(N,)``."""
+def fingerprint(*arrays: Tensor) -> str:
+    """sha256 (64 hex digits) over dtype, shape and bytes of arrays, such as ``x`` ``(N, *shape)`` and ``y`` ``(N,)``."""
     digest = hashlib.sha256()
-    for array in (x, y):
+    for array in arrays:
         values = array.detach().cpu().contiguous().numpy()
         # The byte order is part of the dtype text ('<f4'), so the same content never has two names on one machine.
         digest.update(f"{values.dtype.str}{values.shape}".encode())

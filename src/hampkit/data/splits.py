@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hampkit.data.strata import stratified
 from hampkit.errors import UserError, did_you_mean, shortened
 from hampkit.types import Dataset
 
@@ -118,19 +120,58 @@ class SplitTable:
         return self.permutation[: 2 * self.members_count]
 
 
-def split_table(n: int, train_size: int, layout: str, seed: int, permutation_file: str = "") -> SplitTable:
+def split_table(
+    n: int,
+    train_size: int,
+    layout: str,
+    seed: int,
+    permutation_file: str = "",
+    labels: Tensor | None = None,
+    groups: Tensor | None = None,
+) -> SplitTable:
     """The split of n rows; train_size 0 takes the largest T that fits.
 
-    The permutation is ``numpy.random.default_rng(seed).permutation(n)`` or the content of a .npy file.
-    Raises `UserError` for an unknown layout, a T that does not fit, or a file that is no permutation of n rows.
+    The permutation is the content of a .npy file; with labels (n,) every segment gets its share of each class, see
+    `hampkit.data.strata`; else it is ``numpy.random.default_rng(seed).permutation(n)``. With labels and groups (n,) segments
+    begin and end where a group does: each end moves by at most half of the largest group.
+    Raises `UserError` for an unknown layout, a T that does not fit, a file that is no permutation of n rows, or too large groups.
     """
     if layout not in LAYOUTS:
         raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
     sizes = LAYOUTS[layout].sizes(_train_size(n, train_size, layout))
     edges = [*np.cumsum([0, *sizes]).tolist(), n]
-    order = _read_permutation(permutation_file, n) if permutation_file else np.random.default_rng(seed).permutation(n)
+    rng = np.random.default_rng(seed)
+    if permutation_file:
+        order = _read_permutation(permutation_file, n)
+    else:
+        units = np.arange(n) if groups is None else groups.numpy()
+        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng)
+    if groups is not None:
+        _check_groups(groups, sizes, permutation_file)
+        edges = _at_groups(groups.numpy()[order], edges)
     segments = {name: (edges[i], edges[i + 1]) for i, name in enumerate(SEGMENTS)}
     return SplitTable(torch.from_numpy(order.astype(np.int64)), segments)
+
+
+def _check_groups(groups: Tensor, sizes: tuple[int, ...], permutation_file: str) -> None:
+    """Segments that all are larger than the largest group cannot become empty, whatever the seed."""
+    if permutation_file:
+        raise UserError("split.permutation and data.group both say which rows go together; leave one out")
+    largest, smallest = int(groups.bincount().max()), min(size for size in sizes if size)
+    if largest >= smallest:
+        raise UserError(
+            f"the largest of {int(groups.max()) + 1} groups (data.group) has {largest} rows, and a part of the split only"
+            f" {smallest}: it must hold more than one group; group by another column, or give more rows"
+        )
+
+
+def _at_groups(groups: NDArray[np.int64], edges: list[int]) -> list[int]:
+    """Each edge moved to the nearest place where a group ends; groups (n,) in the order of the permutation."""
+    ends = np.r_[0, np.flatnonzero(np.diff(groups)) + 1, len(groups)]
+    after = np.searchsorted(ends, edges).clip(1, len(ends) - 1)
+    before = after - 1
+    nearer = np.asarray(edges) - ends[before] < ends[after] - np.asarray(edges)
+    return np.where(nearer, ends[before], ends[after]).tolist()
 
 
 def _train_size(n: int, train_size: int, layout: str) -> int:
@@ -179,16 +220,48 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
     return order
 
 
-def check_classes(dataset: Dataset, table: SplitTable) -> None:
-    """Raises `UserError` if a class has no members: a network could never predict it."""
-    counts = torch.bincount(dataset.y[table.rows("members")], minlength=dataset.num_classes)
+def check_classes(dataset: Dataset, table: SplitTable, by_seed: bool = True) -> None:
+    """Raises `UserError` if a class has no members: a network could never predict it. by_seed: another seed may help."""
+    counts = _counts(dataset, table, "members")
     for c in (counts == 0).nonzero().flatten().tolist():
-        name = dataset.classes[c] if dataset.classes else str(c)
-        rows = int((dataset.y == c).sum())
+        name, rows = _class(dataset, c)
+        remedy = "raise split.train_size or change split.seed" if by_seed else "or raise split.train_size"
         raise UserError(
             f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.members_count}"
-            " members; remove or merge the class, raise split.train_size or change split.seed"
+            f" members; remove or merge the class, {remedy}"
         )
+
+
+def rare_classes(dataset: Dataset, table: SplitTable, most: int = 3) -> str:
+    """Which classes are not in every part of the split, and where their rows are, in one line; empty if all are.
+
+    Parts are members, validation, test and non-members, as far as the layout has them.
+    """
+    names = [name for name in _PARTS if len(table.rows(name))]
+    counts = torch.stack([_counts(dataset, table, name) for name in names])
+    found = (counts == 0).any(0).nonzero().flatten().tolist()
+    if not found:
+        return ""
+    told = []
+    for c in found[:most]:
+        rows = zip(names, counts[:, c].tolist(), strict=True)
+        told.append(f"{_class(dataset, c)[0]!r} ({', '.join(f'{_PARTS[part]} {k}' for part, k in rows)})")
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    who = "these classes are" if len(found) > 1 else "a class is"
+    return f"{who} too rare for every part of the split: {', '.join(told)}{more}"
+
+
+_PARTS = {"members": "members", "validation": "validation", "test": "test", "nonmembers": "non-members"}
+
+
+def _counts(dataset: Dataset, table: SplitTable, segment: str) -> Tensor:
+    """(C,) rows of each class in a segment."""
+    return torch.bincount(dataset.y[table.rows(segment)], minlength=dataset.num_classes)
+
+
+def _class(dataset: Dataset, c: int) -> tuple[str, int]:
+    """The name of a class, and how many rows it has."""
+    return dataset.classes[c] if dataset.classes else str(c), int((dataset.y == c).sum())
 
 
 def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]:
@@ -201,11 +274,15 @@ def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]
     return int(round(known_train * p, 6)), int(round((known_train + known_val) * p, 6))
 
 
-def shadow_members(M: int, N: int, seed: int, scheme: Literal["published", "paired"] = "published") -> Tensor:
+def shadow_members(
+    M: int, N: int, seed: int, scheme: Literal["published", "paired"] = "published", together: Any = None
+) -> Tensor:
     """``(M, N)`` bool, who is IN for which shadow model: every example for exactly M/2 of them.
 
     published: the masks of the published evaluation to the bit, ``argsort(U, axis=0) < M/2`` with legacy NumPy uniforms, so that
     sizes differ a little between models. paired: model 2i has N // 2 examples, model 2i+1 the others.
+    together: (N,) the place of the first example of the same unit, such as copies of a row: a unit is IN or OUT as a whole, so
+    that no model is OUT for an example whose copy it was trained on. Sizes then differ by the size of a unit.
     Raises `UserError` unless M is even and at least 4.
     """
     if M < 4 or M % 2:
@@ -213,9 +290,29 @@ def shadow_members(M: int, N: int, seed: int, scheme: Literal["published", "pair
     if scheme == "published":
         # Legacy seeds have 32 bits; larger ones enter as two words, so that 0 to 2^32-1 stay the published ones.
         legacy = np.random.RandomState(seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32])
-        return torch.from_numpy(legacy.uniform(0, 1, (M, N)).argsort(axis=0) < M // 2)
+        masks = legacy.uniform(0, 1, (M, N)).argsort(axis=0) < M // 2
+        return torch.from_numpy(masks if together is None else masks[:, together])
     if scheme == "paired":
         rng = np.random.default_rng(seed)
-        first = rng.permuted(np.tile(np.arange(N) < N // 2, (M // 2, 1)), axis=1)
+        first = _halves(rng, M // 2, N) if together is None else _halves_of_units(rng, M // 2, np.asarray(together))
         return torch.from_numpy(np.stack([first, ~first], axis=1).reshape(M, N))
     raise UserError(f"unknown shadow scheme {scheme!r}; {did_you_mean(scheme, ('published', 'paired'))}")
+
+
+def _halves(rng: np.random.Generator, times: int, n: int) -> NDArray[np.bool_]:
+    """(times, n) bool: n // 2 of n examples, drawn anew each time."""
+    return rng.permuted(np.tile(np.arange(n) < n // 2, (times, 1)), axis=1)
+
+
+def _halves_of_units(rng: np.random.Generator, times: int, together: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The same of whole units: in a random order, those most of which lies in the first half."""
+    _, unit, sizes = np.unique(together, return_inverse=True, return_counts=True)
+    if len(sizes) == len(together):
+        return _halves(rng, times, len(together))
+    drawn = np.empty((times, len(together)), dtype=bool)
+    for row in drawn:
+        order = rng.permutation(len(sizes))
+        chosen = np.empty(len(sizes), dtype=bool)
+        chosen[order] = sizes[order].cumsum() - sizes[order] / 2 < len(together) / 2
+        row[:] = chosen[unit]
+    return drawn

@@ -27,10 +27,12 @@ class File(Source):
     """A table of your own: numbers stay numbers, text columns become one-hot blocks, labels become 0 … C-1."""
 
     name: ClassVar[str] = "file"
+    stratified: ClassVar[bool] = True
     about: ClassVar[str] = "a table of your own: .csv, .parquet or .npz (--data FILE --label COLUMN)"
 
     file: str = ""  # path of a .csv, .parquet or .npz file
     label: str = ""  # the column (.npz: the array) with the classes
+    group: str = ""  # the column (.npz: the array) whose equal values belong together, such as rows of one person
     drop: tuple[str, ...] = ()  # columns to leave out
     title: str = ""  # name in results and folders; empty: the file's stem
 
@@ -41,20 +43,22 @@ class File(Source):
     def load(self, place: Place) -> Dataset:
         path = _existing(self.file)
         read = _arrays if path.suffix.lower() == ".npz" else _table
-        raw = read(path, self.label, self.drop)
+        raw = read(path, self.label, self.drop, self.group)
         if len(raw.x) < MIN_ROWS:
             raise UserError(f"{path} has {len(raw.x)} rows; at least {MIN_ROWS} are needed for a split, give more")
         labels, classes = _classes(path, raw)
         x, y = torch.from_numpy(raw.x), torch.from_numpy(labels)
+        group = None if raw.group is None else torch.from_numpy(raw.group)
         return Dataset(
             name=self.title,
             x=x,
             y=y,
             num_classes=len(classes),
-            domain=_domain(x, raw.groups),
-            sha256=fingerprint(x, y),
+            domain=_domain(x, raw.blocks),
+            sha256=fingerprint(x, y, *([] if group is None else [group])),
             classes=classes,
             notes=raw.notes,
+            group=group,
         )
 
 
@@ -64,8 +68,9 @@ class _Raw(NamedTuple):
     x: np.ndarray  # (N, *shape) uint8 or float32
     labels: np.ndarray | list[str]  # (N,)
     label: str  # "column 'x'" or "array 'y'"
-    groups: tuple[tuple[int, int], ...] = ()
+    blocks: tuple[tuple[int, int], ...] = ()  # column ranges of one-hot blocks
     notes: tuple[str, ...] = ()
+    group: np.ndarray | None = None  # (N,) int64: rows with the same number belong together
 
 
 def _existing(file: str) -> Path:
@@ -84,15 +89,18 @@ def _existing(file: str) -> Path:
 # --- .csv and .parquet ---------------------------------------------------------------------------------------------
 
 
-def _table(path: Path, label: str, drop: Sequence[str]) -> _Raw:
-    table = _read(path, label)
+def _table(path: Path, label: str, drop: Sequence[str], group: str) -> _Raw:
+    table = _read(path, label, group)
     names: list[str] = table.column_names
-    _check_names(path, names, label, drop)
+    _check_names(path, names, label, drop, group)
     if table.num_rows == 0:
         raise UserError(f"{path} has a header but no rows; give at least {MIN_ROWS} rows")
-    features = [name for name in names if name != label and name not in drop]
+    features = [name for name in names if name not in (label, group, *drop)]
     if not features:
-        raise UserError(f"{path} has no features besides label {label!r} and data.drop={list(drop)}; keep at least one")
+        rest = f" and group {group!r}" if group else ""
+        raise UserError(
+            f"{path} has no features besides label {label!r}{rest} and data.drop={list(drop)}; keep at least one"
+        )
     blocks, groups, notes, width = [], [], [], 0
     for name in features:
         block, grouped = _block(path, name, table.column(name))
@@ -106,11 +114,13 @@ def _table(path: Path, label: str, drop: Sequence[str]) -> _Raw:
         blocks.append(block)
         width += block.shape[1]
     x = np.concatenate(blocks, axis=1)  # uint8 only if all blocks are, else float32
-    return _Raw(x, _label_values(path, label, table.column(label)), f"column {label!r}", tuple(groups), tuple(notes))
+    belongs = _group_values(path, group, table.column(group)) if group else None
+    labels = _label_values(path, label, table.column(label))
+    return _Raw(x, labels, f"column {label!r}", tuple(groups), tuple(notes), belongs)
 
 
-def _read(path: Path, label: str) -> Any:
-    """A pyarrow Table with readable column names. Labels that are too long for a number are read as text."""
+def _read(path: Path, label: str, group: str) -> Any:
+    """A pyarrow Table with readable column names. Labels and groups that are too long for a number are read as text."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
@@ -120,8 +130,11 @@ def _read(path: Path, label: str) -> Any:
             _check_separator(path)
             options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
             table = pyarrow.csv.read_csv(path, convert_options=options)
-            if table.column_names.count(label) == 1 and _inexact(table.column(label)):
-                options.column_types = {label: pa.string()}
+            exact = [
+                name for name in (label, group) if table.column_names.count(name) == 1 and _inexact(table.column(name))
+            ]
+            if exact:
+                options.column_types = dict.fromkeys(exact, pa.string())
                 table = pyarrow.csv.read_csv(path, convert_options=options)
         else:
             with pyarrow.parquet.ParquetFile(path) as file:  # unlike read_table, it does not read columns from the path
@@ -153,17 +166,21 @@ def _inexact(column: Any) -> bool:
     return bool((np.isfinite(values) & (np.abs(values) > 2**53)).any())
 
 
-def _check_names(path: Path, names: list[str], label: str, drop: Sequence[str]) -> None:
+def _check_names(path: Path, names: list[str], label: str, drop: Sequence[str], group: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise UserError(f"{path} has columns with the same name: {_listed(twice)}; rename them, or add a header line")
     if not label:
         raise UserError(f"{path} needs the name of its label column; give --label COLUMN, one of {_listed(names)}")
-    for name, place in ((label, "label"), *((name, "data.drop") for name in drop)):
+    grouped = [(group, "data.group")] if group else []
+    for name, place in ((label, "label"), *grouped, *((name, "data.drop") for name in drop)):
         if name not in names:
             raise UserError(f"no column {name!r} ({place}) in {path}; {_near(name, names)}columns: {_listed(names)}")
     if label in drop:
         raise UserError(f"column {label!r} of {path} is the label and in data.drop={list(drop)}; take it out of one")
+    if group and group in (label, *drop):
+        other = "the label" if group == label else f"in data.drop={list(drop)}"
+        raise UserError(f"column {group!r} of {path} is the group and {other}; name another group by --group")
 
 
 def _block(path: Path, name: str, column: Any) -> tuple[np.ndarray, bool]:
@@ -213,6 +230,14 @@ def _label_values(path: Path, name: str, column: Any) -> np.ndarray | list[str]:
     return numbers
 
 
+def _group_values(path: Path, name: str, column: Any) -> np.ndarray:
+    _check_nulls(f"group column {name!r} of {path}", column, " of the table")
+    numbers = None if _is_text(column.type) else _numbers(column)
+    if numbers is None or numbers.dtype.kind == "f":  # also dates: equal values have equal texts
+        return _encode(column.to_pylist())[0]
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+
+
 def _check_nulls(what: str, column: Any, otherwise: str) -> None:
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
@@ -244,7 +269,7 @@ def _encode(values: list[Any]) -> tuple[np.ndarray, list[str]]:
 # --- .npz ----------------------------------------------------------------------------------------------------------
 
 
-def _arrays(path: Path, label: str, drop: Sequence[str]) -> _Raw:
+def _arrays(path: Path, label: str, drop: Sequence[str], group: str) -> _Raw:
     if drop:
         raise UserError(f"data.drop={list(drop)} needs named columns, {path} has arrays; leave the columns out of 'x'")
     try:
@@ -253,6 +278,7 @@ def _arrays(path: Path, label: str, drop: Sequence[str]) -> _Raw:
             x_name = _pick(path, names, ("x", "features", "X"))
             y_name = _pick(path, names, (label,) if label else ("y", "labels", "label"))
             x, y = archive[x_name], archive[y_name]
+            belongs = archive[_pick(path, names, (group,))] if group else None
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
@@ -268,8 +294,16 @@ def _arrays(path: Path, label: str, drop: Sequence[str]) -> _Raw:
         )
     if x.size == 0:
         raise UserError(f"array {x_name!r} of {path} is empty, shape {x.shape}; give at least {MIN_ROWS} rows")
+    if belongs is not None:
+        if belongs.dtype.kind not in "biuSU" or belongs.shape != x.shape[:1]:
+            raise UserError(
+                f"array {group!r} of {path} is {belongs.dtype} {belongs.shape}; give whole numbers or text of shape ({len(x)},),"
+                f" one group for each row of {x_name!r}"
+            )
+        belongs = np.unique(belongs, return_inverse=True)[1].astype(np.int64)
     texts = np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
-    return _Raw(_compact(f"array {x_name!r} of {path}", x, " of the array"), texts, f"array {y_name!r}")
+    values = _compact(f"array {x_name!r} of {path}", x, " of the array")
+    return _Raw(values, texts, f"array {y_name!r}", group=belongs)
 
 
 def _open_npz(path: Path) -> Any:

@@ -312,6 +312,8 @@ def counts(model: Json) -> str:
         judged = max(attack[who] for attack in attacks)
         total = judged if everyone else judged + known[who]
         parts.append(f"{total:,} {label}, {known[who]:,} known to the adversary, {judged:,} judged")
+    if copies := (model.get("copies") or {}).get("left_out"):
+        parts.append(f"{copies:,} copies left out")
     return "; ".join(parts)
 
 

@@ -1,0 +1,204 @@
+"""Copies of a row on both sides of the split: found by content, counted, flagged, and kept out of the judge's way."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hampkit
+from hampkit import metrics
+from hampkit.attacks.threshold import Loss
+from hampkit.config import Judge, Shadowing, load_recipe
+from hampkit.data.candidates import candidates
+from hampkit.data.copies import first_alike
+from hampkit.data.splits import shadow_members
+from hampkit.errors import Notice, UserError
+from hampkit.judge import build_case, score
+from hampkit.problem import Settings, prepare
+from hampkit.shadows import masks, population
+from hampkit.types import Dataset, Domain
+
+QUICK = ["epochs=2", "neural.epochs=2"]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table with so many distinct rows, each a number of times, and name it; labels may differ between copies."""
+
+    def write(distinct, times, name="table.csv"):
+        rng = np.random.default_rng(0)
+        x = np.tile(rng.normal(size=(distinct, 4)).round(4), (times, 1))
+        lines = [",".join(map(str, [*row, f"c{k}"])) for row, k in zip(x, rng.integers(0, 2, len(x)), strict=True)]
+        (tmp_path / name).write_text("\n".join(["a,b,c,d,label", *lines]) + "\n")
+        return tmp_path / name
+
+    return write
+
+
+# --- by content ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 2)])
+def test_rows_are_compared_by_all_they_hold(dtype, shape):
+    x = torch.randint(0, 2, (500, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
+    rows = [tuple(row) for row in x.reshape(500, -1).tolist()]
+    assert first_alike(x).tolist() == [rows.index(row) for row in rows]
+
+
+def test_minus_zero_is_zero_and_what_differs_in_one_bit_is_no_copy():
+    x = torch.tensor([[0.0, 1.0], [-0.0, 1.0], [0.0, float(np.nextafter(np.float32(1), np.float32(2)))]])
+    assert first_alike(x).tolist() == [0, 0, 2]
+
+
+def test_a_view_with_gaps_is_read_as_its_values():
+    x = torch.arange(12).reshape(3, 4).to(torch.uint8)[:, ::2]
+    assert first_alike(torch.cat([x, x])).tolist() == [0, 1, 2, 0, 1, 2]
+
+
+# --- who is known and judged ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 99), st.booleans())
+def test_no_features_are_known_and_judged_or_judged_twice_or_on_the_wrong_side(kinds, seed, everyone):
+    content = np.random.default_rng(seed).integers(0, kinds, 120)
+    alike = first_alike(torch.from_numpy(content).unsqueeze(1))
+    found = candidates(alike, 70, 0.45, 0.05, everyone)
+    known, judged = content[found.known], content[found.judged]
+    assert len(np.unique(judged)) == len(judged)
+    assert everyone or not np.isin(judged, known).any()
+    assert everyone or len(known) + len(judged) == len(np.unique(content))
+    assert not np.isin(judged[found.judged >= 70], content[:70]).any(), "the features of a member"
+
+
+def test_without_copies_all_rows_take_part_in_their_order():
+    found = candidates(np.arange(100), 60, 0.45, 0.05)
+    assert found.known.tolist() == [*range(30), *range(60, 80)]
+    assert found.fit.tolist() == [True] * 27 + [False] * 3 + [True] * 18 + [False] * 2
+    assert found.judged.tolist() == [*range(30, 60), *range(80, 100)]
+
+
+def test_copies_hide_a_leak_unless_they_are_left_out():
+    """Answers follow from features, and members' features get surer ones: a perfect attack, but for copies."""
+    # 80 members, 40 copies of them, 40 others
+    content = np.r_[np.arange(80), np.stack([np.arange(40), np.arange(100, 140)], axis=1).ravel()]
+    y = torch.zeros(160, dtype=torch.int64)
+    logits = torch.from_numpy(np.where(content < 100, 3.0, 1.0) + content * 37 % 100 / 100)[
+        :, None, None
+    ] * torch.tensor([1.0, 0])
+    pool = Dataset("p", torch.from_numpy(content).float()[:, None], y, 2, Domain.grid((1,), 0, 200, 0))
+    aucs = {}
+    for choice in ("leave-out", "keep"):
+        case = build_case(pool, 80, logits.double(), Judge(copies=choice), 0)  # pyright: ignore[reportArgumentType]
+        aucs[choice] = metrics.auc(score(Loss(), case)[0], case.member)
+    assert aucs["leave-out"] == 1
+    assert aucs["keep"] < 0.95
+
+
+# --- shadow models -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["published", "paired"])
+def test_copies_are_in_or_out_together(scheme):
+    together = np.r_[np.arange(50), np.arange(20), np.arange(70, 100)]
+    together[[80, 81, 82]] = 80
+    members = shadow_members(8, 100, 3, scheme, together).numpy()
+    assert (members == members[:, together]).all()
+    assert (members.sum(0) == 4).all()
+    if scheme == "paired":
+        assert (members[0::2] == ~members[1::2]).all()
+        assert np.abs(members.sum(1) - 50).max() <= 3
+        assert np.array_equal(shadow_members(16, 100, 3, scheme, together).numpy()[:8], members), "few begin many"
+        assert len({tuple(row) for row in members}) == 8, "each pair is drawn anew"
+
+
+@pytest.mark.parametrize("scheme", ["published", "paired"])
+def test_masks_without_copies_are_those_of_before_to_the_bit(scheme):
+    assert torch.equal(shadow_members(8, 101, 3, scheme, np.arange(101)), shadow_members(8, 101, 3, scheme))
+
+
+def test_shadow_models_and_population_know_the_copies(table):
+    recipe = load_recipe("undefended", {"shadows.models": "8"}, str(table(200, 2)), "label")
+    with pytest.warns(Notice, match="non-members"):
+        problem = prepare(recipe, Settings())
+    pool, around = problem.task.pool.x.tolist(), population(problem).x.tolist()
+    assert 0 < len(around) < len(problem.test)
+    assert not [x for x in around if x in pool], "no model was trained on the population"
+    members = masks(problem, Shadowing(8)).numpy()
+    twins = [i for i, x in enumerate(pool) if x == pool[0]]
+    assert len(twins) > 1
+    assert (members[:, twins] == members[:, [0]]).all()
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_a_table_with_every_row_twice_warns_and_is_flagged(cli, table):
+    path = table(150, 2, "twice.csv")
+    code, out, err = cli("run", "undefended", "--data", path, "--label", "label", "--json", *QUICK)
+    assert code == 0, err
+    model = json.loads(out)["models"][0]
+    assert all("duplicated" in a["flags"] for a in model["attacks"])
+    copies = model["copies"]
+    assert copies["nonmembers"] > 20
+    assert copies["left_out"] > copies["nonmembers"], "copies within a side too"
+    assert f"{copies['nonmembers']} of 123 non-members and {copies['test']} of 27 test rows of twice" in err
+    judged = {(a["members"], a["nonmembers"]) for a in model["attacks"]}
+    assert judged == {tuple(n // 2 + n % 2 for n in _distinct(model))}
+    report = (path.parent / "runs" / "report.md").read_text()
+    assert f"{copies['left_out']} copies left out" in report
+    assert "(duplicated): test accuracy is too high" in report
+
+
+def _distinct(model):
+    """Known and judged together, of members and of non-members."""
+    first = model["attacks"][0]
+    return [first[who] + model["known"][who] for who in ("members", "nonmembers")]
+
+
+def test_copies_are_judged_where_that_is_asked_for(cli, table):
+    path = table(150, 2, "twice.csv")
+    argv = ["run", "undefended", "--data", path, "--label", "label", "--json", *QUICK, "judge.copies=keep"]
+    code, out, err = cli(*argv)
+    model = json.loads(out)["models"][0]
+    assert (code, model["attacks"][0]["members"], model["attacks"][0]["nonmembers"]) == (0, 62, 62)
+    assert model["copies"]["left_out"] == 0
+    assert all("duplicated" in a["flags"] for a in model["attacks"])
+    assert "judged all the same" in err
+
+
+def test_a_table_without_copies_is_not_flagged(cli, table):
+    code, out, err = cli("run", "undefended", "--data", table(150, 1), "--label", "label", "--json", *QUICK)
+    model = json.loads(out)["models"][0]
+    assert (code, err) == (0, "")
+    assert model["copies"] == {"nonmembers": 0, "test": 0, "left_out": 0}
+    assert not [a for a in model["attacks"] if "duplicated" in a["flags"]]
+    assert hampkit.ModelResult.from_json(model).to_json() == model
+
+
+def test_where_nobody_is_left_to_judge_the_remedy_is_named(cli, table, refused, nothing_written):
+    argv = ["run", "undefended", "--data", table(11, 8), "--label", "label", *QUICK]
+    refused(cli(*argv), "of table have the same features", "nobody to judge", "judge.copies=keep")
+    nothing_written()
+    assert cli(*argv, "judge.copies=keep")[0] == 0
+
+
+def test_leave_one_out_is_flagged_too(table):
+    options = {"epochs": 2, "neural.epochs": 2}
+    with pytest.warns(Notice):
+        results = hampkit.run(
+            "undefended", data=table(60, 2), label="label", shadows=4, workers=1, attacks=["attack-r"], options=options
+        )
+    (found,) = results.models[0].repeated
+    assert "duplicated" in found.flags
+
+
+def test_the_choice_is_checked():
+    with pytest.raises(UserError, match=r"judge.copies='drop' must be one of leave-out, keep"):
+        load_recipe("toy/undefended", {"judge.copies": "drop"})
