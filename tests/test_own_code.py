@@ -155,7 +155,17 @@ class Mine(Undefended):
 @pytest.mark.parametrize(("column", "value"), [("0", "nan"), ("0", "inf"), ("1:", "-inf")])
 def test_shadow_models_with_answers_that_are_no_numbers_are_refused_and_not_kept(cli, plugin, column, value, refused):
     plugin("defenses", "bad_answers_for_test", BAD_ANSWERS.format(column=column, value=value))
-    words = ["toy/bad-answers-for-test", *QUICK[1:4], "epochs=2", "--models", 4, "--workers", 1]
+    words = [
+        "toy/bad-answers-for-test",
+        "rows=300",
+        "features=48",
+        "classes=3",
+        "epochs=2",
+        "--models",
+        4,
+        "--workers",
+        1,
+    ]
     refused(cli("shadow", *words), "shadow model 0", "of defense bad-answers-for-test", "then run again")
     assert not list(Path("runs").rglob("scaled_logit.npy"))
     assert not list(Path("runs").rglob("*.partial"))
@@ -167,7 +177,7 @@ def test_shadow_models_with_answers_that_are_no_numbers_are_refused_and_not_kept
 )  # fmt: skip
 def test_a_target_with_answers_that_are_no_answers_is_refused_by_name(cli, plugin, column, value, said, refused):
     plugin("defenses", "bad_answers_for_test", BAD_ANSWERS.format(column=column, value=value))
-    words = ["toy/bad-answers-for-test", *QUICK[1:4], "epochs=2", "neural.epochs=1"]
+    words = ["toy/bad-answers-for-test", "rows=300", "features=48", "classes=3", "epochs=2", "neural.epochs=1"]
     refused(cli("run", *words), said, "defense bad-answers-for-test", "then run again")
     assert not list(Path("runs").rglob("released.npy"))
 
