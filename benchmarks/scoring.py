@@ -1,10 +1,11 @@
 """LiRA and RMIA over M = 128 shadow models and N = 40,000 examples: seconds against one target, and leave-one-out.
 
-    python -m benchmarks.scoring [--models M] [--examples N] [--short] [--no-save]
+    python -m benchmarks.scoring [--models M] [--examples N] [--scheme paired|published] [--short] [--no-save]
 
 LiRA's statistics are also taken with SciPy, one example at a time, on a part of the examples: equal to 1e-9, and the time
-extrapolated. Leave-one-out is timed on a few targets and multiplied; its judging (pooled ROC, clustered intervals) is timed
-whole. The signals are those of shadow models in numbers and sizes only: normal, members higher.
+extrapolated. Leave-one-out of all targets at once is timed whole. One by one, every target starting anew, it is timed on a few
+and multiplied, and the scores of these are compared. The judging (pooled ROC, clustered intervals) is timed whole. The signals
+are those of shadow models in numbers and sizes only: normal, members higher.
 """
 
 from __future__ import annotations
@@ -12,27 +13,33 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import norm
 
 from benchmarks import machine
 from hampkit.attacks import Shadows, SignalAttack
-from hampkit.attacks.lira import lira_scores
+from hampkit.attacks.lira import LiraOnline, lira_scores
+from hampkit.attacks.rmia import Rmia
 from hampkit.data.splits import shadow_members
-from hampkit.leave_one_out import judge_repeated, scores_of
+from hampkit.judge import unusual
+from hampkit.leave_one_out import judge_repeated, repeated_scores, scores_of
 from hampkit.registry import ATTACKS
+from hampkit.report.view import attack_label
+
+Scheme = Literal["paired", "published"]
 
 POPULATION = 10_000
-TARGETS = 3  # of leave-one-out that are timed
+TARGETS = 3  # of leave-one-out that are timed one by one
 LOOP = 400  # examples of the loop
 
 
-def problem(models: int, examples: int) -> tuple[Shadows, np.ndarray, np.ndarray]:
+def problem(models: int, examples: int, scheme: Scheme = "paired") -> tuple[Shadows, np.ndarray, np.ndarray]:
     """Signals of shadow models, and a target's of the candidates (N, 1) and of the population (Z,)."""
     rng = np.random.default_rng(0)
-    members = shadow_members(models, examples, 0, "paired").numpy()
+    members = shadow_members(models, examples, 0, scheme).numpy()
     scores = (rng.normal(size=(models, examples)) + 2 * members).astype(np.float32)[..., None]
     others = rng.normal(size=(models, POPULATION)).astype(np.float32)
     shadows = Shadows((scores,), members, others, np.arange(examples), np.arange(models))
@@ -60,22 +67,35 @@ def seconds(call: Callable[[], Any], times: int = 3) -> float:
     return min(found)
 
 
-def measure(models: int, examples: int) -> tuple[list[dict[str, str]], list[str]]:
-    shadows, target, background = problem(models, examples)
+def repeated(attack: SignalAttack, shadows: Shadows) -> tuple[np.ndarray, float, float]:
+    """Leave-one-out scores, and seconds of all targets: one by one (extrapolated) and at once. Errors: where they differ."""
+    clock = time.perf_counter()
+    slow = np.stack([scores_of(t, attack, shadows) for t in range(TARGETS)])
+    anew = (time.perf_counter() - clock) / TARGETS * len(shadows)
+    fresh = replace(shadows)  # which keeps nothing of what the others took
+    clock = time.perf_counter()
+    scores = repeated_scores(attack, fresh)
+    at_once = time.perf_counter() - clock
+    assert np.allclose(scores[:TARGETS], slow, rtol=1e-9, atol=1e-9), attack
+    return scores, anew, at_once
+
+
+def measure(models: int, examples: int, scheme: Scheme) -> tuple[list[dict[str, str]], list[str]]:
+    shadows, target, background = problem(models, examples, scheme)
     attacks = [cls() for cls in ATTACKS.classes().values() if issubclass(cls, SignalAttack)]
+    attacks += [LiraOnline(variance="moderated"), Rmia(score="share")]
     rows = []
     for attack in attacks:
         single = seconds(lambda a=attack: a.compare(target, background, shadows), 2)
-        clock = time.perf_counter()
-        scores = np.stack([scores_of(t, attack, shadows) for t in range(TARGETS)])
-        repeated = (time.perf_counter() - clock) / TARGETS * models
-        everything = np.tile(scores, (-(-models // TARGETS), 1))[:models]
-        judging = seconds(lambda a=attack, s=everything: judge_repeated(a, s, shadows.membership()), 1)
+        scores, anew, at_once = repeated(attack, shadows)
+        judging = seconds(lambda a=attack, s=scores: judge_repeated(a, s, shadows.membership()), 1)
         rows.append(
             {
-                "attack": attack.name,
+                "attack": attack_label({"attack": attack.name, "options": unusual(attack)}),
                 "one target, s": f"{single:.2f}",
-                f"leave-one-out, {models} targets, s": f"{repeated:.0f}",
+                f"leave-one-out, {models} targets one by one, s": f"{anew:.1f}",
+                "all at once, s": f"{at_once:.1f}",
+                "in the time of so many targets": f"{at_once / anew * models:.1f}",
                 "judging them, s": f"{judging:.1f}",
             }
         )
@@ -83,14 +103,14 @@ def measure(models: int, examples: int) -> tuple[list[dict[str, str]], list[str]
     s, m = shadows.signals().astype(np.float64), shadows.membership()
     part = slice(0, min(LOOP, examples))
     slow = seconds(lambda: loop(s[:, part], m[:, part], target[part, 0]), 1) * examples / min(LOOP, examples)
-    fast = seconds(lambda: lira_scores(s, m, target[:, 0], "online", "per-example"))
-    error = lira_scores(s, m, target[:, 0], "online", "per-example")[part] - loop(
+    fast = seconds(lambda: lira_scores(s, m, target[:, 0], "online", "per-example", center="median"))
+    error = lira_scores(s, m, target[:, 0], "online", "per-example", center="median")[part] - loop(
         s[:, part], m[:, part], target[part, 0]
     )
     assert np.abs(error).max() < 1e-9, np.abs(error).max()
     return rows, [
-        f"M = {models}, N = {examples:,}, population {POPULATION:,}; online LiRA's statistics alone: {fast:.2f} s,"
-        f" example by example with SciPy {slow:.1f} s (from {min(LOOP, examples)}), ratio {slow / fast:.0f}."
+        f"M = {models}, N = {examples:,}, population {POPULATION:,}, {scheme} masks; online LiRA's statistics alone:"
+        f" {fast:.2f} s, example by example with SciPy {slow:.1f} s (from {min(LOOP, examples)}), ratio {slow / fast:.0f}."
     ]
 
 
@@ -98,14 +118,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", type=int, default=128)
     parser.add_argument("--examples", type=int, default=40_000)
+    parser.add_argument("--scheme", default="paired", choices=["paired", "published"])
     parser.add_argument("--short", action="store_true", help="4,000 examples")
     parser.add_argument("--no-save", action="store_true", help="print only")
     asked = parser.parse_args()
     examples = 4000 if asked.short else asked.examples
-    rows, notes = measure(asked.models, examples)
+    rows, notes = measure(asked.models, examples, asked.scheme)
     print(*notes, sep="\n")
     if not asked.no_save:
-        command = f"python -m benchmarks.scoring --models {asked.models} --examples {examples}"
+        command = f"python -m benchmarks.scoring --models {asked.models} --examples {examples} --scheme {asked.scheme}"
         print(machine.save("scoring", {"command": command, "rows": rows, "notes": notes}))
 
 

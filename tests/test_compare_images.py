@@ -1,10 +1,12 @@
 """The comparison on CIFAR-10's files: 2,000 made-up images, the small DenseNet, every defense that can train it."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
+from hampkit import target_jobs
 from hampkit.data import cifar
 from hampkit.data.cifar import Cifar10
 
@@ -35,6 +37,7 @@ def write_files(folder):
 def test_all_defenses_that_can_train_a_densenet_are_compared(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar, "TRAIN", SIZES[0])
     monkeypatch.setattr(cifar, "TEST", SIZES[1])
+    monkeypatch.setattr(target_jobs, "ALONE", math.inf)  # another process would look for files of the real size
     write_files(tmp_path / "data")
     code, out, err = cli("compare", "cifar10", *OPTIONS, "--data-dir", tmp_path / "data")
     assert code == 0, err

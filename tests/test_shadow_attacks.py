@@ -28,7 +28,7 @@ def case(models=8, examples=40, seed=0, scale=3.0):
     return s, m, rng.normal(0, scale, examples)
 
 
-def one_lira(s, m, t, variant, variance, center=np.median):
+def one_lira(s, m, t, variant, variance, center=np.mean):
     """The definition, an example at a time, with SciPy."""
 
     def shared(side):
@@ -82,11 +82,11 @@ def test_lira_is_the_loop_over_examples(variant, variance, models):
     s, m, t = case(models)
     expected = one_lira(s, m, t, variant, variance)
     assert np.allclose(lira_scores(s, m, t, variant, variance), expected, rtol=1e-9, atol=1e-9)
-    expected = one_lira(s, m, t, variant, variance, np.mean)
-    assert np.allclose(lira_scores(s, m, t, variant, variance, center="mean"), expected, rtol=1e-9, atol=1e-9)
+    expected = one_lira(s, m, t, variant, variance, np.median)
+    assert np.allclose(lira_scores(s, m, t, variant, variance, center="median"), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("center", "factor"), [("auto", 1.0), ("mean", 1.0), ("median", np.pi / 2)])
+@pytest.mark.parametrize(("center", "factor"), [("mean", 1.0), ("median", np.pi / 2)])
 @pytest.mark.parametrize("models", [4, 9, 70])
 def test_moderated_lira_is_the_loop_over_examples_with_student(models, center, factor):
     s, m, t = case(models, 60)

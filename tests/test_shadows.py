@@ -284,7 +284,7 @@ def one_by_one(attack, shadows, targets=None):
 
 EVERY_WAY = [
     *(LiraOnline(variance=v) for v in ("auto", "per-example", "global", "moderated")),
-    LiraOnline(center="mean"), LiraOnline(variance="moderated", center="median"),
+    LiraOnline(center="median"), LiraOnline(variance="moderated", center="median"),
     LiraOnlineFixed(variance="global"), LiraOffline(), LiraOffline(variance="moderated"), LiraOfflineFixed(), LiraGlobal(),
     Rmia(), RmiaOffline(), RmiaOffline(a=0.3), Rmia(score="share"), RmiaOffline(score="share", gamma=1.0, a=1.0),
     AttackR(), AttackP(),
@@ -504,7 +504,7 @@ def test_the_sizes_of_the_sides_tell_nothing_where_models_are_left_out(scheme):
 
 @pytest.mark.parametrize("scheme", ["paired", "published"])
 def test_targets_that_leak_nothing_are_at_chance_where_models_are_left_out(scheme):
-    """With the published masks and sides of other sizes, online LiRA had 0.514 (40 audits)."""
+    """With the published masks and sides of unequal size online LiRA had 0.521."""
     aucs = []
     for seed in range(24):
         shadows, members = made_up(8, 400, seed=seed, scheme=scheme)

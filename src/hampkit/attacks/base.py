@@ -234,23 +234,23 @@ class HeldOut:
         n = self.members.shape[1]
         if self.twins[t] >= 0:
             return np.full(n, self.twins[t])
-        none = np.full(n, -1)
-        partner = np.where(self.members[t], self.drawn(1, t, none), self.drawn(0, t, none))
+        partner = self.drawn(self.members[t].astype(np.int64), t)  # of the other side
         partner[~self.counted[t]] = -1
         return partner
 
-    def drawn(self, side: int, seed: int, gone: NDArray[np.int64]) -> NDArray[np.int64]:
+    def drawn(self, side: Any, seed: int, gone: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """(N,) of each example one of the IN (side 0) or OUT (1) models that count, −1 where there is none.
 
-        gone: (N,) a model of that side that has left before, −1: none.
+        side: a number or (N,). gone: (N,) a model of that side that has left before, −1: none.
         """
-        order, place = self._order[side]
-        columns = np.arange(len(gone))
-        left = self.counted[gone, columns] & (gone >= 0)
-        size = self.sizes[side] - left
-        k = (numpy_rng(derive(seed, "held out")).random(len(gone)) * size).astype(np.int64)
-        k += left & (k >= place[gone, columns])
-        return np.where(size > 0, order[np.minimum(k, len(order) - 1), columns], -1)
+        order, place = self._order
+        columns = np.arange(self.members.shape[1])
+        size = np.where(side, self.sizes[1], self.sizes[0])
+        left = False if gone is None else self.counted[gone, columns] & (gone >= 0)
+        k = (numpy_rng(derive(seed, "held out")).random(len(columns)) * (size - left)).astype(np.int64)
+        if gone is not None:
+            k += left & (k >= place[gone, columns])
+        return np.where(size > left, order[side, np.minimum(k, order.shape[1] - 1), columns], -1)
 
     def without(self, t: int) -> Left:
         """What is left out where model t is the target, and what is left."""
@@ -285,16 +285,16 @@ class HeldOut:
         return inside.sum(0), outside.sum(0)
 
     @functools.cached_property
-    def _order(self) -> tuple[tuple[NDArray[np.int16], NDArray[np.int16]], ...]:
-        """Of IN and of OUT: the models that count by number, before all others (M, N), and the place of each among them."""
-        found = []
-        for side in sides(self.members, self.counted):
-            order, place = (np.empty(side.shape, dtype=np.int16) for _ in range(2))
-            for rows in blocks(side.shape[1]):
-                order[:, rows] = np.argsort(~side[:, rows], axis=0, kind="stable")
-                place[:, rows] = np.cumsum(side[:, rows], axis=0) - 1
-            found.append((order, place))
-        return tuple(found)
+    def _order(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """Of IN and OUT the models that count by number, before all others (2, M, N); each one's place on its side (M, N)."""
+        both = sides(self.members, self.counted)
+        order, place = np.empty((2, *self.members.shape), dtype=np.int16), np.empty(self.members.shape, dtype=np.int16)
+        for rows in blocks(self.members.shape[1], 512):
+            for k, side in enumerate(both):
+                order[k][:, rows] = np.argsort(~side[:, rows], axis=0, kind="stable")
+            inside, outside = (np.cumsum(side[:, rows], axis=0) - 1 for side in both)
+            place[:, rows] = np.where(self.members[:, rows], inside, outside)
+        return order, place
 
 
 def _twins(members: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 Scores of shadow models on one example are taken as normal, separately for the models that were trained on it (IN) and those
 that were not (OUT). Differs from the published evaluation (protocol Q13, Q14): the fixed variance of OUT comes from OUT models
-and is that within examples, not between them; the offline test is one-sided.
+and is that within examples, not between them; the offline test is one-sided; the center is the mean, not the median.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from hampkit.stats import moderated
 
 Variant = Literal["online", "online-fixed", "offline", "offline-fixed", "global"]
 Variance = Literal["auto", "per-example", "pooled", "global", "moderated"]
-Center = Literal["auto", "median", "mean"]
+Center = Literal["mean", "median"]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 VARIANTS = ("online", "online-fixed", "offline", "offline-fixed", "global")
 VARIANCES = ("auto", "per-example", "pooled", "global", "moderated")
-CENTERS = ("auto", "median", "mean")
+CENTERS = ("mean", "median")
 ENOUGH = 32  # models on a side from which on each example gets a variance of its own (Carlini et al.: 64 shadow models)
 FLOOR = 1e-6  # of a standard deviation: equal scores of all models are a coincidence, not certainty
 
@@ -38,7 +38,7 @@ def lira_scores(
     variant: Variant = "online",
     variance: Variance = "auto",
     shadow_counts: Any = None,
-    center: Center = "auto",
+    center: Center = "mean",
 ) -> Scores:
     """Membership scores from the scaled logits φ of M shadow models: (M, N), (M, N) bool, (N,) → (N,), higher means member.
 
@@ -51,7 +51,7 @@ def lira_scores(
     ``moderated`` (per example, shrunk towards what is usual, with Student's distribution in place of the normal), ``auto``
     (pooled for …-fixed; else per example from 32 models a side on, pooled below, global where each example has one score).
     shadow_counts: (M, N) bool, whose answer to which example counts; default all.
-    center: ``median`` as published, ``mean``, or ``auto`` (the mean for moderated, else the median).
+    center: ``mean``, or ``median`` as published, which finds less with few models (docs/shadow-attacks.md).
     Errors: `UserError` where a side has too few models.
 
     >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
@@ -65,7 +65,7 @@ def lira_scores(
     for chosen, name in ((outside, "OUT"), (inside, "IN"))[: 1 if how.offline else 2]:
         counts = chosen.sum(0)
         used = how.variance_of(counts, name, len(s))
-        laws.append(_law(_side(s, chosen, counts), used, how))
+        laws.append(_law(_side(s, chosen, counts, how), used, how))
     return _compared(t, *laws)
 
 
@@ -75,7 +75,7 @@ class How:
 
     variant: Variant = "online"
     variance: Variance = "auto"
-    center: Center = "auto"
+    center: Center = "mean"
 
     def __post_init__(self) -> None:
         for word, value, choices in (
@@ -101,7 +101,7 @@ class How:
 
     @property
     def by_mean(self) -> bool:
-        return self.center == "mean" or (self.center == "auto" and self.variance == "moderated")
+        return self.center == "mean"
 
     def variance_of(self, counts: Ints, name: str, models: int | None = None) -> str:
         """The variance for a side with so many of the models per example (N,). Errors: `UserError` where these are too few."""
@@ -125,22 +125,21 @@ class _Side:
     """The scores of one side: per example (N,), or per model and example (M, N) where that model is left out."""
 
     counts: Ints  # models
-    median: Scores
     mean: Scores
     squares: Scores  # summed squared deviations from the mean
+    median: Scores | None = None  # where it is the center
 
     def of(self, rows: Ints, counts: Ints, whole: _Side) -> _Side:
         """From (M, N): of each example the side without that model (N,), ``whole`` where it is −1."""
         columns = np.arange(len(rows))
-
-        def taken(each: Scores, all_: Scores) -> Scores:
-            return np.where(rows < 0, all_, each[rows, columns])
-
-        median, mean = taken(self.median, whole.median), taken(self.mean, whole.mean)
-        return _Side(counts, median, mean, taken(self.squares, whole.squares))
+        pairs = zip(self.statistics(), whole.statistics(), strict=True)
+        return _Side(counts, *(np.where(rows < 0, all_, each[rows, columns]) for each, all_ in pairs))
 
     def part(self, rows: slice) -> _Side:
-        return _Side(self.counts[rows], self.median[rows], self.mean[rows], self.squares[rows])
+        return _Side(self.counts[rows], *(all_[rows] for all_ in self.statistics()))
+
+    def statistics(self) -> tuple[Scores, ...]:
+        return (self.mean, self.squares) if self.median is None else (self.mean, self.squares, self.median)
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class _Law:
 
 
 def _law(side: _Side, variance: str, how: How) -> _Law:
-    center = side.mean if how.by_mean else side.median
+    center = side.mean if side.median is None else side.median
     if variance == "moderated":
         prior = moderated.fit(side.squares, side.counts - 1)
         variances = prior.variances(side.squares, side.counts - 1)
@@ -182,15 +181,16 @@ def _compared(t: Scores, out: _Law, in_: _Law | None = None) -> Scores:
     return out.logit(t) if in_ is None else in_.log_density(t) - out.log_density(t)
 
 
-def _side(s: Any, chosen: Bools, counts: Ints) -> _Side:
+def _side(s: Any, chosen: Bools, counts: Ints, how: How) -> _Side:
     """The statistics of the chosen scores of each column: (M, N), (M, N), (N,) → (N,)."""
-    found = np.empty((3, len(counts)))
+    found = np.empty((2 if how.by_mean else 3, len(counts)))
     for rows in blocks(len(counts)):
         part, those, n = np.asarray(s[:, rows], dtype=np.float64), chosen[:, rows], np.maximum(counts[rows], 1)
         mean = np.where(those, part, 0).sum(0) / n
-        squares = (np.where(those, part - mean, 0) ** 2).sum(0)
-        found[:, rows] = _median(_sorted(part, those), n), mean, squares
-    return _Side(counts, found[0], found[1], found[2])
+        found[:2, rows] = mean, (np.where(those, part - mean, 0) ** 2).sum(0)
+        if not how.by_mean:
+            found[2, rows] = _median(_sorted(part, those), n)
+    return _Side(counts, *found)
 
 
 def _sorted(part: Scores, chosen: Bools) -> Scores:
@@ -208,34 +208,29 @@ def _at(ordered: Scores, place: Ints) -> Scores:
     return ordered[np.clip(place, 0, len(ordered) - 1), np.arange(len(place))]
 
 
-def _each_left_out(s: Any, held_out: HeldOut) -> tuple[_Side, _Side, _Side]:
+def _each_left_out(s: Any, held_out: HeldOut, how: How) -> tuple[_Side, _Side, _Side]:
     """The side that each model is on without it (M, N), and both sides whole (N,): IN, OUT.
 
     A model whose answer does not count changes nothing: its side is whole.
     """
     members, both = held_out.members, sides(held_out.members, held_out.counted)
-    whole = [_side(s, chosen, counts) for chosen, counts in zip(both, held_out.sizes, strict=True)]
-    each = np.empty((3, *members.shape))
+    inside, outside = (_side(s, chosen, counts, how) for chosen, counts in zip(both, held_out.sizes, strict=True))
+    each = [np.empty(members.shape) for _ in inside.statistics()]
     for rows in blocks(members.shape[1], 512):
-        part = np.asarray(s[:, rows], dtype=np.float64)
-        inside, outside = (
-            _without_each(part, chosen[:, rows], of.part(rows)) for chosen, of in zip(both, whole, strict=True)
-        )
-        each[:, :, rows] = np.where(members[:, rows], inside, outside)
-    return _Side(np.empty(0, dtype=np.int64), each[0], each[1], each[2]), whole[0], whole[1]
+        part, member = np.asarray(s[:, rows], dtype=np.float64), members[:, rows]
+        found = [_without_each(part, both[k][:, rows], side.part(rows)) for k, side in enumerate((inside, outside))]
+        for k, (in_, out) in enumerate(zip(*found, strict=True)):
+            each[k][:, rows] = np.where(member, in_, out)
+    return _Side(np.empty(0, dtype=np.int64), *each), inside, outside
 
 
-def _without_each(part: Scores, chosen: Bools, whole: _Side) -> Scores:
-    """Median, mean and squares of each column without each of the chosen scores: (M, b), (M, b), (b,) → (3, M, b).
+def _without_each(part: Scores, chosen: Bools, whole: _Side) -> list[Scores]:
+    """The statistics of each column without each of the chosen scores: (M, b), (M, b), (b,) → (M, b) each.
 
     squares − n / (n − 1) · (x − mean)², which is exact but for the score farthest from the mean: it may be nearly all of the sum.
     """
     counts, columns = whole.counts, np.arange(part.shape[1])
-    ordered, left = _sorted(part, chosen), np.maximum(counts - 1, 1)
-    low, high = (
-        np.where(part <= _at(ordered, k), _at(ordered, k + 1), _at(ordered, k))
-        for k in ((counts - 2) // 2, (counts - 1) // 2)
-    )
+    left = np.maximum(counts - 1, 1)
     deviation = np.where(chosen, part - whole.mean, 0)
     mean, squares = whole.mean - deviation / left, whole.squares - deviation**2 * (counts / left)
     far = np.abs(deviation).argmax(0)
@@ -245,7 +240,19 @@ def _without_each(part: Scores, chosen: Bools, whole: _Side) -> Scores:
     far_squares = (np.where(rest, part - far_mean, 0) ** 2).sum(0)
     there = chosen[far, columns]
     mean[far[there], columns[there]], squares[far[there], columns[there]] = far_mean[there], far_squares[there]
-    return np.stack([np.where(chosen, (low + high) / 2, whole.median), mean, squares])
+    if whole.median is None:
+        return [mean, squares]
+    return [mean, squares, np.where(chosen, _median_without_each(part, chosen, counts), whole.median)]
+
+
+def _median_without_each(part: Scores, chosen: Bools, counts: Ints) -> Scores:
+    """From one sort: without a score, all above it move down by one place."""
+    ordered = _sorted(part, chosen)
+    low, high = (
+        np.where(part <= _at(ordered, k), _at(ordered, k + 1), _at(ordered, k))
+        for k in ((counts - 2) // 2, (counts - 1) // 2)
+    )
+    return (low + high) / 2
 
 
 def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], how: How) -> Iterator[Scores]:
@@ -253,7 +260,7 @@ def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], how: How) -> It
     if how.variant == "global":
         yield from (np.asarray(s[t], dtype=np.float64) for t in targets)
         return
-    each, *whole = _each_left_out(s, held_out)
+    each, *whole = _each_left_out(s, held_out, how)
     for t in targets:
         laws, left = [], held_out.without(t)
         for name, k in (("OUT", 1), ("IN", 0))[: 1 if how.offline else 2]:
@@ -315,7 +322,7 @@ class LiraOnline(_Lira):
     name: ClassVar[str] = "lira-online"
     variant: ClassVar[Variant] = "online"
     variance: Variance = "auto"  # auto: of each example from 32 models a side on, below that pooled over the examples
-    center: Center = "auto"  # auto: the mean with variance=moderated, else the median as published
+    center: Center = "mean"  # of the scores of each side; median: as published
 
 
 @dataclass(frozen=True)
@@ -325,7 +332,7 @@ class LiraOnlineFixed(_Lira):
     name: ClassVar[str] = "lira-online-fixed"
     variant: ClassVar[Variant] = "online-fixed"
     variance: Variance = "auto"  # pooled: the mean variance within examples; global: of all scores, as published
-    center: Center = "auto"
+    center: Center = "mean"
 
 
 @dataclass(frozen=True)
@@ -335,7 +342,7 @@ class LiraOffline(_Lira):
     name: ClassVar[str] = "lira-offline"
     variant: ClassVar[Variant] = "offline"
     variance: Variance = "auto"
-    center: Center = "auto"
+    center: Center = "mean"
 
 
 @dataclass(frozen=True)
@@ -345,7 +352,7 @@ class LiraOfflineFixed(_Lira):
     name: ClassVar[str] = "lira-offline-fixed"
     variant: ClassVar[Variant] = "offline-fixed"
     variance: Variance = "auto"
-    center: Center = "auto"
+    center: Center = "mean"
 
 
 @dataclass(frozen=True)
@@ -355,4 +362,4 @@ class LiraGlobal(_Lira):
     name: ClassVar[str] = "lira-global"
     variant: ClassVar[Variant] = "global"
     variance: ClassVar[Any] = "auto"
-    center: ClassVar[Any] = "auto"
+    center: ClassVar[Any] = "mean"

@@ -105,12 +105,14 @@ def logit_cdf(z: Any, freedom: Any) -> Floats:
     from scipy.special import log_ndtr, stdtr
 
     z, nu = np.asarray(z, dtype=np.float64), np.asarray(freedom, dtype=np.float64)
+    distance = np.abs(z)
     if np.isinf(nu).all():
-        return log_ndtr(z) - log_ndtr(-z)
-    nu, distance = np.broadcast_to(nu, z.shape), np.abs(z)
-    tail = np.log(stdtr(nu, -np.minimum(distance, FAR)))
-    far = distance > FAR
-    tail[far] = _log_tail(distance[far], nu[far])
+        tail = log_ndtr(-distance)
+    else:
+        nu = np.broadcast_to(nu, z.shape)
+        tail = np.log(stdtr(nu, -np.minimum(distance, FAR)))
+        far = distance > FAR
+        tail[far] = _log_tail(distance[far], nu[far])
     return np.sign(z) * (np.log1p(-np.exp(tail)) - tail)
 
 

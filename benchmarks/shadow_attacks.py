@@ -1,0 +1,94 @@
+"""Leave-one-out of the shadow models of some runs, by LiRA and RMIA with their options: what each option finds.
+
+    hampkit shadow digits/undefended --models 16
+    python -m benchmarks.shadow_attacks runs/digits-undefended-… [--models M] [--data-dir DIR] [--attacks NAME …]
+
+Every finished set of M shadow models (16) of the runs is taken. `difference` is the mean AUC within targets minus that of the
+first row of the attack, ± 1.96 standard errors over the targets, which share their examples. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hampkit import metrics
+from hampkit.attacks import SignalAttack
+from hampkit.attacks.lira import LiraOffline, LiraOnline
+from hampkit.attacks.rmia import Rmia, RmiaOffline
+from hampkit.borrow import Lender, _finished
+from hampkit.judge import unusual
+from hampkit.leave_one_out import judge_repeated, repeated_scores
+from hampkit.metrics import Interval
+from hampkit.pipeline import open_run
+from hampkit.problem import Settings
+from hampkit.report.view import attack_label
+from hampkit.store import Run
+from hampkit.trained import Shadowed
+
+SPREADS = [
+    ("pooled", "median"),
+    ("pooled", "mean"),
+    ("moderated", "mean"),
+    ("moderated", "median"),
+    ("per-example", "median"),
+]
+WAYS: dict[str, Sequence[SignalAttack]] = {
+    "rmia": [Rmia(score="share"), Rmia(score="share", gamma=1.0), Rmia()],
+    "rmia-offline": [RmiaOffline(score="share"), RmiaOffline(score="share", gamma=1.0), RmiaOffline()],
+    "lira-online": [LiraOnline(v, c) for v, c in SPREADS],  # pyright: ignore[reportArgumentType]
+    "lira-offline": [LiraOffline(v, c) for v, c in SPREADS],  # pyright: ignore[reportArgumentType]
+}
+COLUMNS = ("attack", "AUC, pooled", "AUC within", "difference", "TPR@0.1%FPR", "TNR@0.1%FNR")
+
+
+def rows(shadowed: Shadowed, attacks: Sequence[SignalAttack], keep: bool) -> list[list[str]]:
+    """A row per attack. keep: with the shadow models that learnt nothing."""
+    targets, shadows = shadowed.targets(), shadowed.shadows if keep else shadowed.for_each_other()
+    members = shadows.membership()[targets]
+    found, first = [], None
+    for attack in attacks:
+        scores = repeated_scores(attack, shadows, targets)
+        within = np.array([metrics.auc(s, m) for s, m in zip(scores, members, strict=True)])
+        first = within if first is None else first
+        gain, result = within - first, judge_repeated(attack, scores, members)
+        assert result.auc_within is not None
+        difference = f"{gain.mean():+.3f} ± {1.96 * gain.std(ddof=1) / np.sqrt(len(gain)):.3f}" if gain.any() else ""
+        label = attack_label({"attack": attack.name, "options": unusual(attack)})
+        rates = [_shown(r, 100, 2) for r in (result.tpr_at_fpr[0], result.tnr_at_fnr[0])]
+        found.append([label, _shown(result.auc), _shown(result.auc_within), difference, *rates])
+    return found
+
+
+def _shown(i: Interval, factor: int = 1, digits: int = 3) -> str:
+    value, low, high = (f"{factor * x:.{digits}f}" for x in (i.value, i.low, i.high))
+    return f"{value} [{low}, {high}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--models", type=int, default=16)
+    parser.add_argument("--attacks", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--keep-untrained", action="store_true", help="with the shadow models that learnt nothing")
+    asked = parser.parse_args()
+    for folder in asked.runs:
+        problem = open_run(folder, Settings(asked.data_dir, folder.parent))
+        for shadowing in (s for s in _finished(Run.at(folder)) if s.models == asked.models):
+            shadowed = Lender(Run.at(folder), shadowing, False).lend(problem)
+            word = "with" if asked.keep_untrained else "without"
+            left = f", {word} {len(shadowed.untrained)} untrained" if shadowed.untrained else ""
+            place, n = f"{shadowing.scheme}-{shadowing.seed}", len(shadowed.shadows.rows)
+            print(f"\n{folder.name}, {shadowing.models} shadow models ({place}){left}, {n:,} examples\n")
+            print("| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS), sep="\n")
+            for name in asked.attacks:
+                for row in rows(shadowed, WAYS[name], asked.keep_untrained):
+                    print("| " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
