@@ -11,7 +11,7 @@ ROOT = Path(hampkit.__file__).parent
 BASE = {"errors", "rng", "types"}
 LOW = BASE | {"registry", "options", "config", "source", "ranking", "signals", "metrics"}
 TRAIN = LOW | {"nets", "training"}
-MIDDLE = TRAIN | {"data", "store", "defenses", "blackbox", "checks", "attacks", "results", "environment"}
+MIDDLE = TRAIN | {"data", "store", "defenses", "blackbox", "checks", "attacks", "results", "environment", "grouped"}
 ALLOWED = {
     "errors": set(),
     "cells": set(),
@@ -35,7 +35,9 @@ ALLOWED = {
     "stats": set(),
     "attacks": BASE
     | {"registry", "signals", "nets", "ranking", "stats"},  # never a defense, a trainer, a split or a metric
-    "checks": {"metrics"},
+    "checks": {"grouped", "metrics"},
+    "grouped": {"metrics", "ranking"},
+    "fitted": {"defenses", "grouped", "problem", "rng", "store", "types"},
     "results": {"metrics"},
     "environment": set(),
     "problem": TRAIN | {"data", "defenses"},
@@ -56,6 +58,7 @@ ALLOWED = {
     | {
         "answers",
         "borrow",
+        "fitted",
         "folder",
         "problem",
         "judge",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hampkit import metrics
+from hampkit import grouped, metrics
 from hampkit.metrics import Interval
 
 FLAGS: dict[str, str] = {
@@ -63,22 +63,30 @@ def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
     return members > 0 and others > 0
 
 
-def inverted(scores: Any, member: Any) -> bool:
-    return metrics.auc_interval(scores, member, STRICT_LEVEL).high < 0.5
+def inverted(scores: Any, member: Any, group: Any = None) -> bool:
+    return grouped.auc_interval(scores, member, group, STRICT_LEVEL).high < 0.5
 
 
-def masked(scores: Any, label_scores: Any, member: Any) -> bool:
+def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bool:
     """Whether a label-only attack beats this one, beyond the 99.9 % interval of the paired difference of their AUCs."""
-    return metrics.auc_difference(label_scores, scores, member, STRICT_LEVEL).low > 0
+    return grouped.auc_difference(label_scores, scores, member, group, STRICT_LEVEL).low > 0
 
 
-def off_null(scores: Any, member: Any) -> bool:
-    interval = metrics.auc_interval(scores, member, STRICT_LEVEL)
+def off_null(scores: Any, member: Any, group: Any = None) -> bool:
+    interval = grouped.auc_interval(scores, member, group, STRICT_LEVEL)
     return not interval.low <= 0.5 <= interval.high
 
 
 def shift(
-    x: Any, y: Any, member: Any, x_new: Any, y_new: Any, member_new: Any, seed: int, most: int = 5000
+    x: Any,
+    y: Any,
+    member: Any,
+    x_new: Any,
+    y_new: Any,
+    member_new: Any,
+    seed: int,
+    most: int = 5000,
+    group_new: Any = None,
 ) -> tuple[Interval, bool]:
     """AUC of a classifier that tells members from non-members by input and label alone, and whether it surely can.
 
@@ -93,8 +101,8 @@ def shift(
         return Interval(0.5, 0.0, 1.0), False
     trees = ExtraTreesClassifier(200, min_samples_leaf=5, max_features="sqrt", random_state=int(rng.integers(2**31)))
     scores = trees.fit(known, told).predict_proba(_table(x_new, y_new))[:, 1]
-    surely = metrics.auc_interval(scores, member_new, STRICT_LEVEL).low > 0.5
-    return metrics.auc_interval(scores, member_new), surely
+    surely = grouped.auc_interval(scores, member_new, group_new, STRICT_LEVEL).low > 0.5
+    return grouped.auc_interval(scores, member_new, group_new), surely
 
 
 def _table(x: Any, y: Any) -> np.ndarray:

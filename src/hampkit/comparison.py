@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit import metrics, pipeline
+from hampkit import grouped, metrics, pipeline
 from hampkit.checks import FLAGS
 from hampkit.clustered import auc_interval
 from hampkit.clustered import mean_auc as clustered_mean
@@ -35,7 +35,7 @@ CORRELATION = 0.36
 BOTH = " / "  # between the names of two attacks
 TIMED_ROWS, ENOUGH = 256, 0.5  # asked for the inference overhead, and seconds after which it is not timed again
 Bools = NDArray[np.bool_]
-Half = dict[str, tuple[Any, Bools]]  # attack → scores and membership
+Half = dict[str, tuple[Any, ...]]  # attack → scores, membership and, where rows of one target are in groups, these
 
 
 @dataclass(frozen=True)
@@ -155,16 +155,17 @@ class _Case:
 
     def enough(self) -> bool:
         """Whether there are two models on either side: fewer have no spread."""
-        return all(len(scores) >= 2 for half in (self.one, self.other) for scores, _ in half.values())
+        return all(len(scores) >= 2 for half in (self.one, self.other) for scores, *_ in half.values())
 
 
 def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
     one, other = {}, {}
     for name, place in details["scores"].items():
         file = np.load(run.folder / place, allow_pickle=False)
-        scores, member = file["scores"], file["member"]
-        mine = _half_of_each(member, problem.recipe.seed)
-        one[name], other[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
+        scores, member, group = file["scores"], file["member"], pipeline.group_of(file)
+        mine = _half_of_each(member, problem.recipe.seed, group)
+        arrays = [scores, member, *([] if group is None else [group])]
+        one[name], other[name] = (tuple(array[half] for array in arrays) for half in (mine, ~mine))
     return _Case(one, other)
 
 
@@ -190,17 +191,23 @@ def _half_of_models(targets: Sequence[int], recipe: Recipe) -> Bools:
     return _half(len(kinds), recipe.seed)[of]
 
 
-def _half_of_each(member: Bools, seed: int) -> Bools:
-    """(n,) half of the members and half of the non-members. Errors: `UserError` where there are fewer than two of either."""
+def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
+    """(n,) half of the members and half of the non-members, in whole groups (n,) where there are groups.
+
+    Errors: `UserError` where there are fewer than two of either.
+    """
     half = np.zeros(len(member), dtype=bool)
     for side, word in ((True, "members"), (False, "non-members")):
         rows = np.flatnonzero(member == side)
-        if len(rows) < 2:
+        units = np.arange(len(rows)) if group is None else np.unique(group[rows], return_inverse=True)[1]
+        count = int(units.max(initial=-1)) + 1
+        if count < 2:
+            who = word if group is None else f"groups of {word}"
             raise UserError(
-                f"{len(rows)} judged {word}: to compare, one half chooses the attack and the other judges it; judge at least two"
+                f"{count} judged {who}: to compare, one half chooses the attack and the other judges it; judge at least two"
                 " (judge.known_train and judge.known_val say how many the attacker knows instead)"
             )
-        half[rows] = _half(len(rows), derive(seed, word))
+        half[rows] = _half(count, derive(seed, word))[units]
     return half
 
 
@@ -211,7 +218,7 @@ def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
     ends = [_highest_end(c, judged) for c in cases]
     measured = [(replace(m[0], high=max(m[0].high, end)), *m[1:]) for m, end in zip(measured, ends, strict=True)]
     members, others = (
-        int(sum((member == side).sum() for both in parts for _, _, member in both)) for side in (True, False)
+        int(sum((member == side).sum() for both in parts for _, _, member, *_ in both)) for side in (True, False)
     )
     auc, name = _over_seeds([m[0] for m in measured]), BOTH.join(dict.fromkeys((first, second)))
     return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
@@ -219,30 +226,32 @@ def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
 
 def _best(halves: Sequence[Half], judged: str) -> str:
     """The attack with the highest mean AUC on these halves of all seeds, among those that every seed has."""
-    of = auc_interval if judged == REPEATED else metrics.auc_interval
     names = [n for n in halves[0] if all(n in half for half in halves)]
-    return max(names, key=lambda n: float(np.mean([of(*half[n]).value for half in halves])))
+    return max(names, key=lambda n: float(np.mean([_auc(judged, *half[n]).value for half in halves])))
+
+
+def _auc(judged: str, *arrays: Any) -> Interval:
+    return auc_interval(*arrays) if judged == REPEATED else grouped.auc_interval(*arrays)
 
 
 def _highest_end(case: _Case, judged: str) -> float:
     """The highest upper bound of the AUC among all attacks, each on both halves together."""
-    of = auc_interval if judged == REPEATED else metrics.auc_interval
     ends = []
-    for (scores, member), (others, among) in ((case.one[name], case.other[name]) for name in case.one):
-        ends.append(of(np.concatenate([scores, others]), np.concatenate([member, among])).high)
+    for name in case.one:
+        arrays = (np.concatenate(both) for both in zip(case.one[name], case.other[name], strict=True))
+        ends.append(_auc(judged, *arrays).high)
     return max(ends)
 
 
-def _measure(parts: Sequence[tuple[str, Any, Bools]], judged: str, strict: bool) -> tuple[Interval, Rate, Rate]:
+def _measure(parts: Sequence[tuple[Any, ...]], judged: str, strict: bool) -> tuple[Interval, Rate, Rate]:
     """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
-    scored = [(scores, member) for _, scores, member in parts]
     if judged == REPEATED:
         found = [judge_repeated(ATTACKS.get(name)(), scores, member, strict) for name, scores, member in parts]
         rated = [(f.tpr_at_fpr[0], f.tnr_at_fnr[0]) for f in found]
-        auc = clustered_mean(scored, correlation=CORRELATION)
+        auc = clustered_mean([(scores, member) for _, scores, member in parts], correlation=CORRELATION)
     else:
-        rated = [(tpr[0], tnr[0]) for _, tpr, tnr in (rates(*half, strict) for half in scored)]
-        auc = metrics.mean_auc(scored, correlation=CORRELATION)
+        rated = [(tpr[0], tnr[0]) for _, tpr, tnr in (rates(s, m, strict, *group) for _, s, m, *group in parts)]
+        auc = grouped.mean_auc([arrays for _, *arrays in parts], correlation=CORRELATION)
     tpr, tnr = (_mean(both, independent=judged == TARGET) for both in zip(*rated, strict=True))
     return auc, tpr, tnr
 
@@ -289,6 +298,8 @@ def _over_seeds(found: Sequence[Interval]) -> Interval:
 def _test_accuracy(results: Sequence[ModelResult]) -> Interval:
     def one(result: ModelResult) -> Interval:
         n, rate = result.rows["test"], result.accuracy["test"]
+        if "test" in result.sizes:
+            return Interval(rate, *grouped.clopper_pearson(rate, result.sizes["test"]))
         return Interval(rate, *metrics.clopper_pearson(round(rate * n), n))
 
     return _over_seeds([one(r) for r in results])

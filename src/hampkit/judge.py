@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hampkit import checks, metrics
+from hampkit import checks, grouped, metrics
 from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config import Judge
 from hampkit.data.candidates import candidates
@@ -32,6 +32,14 @@ class Case:
     evidence: Evidence
     member: Bools  # (N,) of the candidates
     known_member: Bools  # (K,) of the known examples
+    group: NDArray[np.int64] | None = None  # (N,) of the candidates: groups are independent, rows of one group are not
+
+    def groups(self) -> dict[str, int]:
+        """How many groups the judged members and non-members are; empty where there are no groups."""
+        if self.group is None:
+            return {}
+        sides = {"members": self.member, "nonmembers": ~self.member}
+        return {name: len(np.unique(self.group[side])) for name, side in sides.items()}
 
 
 def build_case(
@@ -58,7 +66,8 @@ def build_case(
     evidence = Evidence(
         pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told, shadows=shadows, population=population
     )
-    return Case(evidence, (rows < members).numpy(), told.member.numpy())
+    group = None if pool.group is None else pool.group[rows].numpy()
+    return Case(evidence, (rows < members).numpy(), told.member.numpy(), group)
 
 
 def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -86,16 +95,16 @@ def everyone(case: Case) -> Evidence:
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: Judge) -> AttackResult:
     """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known part."""
-    member = case.member
+    member, group = case.member, case.group
     of, others = int(member.sum()), int((~member).sum())
     threshold = (
         attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
     )
-    auc, tpr, tnr = rates(scores, member, judge.strict)
+    auc, tpr, tnr = rates(scores, member, judge.strict, group)
     flags = {
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),
         "tied": checks.tied(scores, member, FPRS[0], judge.strict),
-        "inverted": checks.inverted(scores, member),
+        "inverted": checks.inverted(scores, member, group),
         "overlapping": judge.candidates == "all" and "known" in attack.needs,
     }
     shadows = everyone(case).shadows if "shadows" in attack.needs else None
@@ -108,7 +117,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         auc=auc,
         tpr_at_fpr=tuple(tpr),
         tnr_at_fnr=tuple(tnr),
-        balanced_accuracy=metrics.balanced_point(scores, member, threshold),
+        balanced_accuracy=grouped.balanced_point(scores, member, threshold, group),
         flags=tuple(name for name, raised in flags.items() if raised),
         options=unusual(attack),
         left_out=0 if shadows is None else shadows.left_out(),
@@ -117,7 +126,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
 
 
 def judged_together(
-    results: Sequence[AttackResult], scores: Mapping[str, NDArray[np.float64]], member: Bools
+    results: Sequence[AttackResult], scores: Mapping[str, NDArray[np.float64]], member: Bools, group: Any = None
 ) -> tuple[AttackResult, ...]:
     """The attacks of one model, each with the attack whose order it shares and its AUC at the level for the best of them.
 
@@ -130,23 +139,20 @@ def judged_together(
         replace(
             r,
             same_as=first[r.attack] if first[r.attack] != r.attack else "",
-            corrected=metrics.auc_interval(scores[r.attack], member, level),
+            corrected=grouped.auc_interval(scores[r.attack], member, group, level),
         )
         for r in results
     )
 
 
-def rates(scores: Any, member: Bools, strict: bool = False) -> tuple[metrics.Interval, list[Rate], list[Rate]]:
-    """AUC, and TPR and TNR at the asked error rates, of scores (N,)."""
+def rates(
+    scores: Any, member: Bools, strict: bool = False, group: Any = None
+) -> tuple[metrics.Interval, list[Rate], list[Rate]]:
+    """AUC, and TPR and TNR at the asked error rates, of scores (N,), with intervals by group (N,) where there are groups."""
     of, others = int(member.sum()), int((~member).sum())
-    tpr = [
-        _rate(metrics.tpr_point(scores, member, r, strict), metrics.tpr_bounds(scores, member, r), r, others)
-        for r in FPRS
-    ]
-    tnr = [
-        _rate(metrics.tnr_point(scores, member, r, strict), metrics.tnr_bounds(scores, member, r), r, of) for r in FPRS
-    ]
-    return metrics.auc_interval(scores, member), tpr, tnr
+    tpr = [_rate(*grouped.tpr_point(scores, member, r, strict, group), r, others) for r in FPRS]
+    tnr = [_rate(*grouped.tnr_point(scores, member, r, strict, group), r, of) for r in FPRS]
+    return grouped.auc_interval(scores, member, group), tpr, tnr
 
 
 def unusual(attack: Attack) -> dict[str, Any]:
@@ -156,13 +162,23 @@ def unusual(attack: Attack) -> dict[str, Any]:
 
 
 def shuffled(case: Case, seed: int) -> Case:
-    """The same case with membership dealt anew, among the candidates and among the known examples: nothing can be found."""
+    """The same case with membership dealt anew, among the candidates and among the known examples: nothing can be found.
+
+    Where there are groups it is dealt to whole groups, so that the numbers of members and non-members change a little.
+    """
     rng = numpy_rng(derive(seed, "null"))
     known = case.evidence.known
     assert known is not None
     told = rng.permutation(case.known_member)
     evidence = replace(case.evidence, known=replace(known, member=torch.from_numpy(told)))
-    return Case(evidence, rng.permutation(case.member), told)
+    return Case(evidence, _dealt(case, rng), told, case.group)
+
+
+def _dealt(case: Case, rng: np.random.Generator) -> Bools:
+    if case.group is None:
+        return rng.permutation(case.member)
+    _, first, of = np.unique(case.group, return_index=True, return_inverse=True)
+    return rng.permutation(case.member[first])[of]
 
 
 def _rate(point: metrics.Point, outer: tuple[float, float], rate: float, n: int) -> Rate:

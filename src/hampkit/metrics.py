@@ -134,7 +134,7 @@ def mean_rate(parts: Sequence[Interval], independent: bool = True) -> Interval:
     return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
-def effective_size(value: Any, variance: Any, members: int, nonmembers: int) -> Any:
+def effective_size(value: Any, variance: Any, members: float, nonmembers: float) -> Any:
     """The number of independent yes-or-no answers that would give the AUC this variance; also of arrays.
 
     max(min(m, n), A (1 − A) / (v + 1/(5m²) + 1/(5n²))), with v DeLong's variance (DeLong et al. 1988), m members and n

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from hampkit import answers, checks, metrics, shadows
+from hampkit import answers, checks, fitted, grouped, shadows
 from hampkit.attacks import Attack
 from hampkit.borrow import Lender
 from hampkit.config import Recipe, content_hash
-from hampkit.defenses import Models
 from hampkit.details import describe
 from hampkit.errors import UserError
 from hampkit.folder import complete, local_of, write_run
@@ -28,13 +24,12 @@ from hampkit.problem import Problem, Settings, check_code, prepare, recipe_of_ru
 from hampkit.registry import ATTACKS
 from hampkit.repeat import RECORDS, leave_one_out
 from hampkit.results import AttackResult, ModelResult
-from hampkit.rng import derive, forked
+from hampkit.rng import derive
 from hampkit.shadows import folder_of
 from hampkit.source import code_of, file_hash
-from hampkit.store import Run, load_tensors, locked, read_json, save_tensors, write_json
+from hampkit.store import Run, locked, read_json, write_json
 from hampkit.trained import Shadowed, Trained
 from hampkit.training.threads import threads
-from hampkit.types import Dataset, History, Stack
 
 JOB = "models/000-000"
 ATTACK_VERSION = 4  # raised when an attack or the judge would give other numbers on the same answers
@@ -165,7 +160,12 @@ def compare(a: Run, b: Run, attack_a: str, attack_b: str, levels: Sequence[float
     (first, second), members = ([f["scores"] for f in files], [f["member"] for f in files])
     if not np.array_equal(*members) or len({_same_split(run) for run in (a, b)}) > 1:
         return []
-    return [metrics.auc_difference(first, second, members[0], level) for level in levels]
+    return [grouped.auc_difference(first, second, members[0], group_of(files[0]), level) for level in levels]
+
+
+def group_of(scores: Any) -> Any:
+    """The groups of an attack's scores.npz, None where its rows are in none."""
+    return scores.get("group")
 
 
 def _same_split(run: Run) -> str:
@@ -175,49 +175,11 @@ def _same_split(run: Run) -> str:
 
 def _train(problem: Problem, settings: Settings) -> Trained:
     run = create(problem, settings)
-    job = run.step(JOB, lambda folder: _write_models(problem, folder))
+    job = run.step(JOB, lambda folder: fitted.write(problem, folder))
     history = read_json(job / "history.json")
-    models = _read_models(problem, job, history)
+    models = fitted.read(problem, job, history)
     accuracy = {name: history["accuracy"][name] for name in ("train", "val", "test")}
     return Trained(run, problem, models, accuracy, history)
-
-
-def _write_models(problem: Problem, folder: Path) -> None:
-    started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
-    models = problem.defense.fit(problem.task, problem.trainer)
-    save_tensors(folder / "stack.safetensors", models.tensors())
-    parts = {"train": _members(problem), "val": problem.task.val, "test": problem.test}
-    accuracy = {name: _accuracy(problem, models.stack, data) for name, data in parts.items() if data is not None}
-    history = {
-        "accuracy": accuracy,
-        "models": [asdict(h) for h in models.stack.history],
-        "facts": models.facts[0] if models.facts else {},
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock, 3),
-    }
-    write_json(folder / "history.json", history)
-
-
-def _read_models(problem: Problem, folder: Path, history: dict[str, Any]) -> Models:
-    groups: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "state": {}}
-    for key, tensor in load_tensors(folder / "stack.safetensors").items():
-        kind, _, name = key.partition(".")
-        groups[kind][name] = tensor
-    with forked(0):
-        net = problem.task.net()
-    past = tuple(
-        History(tuple(h["seeds"]), h["epoch"], tuple(h["val_accuracy"]), h["diverged"]) for h in history["models"]
-    )
-    return Models(Stack(net, groups["params"], groups["buffers"], past), groups["state"])
-
-
-def _members(problem: Problem) -> Dataset:
-    return problem.task.pool.take(problem.task.members[0].nonzero().squeeze(-1))
-
-
-def _accuracy(problem: Problem, stack: Stack, data: Dataset) -> float:
-    logits = problem.trainer.predict(stack, data.x)[0]
-    return float((logits.argmax(-1) == data.y).double().mean())
 
 
 def _attack(
@@ -267,7 +229,7 @@ def _attack(
     write_json(run.folder / "result.json", result.to_json())
     found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
     write_json(run.folder / "details.json", found)
-    return replace(result, attacks=judged_together(result.attacks[: len(attacks)], scores, case.member))
+    return replace(result, attacks=judged_together(result.attacks[: len(attacks)], scores, case.member, case.group))
 
 
 def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
@@ -332,7 +294,8 @@ def _digest(recipe: Recipe, model: str, attack: Attack | None = None, with_shado
 
 def _write_attack(attack: Attack, case: Case, recipe: Recipe, folder: Path) -> None:
     scores, known = score(attack, case)
-    np.savez(folder / "scores.npz", scores=scores, known_scores=known, member=case.member)
+    arrays: dict[str, Any] = {"scores": scores, "known_scores": known, "member": case.member}
+    np.savez(folder / "scores.npz", **arrays, **({"group": case.group} if case.group is not None else {}))  # pyright: ignore[reportArgumentType]
     write_json(folder / "result.json", judge_scores(attack, scores, known, case, recipe.judge).to_json())
 
 
@@ -342,10 +305,11 @@ def _write_checks(case: Case, recipe: Recipe, folder: Path) -> None:
     scores, _ = score(ATTACKS.get(NULL_ATTACK)(), null)
     e, known = case.evidence, case.evidence.known
     assert known is not None
-    shift, surely = checks.shift(known.x, known.y, known.member, e.x, e.y, case.member, derive(recipe.seed, "shift"))
+    given, seed = (known.x, known.y, known.member, e.x, e.y, case.member), derive(recipe.seed, "shift")
+    shift, surely = checks.shift(*given, seed, group_new=case.group)
     document = {
-        "null": asdict(metrics.auc_interval(scores, null.member)),
-        "off_null": checks.off_null(scores, null.member),
+        "null": asdict(grouped.auc_interval(scores, null.member, case.group)),
+        "off_null": checks.off_null(scores, null.member, case.group),
         "shift": asdict(shift),
         "shifted": surely,
     }
@@ -373,7 +337,7 @@ def _assemble(
             "randomised": checked["randomised"] and not r.label_only,
             "masked": checked["modified"]
             and not r.label_only
-            and any(checks.masked(scores[r.attack], label, case.member) for label in label_only),
+            and any(checks.masked(scores[r.attack], label, case.member, case.group) for label in label_only),
         }
         judged.append(replace(r, flags=r.flags + tuple(name for name, raised in mine.items() if raised)))
     return ModelResult(
@@ -386,11 +350,13 @@ def _assemble(
         rows=trained.problem.rows(),
         known={"members": int(case.known_member.sum()), "nonmembers": int((~case.known_member).sum())},
         judge=asdict(recipe.judge),
-        attacks=judged_together(judged, scores, case.member),
+        attacks=judged_together(judged, scores, case.member, case.group),
         null=Interval(**checked["null"]),
         null_attack=NULL_ATTACK,
         off_null=checked["off_null"],
         shift=Interval(**checked["shift"]),
         facts=trained.history.get("facts", {}),
         copies=trained.problem.copies(),
+        groups=case.groups(),
+        sizes=trained.history.get("sizes", {}),
     )

@@ -133,9 +133,9 @@ class ModelResult:
     shift: Interval | None = None  # AUC of telling members from non-members without the model
     repeated: tuple[RepeatedResult, ...] = ()  # leave-one-out over the shadow models
     facts: dict[str, Any] = field(default_factory=dict)  # of the defense about this model; "said" is a line of words
-    copies: dict[str, int] = field(
-        default_factory=dict
-    )  # nonmembers and test rows with the features of a member; left_out
+    copies: dict[str, int] = field(default_factory=dict)  # nonmembers, test: with a member's features; left_out
+    groups: dict[str, int] = field(default_factory=dict)  # judged members and nonmembers, where rows are in groups
+    sizes: dict[str, float] = field(default_factory=dict)  # independent rows that each accuracy is worth, likewise
 
     def distinct(self) -> int:
         """How many attacks there are, those of one order being one."""
@@ -162,6 +162,7 @@ class ModelResult:
             "leave_one_out": [r.to_json() for r in self.repeated],
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
+            **({"groups": {**self.groups, "sizes": self.sizes}} if self.groups else {}),
         }
 
     @staticmethod
@@ -176,6 +177,8 @@ class ModelResult:
             repeated=tuple(RepeatedResult.from_json(r) for r in d.get("leave_one_out", [])),
             facts=d.get("facts", {}),
             copies=d.get("copies", {}),
+            groups={who: n for who, n in d.get("groups", {}).items() if who != "sizes"},
+            sizes=d.get("groups", {}).get("sizes", {}),
         )
 
 

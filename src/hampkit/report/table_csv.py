@@ -7,7 +7,8 @@ import io
 from typing import Any
 
 from hampkit.cells import safe
-from hampkit.report.view import Json, exact, off_null, option_text
+from hampkit.report.accuracy import exact, size
+from hampkit.report.view import Json, off_null, option_text
 
 ESTIMATE = ("value", "low", "high")
 
@@ -45,7 +46,8 @@ def _about(model: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense", "run", "seed")}
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
     for part in ("train", "val", "test"):
-        row |= _accuracy(f"accuracy_{part}", model["accuracy"].get(part), model.get("rows", {}).get(part))
+        n = model.get("rows", {}).get(part)
+        row |= _accuracy(f"accuracy_{part}", model["accuracy"].get(part), n, n and size(model, part, n))
     return row | {f"known_{who}": model.get("known", {}).get(who) for who in ("members", "nonmembers")}
 
 
@@ -77,8 +79,8 @@ def _measured(found: Json) -> dict[str, Any]:
     return row
 
 
-def _accuracy(name: str, rate: float | None, n: int | None) -> dict[str, Any]:
-    low, high = (None, None) if rate is None or not n else exact(rate, n)
+def _accuracy(name: str, rate: float | None, n: int | None, worth: float | None) -> dict[str, Any]:
+    low, high = (None, None) if rate is None or not worth else exact(rate, worth)
     return {name: rate, f"{name}_n": n, f"{name}_low": low, f"{name}_high": high}
 
 

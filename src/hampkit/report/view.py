@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from hampkit.report.accuracy import exact, size
+
 Json = Mapping[str, Any]
 Row = TypeVar("Row")
 
@@ -175,19 +177,6 @@ def outer(point: Json) -> dict[str, float]:
     return {"value": point["value"], "low": point["outer_low"], "high": point["outer_high"]}
 
 
-def exact(rate: float, n: int) -> tuple[float, float]:
-    """The exact 95 % interval (Clopper-Pearson) of a rate that was counted over n.
-
-    >>> tuple(round(bound, 4) for bound in exact(0.0, 10))
-    (0.0, 0.3085)
-    """
-    from scipy.stats import beta  # SciPy takes a second to import
-
-    k = round(rate * n)
-    low = 0.0 if k == 0 else float(beta.ppf(0.025, k, n - k + 1))
-    return low, 1.0 if k == n else float(beta.ppf(0.975, k + 1, n - k))
-
-
 def off_null(model: Json) -> bool:
     """Whether the null differs from 0.5 beyond its 99.9 % interval."""
     return bool((model.get("null") or {}).get("off")) or any("null" in attack["flags"] for attack in model["attacks"])
@@ -297,7 +286,8 @@ def _accuracy(model: Json) -> dict[str, Cell]:
     for part in ("train", "val", "test"):
         rate, n = model["accuracy"].get(part), model.get("rows", {}).get(part)
         if rate is not None:
-            shown[part] = Cell(percent(rate), _span(exact(rate, n), 1) if n else "", f"n = {n:,}" if n else "")
+            span = exact(rate, size(model, part, n)) if n else ()
+            shown[part] = Cell(percent(rate), _span(span, 1) if span else "", f"n = {n:,}" if n else "")
     return shown
 
 
@@ -312,6 +302,10 @@ def counts(model: Json) -> str:
         judged = max(attack[who] for attack in attacks)
         total = judged if everyone else judged + known[who]
         parts.append(f"{total:,} {label}, {known[who]:,} known to the adversary, {judged:,} judged")
+    if groups := model.get("groups"):
+        parts.append(
+            f"judged are {groups['members']:,} and {groups['nonmembers']:,} groups, and intervals are by group"
+        )
     if copies := (model.get("copies") or {}).get("left_out"):
         parts.append(f"{copies:,} copies left out")
     return "; ".join(parts)

@@ -1,0 +1,188 @@
+"""Intervals where rows come in groups, such as those of one person: groups are independent, rows of one group are not.
+
+Each function takes groups (N,), of which none holds members and non-members; None, or groups of one row each, give what
+`hampkit.metrics` gives. What the intervals cover: `benchmarks.intervals groups`, docs/intervals.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit import metrics
+from hampkit.metrics import Interval, Point
+from hampkit.ranking import Counts, check_scores, count
+
+Array = NDArray[np.float64]
+
+
+def auc_interval(scores: Any, member: Any, groups: Any = None, level: float = 0.95) -> Interval:
+    """AUC with Jeffreys' interval for the `metrics.effective_size` of groups.
+
+    DeLong's variance is clustered by group (Obuchowski 1997), for m members and n non-members stand their `Moments.groups`, and
+    Student's t enters as the factor (z/t)² of the size (Korn & Graubard 1998).
+    """
+    return mean_auc([(scores, member, groups)], level)
+
+
+def mean_auc(parts: Sequence[Sequence[Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:
+    """The mean AUC of parts that share no group, (scores, member) or (scores, member, groups) each: see `metrics.mean_auc`."""
+    checked = [(*check_scores(s, m), _codes(*g)) for s, m, *g in parts]
+    if all(g is None for _, _, g in checked):
+        if len(parts) == 1:
+            return metrics.auc_interval(*checked[0][:2], level)
+        return metrics.mean_auc([(s, m) for s, m, _ in checked], level, correlation)
+    placed = [metrics.placements(s, m) for s, m, _ in checked]
+    value = float(np.mean([of_members.mean() for of_members, _ in placed]))
+    codes = [np.arange(len(s)) if g is None else g for s, _, g in checked]
+    sides = [(moments(a, g[m]), moments(b, g[~m])) for (a, b), (_, m, _), g in zip(placed, checked, codes, strict=True)]
+    every = [side for both in sides for side in both]
+    if min(side.groups for side in every) < 1 + 1e-9:
+        return Interval(value, 0.0, 1.0)
+    variance = (1 + correlation) * sum(side.variance for side in every) / len(parts) ** 2
+    members, nonmembers = (sum(both[k].groups for both in sides) for k in (0, 1))
+    size = metrics.effective_size(value, variance, members, nonmembers)
+    unseen = [1 / (5 * side.groups**2) for side in every]
+    size *= _shrunk([side.variance + u for side, u in zip(every, unseen, strict=True)], every, level)
+    low, high = metrics.jeffreys(value, size, level)
+    return Interval(value, float(low), float(high))
+
+
+def auc_difference(a: Any, b: Any, member: Any, groups: Any = None, level: float = 0.95) -> Interval:
+    """AUC(a) − AUC(b) on the same examples: `metrics.auc_difference` with the variance clustered by group, and Student's t."""
+    g = _codes(groups)
+    if g is None:
+        return metrics.auc_difference(a, b, member, level)
+    (s, m), (other, _) = check_scores(a, member), check_scores(b, member)
+    (a10, a01), (b10, b01) = metrics.placements(s, m), metrics.placements(other, m)
+    value, both = float(a10.mean() - b10.mean()), [moments(a10 - b10, g[m]), moments(a01 - b01, g[~m])]
+    smaller = min(side.groups for side in both)
+    if smaller < 1 + 1e-9:
+        return Interval(value, -1.0, 1.0)
+    variances = [side.variance for side in both]
+    z = metrics.normal_quantile(level) / math.sqrt(_shrunk(variances, both, level))
+    half = math.hypot(z * math.sqrt(sum(variances)), 1 - float(metrics.jeffreys(1.0, smaller, level)[0]))
+    return Interval(value, max(-1.0, value - half), min(1.0, value + half))
+
+
+def tpr_point(
+    scores: Any, member: Any, fpr: float, strict: bool = False, groups: Any = None, level: float = 0.95
+) -> tuple[Point, tuple[float, float]]:
+    """TPR at FPR, with the interval for the threshold as given, and that for a true FPR of ``fpr``: see `metrics.tpr_bounds`.
+
+    Clopper and Pearson's for the `size_of_rate` of members; the threshold is as uncertain as with as many non-members as the
+    `size_of_rate` of false positives.
+    """
+    g = _codes(groups)
+    if g is None:
+        return metrics.tpr_point(scores, member, fpr, strict, level), metrics.tpr_bounds(scores, member, fpr, level)
+    s, m = check_scores(scores, member)
+    return _point(s, m, g, count(s, m), fpr, strict, level)
+
+
+def tnr_point(
+    scores: Any, member: Any, fnr: float, strict: bool = False, groups: Any = None, level: float = 0.95
+) -> tuple[Point, tuple[float, float]]:
+    """TNR at FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
+    g = _codes(groups)
+    if g is None:
+        return metrics.tnr_point(scores, member, fnr, strict, level), metrics.tnr_bounds(scores, member, fnr, level)
+    s, m = check_scores(scores, member)
+    return _point(-s, ~m, g, count(s, m).turned(), fnr, strict, level)
+
+
+def balanced_point(scores: Any, member: Any, threshold: float, groups: Any = None, level: float = 0.95) -> Interval:
+    """Balanced accuracy: `metrics.balanced_point` with Clopper and Pearson's intervals for the `size_of_rate` of both rates."""
+    g = _codes(groups)
+    if g is None:
+        return metrics.balanced_point(scores, member, threshold, level)
+    s, m = check_scores(scores, member)
+    hits = (s >= threshold) == m
+    return metrics.mean_rate([rate(hits[side], g[side], level) for side in (m, ~m)])
+
+
+def rate(hits: Any, groups: Any = None, level: float = 0.95) -> Interval:
+    """The share of hits (N,) with Clopper and Pearson's interval for its `size_of_rate`."""
+    value = float(np.mean(hits))
+    return Interval(value, *clopper_pearson(value, size_of_rate(hits, groups, level), level))
+
+
+def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
+    """The number of independent rows that would tell as much of the share of hits (N,) as these do.
+
+    p (1 − p) / v · (z/t)², with v the variance clustered by group, between Kish's number of groups and N; where all or none are
+    hits, Kish's number.
+    """
+    h, g = np.asarray(hits, dtype=np.float64), _codes(groups)
+    if g is None:
+        return float(len(h))
+    found, p = moments(h, g), float(h.mean())
+    if not 0 < p < 1 or found.variance <= 0:
+        return found.groups
+    size = p * (1 - p) / found.variance * _shrunk([found.variance], [found], level)
+    return float(np.clip(size, min(found.groups, len(h)), len(h)))
+
+
+def clopper_pearson(value: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """The exact binomial interval of a rate seen in n, which need not be a whole number (Korn & Graubard 1998)."""
+    from scipy.stats import beta  # SciPy takes a second to import
+
+    k, tail = value * n, (1 - level) / 2
+    low = float(beta.ppf(tail, k, n - k + 1)) if value > 0 else 0.0
+    return min(low, value), max(float(beta.ppf(1 - tail, k + 1, n - k)), value) if value < 1 else 1.0
+
+
+class Moments(NamedTuple):
+    """Of numbers (N,) in groups."""
+
+    variance: float  # of their mean, clustered by group
+    groups: float  # Kish's number: N² / Σ size², the number of groups where all are of one size
+
+
+def moments(values: Array, groups: NDArray[np.int64]) -> Moments:
+    """v = G/(G − 1) Σ_g (Σ_{i in g} (x_i − mean))² / N², of G groups; of one group 0."""
+    sizes = np.bincount(groups)
+    number = int((sizes > 0).sum())
+    sums = np.bincount(groups, values - values.mean())
+    variance = number / max(number - 1, 1) * float(sums @ sums) / len(values) ** 2
+    return Moments(variance, len(values) ** 2 / float(np.square(sizes, dtype=np.float64).sum()))
+
+
+def _shrunk(variances: Sequence[float], sides: Sequence[Moments], level: float) -> float:
+    """(z/t)², with Student's degrees of freedom of a sum of variances (Satterthwaite 1946), each with those of its groups."""
+    from scipy.stats import t
+
+    squares = sum(v**2 / max(side.groups - 1, 1.0) for v, side in zip(variances, sides, strict=True))
+    degrees = sum(variances) ** 2 / squares if squares > 0 else min(side.groups for side in sides) - 1
+    return (metrics.normal_quantile(level) / float(t.ppf((1 + level) / 2, max(degrees, 1.0)))) ** 2
+
+
+def _point(
+    s: Array, m: NDArray[np.bool_], g: NDArray[np.int64], counts: Counts, fpr: float, strict: bool, level: float
+) -> tuple[Point, tuple[float, float]]:
+    from scipy.stats import binom
+
+    point = metrics.counted_point(counts, fpr, strict, level)
+    above = s >= point.threshold
+    low, high = clopper_pearson(point.value, size_of_rate(above[m], g[m], level), level)
+    tail, size = (1 - level) / 2, size_of_rate(above[~m], g[~m], level)
+    scale = int((~m).sum()) / size
+    fewest, most = (scale * float(binom.ppf(q, max(int(size), 1), fpr)) for q in (tail, 1 - tail))
+    first, last = counts.above(math.ceil(fewest) - 1), counts.above(math.floor(most))
+    least = s >= counts.thresholds[first] if fewest > 0 else np.zeros(len(s), dtype=bool)
+    largest = s >= counts.thresholds[last - 1] if last else np.zeros(len(s), dtype=bool)
+    outer = rate(least[m], g[m], level).low, rate(largest[m], g[m], level).high
+    return replace(point, low=low, high=high), outer
+
+
+def _codes(groups: Any = None) -> NDArray[np.int64] | None:
+    """Groups numbered from 0, None where there are none or each has one row."""
+    if groups is None:
+        return None
+    kinds, codes = np.unique(np.asarray(groups), return_inverse=True)
+    return None if len(kinds) == len(codes) else codes.astype(np.int64)
