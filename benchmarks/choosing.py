@@ -74,7 +74,7 @@ def audits(
 
 def _of_models(case: _Case) -> metrics.Interval:
     """The AUC as `_judged` has it; the rates of leave-one-out take long and are not looked at."""
-    first, second = (_best([half], REPEATED) for half in (case.one, case.other))
+    first, second = (_best([half]) for half in (case.one, case.other))
     found = clustered.mean_auc([case.other[first], case.one[second]], correlation=CORRELATION)
     return replace(found, high=max(found.high, _highest_end(case, REPEATED)))
 

@@ -33,9 +33,7 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     s, m = _checked(scores, member, least=1)
     if len(s) == 1:
         return metrics.auc_interval(s[0], m[0], level)
-    of_members, of_nonmembers = metrics.placements(*check_scores(s.ravel(), m.ravel()))
-    value = float(of_members.mean())
-    return _interval(value, _centered(of_members, of_nonmembers, value, m), s.shape, level)
+    return mean_auc([(s, m)], level)
 
 
 def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:

@@ -212,7 +212,7 @@ def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
 
 
 def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
-    first, second = _best([c.one for c in cases], judged), _best([c.other for c in cases], judged)
+    first, second = _best([c.one for c in cases]), _best([c.other for c in cases])
     parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
     measured = [_measure(both, judged, strict) for both in parts]
     ends = [_highest_end(c, judged) for c in cases]
@@ -224,10 +224,15 @@ def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
     return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
 
 
-def _best(halves: Sequence[Half], judged: str) -> str:
+def _best(halves: Sequence[Half]) -> str:
     """The attack with the highest mean AUC on these halves of all seeds, among those that every seed has."""
     names = [n for n in halves[0] if all(n in half for half in halves)]
-    return max(names, key=lambda n: float(np.mean([_auc(judged, *half[n]).value for half in halves])))
+    return max(names, key=lambda n: float(np.mean([_pooled(*half[n]) for half in halves])))
+
+
+def _pooled(scores: Any, member: Bools, *group: Any) -> float:
+    """The AUC over all pairs, without the interval that a choice does not need."""
+    return metrics.auc(np.ravel(scores), np.ravel(member))
 
 
 def _auc(judged: str, *arrays: Any) -> Interval:

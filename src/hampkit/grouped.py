@@ -34,8 +34,6 @@ def mean_auc(parts: Sequence[Sequence[Any]], level: float = 0.95, correlation: f
     """The mean AUC of parts that share no group, (scores, member) or (scores, member, groups) each: see `metrics.mean_auc`."""
     checked = [(*check_scores(s, m), _codes(*g)) for s, m, *g in parts]
     if all(g is None for _, _, g in checked):
-        if len(parts) == 1:
-            return metrics.auc_interval(*checked[0][:2], level)
         return metrics.mean_auc([(s, m) for s, m, _ in checked], level, correlation)
     placed = [metrics.placements(s, m) for s, m, _ in checked]
     value = float(np.mean([of_members.mean() for of_members, _ in placed]))

@@ -80,17 +80,21 @@ def everyone(case: Case) -> Evidence:
     """The evidence about the candidates and, behind them, about the known examples."""
     e = case.evidence
     assert e.known is not None
-    shadows = e.shadows
-    if shadows is not None:
-        assert e.known.rows is not None
-        shadows = replace(shadows, rows=np.r_[shadows.rows, e.known.rows.numpy()])
     return replace(
         e,
-        shadows=shadows,
+        shadows=_shadows_of_everyone(e),
         x=torch.cat([e.x, e.known.x]),
         y=torch.cat([e.y, e.known.y]),
         logits=torch.cat([e.logits, e.known.logits]),
     )
+
+
+def _shadows_of_everyone(e: Evidence) -> Shadows | None:
+    if e.shadows is None:
+        return None
+    assert e.known is not None
+    assert e.known.rows is not None
+    return replace(e.shadows, rows=np.r_[e.shadows.rows, e.known.rows.numpy()])
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: Judge) -> AttackResult:
@@ -107,7 +111,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
         "inverted": checks.inverted(scores, member, group),
         "overlapping": judge.candidates == "all" and "known" in attack.needs,
     }
-    shadows = everyone(case).shadows if "shadows" in attack.needs else None
+    shadows = _shadows_of_everyone(case.evidence) if "shadows" in attack.needs else None
     return AttackResult(
         attack=attack.name,
         needs=attack.needs,

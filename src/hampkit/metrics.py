@@ -97,13 +97,7 @@ def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
     It holds the value and lies inside [0, 1]. With a single member or non-member it is all of [0, 1]: one example does not
     show how much others would differ. What it covers: `benchmarks.intervals`, docs/intervals.md.
     """
-    of_members, of_nonmembers = placements(*check_scores(scores, member))
-    value, m, n = float(of_members.mean()), len(of_members), len(of_nonmembers)
-    if min(m, n) < 2:
-        return Interval(value, 0.0, 1.0)
-    size = effective_size(value, _variance_of_mean(of_members) + _variance_of_mean(of_nonmembers), m, n)
-    low, high = jeffreys(value, size, level)
-    return Interval(value, float(low), float(high))
+    return mean_auc([(scores, member)], level)
 
 
 def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:

@@ -229,6 +229,8 @@ def _attack(
     write_json(run.folder / "result.json", result.to_json())
     found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
     write_json(run.folder / "details.json", found)
+    if len(attacks) == len(everyone):
+        return result
     return replace(result, attacks=judged_together(result.attacks[: len(attacks)], scores, case.member, case.group))
 
 

@@ -23,10 +23,7 @@ SHORT = 20.0  # seconds of work below which starting processes costs more than i
 START = 4.0  # seconds that an interpreter takes to start
 MOST_WORKERS = 1024  # more is a slip of the finger
 JOB_SECONDS = 20.0  # a kill loses at most the jobs in flight
-STACKS = (
-    16,
-    128,
-)  # widths that are tried beside one on a GPU; on a CPU models run one by one, whatever a clock says there
+STACKS = (16, 128)  # widths that are tried on a GPU beside one by one, which is the only way on a CPU: see `_ways`
 
 
 NEVER = 1e12  # seconds, of a way that was not measured to the end: JSON has no infinity

@@ -127,7 +127,7 @@ def _grid(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> Tab
 
 
 def _table(model: ModelResult) -> Table:
-    from hampkit.report.view import grouped
+    from hampkit.report.view import attack_numbers, merged
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
     title = escape(f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}")
@@ -138,19 +138,13 @@ def _table(model: ModelResult) -> Table:
     table.add_column("n", justify="right")
     table.add_column("flags", overflow="fold", min_width=12)
     best = model.strongest()
-    for alike in grouped(model.attacks, _numbers):
+    for alike in merged(model.attacks, lambda a: attack_numbers(a.to_json())):
         table.add_row(*_row(alike), style="bold" if any(a is best for a in alike) else "")
     return table
 
 
-def _numbers(attack: AttackResult) -> Any:
-    """All that a row shows, and which attack it is one with."""
-    shown = (attack.auc, attack.tpr_at_fpr, attack.tnr_at_fnr, attack.balanced_accuracy, attack.flags, attack.needs)
-    return (attack.same_as or attack.attack, *shown)
-
-
 def _repeated_table(model: ModelResult) -> Table:
-    from hampkit.report.view import attack_label, grouped
+    from hampkit.report.view import joined_label, merged, repeated_numbers
 
     first = model.repeated[0]
     title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
@@ -166,11 +160,11 @@ def _repeated_table(model: ModelResult) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("flags", overflow="fold", min_width=12)
     best = max(model.repeated, key=lambda r: r.auc.low)
-    for alike in grouped(model.repeated, lambda r: (r.auc, r.tpr_at_fpr, r.tnr_at_fnr, r.auc_within, r.flags)):
+    for alike in merged(model.repeated, lambda r: repeated_numbers(r.to_json())):
         r = alike[0]
         aucs = (_auc(r.auc), "–" if r.auc_within is None else _auc(r.auc_within))
         cells = (
-            escape(" = ".join(attack_label(a.to_json()) for a in alike)),
+            escape(joined_label([a.to_json() for a in alike])),
             _rate(r.tpr_at_fpr[0]),
             _rate(r.tnr_at_fnr[0]),
             *aucs,

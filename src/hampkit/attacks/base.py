@@ -48,7 +48,7 @@ class Shadows:
 
     @functools.cached_property
     def held_out(self) -> HeldOut:
-        """What each of these models is attacked without."""
+        """The models and answers that are left out when each of these models is the target."""
         return HeldOut(self.membership(), self.counted())
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Shadows:
         return None if self.counts is None else self.counts[np.ix_(self.models, self.rows)]
 
     def views(self) -> int:
-        """How many answers there are to each example."""
+        """Number of answers per example."""
         return self.parts[0].shape[2]
 
     def answers_of(self, t: int) -> Scores:
@@ -85,12 +85,12 @@ class Shadows:
         raise IndexError(f"there is no shadow model {self.models[t]}")
 
     def left_out(self) -> int:
-        """How many shadow models have no part in any attack."""
+        """Number of shadow models that no attack uses."""
         silent = 0 if self.counts is None else int((~self.counts[self.models].any(axis=1)).sum())
         return len(self.members) - len(self.models) + silent
 
     def without(self, t: int) -> Shadows:
-        """What is left to attack the t-th of these models with, see `HeldOut`."""
+        """The shadow models that attack the t-th of these, see `HeldOut`."""
         kept = self.held_out.counts(t)
         counts = np.ones_like(self.members)
         counts[np.ix_(self.models, self.rows)] = kept
@@ -201,7 +201,7 @@ def first_view(logits: Tensor) -> Tensor:
 
 
 class Left(NamedTuple):
-    """What is left out where one model is the target, and what is left; pairs are IN and OUT."""
+    """The models left out when one model is the target, and the numbers that remain; pairs are IN and OUT."""
 
     rows: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: the model that is left out, −1: none
     sizes: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: models that are left

@@ -249,7 +249,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         accuracy=_accuracy(model),
         gap=f"{gap:.1f} points".replace("-", "−"),
         counts=counts(model),
-        rows=tuple(_row(alike, any(a is best for a in alike)) for alike in grouped(model["attacks"], _numbers)),
+        rows=tuple(_row(alike, any(a is best for a in alike)) for alike in merged(model["attacks"], attack_numbers)),
         null=_null(model),
         said=str((model.get("facts") or {}).get("said", "")),
         **_repeated(model.get("leave_one_out") or []),
@@ -263,7 +263,7 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
     rows = tuple(
         RepeatedRow(
             name=r["attack"],
-            label=" = ".join(attack_label(a) for a in alike),
+            label=joined_label(alike),
             strongest=any(a["attack"] == best for a in alike),
             tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} found, {p['fp']:,} wrong") for p in r["tpr_at_fpr"]},
             tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} found, {p['fn']:,} wrong") for p in r["tnr_at_fnr"]},
@@ -271,7 +271,7 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
             within=_auc(r["auc_within"], "within a model") if r.get("auc_within") else None,
             flags=tuple(r["flags"]),
         )
-        for alike in grouped(found, _repeated_numbers)
+        for alike in merged(found, repeated_numbers)
         for r in alike[:1]
     )
     about = f"{found[0]['models']:,} shadow models in turn, {found[0]['examples']:,} examples each"
@@ -311,10 +311,10 @@ def counts(model: Json) -> str:
     return "; ".join(parts)
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
+def merged(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
     """Rows with one key together, in the order in which the keys occur first.
 
-    >>> grouped(["ab", "c", "de"], len)
+    >>> merged(["ab", "c", "de"], len)
     [['ab', 'de'], ['c']]
     """
     found: dict[str, list[Row]] = {}
@@ -323,25 +323,21 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
     return list(found.values())
 
 
-def order_note(attack: Json) -> str:
-    """Which attack's order of the examples this one has, in words; nothing where it is its own."""
-    return f" (order of {attack['same_as']})" if attack.get("same_as") else ""
-
-
 def joined_label(alike: Sequence[Json]) -> str:
     """One label for attacks with equal numbers, and the attack whose order they share where that is none of them."""
-    names = {attack["attack"] for attack in alike}
-    note = "" if alike[0].get("same_as") in names else order_note(alike[0])
-    return " = ".join(attack_label(attack) for attack in alike) + note
+    first = alike[0].get("same_as")
+    elsewhere = first and first not in {attack["attack"] for attack in alike}
+    return " = ".join(attack_label(attack) for attack in alike) + (f" (order of {first})" if elsewhere else "")
 
 
-def _numbers(attack: Json) -> Any:
+def attack_numbers(attack: Json) -> Any:
     """All that a row of one attack shows, and which attack it is one with."""
     shown = ("auc", "tpr_at_fpr", "tnr_at_fnr", "balanced_accuracy", "flags", "needs")
     return [attack.get("same_as") or attack["attack"], *(attack[key] for key in shown)]
 
 
-def _repeated_numbers(found: Json) -> Any:
+def repeated_numbers(found: Json) -> Any:
+    """The same of an attack in leave-one-out."""
     return [found.get(key) for key in ("auc", "tpr_at_fpr", "tnr_at_fnr", "auc_within", "flags")]
 
 
