@@ -4,8 +4,9 @@
 
 On a CPU both sides have one process of one thread per core, all busy at once; on a CUDA device ours trains M models
 together and the published way trains one after the other. Both train the same HAMP recipe, 1 and E epochs of it: the first
-one with all that happens once per model, from the difference the time of each further epoch. Made-up bits stand for the
-data: time does not depend on them.
+one with all that happens once per model, from the difference the time of each further epoch. Made-up bits and pixels stand
+for the data: time does not depend on them. The shapes of images have the inputs of CIFAR-10 and few rows, as a processor
+needs days for all; their last measurements are of each way in a process of its own, for its peak of memory.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from hampkit.launch import cores, run_jobs
 from hampkit.nets import net_factory
 from hampkit.training import Trainer
 from hampkit.training.capture import cuda_graph
-from hampkit.types import Task
+from hampkit.types import Dataset, Domain, Task
 
 SGD = Training(
     optimizer="sgd", momentum=0.99, weight_decay=1e-5, lr=0.5, schedule="steps", shuffle=False, restart_optimizer=True
@@ -49,12 +50,13 @@ class Shape:
     rows: int  # members of a shadow model
     val: int  # rows that choose its checkpoint
     test: int  # rows whose accuracy the published way takes after every epoch
-    features: int
+    inputs: tuple[int, ...]  # of an example: bits, or the pixels of an image
     classes: int
     batch: int
     epochs: int
     gamma: float
     alpha: float
+    net: str = "mlp"
 
     def training(self, epochs: int) -> Training:
         milestones = tuple(m for m in (60, 90, 150) if m < epochs)
@@ -62,13 +64,32 @@ class Shape:
 
 
 SHAPES = {
-    "location30": Shape(1350, 300, 710, 446, 30, 64, 100, 0.5, 0.001),
-    "purchase100": Shape(18_000, 2000, 2000, 600, 100, 32, 200, 0.8, 0.01),
-    "purchase100-batch64": Shape(18_000, 2000, 2000, 600, 100, 64, 200, 0.8, 0.01),
-    "texas100": Shape(13_500, 1500, 1500, 6169, 100, 32, 100, 0.6, 0.01),
+    "location30": Shape(1350, 300, 710, (446,), 30, 64, 100, 0.5, 0.001),
+    "purchase100": Shape(18_000, 2000, 2000, (600,), 100, 32, 200, 0.8, 0.01),
+    "purchase100-batch64": Shape(18_000, 2000, 2000, (600,), 100, 64, 200, 0.8, 0.01),
+    "texas100": Shape(13_500, 1500, 1500, (6169,), 100, 32, 100, 0.6, 0.01),
+    "images-resnet9": Shape(256, 32, 32, (3, 32, 32), 10, 64, 100, 0.95, 0.001, "resnet9"),
+    "images-densenet": Shape(256, 32, 32, (3, 32, 32), 10, 64, 100, 0.95, 0.001, "densenet"),
 }
-SHORT = {"location30": 12, "purchase100": 2, "purchase100-batch64": 0, "texas100": 0}  # epochs of a round; 0: left out
-FULL = {"location30": 60, "purchase100": 3, "purchase100-batch64": 3, "texas100": 2}
+SHORT = {"location30": 12, "purchase100": 2}  # epochs of a round; the other shapes are left out
+FULL = {
+    "location30": 60,
+    "purchase100": 3,
+    "purchase100-batch64": 3,
+    "texas100": 2,
+    "images-resnet9": 5,
+    "images-densenet": 2,
+}
+
+
+def made_up(rows: int, inputs: tuple[int, ...], classes: int) -> Dataset:
+    """Bits, or pixels from 0 to 255."""
+    if len(inputs) == 1:
+        return Toy(rows=rows, features=inputs[0], classes=classes).load(Place(None, Path()))
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (rows, *inputs), generator=rng, dtype=torch.uint8)
+    y = torch.randint(classes, (rows,), generator=rng)
+    return Dataset("images", x, y, classes, Domain.grid(inputs, 0, 255, 1))
 
 
 class Bench:
@@ -77,11 +98,11 @@ class Bench:
     def __init__(self, shape: Shape, device: torch.device, models: int) -> None:
         self.shape, self.device = shape, device
         rows = shape.rows + shape.val + shape.test
-        data = Toy(rows=rows, features=shape.features, classes=shape.classes).load(Place(None, Path()))
+        data = made_up(rows, shape.inputs, shape.classes)
         cuts = np.cumsum([0, shape.rows, shape.val, shape.test])
         parts = [data.take(torch.arange(a, b)) for a, b in itertools.pairwise(cuts.tolist())]
         self.parts = dict(zip(("train", "val", "test"), parts, strict=True))
-        self.net = net_factory("mlp", (shape.features,), shape.classes)
+        self.net = net_factory(shape.net, shape.inputs, shape.classes)
         everyone = torch.ones(models, shape.rows, dtype=torch.bool)
         self.task = Task(parts[0], everyone, tuple(range(models)), self.net, val=parts[1])
 
@@ -106,7 +127,7 @@ class Bench:
     def flops(self) -> float:
         """Floating-point operations in the matrix products of one epoch of ours: training steps and validation."""
         net, rows = self.net(), self.shape.batch
-        x, y = torch.zeros(rows, self.shape.features), torch.zeros(rows, dtype=torch.long)
+        x, y = torch.zeros(rows, *self.shape.inputs), torch.zeros(rows, dtype=torch.long)
         with FlopCounterMode(display=False) as step:
             cross_entropy(net(x), y).backward()
         with torch.no_grad(), FlopCounterMode(display=False) as answer:
@@ -115,7 +136,7 @@ class Bench:
         return a * self.shape.rows + b * self.shape.val
 
     def products(self) -> dict[str, float]:
-        """Seconds per step that the step's matrix products take alone, on warm operands; and of nothing but them."""
+        """Seconds per step that the products of its linear layers take alone, on warm operands; and of nothing but them."""
         layers = [m for m in self.net().modules() if isinstance(m, nn.Linear)]
         rows = self.shape.batch
         sums: list[Callable[[], Any]] = []
@@ -137,11 +158,14 @@ class Bench:
         total = sum(e.self_cpu_time_total for e in events)
         groups = {
             "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+            "convolutions": ("aten::mkldnn_convolution", "aten::convolution_backward"),
+            "batch norm": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
             "tanh and its slope": ("aten::tanh", "aten::tanh_backward"),
             "update": ("aten::_fused_sgd_", "Optimizer.step#SGD.step", "Optimizer.zero_grad#SGD.zero_grad"),
             "initialisation": ("aten::uniform_",),
         }
         shares = {g: sum(e.self_cpu_time_total for e in events if e.key in keys) / total for g, keys in groups.items()}
+        shares = {group: share for group, share in shares.items() if share >= 0.005}
         return {**shares, "all else (loss, gathering batches, autograd, Python)": 1 - sum(shares.values())}
 
     def _timed(self, work: Callable[[], Any]) -> float:
@@ -203,6 +227,7 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
 
     took = {what: seconds(what) for what in once}
     ours, rough, theirs = (took[what] for what in once[:3])
+    memory = {what: alone(what, context) for what in once}
     flops = Bench(shape, torch.device("cpu"), 1).flops() * shape.epochs
     peak, step = float(np.median(values("peak"))), float(np.median([p["in turn"] for p in values("products")]))
     return {
@@ -219,11 +244,20 @@ def measure(name: str, epochs: int, rounds: int, device: str, models: int) -> di
         "flop/s of 1024 x 1024 products": peak * processes,
         "share of that": flops / float(np.median(ours)) / peak,
         "share of that in bfloat16": flops / float(np.median(rough)) / peak,
-        "share of the step that its products take alone": step * steps(shape) / float(np.median(ours)),
+        "share of the step that its products take alone": step * steps(shape) / float(np.median(ours))
+        if shape.net == "mlp"
+        else None,
         "copy rate": float(np.median(values("copy"))) * processes,
-        "memory of a process": max(s["memory"] for s in seen if s["what"] in once),
+        "peak memory of a process": memory,
         "profile": values("profile")[0] if device == "cpu" else {},
     }
+
+
+def alone(what: str, context: dict[str, Any]) -> float:
+    """Peak memory of a process that trains in this way only, two epochs."""
+    seen: list[dict[str, Any]] = []
+    run_jobs("benchmarks.shadows:worker", context, [{"what": what, "epochs": 2}], 1, seen.append)
+    return seen[0]["memory"]
 
 
 def models_per_minute(seconds: np.ndarray, processes: int) -> float:
@@ -236,6 +270,7 @@ def steps(shape: Shape) -> int:
 
 def _row(m: dict[str, Any]) -> dict[str, str]:
     rate, seconds = m["models per minute"], m["seconds per model and process"]
+    products = m["share of the step that its products take alone"]
     spread = {k: f"{min(v):.1f} to {max(v):.1f}" for k, v in seconds.items()}
     return {
         "shape": f"{m['shape']} ({m['processes']} x {m['models together']}, {m['epochs measured']} epochs a round)",
@@ -248,8 +283,8 @@ def _row(m: dict[str, Any]) -> dict[str, str]:
         "GFLOP/s, ours": f"{m['flop/s of ours'] / 1e9:.0f}",
         "of 1024 x 1024 products": f"{m['flop/s of 1024 x 1024 products'] / 1e9:.0f} ({100 * m['share of that']:.0f} %,"
         f" in bfloat16 {100 * m['share of that in bfloat16']:.0f} %)",
-        "products of a step alone": f"{100 * m['share of the step that its products take alone']:.0f} % of the time",
-        "memory of a process": f"{m['memory of a process'] / 1e6:.0f} MB",
+        "products of a step alone": f"{100 * products:.0f} % of the time" if products else "–",
+        "peak memory of a process, MB": "; ".join(f"{v / 1e6:.0f}" for v in m["peak memory of a process"].values()),
     }
 
 
@@ -268,7 +303,7 @@ def _notes(m: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("shapes", nargs="*", help=f"of {', '.join(SHAPES)}; default: all")
-    parser.add_argument("--short", action="store_true", help="a minute or two instead of half an hour")
+    parser.add_argument("--short", action="store_true", help="a minute or two instead of an hour")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--models", type=int, default=0, help="that ours trains together; default: 1, on CUDA 128")
@@ -278,12 +313,12 @@ def main() -> None:
     if unknown:
         parser.error(f"no shape {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}")
     epochs = SHORT if asked.short else FULL
-    names = asked.shapes or [name for name in SHAPES if epochs[name]]
+    names = asked.shapes or list(epochs)
     models = asked.models or (128 if asked.device == "cuda" else 1)
     rounds = asked.rounds or (1 if asked.short else 3)
     found = []
     for name in names:
-        found.append(measure(name, max(epochs[name], 2), rounds, asked.device, models))
+        found.append(measure(name, epochs.get(name, 2), rounds, asked.device, models))
         print("\n".join(f"{k}: {v}" for k, v in _row(found[-1]).items()), *_notes(found[-1]), sep="\n", flush=True)
     if not asked.no_save:
         words = " ".join([*names, *(["--short"] if asked.short else []), f"--rounds {rounds} --device {asked.device}"])
