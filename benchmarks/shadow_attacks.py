@@ -19,7 +19,7 @@ from hampkit import metrics
 from hampkit.attacks import SignalAttack
 from hampkit.attacks.lira import LiraOffline, LiraOnline
 from hampkit.attacks.rmia import Rmia, RmiaOffline
-from hampkit.borrow import Lender, _finished
+from hampkit.borrow import Lender, finished
 from hampkit.judge import unusual
 from hampkit.leave_one_out import judge_repeated, repeated_scores
 from hampkit.metrics import Interval
@@ -78,7 +78,7 @@ def main() -> None:
     asked = parser.parse_args()
     for folder in asked.runs:
         problem = open_run(folder, Settings(asked.data_dir, folder.parent))
-        for shadowing in (s for s in _finished(Run.at(folder)) if s.models == asked.models):
+        for shadowing in (s for s in finished(Run.at(folder)) if s.models == asked.models):
             shadowed = Lender(Run.at(folder), shadowing, False).lend(problem)
             word = "with" if asked.keep_untrained else "without"
             left = f", {word} {len(shadowed.untrained)} untrained" if shadowed.untrained else ""

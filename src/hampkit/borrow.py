@@ -39,7 +39,7 @@ class Lender:
     def of(folder: Path, models: int = 0, force: bool = False) -> Lender:
         """The shadow models of a run folder, the most there are or so many. Errors: `UserError`."""
         run = Run.at(folder)
-        found = sorted(_finished(run), key=lambda s: s.models)
+        found = sorted(finished(run), key=lambda s: s.models)
         fitting = [s for s in found if not models or s.models == models]
         if fitting:
             return Lender(run, fitting[-1], force)
@@ -95,7 +95,7 @@ def _drawn(recipe: Mapping[str, Any], by_file: bool) -> dict[str, Any]:
     return {**split, "seed": "replaced by a split.permutation" if by_file else drawn}
 
 
-def _finished(run: Run) -> list[Shadowing]:
+def finished(run: Run) -> list[Shadowing]:
     """Every set of shadow models of a run whose jobs are all there and whole.
 
     Paired masks of few models begin those of many, so that what a run held before it grew, or holds of an unfinished growth, is
