@@ -96,14 +96,16 @@ def shift(
 
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(x))[:most]
-    known, told = _table(x[rows], y[rows]), np.asarray(member)[rows]
+    classes = int(max(np.asarray(y).max(), np.asarray(y_new).max())) + 1
+    known, told = _table(x[rows], y[rows], classes), np.asarray(member)[rows]
     if told.all() or not told.any():
         return Interval(0.5, 0.0, 1.0), False
     trees = ExtraTreesClassifier(200, min_samples_leaf=5, max_features="sqrt", random_state=int(rng.integers(2**31)))
-    scores = trees.fit(known, told).predict_proba(_table(x_new, y_new))[:, 1]
+    scores = trees.fit(known, told).predict_proba(_table(x_new, y_new, classes))[:, 1]
     surely = grouped.auc_interval(scores, member_new, group_new, STRICT_LEVEL).low > 0.5
     return grouped.auc_interval(scores, member_new, group_new), surely
 
 
-def _table(x: Any, y: Any) -> np.ndarray:
-    return np.c_[np.asarray(x, dtype=np.float32).reshape(len(x), -1), np.asarray(y, dtype=np.float32)]
+def _table(x: Any, y: Any, classes: int) -> np.ndarray:
+    """(N, features + classes): inputs and labels, a column per class, as classes have no order."""
+    return np.c_[np.asarray(x, dtype=np.float32).reshape(len(x), -1), np.eye(classes, dtype=np.float32)[np.asarray(y)]]
