@@ -80,7 +80,7 @@ def test_a_permutation_and_groups_are_one_too_many(tmp_path):
 def test_groups_are_known_or_judged_as_a_whole(sizes, seed):
     group = np.repeat(np.arange(len(sizes)), sizes)
     members = int(np.cumsum(sizes)[len(sizes) // 2 - 1])
-    found = candidates(np.arange(len(group)), members, 0.45, 0.05, groups=group)
+    found = candidates(np.ones(len(group), bool), members, 0.45, 0.05, groups=group)
     parts = [found.known[found.fit], found.known[~found.fit], found.judged]
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(group)))
     for a, b in combinations(parts, 2):

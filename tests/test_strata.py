@@ -52,7 +52,7 @@ def test_parts_hold_their_share_of_each_class_whatever_the_seed(counts, seed):
     assert np.abs(others - expected).max() < 3
 
 
-@pytest.mark.parametrize("rows, classes", [(2, 60), (3, 40), (6, 20), (1, 30)])
+@pytest.mark.parametrize(("rows", "classes"), [(2, 60), (3, 40), (6, 20), (1, 30)])
 def test_a_label_alone_is_no_evidence_of_membership(rows, classes):
     """Rare classes are as often among the judged members as among the judged non-members, over the seeds.
 
@@ -63,7 +63,7 @@ def test_a_label_alone_is_no_evidence_of_membership(rows, classes):
     for seed in range(60):
         table = split_table(len(y), 0, "default", seed, labels=torch.from_numpy(y))
         p, pool = table.members_count, y[torch.cat([table.rows("members"), table.rows("nonmembers")]).numpy()]
-        judged = candidates(np.arange(2 * p), p, 0.45, 0.05).judged
+        judged = candidates(np.ones(2 * p, bool), p, 0.45, 0.05).judged
         rare = pool[judged] < classes
         found.append(rare[judged < p].sum() - rare[judged >= p].sum())
     assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(len(found)) + 0.5

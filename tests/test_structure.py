@@ -48,7 +48,7 @@ ALLOWED = {
     "shadows": MIDDLE | {"launch", "planning", "problem", "views"},
     "trained": MIDDLE | {"problem"},
     "answers": MIDDLE | {"problem", "shadows", "trained", "views"},
-    "clustered": {"metrics", "ranking"},
+    "clustered": {"grouped", "metrics", "ranking"},
     "judge": MIDDLE,
     "leave_one_out": MIDDLE | {"clustered"},
     "details": MIDDLE | {"judge", "trained"},
@@ -70,7 +70,7 @@ ALLOWED = {
         "repeat",
     },
     "target_jobs": MIDDLE | {"launch", "pipeline", "problem"},
-    "report": {"cells", "errors"},
+    "report": {"cells", "errors", "metrics"},
     "nn": BASE | {"defenses"},
     "api": MIDDLE
     | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "target_jobs", "trained", "api"},

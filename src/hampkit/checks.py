@@ -25,9 +25,9 @@ FLAGS: dict[str, str] = {
     "turns it around finds what it hides.",
     "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by "
     "themselves, and an attack may measure that instead of the model.",
-    "duplicated": "Non-members or test rows have the same features as members: test accuracy is too high. Every set of features "
-    "is judged once, as a member's where a member has it, unless judge.copies=keep asks for all rows. Rows that are only "
-    "nearly the same are not looked for.",
+    "duplicated": "Rows of other parts of the split have the same features as members: accuracies on them are too high. Every "
+    "set of features is judged once, as a member's where a member has it, and never where a reference row has it, unless "
+    "judge.copies=keep asks for all rows. Rows that are only nearly the same are not looked for.",
     "overlapping": "The candidates include examples that the attack was fitted on (candidates=all, as in parts of the "
     "published evaluation): the numbers flatter the attack.",
     "untrained": "The model learnt next to nothing, with every seed tried: its numbers say little about a model that fits "

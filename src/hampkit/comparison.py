@@ -152,6 +152,7 @@ class _Case:
 
     one: Half
     other: Half
+    units: Any = None  # (N,) of leave-one-out: which examples are not independent
 
     def enough(self) -> bool:
         """Whether there are two models on either side: fewer have no spread."""
@@ -171,12 +172,12 @@ def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
 
 def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
     one, other = {}, {}
-    members = pipeline.shadow_membership(problem)
+    members = pipeline.shadow_membership(problem)[:, problem.once]
     for name, (place, targets) in details["repeated"].items():
         scores = np.load(run.folder / place, allow_pickle=False)["scores"].astype(np.float64)
         member, mine = members[targets], _half_of_models(targets, problem.recipe)
         one[name], other[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
-    return _Case(one, other)
+    return _Case(one, other, problem.units()[problem.once])
 
 
 def _half(n: int, seed: int) -> Bools:
@@ -214,7 +215,7 @@ def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
 def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
     first, second = _best([c.one for c in cases]), _best([c.other for c in cases])
     parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
-    measured = [_measure(both, judged, strict) for both in parts]
+    measured = [_measure(both, judged, c.units, strict) for both, c in zip(parts, cases, strict=True)]
     ends = [_highest_end(c, judged) for c in cases]
     measured = [(replace(m[0], high=max(m[0].high, end)), *m[1:]) for m, end in zip(measured, ends, strict=True)]
     members, others = (
@@ -235,25 +236,22 @@ def _pooled(scores: Any, member: Bools, *group: Any) -> float:
     return metrics.auc(np.ravel(scores), np.ravel(member))
 
 
-def _auc(judged: str, *arrays: Any) -> Interval:
-    return auc_interval(*arrays) if judged == REPEATED else grouped.auc_interval(*arrays)
-
-
 def _highest_end(case: _Case, judged: str) -> float:
     """The highest upper bound of the AUC among all attacks, each on both halves together."""
     ends = []
     for name in case.one:
-        arrays = (np.concatenate(both) for both in zip(case.one[name], case.other[name], strict=True))
-        ends.append(_auc(judged, *arrays).high)
+        arrays = [np.concatenate(both) for both in zip(case.one[name], case.other[name], strict=True)]
+        of = grouped.auc_interval if judged == TARGET else auc_interval
+        ends.append(of(arrays[0], arrays[1], arrays[2] if arrays[2:] else case.units).high)
     return max(ends)
 
 
-def _measure(parts: Sequence[tuple[Any, ...]], judged: str, strict: bool) -> tuple[Interval, Rate, Rate]:
+def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
     """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
     if judged == REPEATED:
-        found = [judge_repeated(ATTACKS.get(name)(), scores, member, strict) for name, scores, member in parts]
+        found = [judge_repeated(ATTACKS.get(name)(), scores, member, strict, units) for name, scores, member in parts]
         rated = [(f.tpr_at_fpr[0], f.tnr_at_fnr[0]) for f in found]
-        auc = clustered_mean([(scores, member) for _, scores, member in parts], correlation=CORRELATION)
+        auc = clustered_mean([(scores, member) for _, scores, member in parts], units, correlation=CORRELATION)
     else:
         rated = [(tpr[0], tnr[0]) for _, tpr, tnr in (rates(s, m, strict, *group) for _, s, m, *group in parts)]
         auc = grouped.mean_auc([arrays for _, *arrays in parts], correlation=CORRELATION)
@@ -304,7 +302,7 @@ def _test_accuracy(results: Sequence[ModelResult]) -> Interval:
     def one(result: ModelResult) -> Interval:
         n, rate = result.rows["test"], result.accuracy["test"]
         if "test" in result.sizes:
-            return Interval(rate, *grouped.clopper_pearson(rate, result.sizes["test"]))
+            return Interval(rate, *metrics.clopper_pearson(rate * result.sizes["test"], result.sizes["test"]))
         return Interval(rate, *metrics.clopper_pearson(round(rate * n), n))
 
     return _over_seeds([one(r) for r in results])

@@ -106,8 +106,8 @@ def balanced_point(scores: Any, member: Any, threshold: float, groups: Any = Non
 
 def rate(hits: Any, groups: Any = None, level: float = 0.95) -> Interval:
     """The share of hits (N,) with Clopper and Pearson's interval for its `size_of_rate`."""
-    value = float(np.mean(hits))
-    return Interval(value, *clopper_pearson(value, size_of_rate(hits, groups, level), level))
+    value, size = float(np.mean(hits)), size_of_rate(hits, groups, level)
+    return Interval(value, *metrics.clopper_pearson(value * size, size, level))
 
 
 def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
@@ -126,15 +126,6 @@ def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
     return float(np.clip(size, min(found.groups, len(h)), len(h)))
 
 
-def clopper_pearson(value: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """The exact binomial interval of a rate seen in n, which need not be a whole number (Korn & Graubard 1998)."""
-    from scipy.stats import beta  # SciPy takes a second to import
-
-    k, tail = value * n, (1 - level) / 2
-    low = float(beta.ppf(tail, k, n - k + 1)) if value > 0 else 0.0
-    return min(low, value), max(float(beta.ppf(1 - tail, k + 1, n - k)), value) if value < 1 else 1.0
-
-
 class Moments(NamedTuple):
     """Of numbers (N,) in groups."""
 
@@ -147,7 +138,7 @@ def moments(values: Array, groups: NDArray[np.int64]) -> Moments:
     sizes = np.bincount(groups)
     number = int((sizes > 0).sum())
     sums = np.bincount(groups, values - values.mean())
-    variance = number / max(number - 1, 1) * float(sums @ sums) / len(values) ** 2
+    variance = number / max(number - 1, 1) * float(np.square(sums).sum()) / len(values) ** 2
     return Moments(variance, len(values) ** 2 / float(np.square(sizes, dtype=np.float64).sum()))
 
 
@@ -167,7 +158,8 @@ def _point(
 
     point = metrics.counted_point(counts, fpr, strict, level)
     above = s >= point.threshold
-    low, high = clopper_pearson(point.value, size_of_rate(above[m], g[m], level), level)
+    of_members = size_of_rate(above[m], g[m], level)
+    low, high = metrics.clopper_pearson(point.value * of_members, of_members, level)
     tail, size = (1 - level) / 2, size_of_rate(above[~m], g[~m], level)
     scale = int((~m).sum()) / size
     fewest, most = (scale * float(binom.ppf(q, max(int(size), 1), fpr)) for q in (tail, 1 - tail))

@@ -50,14 +50,18 @@ def build_case(
     seed: int,
     shadows: Shadows | None = None,
     population: Population | None = None,
+    once: NDArray[np.bool_] | None = None,
 ) -> Case:
     """Candidates and known examples of a pool whose first ``members`` rows are members, in random order.
 
-    Of rows with the same features only the first takes part, unless the judge keeps copies: see `hampkit.data.candidates`.
+    once: (P,) the rows that take part, see `hampkit.data.candidates`; by default the first of those with the same features,
+    unless the judge keeps copies.
     """
-    alike = first_alike(pool.x) if judge.copies == "leave-out" else np.arange(len(pool))
+    if once is None:
+        keep = judge.copies == "keep"
+        once = np.ones(len(pool), dtype=bool) if keep else np.equal(first_alike(pool.x), np.arange(len(pool)))
     everyone = judge.candidates == "all"
-    chosen = candidates(alike, members, judge.known_train, judge.known_val, everyone, pool.group)
+    chosen = candidates(once, members, judge.known_train, judge.known_val, everyone, pool.group)
     known, fit, rows = map(torch.from_numpy, chosen)
     # no attack may profit from the order of the candidates
     rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]

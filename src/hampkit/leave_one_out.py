@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,15 +59,17 @@ def _named(attack: SignalAttack, shadows: Shadows) -> Iterator[None]:
         raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
 
 
-def judge_repeated(attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False) -> RepeatedResult:
-    """All numbers of one attack over M targets, pooled, with intervals clustered by model and example."""
+def judge_repeated(
+    attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False, units: Any = None
+) -> RepeatedResult:
+    """All numbers of one attack over M targets, pooled, with intervals clustered by model and by units (N,), default examples."""
     of, others = int(members.sum()), int((~members).sum())
-    auc, within = clustered.auc_interval(scores, members), clustered.auc_within(scores, members)
+    auc, within = clustered.auc_interval(scores, members, units), clustered.auc_within(scores, members, units)
     counts = count(scores.ravel(), members.ravel())
-    points = clustered.points(scores, members, counts, FPRS, strict)
+    points = clustered.points(scores, members, counts, FPRS, strict, units)
     tpr = [_rate(p, r, others) for p, r in zip(points, FPRS, strict=True)]
     tied, counts = checks.tied_at(counts, FPRS[0], strict), counts.turned()
-    points = clustered.points(scores, members, counts, FPRS, strict, turned=True)
+    points = clustered.points(scores, members, counts, FPRS, strict, units, turned=True)
     tnr = [_rate(p, r, of) for p, r in zip(points, FPRS, strict=True)]
     flags = {
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),

@@ -267,8 +267,11 @@ def balanced_point(scores: Any, member: Any, threshold: float, level: float = 0.
     return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
-def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """The exact binomial interval of a rate of which k of n were seen (Clopper & Pearson 1934).
+
+    k and n need not be whole numbers: n is the number of independent rows that some dependent ones are worth (Korn & Graubard
+    1998).
 
     >>> tuple(round(v, 4) for v in clopper_pearson(0, 10))
     (0.0, 0.3085)
@@ -279,7 +282,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     tail = (1 - level) / 2
     low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
-    return low, high
+    return min(low, k / n), max(high, k / n)
 
 
 def placements(s: Array, m: NDArray[np.bool_]) -> tuple[Array, Array]:

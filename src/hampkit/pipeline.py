@@ -32,7 +32,7 @@ from hampkit.trained import Shadowed, Trained
 from hampkit.training.threads import threads
 
 JOB = "models/000-000"
-ATTACK_VERSION = 4  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 5  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 
@@ -200,6 +200,7 @@ def _attack(
         recipe.seed,
         None if shadowed is None else shadowed.for_target(),
         around,
+        problem.once,
     )
     everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
     results, scores, places = [], {}, {}

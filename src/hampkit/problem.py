@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hampkit.config import Recipe, recipe_from_dict
 from hampkit.data.base import Place
 from hampkit.data.candidates import Candidates, candidates
-from hampkit.data.copies import first_alike
+from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import SplitTable, check_classes, known_split, rare_classes, split_table
 from hampkit.defenses import Defense
 from hampkit.errors import Notice, UserError
@@ -31,6 +31,14 @@ from hampkit.training import Trainer
 from hampkit.training.trainer import silent
 from hampkit.training.trial import try_network
 from hampkit.types import Dataset, Task
+
+# parts of the split that may hold copies of members, and their rows in words
+COPIED = {
+    "nonmembers": "non-members",
+    "test": "test rows",
+    "validation": "validation rows",
+    "reference": "reference rows",
+}
 
 
 @dataclass(frozen=True)
@@ -91,11 +99,10 @@ class Problem:
 
     def candidates(self) -> Candidates:
         """Which rows of the pool are known to the adversary, and which are judged."""
-        judge, pool = self.recipe.judge, len(self.task.pool)
-        alike = self.alike[:pool] if judge.copies == "leave-out" else np.arange(pool)
+        judge = self.recipe.judge
         everyone = judge.candidates == "all"
         shares = judge.known_train, judge.known_val
-        return candidates(alike, self.table.members_count, *shares, everyone, self.task.pool.group)
+        return candidates(self.once, self.table.members_count, *shares, everyone, self.task.pool.group)
 
     def judged(self) -> tuple[int, int]:
         """How many members and non-members every attack is judged on."""
@@ -107,27 +114,49 @@ class Problem:
         return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.members_count)
 
     def units(self) -> NDArray[np.int64]:
-        """(P,) for each row of the pool the first one that is IN and OUT with it: of its group, else with its features."""
+        """(P,) for each row of the pool the first one that is IN and OUT with it: of its group or with its features."""
         group = self.task.pool.group
-        return self.alike[: len(self.task.pool)] if group is None else first_alike(group)
+        return self.alike["pool"] if group is None else joined(self.alike["pool"], group.numpy())
 
     @cached_property
-    def alike(self) -> NDArray[np.int64]:
-        """For each row of pool and test segment the first of them with the same features, see `hampkit.data.copies`."""
-        return first_alike(torch.cat([self.task.pool.x, self.test.x]))
+    def alike(self) -> dict[str, NDArray[np.int64]]:
+        """For each row of a part the first row with its features, see `hampkit.data.copies`.
+
+        Rows are counted through all parts, from the pool on: places below P are rows of the pool.
+        """
+        parts = {
+            "pool": self.task.pool,
+            "test": self.test,
+            "validation": self.task.val,
+            "reference": self.task.reference,
+        }
+        xs = {name: part.x if part is not None else self.test.x[:0] for name, part in parts.items()}
+        ends = np.cumsum([len(x) for x in xs.values()])
+        return dict(zip(xs, np.split(first_alike(torch.cat(list(xs.values()))), ends[:-1]), strict=True))
+
+    @cached_property
+    def once(self) -> NDArray[np.bool_]:
+        """(P,) the rows of the pool that are known or judged: every set of features once, as a member's where a member has it.
+
+        Features of reference rows are left out: a defense may learn from these that their owner is no member.
+        """
+        places = self.alike["pool"]
+        if self.recipe.judge.copies == "keep":
+            return np.ones(len(places), dtype=bool)
+        return (places == np.arange(len(places))) & ~np.isin(places, self.alike["reference"])
 
     def copies(self) -> dict[str, int]:
-        """How many non-members and test rows are copies of members, and how many rows take no part as they are copies."""
-        pool, of_members = len(self.task.pool), self.alike < self.table.members_count
-        again = int((self.alike[:pool] < np.arange(pool)).sum()) if self.recipe.judge.copies == "leave-out" else 0
-        nonmembers, test = int(of_members[self.table.members_count : pool].sum()), int(of_members[pool:].sum())
-        return {"nonmembers": nonmembers, "test": test, "left_out": again}
+        """How many rows of each part are copies of members, and how many rows of the pool take no part for being copies."""
+        members = self.table.members_count
+        parts = {**self.alike, "nonmembers": self.alike["pool"][members:]}
+        found = {name: int((places < members).sum()) for name, places in parts.items() if name != "pool"}
+        return {**found, "left_out": int((~self.once).sum())}
 
     @property
     def duplicated(self) -> bool:
-        """Whether non-members or test rows are copies of members."""
+        """Whether rows of another part of the split are copies of members."""
         found = self.copies()
-        return bool(found["nonmembers"] or found["test"])
+        return any(found[name] for name in COPIED)
 
     def rows(self) -> dict[str, int]:
         """How many examples stand behind the accuracies."""
@@ -279,7 +308,7 @@ def _check_known(table: SplitTable, recipe: Recipe) -> None:
 def _check_candidates(problem: Problem) -> None:
     """Warns of copies on both sides of the split. Errors: `UserError` where too few other rows are left."""
     found, name = problem.copies(), problem.data()["name"]
-    parts = problem.candidates()
+    parts, sizes = problem.candidates(), {name: len(places) for name, places in problem.alike.items()}
     for sided in (parts.judged, parts.known[parts.fit], parts.known[~parts.fit]):
         members = int((sided < problem.table.members_count).sum())
         if not 0 < members < len(sided) and not found["left_out"]:
@@ -296,11 +325,11 @@ def _check_candidates(problem: Problem) -> None:
     kept = "every set of features is judged once (judge.copies=keep judges every row)"
     if problem.recipe.judge.copies == "keep":
         kept = "these non-members are judged all the same"
-    nonmembers = len(problem.task.pool) - problem.table.members_count
+    sizes["nonmembers"] = sizes["pool"] - problem.table.members_count
+    counted = [f"{found[part]:,} of {sizes[part]:,} {word}" for part, word in COPIED.items() if found[part]]
     warnings.warn(
-        f"{found['nonmembers']:,} of {nonmembers:,} non-members and {found['test']:,} of {len(problem.test):,} test rows of"
-        f" {name} have the same features as a member: the test accuracy is too high, and {kept}; remove copies that are there"
-        " by mistake",
+        f"{', '.join(counted[:-1])}{' and ' if counted[1:] else ''}{counted[-1]} of {name} have the same features as a member:"
+        f" accuracies on such rows are too high, and {kept}; remove copies that are there by mistake",
         Notice,
         stacklevel=3,
     )

@@ -21,7 +21,7 @@ from hampkit.source import code_of
 from hampkit.store import read_json, write_file, write_json
 from hampkit.trained import Shadowed, Trained
 
-VERSION = 5  # raised when leave-one-out would give other numbers on the same signals
+VERSION = 6  # raised when leave-one-out would give other numbers on the same signals
 
 RECORDS = "records.csv"
 # explained in docs/reading.md; row: in the data set, from 0
@@ -33,7 +33,8 @@ def leave_one_out(
 ) -> tuple[tuple[RepeatedResult, ...], dict[str, tuple[str, list[int]]]]:
     """Leave-one-out of every attack that looks at signals alone, and the records of the strongest one.
 
-    Beside the results, where each attack's scores (T, N) lie in the run, and which models are their targets.
+    Beside the results, where each attack's scores (T, N) lie in the run, and which models are their targets. Each set of features
+    is judged once, see `Problem.once`; intervals are clustered by group, where rows are in groups.
 
     randomised: the release draws noise, as for the target.
     """
@@ -41,7 +42,8 @@ def leave_one_out(
     chosen = [a for a in attacks if isinstance(a, SignalAttack)]
     title = f"leave-one-out of {recipe.title}"
     targets, shadows = shadowed.targets(), shadowed.for_each_other()
-    members = shadows.membership()[targets]
+    once, units = trained.problem.once, trained.problem.units()
+    members = shadows.membership()[targets][:, once]
     found: list[tuple[RepeatedResult, Path]] = []
     untrained, left_out = len(shadows) - len(targets), shadows.left_out()
     done, total = 0, len(chosen) * len(members)
@@ -53,9 +55,9 @@ def leave_one_out(
                 done += 1
                 settings.track(title, done, total)
 
-            scores = repeated_scores(attack, shadows, targets, step)
+            scores = repeated_scores(attack, shadows, targets, step)[:, once]
             np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
-            result = judge_repeated(attack, scores, members, recipe.judge.strict)
+            result = judge_repeated(attack, scores, members, recipe.judge.strict, units[once])
             result = replace(result, variance=variance_used(attack, shadows, targets))
             write_json(folder / "result.json", result.to_json())
 
@@ -76,10 +78,11 @@ def leave_one_out(
 
 
 def records_of(trained: Trained, scores: Any, members: Any) -> list[Record]:
-    """Per example of the pool: how exposed it is over all shadow models."""
+    """Per example that is judged: how exposed it is over all shadow models."""
     problem = trained.problem
-    y, names = problem.task.pool.y.tolist(), problem.dataset.classes
-    rows = torch.cat([problem.table.rows("members"), problem.table.rows("nonmembers")])[: len(y)].tolist()
+    pool, names = problem.task.pool, problem.dataset.classes
+    rows = torch.cat([problem.table.rows("members"), problem.table.rows("nonmembers")])[: len(pool)]
+    y, rows = (column[torch.from_numpy(problem.once)].tolist() for column in (pool.y, rows))
     return records(scores, members, rows, [names[c] if names else str(c) for c in y])
 
 

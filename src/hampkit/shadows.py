@@ -73,7 +73,7 @@ def left_aside(shadowing: Shadowing, run: Run) -> str:
 
 def population(problem: Problem) -> Dataset:
     """Examples that no model was trained on or chosen by: the test segment, but for copies of the pool where others are left."""
-    unseen = np.flatnonzero(problem.alike[len(problem.task.pool) :] >= len(problem.task.pool))
+    unseen = np.flatnonzero(problem.alike["test"] >= len(problem.task.pool))
     rows = torch.from_numpy(unseen) if len(unseen) else torch.arange(len(problem.test))
     return problem.test.take(rows[:POPULATION])
 

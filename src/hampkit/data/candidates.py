@@ -21,27 +21,32 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    alike: Rows, members: int, known_train: float, known_val: float, everyone: bool = False, groups: Any = None
+    once: NDArray[np.bool_],
+    members: int,
+    known_train: float,
+    known_val: float,
+    everyone: bool = False,
+    groups: Any = None,
 ) -> Candidates:
     """The candidates of a pool (P,) whose first ``members`` rows are members.
 
-    alike: (P,) for each row the first one with the same features; only first ones take part. So no features are known and judged,
-    judged twice, or judged as a non-member's where a member has them. With ``arange(P)`` all rows take part.
+    once: (P,) the rows that take part. Where no two of them have the same features, no features are known and judged, judged
+    twice, or judged as a non-member's where a member has them.
     everyone: the known ones are judged too. groups: (P,), rows of one group are neighbours, and are known or judged as a whole.
     """
-    first = np.flatnonzero(alike == np.arange(len(alike)))
+    first = np.flatnonzero(once)
     known, fit, judged = [], [], []
     for rows in (first[first < members], first[first >= members]):
         a, b = known_split(len(rows), known_train, known_val)
         if groups is not None:
-            a, b = _at_groups(np.asarray(groups)[rows], a, b)
+            a, b = _to_whole_groups(np.asarray(groups)[rows], a, b)
         known.append(rows[:b])
         fit.append(np.arange(b) < a)
         judged.append(rows if everyone else rows[b:])
     return Candidates(np.concatenate(known), np.concatenate(fit), np.concatenate(judged))
 
 
-def _at_groups(groups: Rows, a: int, b: int) -> tuple[int, int]:
+def _to_whole_groups(groups: Rows, a: int, b: int) -> tuple[int, int]:
     """The ends of the known parts moved to the nearest ends of groups (n,), with at least one group in each of three parts.
 
     Fewer than three groups leave a part empty.

@@ -24,3 +24,24 @@ def first_alike(x: Tensor) -> NDArray[np.int64]:
     seen: dict[bytes, int] = {}
     hashes = (blake2b(content[i * width : (i + 1) * width], digest_size=16).digest() for i in range(len(values)))
     return np.fromiter((seen.setdefault(key, i) for i, key in enumerate(hashes)), np.int64, len(values))
+
+
+def joined(*kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) for each row the first of those that are joined to it: by a chain of rows, each with a value of the next one's.
+
+    kinds: (N,) each, such as groups and `first_alike`. A person's rows are joined, and to them all rows of another person who
+    has the same features somewhere.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(kinds[0])
+    firsts = np.concatenate([_first(kind) for kind in kinds])
+    edges = coo_array((np.ones(len(firsts), bool), (np.tile(np.arange(n), len(kinds)), firsts)), shape=(n, n))
+    return _first(connected_components(edges, directed=False)[1])
+
+
+def _first(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) for each place the first one with its value."""
+    _, first, of = np.unique(values, return_index=True, return_inverse=True)
+    return first[of]

@@ -15,7 +15,7 @@ CAVEATS = {  # flags that change what a finding means; {} stands for the models 
     "untrained": "{} learnt next to nothing (untrained): how little it gives away says nothing of a model that fits its data",
     "shifted": "Members and non-members of {} differ without any model (shifted): attacks may measure that instead",
     "inverted": "Attacks on {} flagged inverted point the wrong way: turned around they find what their AUC hides",
-    "duplicated": "Members of {} have copies among non-members or test rows (duplicated): test accuracy is too high",
+    "duplicated": "Members of {} have copies in other parts of the split (duplicated): accuracies on these are too high",
     "overlapping": "Attacks on {} flagged overlapping are judged on examples they were fitted on: the numbers flatter them",
     "randomised": "The answers of {} are random (randomised): who asks many times and averages may find more",
     "masked": "On {} a label-only attack beats those flagged masked: the release hides what training still leaks",
