@@ -78,7 +78,33 @@ def test_intervals_hold_their_values_and_never_fail(seed, members, others, gap):
     difference = grouped.auc_difference(scores, other, member, group)
     assert -1 <= difference.low <= difference.value <= difference.high <= 1
     hits = scores > gap / 2
-    assert len(group) ** 2 / (sizes**2).sum() - 1e-9 <= grouped.size_of_rate(hits, group) <= len(group)
+    kish, size = len(group) ** 2 / (sizes**2).sum(), grouped.size_of_rate(hits, group)
+    assert kish - 1e-9 <= size <= len(group) if kish >= 3 or sizes.max() == 1 else size == 1
+
+
+def test_groups_that_do_not_fit_are_refused():
+    scores, member = scored()
+    mixed, short = np.arange(70) // 2 * (np.arange(70) != 30) + 100 * (np.arange(70) == 30), np.arange(69)
+    mixed[[29, 30]] = 7  # rows 0 to 29 are members
+    for call in (
+        lambda g: grouped.auc_interval(scores, member, g),
+        lambda g: grouped.auc_difference(scores, -scores, member, g),
+        lambda g: grouped.tpr_point(scores, member, 0.1, groups=g),
+        lambda g: grouped.tnr_point(scores, member, 0.1, groups=g),
+        lambda g: grouped.balanced_point(scores, member, 0.5, g),
+    ):
+        with pytest.raises(ValueError, match="1 groups hold members and non-members"):
+            call(mixed)
+        with pytest.raises(ValueError, match=r"groups \(69,\) must be \(70,\)"):
+            call(short)
+    with pytest.raises(ValueError, match="one for each row"):
+        grouped.rate(member, short)
+
+
+def test_two_groups_show_next_to_nothing_of_a_rate():
+    found = grouped.rate(np.r_[np.ones(50), np.zeros(50)], np.repeat([0, 1], 50))
+    assert found.low < 0.01
+    assert found.high > 0.99
 
 
 def test_a_better_attack_is_not_punished_near_one():

@@ -152,6 +152,16 @@ def test_shifted_finds_other_inputs_and_other_labels_and_nothing_else():
     assert not checks.shift(x, y, np.ones(400, bool), z, v, new, 0)[1]
 
 
+def test_shifted_finds_classes_whose_numbers_have_no_order():
+    """Every other one of 40 classes is twice as likely among members."""
+    rng = np.random.default_rng(0)
+    x, member = rng.normal(size=(4000, 5)), np.arange(4000) % 2 == 0
+    y = 2 * rng.integers(0, 20, 4000) + (rng.random(4000) < np.where(member, 2, 1) / 3)
+    new = rng.permutation(4000)[:2000]
+    known = np.setdiff1d(np.arange(4000), new)
+    assert checks.shift(x[known], y[known], member[known], x[new], y[new], member[new], 0)[1]
+
+
 def test_class_thresholds_equal_a_loop():
     rng = np.random.default_rng(3)
     scores, member, y = rng.normal(size=90), rng.random(90) < 0.5, rng.integers(0, 4, 90)

@@ -323,3 +323,30 @@ def test_the_mean_auc_lies_in_its_interval_and_in_the_unit_interval(seed):
         )
     found = metrics.mean_auc(parts)
     assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -0.5, float("nan")])
+def test_a_level_that_is_no_probability_is_refused(level):
+    scores, member = np.arange(40.0), np.arange(40) % 2 == 0
+    for call in (
+        lambda: metrics.auc_interval(scores, member, level),
+        lambda: metrics.auc_difference(scores, -scores, member, level),
+        lambda: metrics.tpr_point(scores, member, 0.1, level=level),
+        lambda: metrics.clopper_pearson(1, 10, level),
+        lambda: metrics.jeffreys(0.5, 10, level),
+    ):
+        with pytest.raises(ValueError, match="must lie between 0 and 1"):
+            call()
+
+
+def test_a_mean_of_nothing_is_refused():
+    for mean in (metrics.mean_auc, metrics.mean_rate):
+        with pytest.raises(ValueError, match="give at least one"):
+            mean([])
+
+
+def test_an_interval_of_a_share_that_is_no_count_holds_it():
+    for n in (1.0, 1.7, 12.3):
+        for rate in np.linspace(0, 1, 41):
+            low, high = metrics.clopper_pearson(rate * n, n)
+            assert 0 <= low <= rate <= high <= 1

@@ -163,3 +163,21 @@ def test_public_names_are_what_they_say_whatever_was_imported_before():
         assert callable(getattr(hampkit, name)), name
     assert set(hampkit.__all__) <= {n for n in hampkit.__all__ if getattr(hampkit, n) is not None}
     assert not {p.name.removesuffix(".py") for p in ROOT.iterdir()} & {"run", "train", "attack", "write_report"}
+
+
+STATISTICS = [
+    *(
+        ROOT / f"{name}.py"
+        for name in ("ranking", "metrics", "grouped", "clustered", "leave_one_out", "checks", "comparison")
+    ),
+    *sorted((ROOT / "stats").glob("*.py")),
+    *sorted((ROOT / "attacks").glob("*.py")),
+]
+
+
+@pytest.mark.parametrize("path", STATISTICS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_statistics_use_no_product_whose_last_digits_depend_on_threads(path):
+    """NumPy's products of long arrays are those of BLAS, which shares them between threads; its sums are not."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not isinstance(node, ast.MatMult), f"{path.name} has a product by @; sum the elements' products"
+        assert not (isinstance(node, ast.Attribute) and node.attr in {"dot", "vdot", "inner", "einsum", "linalg"})

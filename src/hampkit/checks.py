@@ -64,6 +64,7 @@ def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
 
 
 def inverted(scores: Any, member: Any, group: Any = None) -> bool:
+    """Whether the AUC lies below 0.5 beyond its 99.9 % interval."""
     return grouped.auc_interval(scores, member, group, STRICT_LEVEL).high < 0.5
 
 
@@ -73,6 +74,7 @@ def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bo
 
 
 def off_null(scores: Any, member: Any, group: Any = None) -> bool:
+    """Whether the AUC on shuffled membership differs from 0.5 beyond its 99.9 % interval."""
     interval = grouped.auc_interval(scores, member, group, STRICT_LEVEL)
     return not interval.low <= 0.5 <= interval.high
 

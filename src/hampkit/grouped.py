@@ -1,7 +1,8 @@
 """Intervals where rows come in groups, such as those of one person: groups are independent, rows of one group are not.
 
 Each function takes groups (N,), of which none holds members and non-members; None, or groups of one row each, give what
-`hampkit.metrics` gives. What the intervals cover: `benchmarks.intervals groups`, docs/intervals.md.
+`hampkit.metrics` gives. Errors: `ValueError` for groups of another length or of members and non-members, and as there. What the
+intervals cover: `benchmarks.intervals groups`, docs/intervals.md.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def auc_interval(scores: Any, member: Any, groups: Any = None, level: float = 0.
 
 def mean_auc(parts: Sequence[Sequence[Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:
     """The mean AUC of parts that share no group, (scores, member) or (scores, member, groups) each: see `metrics.mean_auc`."""
-    checked = [(*check_scores(s, m), _codes(*g)) for s, m, *g in parts]
+    checked = [(*check_scores(s, m), _codes_of_sides(g[0] if g else None, m)) for s, m, *g in parts]
     if all(g is None for _, _, g in checked):
         return metrics.mean_auc([(s, m) for s, m, _ in checked], level, correlation)
     placed = [metrics.placements(s, m) for s, m, _ in checked]
@@ -53,7 +54,7 @@ def mean_auc(parts: Sequence[Sequence[Any]], level: float = 0.95, correlation: f
 
 def auc_difference(a: Any, b: Any, member: Any, groups: Any = None, level: float = 0.95) -> Interval:
     """AUC(a) − AUC(b) on the same examples: `metrics.auc_difference` with the variance clustered by group, and Student's t."""
-    g = _codes(groups)
+    g = _codes_of_sides(groups, member)
     if g is None:
         return metrics.auc_difference(a, b, member, level)
     (s, m), (other, _) = check_scores(a, member), check_scores(b, member)
@@ -76,7 +77,7 @@ def tpr_point(
     Clopper and Pearson's for the `size_of_rate` of members; the threshold is as uncertain as with as many non-members as the
     `size_of_rate` of false positives.
     """
-    g = _codes(groups)
+    g = _codes_of_sides(groups, member)
     if g is None:
         return metrics.tpr_point(scores, member, fpr, strict, level), metrics.tpr_bounds(scores, member, fpr, level)
     s, m = check_scores(scores, member)
@@ -87,7 +88,7 @@ def tnr_point(
     scores: Any, member: Any, fnr: float, strict: bool = False, groups: Any = None, level: float = 0.95
 ) -> tuple[Point, tuple[float, float]]:
     """TNR at FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
-    g = _codes(groups)
+    g = _codes_of_sides(groups, member)
     if g is None:
         return metrics.tnr_point(scores, member, fnr, strict, level), metrics.tnr_bounds(scores, member, fnr, level)
     s, m = check_scores(scores, member)
@@ -96,7 +97,7 @@ def tnr_point(
 
 def balanced_point(scores: Any, member: Any, threshold: float, groups: Any = None, level: float = 0.95) -> Interval:
     """Balanced accuracy: `metrics.balanced_point` with Clopper and Pearson's intervals for the `size_of_rate` of both rates."""
-    g = _codes(groups)
+    g = _codes_of_sides(groups, member)
     if g is None:
         return metrics.balanced_point(scores, member, threshold, level)
     s, m = check_scores(scores, member)
@@ -114,12 +115,15 @@ def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
     """The number of independent rows that would tell as much of the share of hits (N,) as these do.
 
     p (1 − p) / v · (z/t)², with v the variance clustered by group, between Kish's number of groups and N; where all or none are
-    hits, Kish's number.
+    hits, Kish's number. Of fewer than three groups, by Kish's number, it is 1: they do not show how groups differ.
     """
-    h, g = np.asarray(hits, dtype=np.float64), _codes(groups)
+    h = np.asarray(hits, dtype=np.float64)
+    g = _codes(groups, h)
     if g is None:
         return float(len(h))
     found, p = moments(h, g), float(h.mean())
+    if found.groups < 3:
+        return 1.0
     if not 0 < p < 1 or found.variance <= 0:
         return found.groups
     size = p * (1 - p) / found.variance * _shrunk([found.variance], [found], level)
@@ -170,9 +174,19 @@ def _point(
     return replace(point, low=low, high=high), outer
 
 
-def _codes(groups: Any = None) -> NDArray[np.int64] | None:
-    """Groups numbered from 0, None where there are none or each has one row."""
+def _codes(groups: Any, rows: Any) -> NDArray[np.int64] | None:
+    """Groups numbered from 0, None where there are none or each has one row. Errors: `ValueError` for another length."""
     if groups is None:
         return None
     kinds, codes = np.unique(np.asarray(groups), return_inverse=True)
+    if codes.shape != np.shape(rows):
+        raise ValueError(f"groups {codes.shape} must be {np.shape(rows)}, one for each row")
     return None if len(kinds) == len(codes) else codes.astype(np.int64)
+
+
+def _codes_of_sides(groups: Any, member: Any) -> NDArray[np.int64] | None:
+    """`_codes`, each group on one side. Errors: `ValueError` for one that holds members and non-members."""
+    codes, m = _codes(groups, member), np.asarray(member, dtype=bool)
+    if codes is not None and (mixed := np.intersect1d(codes[m], codes[~m])).size:
+        raise ValueError(f"{mixed.size} groups hold members and non-members: keep each on one side of the split")
+    return codes

@@ -106,6 +106,8 @@ def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation:
     The scores of two parts need not be of one scale. Of K parts the variance is (1 + ρ) Σ v_k / K², with v_k DeLong's and ρ the
     correlation of two parts; the size is that of all members and non-members.
     """
+    if not parts:
+        raise ValueError("the mean AUC of no parts: give at least one pair (scores, member)")
     placed = [placements(*check_scores(scores, member)) for scores, member in parts]
     value = float(np.mean([of_members.mean() for of_members, _ in placed]))
     if min(len(group) for both in placed for group in both) < 2:
@@ -121,6 +123,8 @@ def mean_rate(parts: Sequence[Interval], independent: bool = True) -> Interval:
     """The mean of rates with intervals of their own, by the MOVER (Zou & Donner 2008): the distances to the ends are added as
     deviations are, or, where the rates are not independent, as they are, which is the most that they can amount to.
     """
+    if not parts:
+        raise ValueError("the mean of no rates: give at least one interval")
     together = math.hypot if independent else (lambda *distances: sum(distances))
     value = sum(p.value for p in parts) / len(parts)
     below = together(*(p.value - p.low for p in parts)) / len(parts)
@@ -159,7 +163,7 @@ def _lower(hits: Array, errors: Array, level: float) -> Array:
     from scipy.stats import beta  # SciPy takes a second to import
 
     seen = hits > 1e-6  # below that the bound is 0 in floating point
-    bound = beta.ppf((1 - level) / 2, np.where(seen, hits + np.minimum(0.5, hits / 4), 1.0), errors + 0.5)
+    bound = beta.ppf(_tail(level), np.where(seen, hits + np.minimum(0.5, hits / 4), 1.0), errors + 0.5)
     return np.where(seen, bound, 0.0)
 
 
@@ -279,7 +283,7 @@ def clopper_pearson(k: float, n: float, level: float = 0.95) -> tuple[float, flo
     assert 0 <= k <= n != 0, (k, n)
     from scipy.stats import beta  # SciPy takes a second to import
 
-    tail = (1 - level) / 2
+    tail = _tail(level)
     low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
     return min(low, k / n), max(high, k / n)
@@ -306,6 +310,14 @@ def _share_below(values: Array, others: Array) -> Array:
 
 
 def normal_quantile(level: float) -> float:
+    """z with P(|Z| ≤ z) = level for a standard normal Z. Errors: `ValueError` for a level outside (0, 1)."""
     from statistics import NormalDist
 
-    return NormalDist().inv_cdf((1 + level) / 2)
+    return NormalDist().inv_cdf(1 - _tail(level))
+
+
+def _tail(level: float) -> float:
+    """The probability on either side of an interval. Errors: `ValueError` for a level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, such as 0.95")
+    return (1 - level) / 2

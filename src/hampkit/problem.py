@@ -326,6 +326,8 @@ def _check_candidates(problem: Problem) -> None:
     if problem.recipe.judge.copies == "keep":
         kept = "these non-members are judged all the same"
     sizes["nonmembers"] = sizes["pool"] - problem.table.members_count
+    if found["nonmembers"] == sizes["nonmembers"]:
+        kept = "no attack can tell such non-members from members"
     counted = [f"{found[part]:,} of {sizes[part]:,} {word}" for part, word in COPIED.items() if found[part]]
     warnings.warn(
         f"{', '.join(counted[:-1])}{' and ' if counted[1:] else ''}{counted[-1]} of {name} have the same features as a member:"

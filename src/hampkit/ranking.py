@@ -56,6 +56,7 @@ def check_scores(scores: Any, member: Any) -> tuple[NDArray[np.float64], NDArray
 
 
 def count(scores: Any, member: Any) -> Counts:
+    """The counts of scores (N,) and membership (N,). Errors: `ValueError` as for `check_scores`."""
     s, m = check_scores(scores, member)
     order = np.argsort(s, kind="stable")[::-1]
     s, m = s[order], m[order]
