@@ -153,10 +153,11 @@ def test_shifted_finds_other_inputs_and_other_labels_and_nothing_else():
 
 
 def test_shifted_finds_classes_whose_numbers_have_no_order():
-    """Every other one of 40 classes is twice as likely among members."""
+    """Half of 100 classes, drawn at random, are twice as likely among members."""
     rng = np.random.default_rng(0)
-    x, member = rng.normal(size=(4000, 5)), np.arange(4000) % 2 == 0
-    y = 2 * rng.integers(0, 20, 4000) + (rng.random(4000) < np.where(member, 2, 1) / 3)
+    x, member = rng.normal(size=(4000, 50)), np.arange(4000) % 2 == 0
+    y = 2 * rng.integers(0, 50, 4000) + (rng.random(4000) < np.where(member, 2, 1) / 3)
+    y = rng.permutation(100)[y]
     new = rng.permutation(4000)[:2000]
     known = np.setdiff1d(np.arange(4000), new)
     assert checks.shift(x[known], y[known], member[known], x[new], y[new], member[new], 0)[1]
