@@ -114,8 +114,10 @@ def rate(hits: Any, groups: Any = None, level: float = 0.95) -> Interval:
 def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
     """The number of independent rows that would tell as much of the share of hits (N,) as these do.
 
-    p (1 − p) / v · (z/t)², with v the variance clustered by group, between Kish's number of groups and N; where all or none are
-    hits, Kish's number. Of fewer than three groups, by Kish's number, it is 1: they do not show how groups differ.
+    p (1 − p) / (v + u) · (z/t)², with v the variance clustered by group, between Kish's number K of groups and N; where all or
+    none are hits, K. u = 1/(10 K²) stands for groups that were not seen: where few groups differ, v is small by chance, and
+    without u some intervals covered 80 % (50 uneven groups, in each nearly all hits or none, p = 0.98). Where K is below three
+    the number is 1: so few groups do not show how groups differ.
     """
     h = np.asarray(hits, dtype=np.float64)
     g = _codes(groups, h)
@@ -126,7 +128,7 @@ def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
         return 1.0
     if not 0 < p < 1 or found.variance <= 0:
         return found.groups
-    size = p * (1 - p) / found.variance * _shrunk([found.variance], [found], level)
+    size = p * (1 - p) / (found.variance + 1 / (10 * found.groups**2)) * _shrunk([found.variance], [found], level)
     return float(np.clip(size, min(found.groups, len(h)), len(h)))
 
 
