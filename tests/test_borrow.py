@@ -229,7 +229,6 @@ def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypa
         calls.append(path)
         return full_disk() if len(calls) == 3 else real(path, array)
 
-    monkeypatch.setattr(planning, "JOB_SECONDS", 0.0)  # one model a job
     monkeypatch.setattr(planning, "STACKS", {"cpu": ()})
     monkeypatch.setattr(shadows.np, "save", save)
     assert _guarded(command) == 2

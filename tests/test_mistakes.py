@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -234,30 +233,6 @@ def test_changed_data_are_noticed(cli, write_table, refused):
     (run,) = Path("runs").glob("people-hamp-*")
     write_table(age=[row % 90 for row in range(200)])
     refused(cli("attack", run), "not those it was trained on")
-
-
-def test_two_processes_on_one_run(cli, refused):
-    from hampkit.config import load_recipe
-    from hampkit.problem import Settings, prepare
-    from hampkit.store import locked
-
-    folder = prepare(load_recipe(QUICK[0], dict(w.split("=") for w in QUICK[1:])), Settings()).folder
-    held, done = threading.Event(), threading.Event()
-
-    def hold():
-        with locked(Path("runs"), folder):
-            held.set()
-            done.wait(60)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait(60)
-    try:
-        refused(cli("run", *QUICK), "another process", folder)
-    finally:
-        done.set()
-        thread.join()
-    assert cli("run", *QUICK, "--quiet")[0] == 0
 
 
 def test_a_full_disk_is_one_clear_line(cli, monkeypatch, refused):
