@@ -13,7 +13,7 @@ from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, check_effect, load_recipe, unknown_option, with_seed
 from hampkit.errors import UserError, unknown_key
-from hampkit.options import once
+from hampkit.options import check_once, once
 from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
@@ -349,19 +349,9 @@ def recipes_of(
         mine = {key: text for key, text in texts.items() if accepts(reference, key, file, label)}
         recipe = load_recipe(reference, mine, file, label)
         recipes.append(recipe if seed is None else with_seed(recipe, seed))
-    if seed is not None:
-        once(f"--seed {seed}", texts, "seed")
-    if file:
-        once(f"--data {file}", texts, "data.file", "file")
-    if label:
-        once(f"--label {label}", texts, "data.label", "label")
+    check_once(texts, seed, file, label)
     for key in texts:
         if not any(accepts(reference, key, file, label) for reference in references):
-            if key == "data.group":  # the name that --group stands for
-                raise UserError(
-                    f"--group {texts[key]} (data.group) names a column of a table of one's own, and {', '.join(references)} has"
-                    " none; add --data FILE, or leave it out"
-                )
             raise UserError(
                 f"unknown key {key!r} in {key}={texts[key]}; {unknown_option(key, references, file, label)}"
             )

@@ -14,7 +14,7 @@ from hampkit.comparison import Comparison, Entry, entry_of
 from hampkit.config import Recipe, accepts, with_seed
 from hampkit.errors import RunBusy, UserError, did_you_mean
 from hampkit.launch import at_once
-from hampkit.options import once
+from hampkit.options import check_once
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
@@ -59,8 +59,7 @@ def compare(
     folder = Path(out) if out is not None else settings.runs_dir
     for place in (settings.runs_dir, folder):
         writable(place)
-    if seed is not None:
-        once(f"--seed {seed}", options or {}, "seed")
+    check_once(options or {}, seed)
     names = _names(defenses)
     wanted = _one_split(names, "" if data else dataset, with_shadows(options, shadows), str(data), label)
     start = wanted[0].seed if seed is None else seed

@@ -140,6 +140,8 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
 
     An option of an attack is one only together with the attack's name.
     """
+    if key == "data.group":
+        return "--group names a column of a table of one's own; add --data FILE with such a column, or leave it out"
     section, _, last = key.rpartition(".")
     kinds = {"defense": DEFENSES, "data": DATASETS}
     owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()

@@ -72,6 +72,16 @@ def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
             raise UserError(f"{shorthand} and {key}={options[key]} are the same option; leave one out")
 
 
+def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", label: str = "") -> None:
+    """Errors: `UserError` where seed, table or label are given a second time by their key, see `once`."""
+    if seed is not None:
+        once(f"--seed {seed}", options, "seed")
+    if data:
+        once(f"--data {data}", options, "data.file", "file")
+    if label:
+        once(f"--label {label}", options, "data.label", "label")
+
+
 def field_names(cls: type) -> list[tuple[str, ...]]:
     """The names of a dataclass's fields, those of a nested section behind the section's."""
     hints = typing.get_type_hints(cls)
