@@ -132,7 +132,7 @@ def test_an_npz_names_an_array(tmp_path):
         (["--group", "persn"], ["no column 'persn' (data.group)", "did you mean 'person'?"]),
         (["--group", "risk"], ["column 'risk'", "is the group and the label"]),
         (["--group", "person", "drop=[person]"], ["'person'", "is the group and in data.drop"]),
-        (["--group", "person", "data.group=town"], ["data.group is given twice"]),
+        (["--group", "person", "data.group=town"], ["--group person and data.group=town are the same option"]),
         (["--group", "town", "drop=[gap]"], ["largest of 3 groups", "group by another column"]),
         (["--group", "gap"], ["group column 'gap'", "no value in data row 3"]),
     ],
@@ -149,7 +149,7 @@ def test_a_plan_takes_the_column(cli, write_table, refused):
 
 
 def test_a_group_needs_a_table(cli, refused):
-    refused(cli("run", "digits/hamp", "--group", "person"), "data.group", "option of file")
+    refused(cli("run", "digits/hamp", "--group", "person"), "data.group=person", "--group", "add --data FILE")
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------

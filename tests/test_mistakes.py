@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -26,6 +25,37 @@ MISTAKES = {
             "it is an option of hamp, label-smoothing, and no given recipe takes it",
             "rmia.gamma",
         ],
+    ),
+    "group without a table": (
+        ["run", "digits/undefended", "--group", "x"],
+        ["data.group=x", "--group names a column of a table of one's own", "add --data FILE"],
+    ),
+    "column of a table without one": (["run", "digits/undefended", "group=x"], ["a table of one's own (--data FILE)"]),
+    "seed twice": (["run", "toy/hamp", "--seed", "3", "seed=4"], ["--seed 3 and seed=4 are the same option"]),
+    "seed twice in train": (["train", "toy/hamp", "--seed", "3", "seed=4"], ["--seed 3 and seed=4 are the same"]),
+    "seed twice in compare": (["compare", "toy", "--seed", "3", "seed=4"], ["--seed 3 and seed=4 are the same"]),
+    "shadow models twice": (
+        ["run", "toy/hamp", "--shadows", "8", "shadows.models=4"],
+        ["--shadows 8 and shadows.models=4 are the same option; leave one out"],
+    ),
+    "shadow models twice in compare": (["compare", "toy", "--shadows", "8", "models=4"], ["--shadows 8 and models=4"]),
+    "shadow models twice in plan": (["plan", "toy/hamp", "--shadows", "8", "models=4"], ["--shadows 8 and models=4"]),
+    "shadow models twice in shadow": (
+        ["shadow", "toy/hamp", "--models", "8", "shadows.models=4"],
+        ["--models 8 and shadows.models=4 are the same"],
+    ),
+    "kept models twice": (
+        ["shadow", "toy/hamp", "--models", "4", "--keep-models", "shadows.keep_models=false"],
+        ["--keep-models and shadows.keep_models=false are the same"],
+    ),
+    "group twice": (["run", "toy/hamp", "--group", "a", "group=b"], ["--group a and group=b are the same option"]),
+    "table twice": (
+        ["run", "undefended", "--data", "x.csv", "--label", "a", "data.file=y.csv"],
+        ["--data x.csv and data.file=y.csv are the same option"],
+    ),
+    "label twice": (
+        ["run", "undefended", "--data", "x.csv", "--label", "a", "label=b"],
+        ["--label a and label=b are the same option"],
     ),
     "option of an attack without its name": (["run", "toy/hamp", "variance=global"], ["lira-online.variance"]),
     "option of an attack that does not run": (
@@ -234,30 +264,6 @@ def test_changed_data_are_noticed(cli, write_table, refused):
     (run,) = Path("runs").glob("people-hamp-*")
     write_table(age=[row % 90 for row in range(200)])
     refused(cli("attack", run), "not those it was trained on")
-
-
-def test_two_processes_on_one_run(cli, refused):
-    from hampkit.config import load_recipe
-    from hampkit.problem import Settings, prepare
-    from hampkit.store import locked
-
-    folder = prepare(load_recipe(QUICK[0], dict(w.split("=") for w in QUICK[1:])), Settings()).folder
-    held, done = threading.Event(), threading.Event()
-
-    def hold():
-        with locked(Path("runs"), folder):
-            held.set()
-            done.wait(60)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait(60)
-    try:
-        refused(cli("run", *QUICK), "another process", folder)
-    finally:
-        done.set()
-        thread.join()
-    assert cli("run", *QUICK, "--quiet")[0] == 0
 
 
 def test_a_full_disk_is_one_clear_line(cli, monkeypatch, refused):

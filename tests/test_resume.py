@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import hampkit
-from hampkit.errors import UserError
-from hampkit.store import Run, locked
+from hampkit.store import Run
 
 ARGS = [
     "run", "toy/undefended", "toy/hamp", "rows=1200", "features=32", "classes=4", "epochs=12", "neural.epochs=12", "--quiet",
@@ -141,19 +140,3 @@ def test_a_step_that_fails_leaves_nothing(tmp_path):
         run.step("models/000-000", half)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
     assert not run.done("models/000-000")
-
-
-def test_a_lock_is_free_after_its_holder_is_gone(tmp_path):
-    holder = (
-        "import sys, time; from pathlib import Path; from hampkit.store import locked\n"
-        "with locked(Path(sys.argv[1]), 'r'): print('held', flush=True); time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match="another process"), locked(tmp_path, "r"):
-        pass
-    process.kill()
-    process.wait()
-    with locked(tmp_path, "r"):
-        pass

@@ -726,6 +726,22 @@ def test_a_plan_has_no_more_processes_than_jobs_and_no_more_speed_than_cores(
     assert many.memory / few.memory == pytest.approx(processes, rel=0.05)
 
 
+def test_jobs_are_cut_by_the_number_of_models_alone(measured, tmp_path, monkeypatch):
+    """Neither by a clock nor by the number of processes, which would give the folders other names on another day."""
+    from hampkit import planning
+
+    cut = []
+    for workers, seconds in ((1, 0.001), (3, 0.001), (8, 1000.0)):
+        monkeypatch.setattr(planning, "seconds_of", lambda problem, ways, seconds=seconds: [seconds for _ in ways])
+        settings = Settings(runs_dir=tmp_path, workers=workers)
+        cut.append(
+            [pipeline.plan_shadows(problem_of(tmp_path, m), settings, anew=True).mode.job for m in (8, 130, 1024)]
+        )
+    assert cut == [[1, 3, 16]] * 3
+    assert planning._cut(planning.Mode(width=16), 128).job == 16
+    assert planning._cut(planning.Mode(width=8), 1024).job == 16
+
+
 def test_processes_beyond_all_sense_are_one_line(cli, refused):
     for workers in (100_000, -1):
         refused(cli("plan", "toy/undefended", "--shadows", 8, "--workers", workers), f"workers={workers}", "up to 1024")

@@ -27,14 +27,10 @@ def run(folder, count, *words):
     command = [sys.executable, "-m", "hampkit", "run", "--quiet", *words]
     subprocess.run(command, cwd=folder, env=env, check=True)
     kinds = ("results.json", "stack.safetensors", "scores.npz", "released.npy", "records.csv")
+    kinds += ("scaled_logit.npy", "population.npy")  # of shadow models, cut into the same jobs
     found = {str(p.relative_to(folder)): content(p) for kind in kinds for p in (folder / "runs").rglob(kind)}
     assert len(found) > 10
-    return found | {kind: signals(folder, kind) for kind in ("scaled_logit.npy", "population.npy")}
-
-
-def signals(folder, kind):
-    """Of all shadow models, however they are cut into jobs."""
-    return b"".join(np.load(p, allow_pickle=False).tobytes() for p in sorted((folder / "runs").rglob(kind)))
+    return found
 
 
 def content(path):

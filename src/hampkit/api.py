@@ -13,6 +13,7 @@ from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, check_effect, load_recipe, unknown_option, with_seed
 from hampkit.errors import UserError, unknown_key
+from hampkit.options import check_once, once
 from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
@@ -20,7 +21,7 @@ from hampkit.report import limits, render_csv, render_html, render_markdown, ver
 from hampkit.results import ERROR, Difference, ModelResult, Results
 from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.target_jobs import train_targets
-from hampkit.trained import Trained
+from hampkit.trained import Evaluated, Trained
 from hampkit.training.trainer import silent
 
 DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
@@ -81,8 +82,8 @@ def run(
             lender.lend(problem)  # all are checked before the first is trained
     for why in train_targets(problems, settings).values():
         raise UserError(why)
-    models = [pipeline.evaluate_problem(p, settings, attacks, modes.get(p.folder), lender) for p in problems]
-    return report_on(models, [Run(settings.runs_dir / problem.folder) for problem in problems], folder)
+    found = [pipeline.evaluate_problem(p, settings, attacks, modes.get(p.folder), lender) for p in problems]
+    return report_on(found, folder)
 
 
 def check(
@@ -140,7 +141,7 @@ def shadow(
     models: an even number of at least 4. Errors: `UserError`.
     """
     settings = settings_of(data_dir, runs_dir, device, track, progress, workers)
-    wanted = _shadowed(recipe, models, options, seed, data, label)
+    wanted = _shadowed("--models", recipe, models, options, seed, data, label)
     return pipeline.shadow(prepare(wanted, settings), settings).folder
 
 
@@ -159,7 +160,7 @@ def plan(
 ) -> Plan:
     """What so many shadow models will cost and show, from a few steps measured now; writes nothing but these into a cache."""
     settings = settings_of(data_dir, runs_dir, device, silent, False, workers)
-    wanted = _shadowed(recipe, shadows, options, seed, data, label)
+    wanted = _shadowed("--shadows", recipe, shadows, options, seed, data, label)
     return pipeline.plan_shadows(prepare(wanted, settings), settings, anew=True)
 
 
@@ -197,8 +198,8 @@ def attack(
     problem = pipeline.open_run(folder, settings, overrides)
     check_effect(problem.recipe, options or {})
     writable(Path(out) if out is not None else folder)
-    model = pipeline.evaluate_problem(problem, settings, attacks, lender=lender)
-    return report_on([model], [Run(folder)], Path(out) if out is not None else folder)
+    found = pipeline.evaluate_problem(problem, settings, attacks, lender=lender)
+    return report_on([found], Path(out) if out is not None else folder)
 
 
 def write_report(*runs: str | Path, out: str | Path) -> Results:
@@ -215,7 +216,10 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     try:
         for r, document in zip(found, documents, strict=True):
             check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
-        return report_on([ModelResult.from_json(d) for d in documents], found, Path(out))
+        models = [
+            Evaluated(r, ModelResult.from_json(d), pipeline.details(r)) for r, d in zip(found, documents, strict=True)
+        ]
+        return report_on(models, Path(out))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:
         where = " or ".join(str(r.folder) for r in found)
         raise UserError(
@@ -224,8 +228,9 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
         ) from error
 
 
-def report_on(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> Results:
-    results = Results(tuple(models), __version__, difference=_difference(models, runs))
+def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
+    models = [e.result for e in evaluated]
+    results = Results(tuple(models), __version__, difference=_difference(evaluated))
     document, said = results.to_json(), verdict(results)
     words = {
         "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
@@ -242,7 +247,7 @@ def report_on(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> 
     texts = {  # all of them before the first is written
         "markdown": render_markdown(document, words, said),
         "csv": render_csv(document),
-        "html": render_html(document, [pipeline.details(r) for r in runs], words, said),
+        "html": render_html(document, [e.details for e in evaluated], words, said),
     }
     write_json(files["json"], document)
     for kind, text in texts.items():
@@ -250,13 +255,15 @@ def report_on(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> 
     return replace(results, files=files)
 
 
-def _difference(models: Sequence[ModelResult], runs: Sequence[Run]) -> Difference | None:
+def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
     """Of two models on the same candidates: how much higher the strongest attack's AUC on the first is."""
-    if len(models) != 2:
+    if len(evaluated) != 2:
         return None
+    models = [e.result for e in evaluated]
     names = (models[0].strongest().attack, models[1].strongest().attack)
     tried = max(model.distinct() for model in models)
-    found = pipeline.compare(runs[0], runs[1], *names, levels=(0.95, 1 - ERROR / tried))
+    first, second = evaluated
+    found = pipeline.compare(first, second, *names, levels=(0.95, 1 - ERROR / tried))
     return Difference(found[0].value, found[0].low, found[0].high, names, found[1], tried) if found else None
 
 
@@ -287,7 +294,7 @@ def _threat(cls: Any) -> str:
 def settings_of(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any, workers: int = 0) -> Settings:
     if not 0 <= workers <= MOST_WORKERS:
         raise UserError(
-            f"workers={workers} must be a number of processes up to {MOST_WORKERS}, or 0 to let a measurement decide"
+            f"workers={workers} must be a number of processes up to {MOST_WORKERS}, or 0 for as many as the cores hold"
         )
     return Settings(None if data_dir is None else Path(data_dir), Path(runs_dir), device, track, workers, progress)
 
@@ -301,15 +308,28 @@ def _lender(folder: str | Path, models: int, force: bool) -> Lender | None:
 def with_shadows(
     options: Mapping[str, Any] | None, models: int, lender: Lender | None = None
 ) -> Mapping[str, Any] | None:
+    """The options with so many shadow models, or with those of a lender. Errors: `UserError` where both set one."""
     if lender is not None:
+        for key in asdict(lender.shadowing):
+            once(f"--shadows-from {lender.run.folder}", options or {}, f"shadows.{key}")
         return {**(options or {}), **{f"shadows.{k}": v for k, v in asdict(lender.shadowing).items()}}
-    return options if not models else {**(options or {}), "shadows.models": models}
+    if not models:
+        return options
+    once(f"--shadows {models}", options or {}, "shadows.models", "models")
+    return {**(options or {}), "shadows.models": models}
 
 
 def _shadowed(
-    recipe: str, models: int, options: Mapping[str, Any] | None, seed: int | None, data: str | Path, label: str
+    flag: str,
+    recipe: str,
+    models: int,
+    options: Mapping[str, Any] | None,
+    seed: int | None,
+    data: str | Path,
+    label: str,
 ) -> Recipe:
     """A recipe with so many shadow models; where it is about nothing else, none are a mistake. Errors: `UserError`."""
+    once(f"{flag} {models}", options or {}, "shadows.models", "models")
     (wanted,) = recipes_of((recipe,), {**(options or {}), "shadows.models": models}, seed, data, label)
     if not wanted.shadows.models:
         raise UserError(f"shadows.models={models} trains none; give an even number from 4 on")
@@ -329,6 +349,7 @@ def recipes_of(
         mine = {key: text for key, text in texts.items() if accepts(reference, key, file, label)}
         recipe = load_recipe(reference, mine, file, label)
         recipes.append(recipe if seed is None else with_seed(recipe, seed))
+    check_once(texts, seed, file, label)
     for key in texts:
         if not any(accepts(reference, key, file, label) for reference in references):
             raise UserError(

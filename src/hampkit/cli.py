@@ -203,9 +203,7 @@ def shadow(
     from hampkit import api
     from hampkit.terminal import Bars, Download
 
-    options = only_options(words or [], group)
-    if keep_models:
-        options["shadows.keep_models"] = "true"
+    options = only_options(words or [], group, keep_models)
     bars = Bars(not quiet)
     with bars.shown():
         folder = api.shadow(
@@ -378,7 +376,8 @@ def data_check(name: str, data_dir: CheckDir = None, debug: Debug = False) -> No
 
 def _show(results: Any, json: bool, quiet: bool) -> None:
     if json:
-        print(results.files["json"].read_text("utf-8"), end="")
+        # not read back from its file, which another process may have replaced by now
+        print(dumps(results.to_json(), indent=1, sort_keys=True, ensure_ascii=False))
     elif not quiet:
         from rich.console import Console
 

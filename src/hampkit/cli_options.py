@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hampkit.errors import UserError
+from hampkit.options import once
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
@@ -35,13 +36,16 @@ ShadowsFrom = Annotated[
     Path | None, typer.Option(help="A run whose shadow models are taken; of the same recipe, data and split.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Take them also where the recipe differs (flag mismatched).")]
-Workers = Annotated[int, typer.Option(help="Processes for shadow models; 0: as measured to be best.")]
+Workers = Annotated[
+    int,
+    typer.Option(help="Targets or shadow models trained at once; 0: as many as the cores hold (train.threads each)."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
-def split(words: list[str], group: str = "") -> tuple[list[str], dict[str, str]]:
-    """Recipes or attacks, and the options among them, with the column of --group."""
-    options: dict[str, str] = {"data.group": group} if group else {}
+def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple[list[str], dict[str, str]]:
+    """Recipes or attacks, and the options among them, with those of --group and --keep-models."""
+    options: dict[str, str] = {}
     names = []
     for word in words:
         key, equals, text = word.partition("=")
@@ -51,11 +55,17 @@ def split(words: list[str], group: str = "") -> tuple[list[str], dict[str, str]]
             raise UserError(f"{key} is given twice, {key}={options[key]} and {word}; leave one out")
         else:
             options[key] = text
+    if group:
+        once(f"--group {group}", options, "data.group", "group")
+        options["data.group"] = group
+    if keep_models:
+        once("--keep-models", options, "shadows.keep_models", "keep_models")
+        options["shadows.keep_models"] = "true"
     return names, options
 
 
-def only_options(words: list[str], group: str = "") -> dict[str, str]:
-    recipes, options = split(words, group)
+def only_options(words: list[str], group: str = "", keep_models: bool = False) -> dict[str, str]:
+    recipes, options = split(words, group, keep_models)
     if recipes:
         raise UserError(f"one recipe at a time, {recipes[0]!r} is another; options are written KEY=VALUE")
     return options

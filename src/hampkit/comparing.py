@@ -12,14 +12,15 @@ from hampkit import __version__, pipeline
 from hampkit.api import Track, recipes_of, report_on, settings_of, with_shadows
 from hampkit.comparison import Comparison, Entry, entry_of
 from hampkit.config import Recipe, accepts, with_seed
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import RunBusy, UserError, did_you_mean
 from hampkit.launch import at_once
+from hampkit.options import check_once
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
-from hampkit.results import ModelResult
-from hampkit.store import Run, writable, write_file, write_json
+from hampkit.store import writable, write_file, write_json
 from hampkit.target_jobs import train_targets
+from hampkit.trained import Evaluated
 from hampkit.training.trainer import silent
 
 MOST_SEEDS = 1000  # more is a slip of the finger
@@ -58,6 +59,7 @@ def compare(
     folder = Path(out) if out is not None else settings.runs_dir
     for place in (settings.runs_dir, folder):
         writable(place)
+    check_once(options or {}, seed)
     names = _names(defenses)
     wanted = _one_split(names, "" if data else dataset, with_shadows(options, shadows), str(data), label)
     start = wanted[0].seed if seed is None else seed
@@ -68,12 +70,14 @@ def compare(
     for key, takers in _shared(options or {}, [recipe.defense.name for recipe in wanted]).items():
         say(f"{key} is an option of several defenses, and reaches {', '.join(takers)}")
     _plan(wanted, settings, seeds, say)
-    entries, models, runs = [], [], []
+    entries, evaluated = [], []
     sown = {recipe.defense.name: [with_seed(recipe, start + s) for s in range(seeds)] for recipe in wanted}
     failed = train_targets(_prepared(chain.from_iterable(sown.values()), settings), settings)
     for name, recipes in sown.items():
         try:
-            entry, results, mine = _entry(recipes, settings, failed)
+            entry, mine = _entry(recipes, settings, failed)
+        except RunBusy:  # nothing failed: to leave the defense out would be wrong
+            raise
         except UserError as error:  # of the training itself: it diverges, or its answers are none
             if defenses or name == BASE:
                 raise UserError(f"{name}: {error}") from error
@@ -81,14 +85,13 @@ def compare(
             say(f"left out: {name}: {error}")
             continue
         entries.append(entry)
-        models += results
-        runs += mine
+        evaluated += mine
     title = wanted[0].title.rpartition("/")[0]
     given = {key: str(value) for key, value in (options or {}).items()}
     spread = tuple(range(start, start + seeds))
     found = Comparison(title, spread, shadows, tuple(entries), __version__, left_out, given)
     _write(found, folder)
-    report_on(models, runs, folder)
+    report_on(evaluated, folder)
     return found
 
 
@@ -189,17 +192,14 @@ def _prepared(recipes: Iterable[Recipe], settings: Settings) -> Iterator[Problem
         yield problem
 
 
-def _entry(
-    recipes: Sequence[Recipe], settings: Settings, failed: Mapping[str, str]
-) -> tuple[Entry, list[ModelResult], list[Run]]:
+def _entry(recipes: Sequence[Recipe], settings: Settings, failed: Mapping[str, str]) -> tuple[Entry, list[Evaluated]]:
     """One defense with all its seeds; nothing of its data is held afterwards. Raises: `UserError` where its training failed."""
     problems = [prepare(recipe, settings) for recipe in recipes]
     for problem in problems:
         if problem.folder in failed:
             raise UserError(failed[problem.folder])
-    results = [pipeline.evaluate_problem(problem, settings) for problem in problems]
-    runs = [Run(settings.runs_dir / problem.folder) for problem in problems]
-    return entry_of(problems, results, settings), results, runs
+    evaluated = [pipeline.evaluate_problem(problem, settings) for problem in problems]
+    return entry_of(problems, evaluated, settings), evaluated
 
 
 def _write(found: Comparison, folder: Path) -> None:

@@ -26,7 +26,7 @@ from hampkit.registry import ATTACKS
 from hampkit.results import ModelResult, Rate
 from hampkit.rng import derive, numpy_rng, torch_rng
 from hampkit.store import Run
-from hampkit.trained import Trained
+from hampkit.trained import Evaluated, Trained
 
 TARGET, REPEATED = "target", "leave-one-out"
 # The choices are made on each other's half: where k attacks have one AUC, the two judged AUCs correlate by M²/(k − 1), with M the
@@ -87,9 +87,9 @@ class Comparison:
         return {"schema": 2, "hampkit": document.pop("version"), **document, "flags": texts}
 
 
-def entry_of(problems: Sequence[Problem], results: Sequence[ModelResult], settings: Settings) -> Entry:
+def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], settings: Settings) -> Entry:
     """One defense, trained and attacked with several seeds."""
-    runs = [Run(settings.runs_dir / p.folder) for p in problems]
+    results = [e.result for e in evaluated]
     trained = [pipeline.train_problem(p, settings) for p in problems]
     first = results[0]
     accuracy = {k: float(np.mean([r.accuracy[k] for r in results])) for k in first.accuracy}
@@ -97,10 +97,10 @@ def entry_of(problems: Sequence[Problem], results: Sequence[ModelResult], settin
     return Entry(
         recipe=first.recipe,
         defense=first.defense,
-        runs=tuple(r.name for r in runs),
+        runs=tuple(e.run.name for e in evaluated),
         accuracy=accuracy,
         test=_test_accuracy(results),
-        leak=worst(problems, results, runs),
+        leak=worst(problems, evaluated),
         highest={"tpr": _highest(results, "tpr_at_fpr"), "tnr": _highest(results, "tnr_at_fnr")},
         seconds=float(np.mean([t.history["seconds"] for t in trained])),
         queries=queries,
@@ -120,7 +120,7 @@ def _said(results: Sequence[ModelResult]) -> str:
     return "; ".join(f"{who[said]}: {said or 'nothing'}" for said in seeds)
 
 
-def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Sequence[Run]) -> Leak:
+def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
     """The attack with the highest AUC on one half, judged on the other half; both ways round, and the mean of both.
 
     The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
@@ -128,13 +128,13 @@ def worst(problems: Sequence[Problem], results: Sequence[ModelResult], runs: Seq
     is for the AUC of the worst of these attacks, whichever that is. It begins where that of the chosen ones does, whose AUC is
     not higher, and ends no lower than the interval of any attack on all candidates, so of the worst one too.
     """
-    details = [pipeline.details(run) for run in runs]
+    results = [e.result for e in evaluated]
     strict = problems[0].recipe.judge.strict  # one judge for all seeds
     if all(r.repeated for r in results):
-        cases = [_repeated_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)]
+        cases = [_repeated_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
         if all(case.enough() for case in cases):
             return _flagged(_judged(cases, REPEATED, strict), [r.repeated for r in results])
-    cases = [_target_case(p, run, d) for p, run, d in zip(problems, runs, details, strict=True)]
+    cases = [_target_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
     return _flagged(_judged(cases, TARGET, strict), [r.attacks for r in results])
 
 

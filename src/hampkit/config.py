@@ -140,11 +140,14 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
 
     An option of an attack is one only together with the attack's name.
     """
+    if key == "data.group":
+        return "--group names a column of a table of one's own; add --data FILE with such a column, or leave it out"
     section, _, last = key.rpartition(".")
     kinds = {"defense": DEFENSES, "data": DATASETS}
     owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()
               if last in {f.name for f in dataclasses.fields(cls)}]  # fmt: skip
     attacks = [f"{n}.{last}" for n, cls in ATTACKS.classes().items() if not section and (last,) in field_names(cls)]
+    owners = ["a table of one's own (--data FILE)" if n == "file" else n for n in owners]
     told = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
     told += [f"an attack's option needs its name: {', '.join(attacks)}"] if attacks else []
     if told:

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this. And the one warning."""
+"""The exception that means: the user can mend this. And the one warning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class UserError(Exception):
 
     The command line prints it as ``hampkit: error: …`` and exits with 2; the library raises it.
     """
+
+
+class RunBusy(UserError):
+    """Another process or thread holds the lock of a run. Nothing has failed: the same call succeeds once the lock is free."""
 
 
 class Notice(UserWarning):

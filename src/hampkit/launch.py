@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from hampkit.errors import UserError
+from hampkit.errors import RunBusy, UserError
 from hampkit.registry import load_object
 
 Event = Callable[[dict[str, Any]], None]
@@ -50,7 +50,7 @@ def run_jobs(function: str, context: dict[str, Any], jobs: Sequence[Any], worker
         while done < len(jobs):
             k, message = events.get()
             if "failed" in message:
-                raise (UserError if message["user"] else RuntimeError)(message["failed"])
+                raise _error_of(message)
             if message.get("done"):
                 done += 1
                 if waiting:
@@ -111,6 +111,13 @@ class _Worker:
         self.process.wait()
 
 
+def _error_of(message: dict[str, Any]) -> Exception:
+    """What a worker raised, as far as its class matters to the one who reads it."""
+    if message.get("busy"):
+        return RunBusy(message["failed"])
+    return (UserError if message["user"] else RuntimeError)(message["failed"])
+
+
 def _failed(text: str) -> dict[str, Any]:
     return {"failed": f"{text}; run the same command again to go on", "user": True}
 
@@ -139,7 +146,7 @@ def _serve() -> None:
             work(json.loads(lines.get()), tell)
             tell({"done": True})
     except UserError as error:
-        tell({"failed": str(error), "user": True})
+        tell({"failed": str(error), "user": True, "busy": isinstance(error, RunBusy)})
     except OSError as error:  # such as a full disk
         where = error.filename or "file system"
         text = f"{error.strerror or error}: {where}; check space and permissions, then run again"

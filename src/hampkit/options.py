@@ -62,6 +62,26 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     raise UserError(f"{place}={_show(value)} must be {_NAMES.get(hint, hint)}, not {type(value).__name__}")
 
 
+def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
+    """Errors: `UserError` where an option that stands for a key is given beside that key: one of the two would be ignored.
+
+    shorthand: the option as it is written, with its value. keys: the names of the key that it stands for.
+    """
+    for key in keys:
+        if key in options:
+            raise UserError(f"{shorthand} and {key}={options[key]} are the same option; leave one out")
+
+
+def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", label: str = "") -> None:
+    """Errors: `UserError` where seed, table or label are given a second time by their key, see `once`."""
+    if seed is not None:
+        once(f"--seed {seed}", options, "seed")
+    if data:
+        once(f"--data {data}", options, "data.file", "file")
+    if label:
+        once(f"--label {label}", options, "data.label", "label")
+
+
 def field_names(cls: type) -> list[tuple[str, ...]]:
     """The names of a dataclass's fields, those of a nested section behind the section's."""
     hints = typing.get_type_hints(cls)

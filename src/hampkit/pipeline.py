@@ -17,6 +17,7 @@ from hampkit.details import describe
 from hampkit.errors import UserError
 from hampkit.folder import complete, local_of, write_run
 from hampkit.judge import Case, build_case, judge_scores, judged_together, score, shuffled
+from hampkit.locks import locked
 from hampkit.metrics import Interval
 from hampkit.options import build
 from hampkit.planning import Mode, Plan, plan
@@ -27,8 +28,8 @@ from hampkit.results import AttackResult, ModelResult
 from hampkit.rng import derive
 from hampkit.shadows import folder_of
 from hampkit.source import code_of, file_hash
-from hampkit.store import Run, locked, read_json, write_json
-from hampkit.trained import Shadowed, Trained
+from hampkit.store import Run, read_json, write_json
+from hampkit.trained import Evaluated, Shadowed, Trained
 from hampkit.training.threads import threads
 
 JOB = "models/000-000"
@@ -41,9 +42,9 @@ def train(recipe: Recipe, settings: Settings) -> Trained:
     return train_problem(prepare(recipe, settings), settings)
 
 
-def train_problem(problem: Problem, settings: Settings) -> Trained:
-    """The same for a problem that is prepared."""
-    with locked(settings.runs_dir, problem.folder), threads(problem.recipe.train.threads):
+def train_problem(problem: Problem, settings: Settings, wait: bool = True) -> Trained:
+    """The same for a problem that is prepared; wait: for a process that works on the run, see `hampkit.locks.locked`."""
+    with locked(settings.runs_dir, problem.folder, wait), threads(problem.recipe.train.threads):
         return _train(problem, settings)
 
 
@@ -54,7 +55,7 @@ def shadow_membership(problem: Problem) -> Any:
 
 def evaluate(recipe: Recipe, settings: Settings, attacks: Sequence[str] = ()) -> ModelResult:
     """Train a recipe and attack it with the named attacks, by default with every one whose evidence a run holds."""
-    return evaluate_problem(prepare(recipe, settings), settings, attacks)
+    return evaluate_problem(prepare(recipe, settings), settings, attacks).result
 
 
 def evaluate_problem(
@@ -63,7 +64,7 @@ def evaluate_problem(
     attacks: Sequence[str] = (),
     mode: Mode | None = None,
     lender: Lender | None = None,
-) -> ModelResult:
+) -> Evaluated:
     """The same for a problem that is prepared; mode: how shadow models run, where that was measured already.
 
     lender: another run whose shadow models are taken instead of training some.
@@ -148,17 +149,19 @@ def details(run: Run) -> dict[str, Any]:
     return read_json(run.folder / "details.json", "curves", "scores", "provenance")
 
 
-def compare(a: Run, b: Run, attack_a: str, attack_b: str, levels: Sequence[float] = (0.95,)) -> list[Interval]:
+def compare(
+    a: Evaluated, b: Evaluated, attack_a: str, attack_b: str, levels: Sequence[float] = (0.95,)
+) -> list[Interval]:
     """AUC of one attack on one model minus that of another on a second model, paired, with an interval for each level.
 
     Empty where the candidates differ.
     """
     files = [
-        np.load(run.folder / details(run)["scores"][name], allow_pickle=False)
-        for run, name in ((a, attack_a), (b, attack_b))
+        np.load(model.run.folder / model.details["scores"][name], allow_pickle=False)
+        for model, name in ((a, attack_a), (b, attack_b))
     ]
     (first, second), members = ([f["scores"] for f in files], [f["member"] for f in files])
-    if not np.array_equal(*members) or len({_same_split(run) for run in (a, b)}) > 1:
+    if not np.array_equal(*members) or len({_same_split(model) for model in (a, b)}) > 1:
         return []
     return [grouped.auc_difference(first, second, members[0], group_of(files[0]), level) for level in levels]
 
@@ -168,8 +171,8 @@ def group_of(scores: Any) -> Any:
     return scores.get("group")
 
 
-def _same_split(run: Run) -> str:
-    recipe, judged = run.recipe(), details(run)["provenance"]["recipe"]["judge"]
+def _same_split(model: Evaluated) -> str:
+    recipe, judged = model.run.recipe(), model.details["provenance"]["recipe"]["judge"]
     return content_hash([recipe["data"], recipe["split"], recipe["seed"], judged])
 
 
@@ -182,9 +185,7 @@ def _train(problem: Problem, settings: Settings) -> Trained:
     return Trained(run, problem, models, accuracy, history)
 
 
-def _attack(
-    trained: Trained, attacks: list[Attack], settings: Settings, shadowed: Shadowed | None = None
-) -> ModelResult:
+def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowed: Shadowed | None = None) -> Evaluated:
     problem, run = trained.problem, trained.run
     recipe = problem.recipe
     settings.track(f"asking {recipe.title}", 0, 1)
@@ -227,12 +228,14 @@ def _attack(
         result = replace(result, repeated=repeated)
     if not result.repeated:
         (run.folder / RECORDS).unlink(missing_ok=True)  # of an earlier result: they would be taken for this one's
-    write_json(run.folder / "result.json", result.to_json())
     found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
+    write_json(run.folder / "result.json", result.to_json())
     write_json(run.folder / "details.json", found)
-    if len(attacks) == len(everyone):
-        return result
-    return replace(result, attacks=judged_together(result.attacks[: len(attacks)], scores, case.member, case.group))
+    found = details(run)  # as a file holds it: a report on runs of before shows the same
+    if len(attacks) < len(everyone):
+        mine = judged_together(result.attacks[: len(attacks)], scores, case.member, case.group)
+        result = replace(result, attacks=mine)
+    return Evaluated(run, result, found)
 
 
 def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:

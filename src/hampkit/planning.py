@@ -22,7 +22,7 @@ from hampkit.training.threads import threads
 SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
 START = 4.0  # seconds that an interpreter takes to start
 MOST_WORKERS = 1024  # more is a slip of the finger
-JOB_SECONDS = 20.0  # a kill loses at most the jobs in flight
+MOST_JOBS = 64  # folders of a set of shadow models: a kill loses the jobs in flight, and each folder holds a file open
 STACKS = (16, 128)  # widths that are tried on a GPU beside one by one, which is the only way on a CPU: see `_ways`
 
 
@@ -101,7 +101,7 @@ def plan(
     anew: bool = True,
     mode: Mode | None = None,
 ) -> Plan:
-    """Measure a few steps of every way to run and take the quickest; workers: 0 lets the measurement decide.
+    """Measure a few steps of every way to run and take the quickest; workers: 0 takes as many as the cores hold.
 
     cache: a folder that keeps what was measured, per device, network and recipe; anew: measure again all the same.
     mode: how they run, where that is settled: then it is this that is measured.
@@ -109,11 +109,11 @@ def plan(
     ways = _ways(problem, models, workers)
     if mode is None:
         seconds = _measured(problem, ways, cache, anew)
-        cut = [_cut(way, each, models) for way, each in zip(ways, seconds, strict=True)]
+        cut = [_cut(way, models) for way in ways]
         _, best = min((way.seconds(each, models), k) for k, (way, each) in enumerate(zip(cut, seconds, strict=True)))
         mode, each = cut[best], seconds[best]
         if workers == 0 and each * models < SHORT and mode.workers > 1:
-            mode = _cut(replace(mode, workers=1), each, models)
+            mode = replace(mode, workers=1)
     else:
         each = _of_one(problem, mode, ways, cache, anew)
     pool, others = len(problem.task.pool), len(problem.test)
@@ -145,10 +145,13 @@ def _ways(problem: Problem, models: int, workers: int) -> list[Mode]:
     return [Mode(width, 1, threads, recorded=r) for width in widths for r in ((False, True) if width > 1 else (False,))]
 
 
-def _cut(mode: Mode, each: float, models: int) -> Mode:
-    """The same with jobs that lose little when they are lost, and leave no process without one."""
-    job = max(mode.width, min(int(JOB_SECONDS / max(each, 1e-3)), -(-models // mode.workers), 16), 1)
-    return replace(mode, job=job - job % mode.width or mode.width)
+def _cut(mode: Mode, models: int) -> Mode:
+    """The same, cut into at most `MOST_JOBS` jobs of whole stacks.
+
+    The cut follows from the number of models alone, not from a clock or from processes: the same folders everywhere.
+    """
+    stacks = -(-models // mode.width)
+    return replace(mode, job=mode.width * -(-stacks // MOST_JOBS))
 
 
 def _measured(problem: Problem, ways: list[Mode], cache: Path | None, anew: bool) -> list[float]:

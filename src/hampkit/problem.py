@@ -51,7 +51,7 @@ class Settings:
     track: Callable[[str, int, int], None] = (
         silent  # told what is being done, how much of it is done, how much there is
     )
-    workers: int = 0  # processes for shadow models; 0: as measured to be best
+    workers: int = 0  # targets or shadow models trained at once; 0: as many as the cores hold
     progress: Any = False  # pooch's progress bar for downloads
 
     def place(self) -> Place:

@@ -25,6 +25,7 @@ from hampkit.data.splits import shadow_members
 from hampkit.defenses import Models
 from hampkit.errors import Notice, UserError
 from hampkit.launch import run_jobs
+from hampkit.locks import held_by_parent
 from hampkit.planning import Mode
 from hampkit.problem import Problem, Settings, prepare, recipe_of_run
 from hampkit.rng import derive
@@ -122,7 +123,8 @@ def worker(context: dict[str, Any]) -> Callable[[list[int], Callable[[dict[str, 
         )
 
     def work(job: list[int], tell: Callable[[dict[str, Any]], None]) -> None:
-        train_job(problem, shadowing, job, run, mode)
+        with held_by_parent(run.name):
+            train_job(problem, shadowing, job, run, mode)
         tell({"trained": len(job)})
 
     return work

@@ -2,7 +2,7 @@
 
 A step writes into a scratch folder that is renamed when all of it is there and its checksums are written. So resuming is
 re-running, a kill at any moment loses at most the step in flight, and a damaged file is noticed and made again. One process
-works on a run at a time; the lock is the operating system's and dies with the process. No pickle, neither written nor read.
+works on a run at a time, see `hampkit.locks`. No pickle, neither written nor read.
 """
 
 from __future__ import annotations
@@ -84,27 +84,6 @@ class Run:
 
     def done(self, name: str) -> bool:
         return (self.folder / name).exists() and _intact(self.folder / name)
-
-
-@contextlib.contextmanager
-def locked(runs_dir: Path, name: str) -> Iterator[None]:
-    """Hold the run's lock. Errors: `UserError` where another process holds it, or the folder cannot be written."""
-    from filelock import FileLock, Timeout
-
-    writable(runs_dir)
-    locks = runs_dir / ".locks"
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / f"{name}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"another process is working on {runs_dir / name}; wait for it, or use another --runs-dir"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def writable(folder: Path) -> None:

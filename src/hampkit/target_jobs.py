@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import pipeline
-from hampkit.errors import Notice, UserError
+from hampkit.errors import Notice, RunBusy, UserError
 from hampkit.launch import at_once, run_jobs
+from hampkit.locks import locked
 from hampkit.problem import Problem, Settings
-from hampkit.store import Run, locked
+from hampkit.store import Run
 
 WORK = "hampkit.target_jobs:worker"
 ALONE = 10.0  # seconds of training here before processes are started, which take some seconds themselves
@@ -21,8 +22,9 @@ ALONE = 10.0  # seconds of training here before processes are started, which tak
 def train_targets(problems: Iterable[Problem], settings: Settings) -> dict[str, str]:
     """Train the targets of these problems that are missing, several at once; the result is that of one after another.
 
-    The problems are taken one by one, so that a generator need not hold the data of all. Returns the name of each run whose
-    training failed, and why.
+    The problems are taken one by one, so that a generator need not hold the data of all. A run that another process holds is
+    passed over: that process trains it, and whoever evaluates it waits. So two processes with the same problems share the
+    work. Returns the name of each run whose training failed, and why.
     """
     failed: dict[str, str] = {}
     jobs: dict[str, int] = {}  # names of runs and threads of their recipes
@@ -32,15 +34,14 @@ def train_targets(problems: Iterable[Problem], settings: Settings) -> dict[str, 
         if Run(settings.runs_dir / name).done(pipeline.JOB):
             continue
         if spent > ALONE and problem.trainer.device.type == "cpu":
-            _noting(failed, name, lambda p=problem: _create(p, settings))
-            jobs[name] = problem.recipe.train.threads
+            if _noting(failed, name, lambda p=problem: _create(p, settings)):
+                jobs[name] = problem.recipe.train.threads
             continue
         clock = time.perf_counter()
-        _noting(failed, name, lambda p=problem: pipeline.train_problem(p, settings))
+        _noting(failed, name, lambda p=problem: pipeline.train_problem(p, settings, wait=False))
         spent += time.perf_counter() - clock
-    names = [name for name in jobs if name not in failed]
-    if names:
-        _in_processes(names, settings.workers or at_once(max(jobs.values())), settings, failed)
+    if jobs:
+        _in_processes(list(jobs), settings.workers or at_once(max(jobs.values())), settings, failed)
     return failed
 
 
@@ -77,18 +78,25 @@ def _in_processes(names: list[str], workers: int, settings: Settings, failed: di
     run_jobs(WORK, context, names, workers, event)
 
 
-def _noting(failed: dict[str, str], name: str, call: Callable[[], Any]) -> None:
-    """Call; what the user can mend is noted, so that one failure does not end the others."""
+def _noting(failed: dict[str, str], name: str, call: Callable[[], Any]) -> bool:
+    """Call, and return whether it succeeded. What the user can mend is noted, so that one failure does not end the others.
+
+    A run that another process holds has not failed.
+    """
     try:
         call()
+    except RunBusy:
+        return False
     except UserError as error:
         failed[name] = str(error)
+        return False
+    return True
 
 
 def _create(problem: Problem, settings: Settings) -> None:
-    with locked(settings.runs_dir, problem.folder):
+    with locked(settings.runs_dir, problem.folder, wait=False):
         pipeline.create(problem, settings)
 
 
 def _train(name: str, settings: Settings) -> None:
-    pipeline.train_problem(pipeline.open_run(settings.runs_dir / name, settings), settings)
+    pipeline.train_problem(pipeline.open_run(settings.runs_dir / name, settings), settings, wait=False)

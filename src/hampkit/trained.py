@@ -15,6 +15,7 @@ from hampkit.attacks import Shadows
 from hampkit.blackbox import BlackBox
 from hampkit.defenses import Models
 from hampkit.problem import Problem
+from hampkit.results import ModelResult
 from hampkit.store import Run
 
 
@@ -48,6 +49,15 @@ class Trained:
         """The model as its users meet it."""
         release = self.problem.defense.release(self.models.state_of(0), self.problem.dataset.domain)
         return BlackBox(self.models.stack, release, self.problem.trainer)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found, as it was while the run's lock was held: another process may replace the files later."""
+
+    run: Run
+    result: ModelResult
+    details: dict[str, Any]  # what a report shows beside the result: curves, histograms, provenance
 
 
 @dataclass(frozen=True)
