@@ -193,6 +193,28 @@ def test_copies_in_other_parts_are_counted_and_features_of_reference_rows_are_no
     assert copies["left_out"] == (len(rows) if part == "reference" else 0)
 
 
+def test_rows_that_all_stay_together_have_no_half(cli, refused, nothing_written, tmp_path):
+    """Two rows a person, 64 kinds of rows: all are joined."""
+    rng = np.random.default_rng(0)
+    lines = [f"{a},{b},{c},p{i // 2},{'ab'[i % 3 % 2]}" for i, (a, b, c) in enumerate(rng.integers(0, 4, (600, 3)))]
+    (tmp_path / "few.csv").write_text("\n".join(["a,b,c,person,label", *lines]) + "\n")
+    argv = [
+        "run",
+        "undefended",
+        "--data",
+        "few.csv",
+        "--label",
+        "label",
+        "--group",
+        "person",
+        "judge.copies=keep",
+        *QUICK,
+    ]
+    refused(cli(*argv, "--shadows", "4"), "492 of the 492 rows", "stay together", "leave --shadows out")
+    nothing_written()
+    assert cli(*argv)[0] == 0
+
+
 # --- the command ---------------------------------------------------------------------------------------------------
 
 

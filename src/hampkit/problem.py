@@ -218,6 +218,8 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
         test=dataset.take(table.rows("test")),
         shadow_val=dataset.take(_shadow_val(table)),
     )
+    if recipe.shadows.models:
+        _check_units(problem)
     _check_candidates(problem)
     return problem
 
@@ -335,6 +337,17 @@ def _check_candidates(problem: Problem) -> None:
         Notice,
         stacklevel=3,
     )
+
+
+def _check_units(problem: Problem) -> None:
+    """Errors: `UserError` where no half of the pool can be drawn, because more than a half of it stays together."""
+    largest, pool = int(np.unique(problem.units(), return_counts=True)[1].max()), len(problem.task.pool)
+    if 2 * largest > pool:
+        raise UserError(
+            f"{largest:,} of the {pool:,} rows that shadow models are trained on stay together, because they share features or a"
+            " group with one another, in chains: no half of the rows can be drawn; remove copies, group by another column"
+            " (data.group), or leave --shadows out"
+        )
 
 
 def fingerprint(sha256: str, order: Tensor | None) -> str:
