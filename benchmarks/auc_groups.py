@@ -1,4 +1,4 @@
-"""Tables of the intervals where rows come in groups: of the AUC, of TPR at FPR, and of an accuracy.
+"""Tables of the intervals where rows come in groups: of the AUC, of TPR at FPR, of an accuracy, and of leave-one-out.
 
 A score is √ρ u + √(1 − ρ) e, u of the group and e of the row, both N(0, 1); members score mu higher. Groups of members and
 of non-members, in numbers as the table says:
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from hampkit import grouped, metrics
+from hampkit import clustered, grouped, metrics
+from hampkit.data.splits import shadow_members
 
 Array = NDArray[np.float64]
-NUMBERS = ((15, 15), (20, 80), (100, 100), (400, 400))
+NUMBERS = ((6, 6), (15, 15), (20, 80), (100, 100), (400, 400))
 DESIGNS = (
     ("even", 0.0),
     ("even", 0.3),
@@ -34,8 +35,11 @@ FPRS = (0.001, 0.01, 0.1)
 Audit = tuple[Array, NDArray[np.bool_], NDArray[np.int64]]  # scores, membership, groups
 
 
+MODELS, EXAMPLES = 16, 304  # of leave-one-out
+
+
 def table(audits: int) -> None:
-    """Prints two tables: the AUC, and rates with accuracies."""
+    """Prints three tables: the AUC, rates with accuracies, and leave-one-out."""
     print("| groups | design | ρ | " + " | ".join(f"AUC {auc}" for auc in AUCS) + " | rows alone, at AUC 0.75 |")
     print("|--:|---|--:|" + "--:|" * (len(AUCS) + 1))
     for numbers in NUMBERS:
@@ -54,6 +58,38 @@ def table(audits: int) -> None:
             cells = [_tpr(numbers, design, rho, fpr, audits, True) for fpr in FPRS]
             cells += [_tpr(numbers, design, rho, 0.01, audits, False), _accuracy(numbers, design, rho, audits)]
             print(f"| {_of(numbers)} | {design} | {rho} | " + " | ".join(cells) + " |", flush=True)
+
+    print()
+    leave_one_out(audits // 4)
+
+
+def leave_one_out(audits: int) -> None:
+    """A score is N(0, 0.25) plus 1.5 u, u ~ N(0, 1) of the group: for all models (``level``), or where it is IN (``gain``)."""
+    print(
+        "| group shares | rows each | members above by | AUC by group | rows alone | TPR@1.0% by group | rows alone |\n"
+        "|---|--:|--:|--:|--:|--:|--:|"
+    )
+    for shares in ("level", "gain"):
+        for above in (0.0, 1.0):
+            for size in (1, 2, 8):
+                cells = _repeated(shares, above, size, audits)
+                print(f"| {shares} | {size} | {above} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _repeated(shares: str, above: float, size: int, audits: int) -> list[str]:
+    group, found = np.arange(EXAMPLES) // size, []
+    for k in range(audits):
+        rng = np.random.default_rng([k, size, round(above), len(shares)])
+        m = shadow_members(MODELS, EXAMPLES, k, "paired", group * size).numpy()
+        own = 1.5 * rng.standard_normal(group.max() + 1)[group]
+        s = 0.5 * rng.standard_normal(m.shape) + above * m + own * (m if shares == "gain" else 1)
+        aucs = (clustered.auc_interval(s, m, units) for units in (group, None))
+        rates = (clustered.tpr_point(s, m, 0.01, units=units) for units in (group, None))
+        found.append([(i.low, i.high) for i in (*aucs, *rates)])
+    inside, outside = np.sqrt(2.5), np.sqrt(2.5 if shares == "level" else 0.25)
+    auc = float(norm.cdf(above / np.hypot(inside, outside)))
+    tpr = float(norm.sf((norm.isf(0.01) * outside - above) / inside))
+    return [_cell([f[k] for f in found], truth) for k, truth in enumerate((auc, auc, tpr, tpr))]
 
 
 def draw(rng: np.random.Generator, numbers: tuple[int, int], design: str, rho: float, auc: float, mu: float) -> Audit:

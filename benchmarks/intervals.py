@@ -7,7 +7,7 @@ python -m benchmarks.intervals [tpr auc repair difference clustered groups] [--a
 ``repair``      (N paths) what its lower bound does while inverted pairs are repaired one at a time, up to AUC 1
 ``difference``  coverage of the interval of the difference of two AUCs on the same examples
 ``clustered``   coverage of the intervals of leave-one-out's AUC, pooled and within models
-``groups``      coverage of the intervals of AUC, TPR at FPR and accuracy where rows come in groups
+``groups``      coverage of the intervals of AUC, TPR at FPR, accuracy and leave-one-out where rows come in groups
 """
 
 from __future__ import annotations
