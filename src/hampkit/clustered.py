@@ -7,6 +7,8 @@ intervals that covered 0.5 in 78 to 83 % of simulated audits.
 
 ``units`` (N,), where it is given: examples with one value are not independent, such as the rows of one person. They are clustered
 together, and for their number stands Kish's number of units, N² / Σ size².
+
+Errors: `ValueError` for NaN, shapes that do not fit, one of the two groups missing, or fewer than two models for rates.
 """
 
 from __future__ import annotations

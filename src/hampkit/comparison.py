@@ -72,6 +72,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Several defenses on one data set and one split, as it is printed and written."""
+
     data: str
     seeds: tuple[int, ...]
     shadows: int

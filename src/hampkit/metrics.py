@@ -2,6 +2,8 @@
 
 Operating points are counted in whole examples and never interpolated: at a false-positive rate α with n non-members at
 most ⌊αn⌋ of them may lie above the threshold (``strict=True``: fewer than αn, the published rule).
+
+Errors: `ValueError` for scores that are NaN, lengths that differ, a missing group, or a level outside (0, 1).
 """
 
 from __future__ import annotations
