@@ -17,7 +17,7 @@ from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
-from hampkit.results import ERROR, Difference, ModelResult, Results
+from hampkit.results import ERROR, Difference, ModelResult, Results, clearer
 from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.target_jobs import train_targets
 from hampkit.trained import Trained
@@ -251,13 +251,18 @@ def report_on(models: Sequence[ModelResult], runs: Sequence[Run], out: Path) -> 
 
 
 def _difference(models: Sequence[ModelResult], runs: Sequence[Run]) -> Difference | None:
-    """Of two models on the same candidates: how much higher the strongest attack's AUC on the first is."""
+    """Of two models on the same candidates: by how much the one that seems to leak more does, see `Difference`."""
     if len(models) != 2:
         return None
-    names = (models[0].strongest().attack, models[1].strongest().attack)
-    tried = max(model.distinct() for model in models)
-    found = pipeline.compare(runs[0], runs[1], *names, levels=(0.95, 1 - ERROR / tried))
-    return Difference(found[0].value, found[0].low, found[0].high, names, found[1], tried) if found else None
+    (one, other), tried = models, max(model.distinct() for model in models)
+    found = []
+    for pair in ((one.strongest(), other.highest()), (one.highest(), other.strongest())):
+        names = (pair[0].attack, pair[1].attack)
+        spans = pipeline.compare(runs[0], runs[1], *names, levels=(0.95, 1 - ERROR / tried))
+        if not spans:
+            return None
+        found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
+    return clearer(*found)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:

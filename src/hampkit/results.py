@@ -142,8 +142,12 @@ class ModelResult:
         return len({a.same_as or a.attack for a in self.attacks})
 
     def strongest(self) -> AttackResult:
-        """The attack with the highest lower bound of its AUC."""
-        return max(self.attacks, key=lambda a: a.auc.low)
+        """The attack with the highest lower bound of its AUC, in the interval that allows for the choice among the attacks."""
+        return max(self.attacks, key=lambda a: (a.corrected or a.auc).low)
+
+    def highest(self) -> AttackResult:
+        """The attack with the highest AUC, which may be so by luck; of equals the first."""
+        return max(self.attacks, key=lambda a: a.auc.value)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -184,9 +188,12 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """AUC of one attack on the first model minus that of another on the second, on the same candidates."""
+    """AUC of one attack on the first model minus that of another on the second, on the same candidates.
 
-    attacks: tuple[str, str]  # the strongest on each, chosen on the same candidates
+    On the model that seems to leak more it is the strongest attack, on the other one the attack with the highest AUC.
+    """
+
+    attacks: tuple[str, str]  # on the first model and on the second, chosen on the same candidates
     corrected: Interval | None = None  # at the level 1 − ERROR / k, for the best of k distinct attacks on either model
     tried: int = 1  # k
 
@@ -204,6 +211,20 @@ class Results:
         difference = None if self.difference is None else _without_none(self.difference)
         models = [m.to_json() for m in self.models]
         return {"schema": 1, "hampkit": self.version, "models": models, "difference": difference}
+
+
+def clearer(first: Difference, second: Difference) -> Difference:
+    """Which of two differences to show: the first can show that one model leaks more (above 0), the second that the other does.
+
+    Where neither shows it, the one that comes nearer, as long as its interval does not lie on the wrong side of 0 altogether.
+
+    >>> a = Difference(0.1, -0.1, 0.3, ("strong", "high"))
+    >>> clearer(a, Difference(-0.2, -0.3, -0.1, ("high", "strong"))).attacks
+    ('high', 'strong')
+    """
+    (low, high), (other_low, other_high) = (((d.corrected or d).low, (d.corrected or d).high) for d in (first, second))
+    ranks = (high >= 0, low), (other_low <= 0, -other_high)
+    return first if ranks[0] >= ranks[1] else second
 
 
 def _without_none(difference: Difference) -> dict[str, Any]:
