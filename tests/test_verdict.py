@@ -10,7 +10,7 @@ from rich.console import Console
 from hampkit.checks import FLAGS
 from hampkit.judge import judged_together
 from hampkit.metrics import Interval, auc_difference, auc_interval
-from hampkit.report import limits, render_markdown, verdict
+from hampkit.report import limits, render_csv, render_markdown, verdict
 from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
 from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
 from hampkit.terminal import show_results
@@ -136,7 +136,7 @@ def test_the_best_of_many_must_be_better_than_one():
 def test_where_nothing_is_found_the_highest_auc_is_named_and_not_the_narrowest_interval():
     narrow = attack("correctness", Interval(0.5, 0.49, 0.51), members=9, nonmembers=9)
     wide = attack(
-        "entropy", Interval(0.566, 0.503, 0.628), corrected=Interval(0.566, 0.45, 0.67), members=9, nonmembers=9
+        "entropy", Interval(0.566, 0.485, 0.628), corrected=Interval(0.566, 0.45, 0.67), members=9, nonmembers=9
     )
     text = said(model("toy/a", narrow, wide))
     assert (
@@ -331,20 +331,33 @@ def bounds(*models):
 
 def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     plain = bounds(model("toy/a", attack()))
-    assert "ask one model one question per record" in plain
+    assert "Each attack queries the model once per record; what they find is a lower bound" in plain
     assert "lower bound of what leaks: attacks with shadow models or many queries find more" in plain
     assert "one model, one seed" in plain
     shadows = bounds(model("toy/a", attack(needs=("shadows",))))
     assert "lower bound of what leaks: attacks with many queries find more" in shadows
     assert "shadow" not in shadows
     assert "Aerni" not in shadows
-    assert "These attacks ask the model one question per record" in shadows
+    assert "Each attack queries the model once per record" in shadows
     assert "Aerni" in plain
     assert "shadow models" in bounds(model("toy/a", attack(needs=("population",))))
     asked = bounds(model("toy/a", attack(needs=("shadows", "oracle"))))
-    assert "one question" not in asked
+    assert "once per record" not in asked
+    assert "shadow" not in bounds(model("toy/a", attack(), repeated=(repeated(),))).split("Numbers")[0]
     assert "find more" not in asked
     assert "lower bound" in asked
+
+
+def test_rows_of_leave_one_out_carry_their_options():
+    row = replace(repeated(), options={"variance": "global"})
+    assert RepeatedResult.from_json(row.to_json()) == row
+    old = {key: value for key, value in row.to_json().items() if key != "options"}
+    assert RepeatedResult.from_json(old).options == {}
+    shown = model("toy/a", attack(), repeated=(row,), data={"name": "toy", "sha256": "x"})
+    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    assert "lira-online (variance=global)" in terminal(shown)
+    assert "lira-online (variance=global)" in render_markdown(Results((shown,), "0").to_json(), words, "")
+    assert ",variance=global," in render_csv(Results((shown,), "0").to_json())
 
 
 def test_no_models_and_no_attacks():

@@ -232,7 +232,9 @@ def _attack(
     write_json(run.folder / "details.json", found)
     if len(attacks) == len(everyone):
         return result
-    return replace(result, attacks=judged_together(result.attacks[: len(attacks)], scores, case.member, case.group))
+    asked_for = judged_together(result.attacks[: len(attacks)], scores, case.member, case.group)
+    names = {attack.name for attack in attacks}
+    return replace(result, attacks=asked_for, repeated=tuple(r for r in result.repeated if r.attack in names))
 
 
 def _earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:

@@ -89,10 +89,12 @@ class RepeatedResult:
     untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
     left_out: int = 0  # those of them that are left out as shadow models too: all, or none where too few would remain
     variance: str = ""  # as in `AttackResult`; several where it differs between targets
+    options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
 
     def to_json(self) -> dict[str, Any]:
         return {
             "attack": self.attack,
+            "options": self.options,
             "models": self.models,
             "untrained": self.untrained,
             "left_out": self.left_out,
@@ -109,7 +111,7 @@ class RepeatedResult:
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
             Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
-            d.get("left_out", 0), d.get("variance", ""),
+            d.get("left_out", 0), d.get("variance", ""), d.get("options", {}),
         )  # fmt: skip
 
 

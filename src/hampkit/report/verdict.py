@@ -252,10 +252,10 @@ def _unresolved(attacks: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
 def limits(results: Any) -> str:
     """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
     needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
-    model = "the model" if "shadows" in needs else "one model"
+    needs |= {"shadows" for model in results.models if model.repeated}
     bound = "What these attacks find is a lower bound of what leaks"
     if "oracle" not in needs:
-        bound = f"These attacks ask {model} one question per record; what they find is a lower bound of what leaks"
+        bound = "Each attack queries the model once per record; what they find is a lower bound of what leaks"
     missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
     if missing:
         bound += f": attacks with {' or '.join(missing)} find more"
