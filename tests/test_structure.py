@@ -75,7 +75,8 @@ ALLOWED = {
     "api": MIDDLE
     | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "target_jobs", "trained", "api"},
     "catalog": LOW | {"data", "nets"},
-    "terminal": {"comparison", "report", "results"},
+    "terminal": {"comparison", "report", "results", "terminal_table"},
+    "terminal_table": set(),
     "cli": {"errors", "api", "catalog", "cli_options", "comparing", "report", "terminal"},
     "cli_options": {"errors"},
     "folder": {"data", "environment", "errors", "problem", "store"},

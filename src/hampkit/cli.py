@@ -380,12 +380,8 @@ def _show(results: Any, json: bool, quiet: bool) -> None:
     if json:
         print(results.files["json"].read_text("utf-8"), end="")
     elif not quiet:
-        from rich.console import Console
-
         from hampkit.report import limits, verdict
-        from hampkit.terminal import show_results
+        from hampkit.terminal import show_results, stdout_console
 
-        # wide enough for the table where the output is no terminal
-        console = Console() if sys.stdout.isatty() else Console(width=132, highlight=False)
-        show_results(console, results, verdict(results), limits(results))
+        show_results(stdout_console(), results, verdict(results), limits(results))
         print(f"report: {results.files['html']}")
