@@ -40,7 +40,7 @@ ALLOWED = {
     "fitted": {"defenses", "grouped", "problem", "rng", "store", "types"},
     "results": {"metrics"},
     "environment": set(),
-    "problem": TRAIN | {"data", "defenses"},
+    "problem": TRAIN | {"data", "defenses", "launch"},
     "views": {"sections", "training"},
     "launch": {"errors", "registry"},
     "measuring": BASE | {"blackbox", "defenses", "problem", "training"},
