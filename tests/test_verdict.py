@@ -71,6 +71,7 @@ def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
         assert ("leaks less than" in text) == apart
         assert f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}])" in text
         assert text.count("allow for the choice among the attacks") == 1
+        assert "order the examples alike" not in text
         seen.add((apart, plain.low <= 0 <= plain.high))
     assert seen == {(True, False), (False, False), (False, True)}
 
@@ -127,7 +128,7 @@ def test_the_best_of_many_must_be_better_than_one():
         in best
     )
     assert (
-        "intervals in these sentences allow for the choice among the attacks and are wider than those of the t" in best
+        "Intervals in these sentences allow for the choice among the attacks and are wider than those of the t" in best
     )
     assert "give themselves away" not in best
     assert "of 10 attacks, last has the highest lower bound, AUC 0.700" in said(model("toy/a", *ten(ABOVE)))
@@ -182,6 +183,7 @@ def test_attacks_of_one_order_are_counted_once():
     text = said(model("toy/a", *same))
     assert "of 3 attacks (2 orders of the examples), confidence has the highest lower bound, AUC 0.700" in text
     assert "the highest AUC" not in text
+    assert "Attacks that order the examples alike count as one." in text
     assert model("toy/a", *same).distinct() == 2
 
 
@@ -225,12 +227,12 @@ def test_equal_rows_are_one_row_with_all_names():
     )
     text = terminal(same)
     assert "confidence = loss" in text
-    assert "neural (order of confidence)" in text
+    assert "neural (same order as confidence)" in text
     words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
     same = replace(same, data={"name": "toy", "sha256": "x"})
     page = render_markdown(Results((same,), "0").to_json(), words, "")
     assert "confidence = loss" in page
-    assert "neural (order of confidence)" in page
+    assert "neural (same order as confidence)" in page
 
 
 def test_an_attack_that_points_the_wrong_way_gives_members_away():

@@ -11,7 +11,7 @@ from typing import Any
 from hampkit import __version__, pipeline
 from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
-from hampkit.config import Recipe, accepts, check_effect, load_recipe, unknown_option, with_seed
+from hampkit.config import Recipe, accepts, check_effect, load_recipe, option_of_attacks, unknown_option, with_seed
 from hampkit.errors import UserError, unknown_key
 from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
@@ -359,8 +359,9 @@ def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         else:
             known = [f"judge.{k}" for k in judge]
             known += [f"{n}.{f.name}" for n, attack in ATTACKS.classes().items() for f in fields(attack)]
+            hint = "" if where else option_of_attacks(last)
             raise UserError(
-                f"unknown key {key!r}; a trained run takes only judge and attack options; {unknown_key(key, known)}"
+                f"unknown key {key!r}; a trained run takes only judge and attack options; {hint or unknown_key(key, known)}"
             )
     return sections
 

@@ -339,10 +339,16 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="datasets, defenses, attacks, generators, recipes, nets or options.")
     ] = "",
+    of: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Of options: a data set, defense, attack or section.")
+    ] = "",
     debug: Debug = False,
 ) -> None:
-    """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE)."""
-    from hampkit.catalog import LISTS
+    """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE).
+
+    hampkit list options NAME lists those of one data set, defense, attack or section, such as train.
+    """
+    from hampkit.catalog import LISTS, options_of
     from hampkit.errors import did_you_mean
 
     if not what:
@@ -350,7 +356,9 @@ def list_(
         return
     if what not in LISTS:
         raise UserError(f"cannot list {what!r}; {did_you_mean(what, LISTS)}")
-    lines = LISTS[what]()
+    if of and what != "options":
+        raise UserError(f"list {what} takes no name, {of!r}; hampkit list options {of} lists options")
+    lines = options_of(of) if of else LISTS[what]()
     width = max((len(name) for name, _ in lines), default=0)
     for name, about in lines:
         print(f"{name:<{width}}  {about}".rstrip())

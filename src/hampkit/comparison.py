@@ -69,7 +69,7 @@ class Entry:
     seconds: float  # of training the target, mean over seeds
     queries: float  # forward passes per answer
     overhead: float  # time of an answer over that of the network's own
-    said: str = ""  # what the defense says of its models; where seeds differ, of which
+    said: str = ""  # what the defense reports of its models; where seeds differ, of which
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def entry_of(problems: Sequence[Problem], results: Sequence[ModelResult], settin
 
 
 def _said(results: Sequence[ModelResult]) -> str:
-    """What the defense says of its models: once where all seeds say the same."""
+    """What the defense reports of its models: once where it is the same for all seeds."""
     seeds: dict[str, list[int]] = {}
     for r in results:
         seeds.setdefault(str(r.facts.get("said", "")), []).append(r.seed)

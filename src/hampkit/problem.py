@@ -165,7 +165,7 @@ class Problem:
         return {"train": self.table.members_count, "val": val, "test": len(self.test)}
 
     def data(self) -> dict[str, Any]:
-        """What a result says of its data."""
+        """What a result holds of its data."""
         features = int(torch.tensor(self.dataset.shape).prod())
         name = str(self.recipe.data.options.get("title") or self.dataset.name)
         return {

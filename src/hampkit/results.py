@@ -14,14 +14,14 @@ FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which 
 
 @dataclass(frozen=True)
 class Rate(Interval):
-    """A rate at an asked error rate, with the counts behind it."""
+    """A rate at a target FPR or FNR, with the counts behind it."""
 
-    at: float  # the asked error rate
+    at: float  # the target FPR or FNR
     hits: int  # true positives (true negatives)
     errors: int  # false positives (false negatives)
-    outer_low: float  # low and high take the threshold as given; this wider interval is for the asked rate exactly
+    outer_low: float  # low and high take the threshold as given; this wider interval is for the target rate exactly
     outer_high: float
-    resolved: bool  # at least ten wrong ones were allowed: fewer cannot show such a rate
+    resolved: bool  # at least ten errors were allowed: fewer cannot show such a rate
 
 
 @dataclass(frozen=True)

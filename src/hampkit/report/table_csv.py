@@ -19,7 +19,7 @@ def render_csv(results: Json) -> str:
     ``judged`` is ``target`` or, with shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, with
     ``models`` × ``examples`` of them, and the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
-    ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the asked rate exactly), ``…_resolved``.
+    ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the target rate exactly), ``…_resolved``.
     A text that a spreadsheet would run as a formula (it starts with = + - @) gets an apostrophe in front.
     """
     rows = [row for model in results["models"] for row in _rows(model)]

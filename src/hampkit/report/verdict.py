@@ -154,10 +154,14 @@ def _reading(titled: Titled) -> list[str]:
     """How the numbers of these sentences are to be read, once for all."""
     if not any(model["attacks"] for _, model in titled):
         return []
-    wider = (
-        "; intervals in these sentences allow for the choice among the attacks and are wider than those of the table"
-    )
-    return ["An AUC of 0.5 is guessing" + (wider if any(_distinct(model) > 1 for _, model in titled) else "")]
+    said = ["An AUC of 0.5 is guessing"]
+    if any(_distinct(model) < len(model["attacks"]) for _, model in titled):
+        said.append("Attacks that order the examples alike count as one")
+    if any(_distinct(model) > 1 for _, model in titled):
+        said.append(
+            "Intervals in these sentences allow for the choice among the attacks and are wider than those of the table"
+        )
+    return said
 
 
 def _comparison(titled: Titled, difference: Json | None) -> list[str]:
