@@ -369,10 +369,10 @@ def test_shapes_and_numbers_that_are_none_are_refused():
 
 def test_the_benchmark_takes_every_set_of_a_run(tmp_path):
     """Also where the pool without shadow models is another one."""
-    options = {"rows": 300, "features": 16, "classes": 3, "epochs": 1, "net": "mlp-small"}
+    options = {"epochs": 1, "net": "mlp-small"}
     for seed in (3, 0):
         folder = hampkit.shadow(
-            "toy/undefended", 4, options={**options, "shadows.seed": seed}, workers=1, runs_dir=tmp_path
+            "digits/undefended", 4, options={**options, "shadows.seed": seed}, workers=1, runs_dir=tmp_path
         )
     found = list(sets(folder, 4, None))
     assert [shadowing.seed for shadowing, _ in found] == [0, 3]
