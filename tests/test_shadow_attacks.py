@@ -368,8 +368,9 @@ def test_shapes_and_numbers_that_are_none_are_refused():
 
 
 def test_the_benchmark_takes_every_set_of_a_run(tmp_path):
-    """Also where the pool without shadow models is another one."""
+    """Also of a run that began without shadow models, when its pool was another one."""
     options = {"epochs": 1, "net": "mlp-small"}
+    hampkit.train("digits/undefended", options=options, runs_dir=tmp_path)
     for seed in (3, 0):
         folder = hampkit.shadow(
             "digits/undefended", 4, options={**options, "shadows.seed": seed}, workers=1, runs_dir=tmp_path
