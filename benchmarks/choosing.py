@@ -1,6 +1,7 @@
 """The worst of ten attacks, as `hampkit compare` takes it: mean and coverage of its AUC over simulated audits.
 
     python -m benchmarks.choosing [--audits 1000]
+    python -m benchmarks.choosing --sides [--audits 1000]
 
 ``useless``: ten attacks whose scores have nothing to do with membership. ``one good``: one attack with N(d, 1) for members and
 N(0, 1) for non-members, nine useless ones. ``alike``: ten attacks whose scores are those of the good one with N(0, 1) added. With
@@ -8,7 +9,8 @@ models: leave-one-out of so many models, each the target in turn, and a common N
 
 Beside the way of the tool (chosen on each half, judged on the other, mean of both): the first half alone chooses, and the
 highest of all attacks on all examples. ``covers``: how often the interval holds the AUC of the good attack (0.5 where there
-is none).
+is none). ``--sides``: of ten useless attacks, how often the interval lies above 0.5, as if they found something, and how often
+below.
 """
 
 from __future__ import annotations
@@ -82,13 +84,34 @@ def _of_models(case: _Case) -> metrics.Interval:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audits", type=int, default=1000)
-    count = parser.parse_args().audits
+    parser.add_argument(
+        "--sides", action="store_true", help="on which side of 0.5 useless attacks are, few to many judged"
+    )
+    asked = parser.parse_args()
+    if asked.sides:
+        sides(asked.audits)
+    else:
+        designs(asked.audits)
+
+
+def designs(count: int) -> None:
+    """A row per number that is judged and design."""
     print("| design | AUC | members + non-members | models | mean (s.d.) | covers | median width | one way: mean (s.d.) |"
           " covers | highest of all: mean |")  # fmt: skip
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for size, models in (((162, 648), 0), ((1000, 1000), 0), ((150, 150), 16)):
         for design, distance in (("useless", 0.0), ("one good", 0.25), ("one good", 1.0), ("alike", 1.0)):
             print(_row(design, distance, size, models, count), flush=True)
+
+
+def sides(count: int) -> None:
+    """Useless attacks alone: a row per number that is judged."""
+    print("| members + non-members | above 0.5 | below 0.5 | median width |\n|--:|--:|--:|--:|")
+    for size in ((4, 4), (5, 5), (10, 10), (50, 50), (162, 648)):
+        intervals = [interval for interval, *_ in audits("useless", 0.0, size, 0, count)]
+        above, below = np.mean([i.low > 0.5 for i in intervals]), np.mean([i.high < 0.5 for i in intervals])
+        width = np.median([i.high - i.low for i in intervals])
+        print(f"| {size[0]} + {size[1]} | {above:.1%} | {below:.1%} | {width:.3f} |", flush=True)
 
 
 def _row(design: str, distance: float, size: tuple[int, int], models: int, count: int) -> str:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.memguard [N] [C]
 
-Made-up answers of an overfitted model (members surer than others) and a surrogate trained on them as published. The loop runs on
+Made-up answers of an overfitted model (more confident on members) and a surrogate trained on them as published. The loop runs on
 a part of the rows; on these, both must change the same ones, to logits that agree to 1e-4. Prints seconds a sample and the ratio.
 """
 

@@ -3,14 +3,16 @@
     hampkit shadow digits/undefended --models 16
     python -m benchmarks.shadow_attacks runs/digits-undefended-… [--models M] [--data-dir DIR] [--attacks NAME …]
 
-Every finished set of M shadow models (16) of the runs is taken. `difference` is the mean AUC within targets minus that of the
+Every finished set of M shadow models (16) of the runs is taken, in the order of `shadows.scheme` and `shadows.seed` where a run
+holds several. `difference` is the mean AUC within targets minus that of the
 first row of the attack, ± 1.96 standard errors over the targets, which share their examples. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from hampkit.attacks import SignalAttack
 from hampkit.attacks.lira import LiraOffline, LiraOnline
 from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.borrow import Lender, finished
+from hampkit.config import Shadowing
 from hampkit.judge import unusual
 from hampkit.leave_one_out import judge_repeated, repeated_scores
 from hampkit.metrics import Interval
@@ -77,9 +80,7 @@ def main() -> None:
     parser.add_argument("--keep-untrained", action="store_true", help="with the shadow models that learnt nothing")
     asked = parser.parse_args()
     for folder in asked.runs:
-        problem = open_run(folder, Settings(asked.data_dir, folder.parent))
-        for shadowing in (s for s in finished(Run.at(folder)) if s.models == asked.models):
-            shadowed = Lender(Run.at(folder), shadowing, False).lend(problem)
+        for shadowing, shadowed in sets(folder, asked.models, asked.data_dir):
             word = "with" if asked.keep_untrained else "without"
             left = f", {word} {len(shadowed.untrained)} untrained" if shadowed.untrained else ""
             place, n = f"{shadowing.scheme}-{shadowing.seed}", len(shadowed.shadows.rows)
@@ -88,6 +89,15 @@ def main() -> None:
             for name in asked.attacks:
                 for row in rows(shadowed, WAYS[name], asked.keep_untrained):
                     print("| " + " | ".join(row) + " |", flush=True)
+
+
+def sets(folder: Path, models: int, data_dir: Path | None) -> Iterator[tuple[Shadowing, Shadowed]]:
+    """Every finished set of so many shadow models of a run, by scheme and by the seed of its masks (`shadows.seed`)."""
+    found = [s for s in finished(Run.at(folder)) if s.models == models]
+    for shadowing in sorted(found, key=lambda s: (s.scheme, s.seed, s.views, s.keep_models)):
+        # with shadow models the pool is another one: half of it is a training set as large as the target's
+        problem = open_run(folder, Settings(data_dir, folder.parent), {"shadows": asdict(shadowing)})
+        yield shadowing, Lender(Run.at(folder), shadowing, False).lend(problem)
 
 
 if __name__ == "__main__":

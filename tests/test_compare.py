@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from hampkit.checks import FLAGS
 from hampkit.comparison import TARGET, _Case, _judged
 from hampkit.config import load_recipe, with_seed
 from hampkit.errors import UserError
+from hampkit.metrics import Interval
 from hampkit.problem import Settings
 from hampkit.report.comparison import paper_layout, rows
-from hampkit.results import ModelResult
+from hampkit.results import ModelResult, Rate
 from hampkit.rng import derive
 from hampkit.store import read_json
 
@@ -173,6 +175,20 @@ def test_an_attack_on_nothing_is_judged_as_nothing():
         rest = {k: (s[~mine], members[~mine]) for k, s in scores.items()}
         judged.append(_judged([_Case(chosen, rest)], comparison.REPEATED).auc.value)
     assert abs(np.mean(judged) - 0.5) < 0.005
+
+
+@pytest.mark.parametrize("judged", [comparison.TARGET, comparison.REPEATED])
+@pytest.mark.parametrize("place", ["attacks", "repeated"])
+def test_a_row_says_where_any_attack_points_the_wrong_way(judged, place):
+    """The AUC of 0.08 is never chosen; beside a useless attack the row would look harmless."""
+    useless, turned = SimpleNamespace(attack="loss", flags=("tied",)), SimpleNamespace(attack="entropy", flags=())
+    half = Interval(0.508, 0.4, 0.6)
+    rate = Rate(0.0, 0.0, 0.1, 0.001, 0, 0, 0.0, 0.1, False)
+    leak = comparison.Leak("loss", judged, half, rate, rate, 50, 50)
+    result = SimpleNamespace(attacks=(useless, turned), repeated=(useless, turned))
+    assert comparison.flagged(leak, [result]).flags == ("tied",)
+    setattr(result, place, (useless, SimpleNamespace(attack="entropy", flags=("inverted", "unresolved"))))
+    assert comparison.flagged(leak, [result]).flags == ("tied", "inverted")
 
 
 def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):
@@ -343,6 +359,9 @@ def test_the_page_says_what_was_run_and_what_its_flags_mean(tmp_path):
         text = html.unescape((tmp_path / name).read_text(encoding="utf-8"))
         assert "With rows=400 epochs=2 neural.epochs=2 defense.alpha=0.5, else as the recipes say." in text
         assert all(FLAGS[flag] in text for flag in flags | {"unresolved"})
+        assert "it lies below it where a half chose a weaker one" in text
+        assert "its upper end is how much may leak" in text
+        assert "wall time, with other trainings beside it" in text
     assert comparing._shared({"epochs": 2, "alpha": 1, "gamma": 1}, names) == {"alpha": ["hamp", "relaxloss"]}
 
 

@@ -239,7 +239,11 @@ CSV_ERRORS = {
     "null label": (rows(y=lambda i: "" if i == 2 else i % 2), {}, ("label column 'y'", "data row 3", "remove the row")),
     "infinite": (rows(b=lambda i: "inf" if i == 4 else 0.5), {}, ("'b'", "inf in data row 5", "data.drop=[b]")),
     "too large": (rows(b=lambda i: "1e300" if i == 4 else 0.5), {}, ("'b'", "1e+300 in data row 5", "float32")),
-    "many words": (rows(250, b=lambda i: f"n{i}"), {}, ("'b'", "250 distinct", "100", "'n0'", "data.drop=[b]")),
+    "many words": (
+        rows(250, b=lambda i: f"n{i}"),
+        {},
+        ("'b'", "250 distinct", "100", "'n0'", "data.drop=[b]", "--group b"),
+    ),
     "dates": (
         rows(b=lambda i: f"2024-01-{i % 28 + 1:02}"),
         {},

@@ -92,3 +92,15 @@ def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
     assert told == {key: [f[key] for f in found] for key in differ}
     assert hamp.defense.options["gamma"] == 0.5
     assert hamp.defense.options["alpha"] == 0.03
+
+
+def test_the_recipe_of_ones_own_fits_a_small_table(write_table):
+    """As printed: the words beside it say that train_size=0 takes the largest that fits."""
+    from hampkit.config import load_recipe
+    from hampkit.problem import Settings, prepare
+
+    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/recipes.md").read_text("utf-8"), re.DOTALL)
+    Path("my.toml").write_text(text)
+    columns = {"customer_id": [f"c{i}" for i in range(200)], "age": [i % 7 for i in range(200)]}
+    write_table("customers.csv", 200, **columns, churned=[i % 2 for i in range(200)])
+    assert prepare(load_recipe("my.toml"), Settings()).table.members_count > 50

@@ -435,3 +435,36 @@ def test_every_option_is_listed_with_its_default_and_meaning(cli):
     assert all(name in lines["split.layout"] for name in LAYOUTS)
     ours = [line for line in out.splitlines() if line.split(".")[0] in ("split", "train", "judge", "data", "defense")]
     assert [line for line in ours if not line.partition("  ")[2].strip().rpartition(": ")[2]] == []
+
+
+def test_options_of_one_thing_are_listed_alone(cli, refused):
+    def keys(*words):
+        code, out, err = cli("list", "options", *words)
+        assert code == 0, err
+        return [line.split("=")[0].split()[0] for line in out.splitlines()]
+
+    assert keys("lira-online") == ["lira-online.variance", "lira-online.center"]
+    assert {key.split(".")[0] for key in keys("lira")} >= {"lira-online", "lira-offline-fixed"}
+    assert keys("hamp")[0].startswith("defense.")
+    assert set(keys("toy")) == {f"data.{name}" for name in ("rows", "features", "classes", "flip", "seed")}
+    assert "train.threads" in keys("train")
+    for name in ("correctness", "confidence"):  # not those of the defense confidence-penalty
+        assert keys(name) == [name], "a line says that there are none"
+    refused(cli("list", "options", "hmap"), "'hmap'", "did you mean 'hamp'")
+    refused(cli("list", "nets", "hamp"), "takes no name", "hampkit list options hamp")
+
+
+def test_the_list_of_attacks_names_their_options(cli):
+    lines = {line.split()[0]: line for line in cli("list", "attacks")[1].splitlines()}
+    assert lines["lira-online"].endswith("Options: variance, center")
+    assert "Options" not in lines["correctness"]
+
+
+def test_an_option_of_attacks_without_a_name_is_answered_with_the_names(cli, refused):
+    code, out, _ = cli("train", "toy/undefended", "rows=300", "epochs=1")
+    assert code == 0
+    run = out.split()[0]
+    for start in (["attack", run], ["run", "toy/undefended"]):
+        for option in ("variance=pooled", "attacks.variance=pooled"):
+            refused(cli(*start, option), "needs its name", "lira-online.variance=…")
+            assert "rmia" not in cli(*start, option)[2]

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+from benchmarks.shadow_attacks import rows, sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import log_expit, logsumexp
 
+import hampkit
 from hampkit import UserError, metrics
 from hampkit.attacks import Shadows
 from hampkit.attacks.base import HeldOut
 from hampkit.attacks.lira import FLOOR, VARIANTS, LiraOnlineFixed, lira_scores
-from hampkit.attacks.reference import attack_p_scores, attack_r_scores
+from hampkit.attacks.reference import AttackR, attack_p_scores, attack_r_scores
 from hampkit.attacks.rmia import GRID, Rmia, RmiaOffline, choose_a, log_ratio, rmia_scores
 from hampkit.stats import moderated
 
@@ -363,3 +365,20 @@ def test_shapes_and_numbers_that_are_none_are_refused():
             lira_scores(*bad)
     with pytest.raises(ValueError):
         rmia_scores(s, m, t * np.inf, s, t)
+
+
+def test_the_benchmark_takes_every_set_of_a_run(tmp_path):
+    """Also of a run that began without shadow models, when its pool was another one."""
+    options = {"epochs": 1, "net": "mlp-small"}
+    hampkit.train("digits/undefended", options=options, runs_dir=tmp_path)
+    for seed in (3, 0):
+        folder = hampkit.shadow(
+            "digits/undefended", 4, options={**options, "shadows.seed": seed}, workers=1, runs_dir=tmp_path
+        )
+    found = list(sets(folder, 4, None))
+    assert [shadowing.seed for shadowing, _ in found] == [0, 3]
+    masks = [shadowed.shadows.membership() for _, shadowed in found]
+    assert masks[0].shape == masks[1].shape
+    assert (masks[0] != masks[1]).any()
+    assert [len(rows(shadowed, [AttackR()], keep=True)) for _, shadowed in found] == [1, 1]
+    assert not list(sets(folder, 6, None))

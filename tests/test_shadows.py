@@ -22,6 +22,7 @@ from hampkit.data.splits import shadow_members
 from hampkit.launch import run_jobs
 from hampkit.leave_one_out import records, repeated_scores, scores_of, variance_used
 from hampkit.problem import Settings, prepare
+from hampkit.report import limits
 from hampkit.shadows import folder_of, masks
 from hampkit.store import write_json
 from hampkit.trained import Shadowed
@@ -614,6 +615,20 @@ def test_too_few_models_for_leave_one_out_are_named(tmp_path):
     options = {**QUICK, "lira-online.variance": "pooled"}
     with pytest.raises(UserError, match="leave-one-out of 4 shadow models, attack lira-online: variance=pooled needs"):
         hampkit.run("toy/undefended", options=options, shadows=4, attacks=["lira-online"], runs_dir=tmp_path)
+
+
+def test_an_attack_shows_the_leave_one_out_of_what_was_asked_for_with_its_options(runs, tmp_path):
+    folder, results = runs
+    run, given = folder / results.models[0].run, {"rmia-offline.score": "share"}
+    hampkit.attack(run, "rmia-offline", options=given, shadows=8, workers=1, out=tmp_path)
+    options = {"lira-online.variance": "global"}
+    found = hampkit.attack(run, "lira-online", options=options, shadows=8, workers=1, out=tmp_path).models[0]
+    assert [(r.attack, r.options) for r in found.repeated] == [("lira-online", {"variance": "global"})]
+    rows = hampkit.write_report(run, out=tmp_path).models[0].repeated
+    assert {r.attack: r.options for r in rows}["rmia-offline"] == {"score": "share"}
+    labels = hampkit.attack(run, "correctness", shadows=8, workers=1, out=tmp_path)
+    assert not labels.models[0].repeated
+    assert "attacks with shadow models or many queries find more" in limits(labels)
 
 
 def test_attack_takes_a_family_and_trains_what_is_missing(runs, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,12 +13,24 @@ import hampkit
 from hampkit import target_jobs
 from hampkit.attacks.neural import Neural
 from hampkit.config import load_recipe
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 from hampkit.problem import Settings, prepare
 from hampkit.training import trainer
 from hampkit.training.threads import threads
 
 QUICK = ["epochs=2", "neural.epochs=2"]
+
+
+@pytest.mark.parametrize(("given", "said"), [(4, False), (5, True), (0, False)])
+def test_more_threads_than_cores_are_warned_of(monkeypatch, given, said):
+    """64 on two cores took 249 s for what one thread does in one. The number that follows from the data is nobody's choice."""
+    monkeypatch.setattr("hampkit.problem.cores", lambda: 4)
+    monkeypatch.setattr("hampkit.problem._threads", lambda dataset: 8)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        prepare(load_recipe("toy/undefended", {"rows": "300", "train.threads": str(given)}), Settings())
+    texts = [str(w.message) for w in found if issubclass(w.category, Notice)]
+    assert any("train.threads=5 is more than the 4 cores" in t and "take train.threads=4" in t for t in texts) == said
 
 
 def run(folder, count, *words):

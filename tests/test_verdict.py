@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from hampkit.checks import FLAGS
 from hampkit.judge import judged_together
 from hampkit.metrics import Interval, auc_difference, auc_interval
-from hampkit.report import limits, render_markdown, verdict
-from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results
+from hampkit.report import limits, render_csv, render_markdown, verdict
+from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
+from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
 from hampkit.terminal import show_results
 
 JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
@@ -52,8 +54,8 @@ def said(*models, difference=None):
     return verdict(Results(models, "0", difference=difference))
 
 
-def difference(value, low, high):
-    return Difference(value, low, high, ("loss", "loss"))
+def difference(value, low, high, attacks=("loss", "loss")):
+    return Difference(value, low, high, attacks)
 
 
 def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
@@ -64,13 +66,12 @@ def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
         one, other = (rng.normal(size=400) + s * member for s in (0.3 + shift, 0.3))
         plain, wide = (auc_difference(one, other, member, 1 - 0.05 / k) for k in (1, 10))
         apart = not wide.low <= 0 <= wide.high
-        found = replace(difference(*vars(plain).values()), corrected=wide, tried=10)
+        found = replace(difference(*vars(plain).values(), ("last", "last")), corrected=wide, tried=10)
         text = said(model("toy/a", *ten(ABOVE)), model("toy/b", *ten(CHANCE)), difference=found)
         assert ("leaks less than" in text) == apart
-        assert (
-            f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}]; the interval takes the choice among 10 attacks"
-            in text
-        )
+        assert f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}])" in text
+        assert text.count("allow for the choice among the attacks") == 1
+        assert "order the examples alike" not in text
         seen.add((apart, plain.low <= 0 <= plain.high))
     assert seen == {(True, False), (False, False), (False, True)}
 
@@ -84,7 +85,7 @@ def test_two_models_are_compared_by_the_interval_of_their_difference():
     sure = said(a, b, difference=difference(0.18, 0.1, 0.26))
     assert "toy/b leaks less than toy/a" in sure
     assert "AUC of loss on toy/a minus that of loss on toy/b: 0.180 [0.100, 0.260]" in sure
-    assert "toy/b (test accuracy 90.0%, n = 200): this one attack does not tell members" in sure
+    assert "toy/b (test accuracy 90.0%, n = 200): no attack is shown to tell members from non-members: the only" in sure
     assert "Neither is shown to leak less" in said(a, b, difference=difference(0.05, -0.1, 0.2))
     assert "toy/a leaks less than toy/b" in said(a, b, difference=difference(-0.18, -0.26, -0.1))
     assert "leak less" not in said(a, b)
@@ -92,30 +93,97 @@ def test_two_models_are_compared_by_the_interval_of_their_difference():
     assert "toy/a · seed 1 leaks less than toy/a · seed 0" in twice
 
 
+def test_the_attack_on_the_model_that_leaks_less_must_be_the_highest_there():
+    """Its choice then makes the difference smaller; with another one the difference shows nothing."""
+    high, low = attack("high", Interval(0.66, 0.5, 0.8)), attack("low", CHANCE)
+    a = model("toy/a", attack("high", ABOVE), attack("low"))
+    b = model("toy/b", high, low)
+    assert "leaks less" not in said(a, b, difference=difference(0.18, 0.1, 0.26, ("high", "low")))
+    assert "leaks less" not in said(b, a, difference=difference(-0.18, -0.26, -0.1, ("low", "high")))
+    assert "toy/b leaks less than toy/a" in said(a, b, difference=difference(0.04, 0.01, 0.07, ("high", "high")))
+    assert "toy/b leaks less than toy/a" in said(b, a, difference=difference(-0.04, -0.07, -0.01, ("high", "high")))
+
+
+def test_of_two_differences_the_one_that_shows_something_is_taken():
+    def clear(first, second):
+        one, other = difference(*first, ("strong", "high")), difference(*second, ("high", "strong"))
+        return clearer(one, other).value
+
+    assert clear((0.3, 0.1, 0.5), (0.2, -0.1, 0.4)) == 0.3
+    assert clear((-0.1, -0.3, 0.1), (-0.2, -0.3, -0.1)) == -0.2
+    assert clear((0.1, -0.1, 0.3), (0.1, -0.2, 0.3)) == 0.1
+    # never one that lies on the wrong side altogether: it would look like what it does not show
+    assert clear((-0.2, -0.25, -0.15), (0.1, -0.4, 0.6)) == 0.1
+    wide = replace(difference(0.3, 0.1, 0.5, ("strong", "high")), corrected=Interval(0.3, -0.4, 1.0))
+    assert clearer(wide, difference(-0.1, -0.3, 0.1, ("high", "strong"))).value == -0.1
+
+
 def test_the_best_of_many_must_be_better_than_one():
     wide = Interval(0.552, 0.481, 0.621)
     alone, best = said(model("toy/a", attack(auc=BARELY))), said(model("toy/a", *ten(BARELY, wide)))
-    assert "members give themselves away to the one attack: loss, AUC 0.552 [0.503, 0.600] (0.5 is guessing)" in alone
+    assert "members give themselves away: the only attack, loss, has AUC 0.552 [0.503, 0.600]" in alone
+    assert "choice" not in alone
     assert (
-        "none of these 10 attacks tells members from non-members beyond chance (highest: last, AUC 0.552 [0.481, "
+        "no attack is shown to tell members from non-members: the highest AUC of 10 attacks is that of last, 0.5"
         in best
     )
-    assert "the interval takes the number of attacks into account" in best
+    assert (
+        "Intervals in these sentences allow for the choice among the attacks and are wider than those of the t" in best
+    )
     assert "give themselves away" not in best
-    assert "no attack tells" not in best
-    assert "best of 10 attacks: last, AUC 0.700" in said(model("toy/a", *ten(ABOVE)))
+    assert "of 10 attacks, last has the highest lower bound, AUC 0.700" in said(model("toy/a", *ten(ABOVE)))
+
+
+def test_where_nothing_is_found_the_highest_auc_is_named_and_not_the_narrowest_interval():
+    narrow = attack("correctness", Interval(0.5, 0.49, 0.51), members=9, nonmembers=9)
+    wide = attack(
+        "entropy", Interval(0.566, 0.485, 0.628), corrected=Interval(0.566, 0.45, 0.67), members=9, nonmembers=9
+    )
+    text = said(model("toy/a", narrow, wide))
+    assert (
+        "the highest AUC of 2 attacks is that of entropy, 0.566 [0.450, 0.670] (9 + 9 judged, too few to rule" in text
+    )
+    assert "correctness" not in text
+    assert "(9 + 9 judged in 3 + 4 groups, too few" in said(
+        model("toy/a", narrow, wide, groups={"members": 3, "nonmembers": 4})
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "few"), [(0.46, 0.58, False), (0.45, 0.61, True), (0.39, 0.56, True), (0.41, 0.59, False)]
+)
+def test_what_a_wide_interval_leaves_open_is_said_whichever_attack_has_it(low, high, few):
+    """The bound is 0.6, and 0.4 below: an attack may be turned around."""
+    other = attack("entropy", Interval(0.5, low, high))
+    text = said(model("toy/a", attack(auc=Interval(0.51, 0.5, 0.52)), other))
+    assert "is that of loss, 0.510 [0.500, 0.520] (50 + 80 judged" in text
+    assert ("too few to rule out a leak" in text) == few
+    assert not any(word in text for word in ("no leak", "safe", "does not leak", "absence", "private"))
 
 
 def test_the_one_that_is_sure_is_named_even_where_another_has_the_higher_bound():
     wide = attack("wide", Interval(0.65, 0.52, 0.762), corrected=Interval(0.65, 0.49, 0.78))
     narrow = attack("narrow", Interval(0.53, 0.515, 0.545), corrected=Interval(0.53, 0.505, 0.555))
-    text = said(model("toy/a", *ten(CHANCE), wide, narrow))
-    assert "best of 12 attacks: narrow, AUC 0.530 [0.505, 0.555]" in text
+    found = model("toy/a", *ten(CHANCE), wide, narrow)
+    assert (
+        "of 12 attacks, narrow has the highest lower bound, AUC 0.530 [0.505, 0.555], and wide the highest AUC,"
+        " 0.650 [0.490, 0.780]" in said(found)
+    )
+    assert (found.strongest().attack, found.highest().attack) == ("narrow", "wide")
+
+
+def test_an_attack_below_chance_by_luck_is_not_the_highest():
+    text = said(model("toy/a", attack(auc=ABOVE), attack("low", Interval(0.2, 0.05, 0.55))))
+    assert "of 2 attacks, loss has the highest lower bound, AUC 0.700 [0.650, 0.746]." in text
+    assert "low" not in text.replace("lower bound", "").replace("allow", "")
 
 
 def test_attacks_of_one_order_are_counted_once():
     same = [attack("confidence", ABOVE), attack("loss", ABOVE, same="confidence"), attack("entropy")]
-    assert "best of 2 attacks: confidence, AUC 0.700" in said(model("toy/a", *same))
+    text = said(model("toy/a", *same))
+    assert "of 3 attacks (2 orders of the examples), confidence has the highest lower bound, AUC 0.700" in text
+    assert "the highest AUC" not in text
+    assert "Attacks that order the examples alike count as one." in text
     assert model("toy/a", *same).distinct() == 2
 
 
@@ -159,17 +227,23 @@ def test_equal_rows_are_one_row_with_all_names():
     )
     text = terminal(same)
     assert "confidence = loss" in text
-    assert "neural (order of confidence)" in text
+    assert "neural (same order as confidence)" in text
     words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
     same = replace(same, data={"name": "toy", "sha256": "x"})
     page = render_markdown(Results((same,), "0").to_json(), words, "")
     assert "confidence = loss" in page
-    assert "neural (order of confidence)" in page
+    assert "neural (same order as confidence)" in page
 
 
 def test_an_attack_that_points_the_wrong_way_gives_members_away():
     text = said(model("toy/a", attack(auc=BELOW, flags=("inverted",)), attack("entropy")))
-    assert "members give themselves away; best of 2 attacks, turned around: loss, AUC 0.300" in text
+    assert (
+        "members give themselves away: of 2 attacks, loss (turned around) has the highest lower bound, AUC 0.300"
+        in text
+    )
+    assert "[0.254, 0.350] as it stands" in text
+    both = said(model("toy/a", attack(auc=Interval(0.08, 0.03, 0.15)), attack("entropy", Interval(0.56, 0.52, 0.6))))
+    assert "of 2 attacks, loss (turned around) has the highest lower bound, AUC 0.080 [0.030, 0.150] as it" in both
     assert "flagged inverted point the wrong way" in text
     a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack(auc=BELOW))
     text = said(a, b, difference=difference(0.4, 0.3, 0.5))
@@ -201,11 +275,18 @@ def test_a_null_that_is_off_is_a_caveat_also_where_no_attack_carries_the_flag():
         ("overlapping", "examples they were fitted on"),
         ("randomised", "The answers of toy/b are random"),
         ("masked", "On toy/b a label-only attack beats"),
+        ("mismatched", "The shadow models for toy/b were trained in another way"),
+        ("duplicated", "Members of toy/b have copies"),
     ],
 )
 def test_flags_that_change_the_meaning_are_said_with_the_model(flag, words):
     assert words in said(model("toy/a", attack()), model("toy/b", attack(flags=(flag,))))
     assert words not in said(model("toy/a", attack()), model("toy/b", attack()))
+
+
+def test_every_flag_has_a_caveat_or_a_reason_for_none():
+    assert {*CAVEATS, *WITHOUT_CAVEAT} == set(FLAGS)
+    assert not {*CAVEATS} & {*WITHOUT_CAVEAT}
 
 
 def test_unresolved_names_the_side_and_the_n_that_bind():
@@ -243,7 +324,7 @@ def test_models_that_were_not_treated_alike_are_not_compared():
         text = said(a, b, difference=apart)
         assert "leaks less" not in text
         assert f"The models were not {way} alike" in text
-    assert "loss (epochs=4), AUC" in said(other)
+    assert "loss (epochs=4), has AUC" in said(other)
 
 
 def bounds(*models):
@@ -252,20 +333,33 @@ def bounds(*models):
 
 def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     plain = bounds(model("toy/a", attack()))
-    assert "ask one model one question per record" in plain
+    assert "Each attack queries the model once per record; what they find is a lower bound" in plain
     assert "lower bound of what leaks: attacks with shadow models or many queries find more" in plain
     assert "one model, one seed" in plain
     shadows = bounds(model("toy/a", attack(needs=("shadows",))))
     assert "lower bound of what leaks: attacks with many queries find more" in shadows
     assert "shadow" not in shadows
     assert "Aerni" not in shadows
-    assert "These attacks ask the model one question per record" in shadows
+    assert "Each attack queries the model once per record" in shadows
     assert "Aerni" in plain
     assert "shadow models" in bounds(model("toy/a", attack(needs=("population",))))
     asked = bounds(model("toy/a", attack(needs=("shadows", "oracle"))))
-    assert "one question" not in asked
+    assert "once per record" not in asked
+    assert "shadow" not in bounds(model("toy/a", attack(), repeated=(repeated(),))).split("Numbers")[0]
     assert "find more" not in asked
     assert "lower bound" in asked
+
+
+def test_rows_of_leave_one_out_carry_their_options():
+    row = replace(repeated(), options={"variance": "global"})
+    assert RepeatedResult.from_json(row.to_json()) == row
+    old = {key: value for key, value in row.to_json().items() if key != "options"}
+    assert RepeatedResult.from_json(old).options == {}
+    shown = model("toy/a", attack(), repeated=(row,), data={"name": "toy", "sha256": "x"})
+    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    assert "lira-online (variance=global)" in terminal(shown)
+    assert "lira-online (variance=global)" in render_markdown(Results((shown,), "0").to_json(), words, "")
+    assert ",variance=global," in render_csv(Results((shown,), "0").to_json())
 
 
 def test_no_models_and_no_attacks():

@@ -11,14 +11,14 @@ from typing import Any
 from hampkit import __version__, pipeline
 from hampkit.borrow import Lender
 from hampkit.checks import FLAGS
-from hampkit.config import Recipe, accepts, check_effect, load_recipe, unknown_option, with_seed
+from hampkit.config import Recipe, accepts, check_effect, load_recipe, option_of_attacks, unknown_option, with_seed
 from hampkit.errors import UserError, unknown_key
 from hampkit.options import check_once, once
 from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
-from hampkit.results import ERROR, Difference, ModelResult, Results
+from hampkit.results import ERROR, Difference, ModelResult, Results, clearer
 from hampkit.store import Run, read_json, writable, write_file, write_json
 from hampkit.target_jobs import train_targets
 from hampkit.trained import Evaluated, Trained
@@ -256,15 +256,18 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
 
 
 def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
-    """Of two models on the same candidates: how much higher the strongest attack's AUC on the first is."""
+    """Of two models on the same candidates: by how much the one that seems to leak more does, see `Difference`."""
     if len(evaluated) != 2:
         return None
-    models = [e.result for e in evaluated]
-    names = (models[0].strongest().attack, models[1].strongest().attack)
-    tried = max(model.distinct() for model in models)
-    first, second = evaluated
-    found = pipeline.compare(first, second, *names, levels=(0.95, 1 - ERROR / tried))
-    return Difference(found[0].value, found[0].low, found[0].high, names, found[1], tried) if found else None
+    one, other = (e.result for e in evaluated)
+    found, tried = [], max(one.distinct(), other.distinct())
+    for pair in ((one.strongest(), other.highest()), (one.highest(), other.strongest())):
+        names = (pair[0].attack, pair[1].attack)
+        spans = pipeline.compare(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
+        if not spans:
+            return None
+        found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
+    return clearer(*found)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -375,8 +378,9 @@ def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         else:
             known = [f"judge.{k}" for k in judge]
             known += [f"{n}.{f.name}" for n, attack in ATTACKS.classes().items() for f in fields(attack)]
+            hint = "" if where else option_of_attacks(last)
             raise UserError(
-                f"unknown key {key!r}; a trained run takes only judge and attack options; {unknown_key(key, known)}"
+                f"unknown key {key!r}; a trained run takes only judge and attack options; {hint or unknown_key(key, known)}"
             )
     return sections
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from hampkit.config import Judge, Shadowing, Split, Training, load_recipe, shipped_recipes
 from hampkit.data.base import Place
+from hampkit.errors import UserError, did_you_mean
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 
@@ -26,7 +27,13 @@ def _datasets() -> list[Line]:
 
 
 def _classes(registry: Registry) -> list[Line]:
-    return [(name, f"{_first_sentence(cls.__doc__)} {cls.paper}") for name, cls in registry.classes().items()]
+    return [(name, _about(cls)) for name, cls in registry.classes().items()]
+
+
+def _about(cls: Any) -> str:
+    """The first sentence, the paper, and the names of the options."""
+    options = ", ".join(field.name for field in dataclasses.fields(cls) if field.init)
+    return f"{_first_sentence(cls.__doc__)} {cls.paper}" + (f" Options: {options}" if options else "")
 
 
 def _recipes() -> list[Line]:
@@ -41,18 +48,34 @@ def _first_sentence(text: str | None) -> str:
 
 def _options() -> list[Line]:
     """Every KEY=VALUE with its default and meaning."""
-    lines = [("net=mlp", "the network: hampkit list nets"), ("seed=0", "of the split and of training")]
+    return [line for _, lines in _option_groups() for line in lines]
+
+
+def options_of(name: str) -> list[Line]:
+    """The options of one section, data set, defense, generator or attack, or of all attacks whose names begin so.
+
+    Raises: `UserError` for another name.
+    """
+    groups = _option_groups()
+    owners = [owner for owner, _ in groups if owner]
+    meant = [name] if name in owners else [owner for owner in owners if owner.startswith(f"{name}-")]
+    if not meant:
+        raise UserError(f"no options of {name!r}; {did_you_mean(name, dict.fromkeys(owners))}")
+    found = [line for owner, lines in groups if owner in meant for line in lines]
+    return found or [(name, "has no options")]
+
+
+def _option_groups() -> list[tuple[str, list[Line]]]:
+    """The options together with whose they are."""
+    groups = [("", [("net=mlp", "the network: hampkit list nets"), ("seed=0", "of the split and of training")])]
     for section, cls in (("split", Split), ("train", Training), ("judge", Judge), ("shadows", Shadowing)):
-        lines += _fields(section, "", cls)
+        groups.append((section, _fields(section, "", cls)))
     for section, registry in (("data", DATASETS), ("defense", DEFENSES)):
-        for name, cls in registry.classes().items():
-            lines += _fields(section, f"{name}: ", cls)
+        groups += [(name, _fields(section, f"{name}: ", cls)) for name, cls in registry.classes().items()]
     for name, cls in GENERATORS.classes().items():
         mine = _fields("generator", f"of dmp with defense.generator={name}: ", cls)
-        lines += [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in mine]
-    for name, cls in ATTACKS.classes().items():
-        lines += _fields(name, "", cls)
-    return lines
+        groups.append((name, [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in mine]))
+    return groups + [(name, _fields(name, "", cls)) for name, cls in ATTACKS.classes().items()]
 
 
 def _fields(section: str, owner: str, cls: Any) -> list[Line]:

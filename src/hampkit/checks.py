@@ -10,10 +10,10 @@ from hampkit import grouped, metrics
 from hampkit.metrics import Interval
 
 FLAGS: dict[str, str] = {
-    "unresolved": "Fewer than ten wrong ones are allowed at the asked rate of 0.1 %: with so few examples the number at "
-    "that rate says little.",
-    "tied": "The threshold that would meet the asked rate of 0.1 % falls inside a group of equal scores: the rate shown is "
-    "that of a stricter threshold.",
+    "unresolved": "Fewer than ten false positives (or negatives) are allowed at the target rate of 0.1 %: with so few "
+    "examples the number at that rate means little.",
+    "tied": "The threshold that would meet the target FPR or FNR of 0.1 % falls inside a group of equal scores: the rate shown "
+    "is that of a stricter threshold.",
     "randomised": "The released answers are random: asking again gives other numbers, and an attacker may ask many "
     "times and average.",
     "masked": "The release changes the answers, and an attack that sees nothing but the predicted label beats this one: the "
@@ -21,8 +21,8 @@ FLAGS: dict[str, str] = {
     "mismatched": "The shadow models were trained in another way than the target: the attack is weaker than it could be.",
     "pooled": "Leave-one-out: the AUCs within single models are higher than that of all pairs pooled, beyond its 95 % interval. "
     "The scores of different targets are not on one scale: pooled rates understate what an attacker of one model finds.",
-    "inverted": "The AUC lies below 0.5 beyond a 99.9 % interval: the score points the wrong way for this model, and who "
-    "turns it around finds what it hides.",
+    "inverted": "The AUC lies below 0.5 beyond a 99.9 % interval: the score points the wrong way for this model, and turned "
+    "around it finds what its AUC hides.",
     "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by "
     "themselves, and an attack may measure that instead of the model.",
     "duplicated": "Rows of other parts of the split have the same features as members: accuracies on them are too high. Every "
@@ -30,12 +30,12 @@ FLAGS: dict[str, str] = {
     "judge.copies=keep asks for all rows. Rows that are only nearly the same are not looked for.",
     "overlapping": "The candidates include examples that the attack was fitted on (candidates=all, as in parts of the "
     "published evaluation): the numbers flatter the attack.",
-    "untrained": "The model learnt next to nothing, with every seed tried: its numbers say little about a model that fits "
+    "untrained": "The model learnt next to nothing, with every seed tried: its numbers mean little for a model that fits "
     "its data, which would give away more.",
     "null": "On shuffled membership this run finds an AUC that differs from 0.5 beyond a 99.9 % interval: something in "
     "the evaluation leaks.",
 }
-ENOUGH = 10  # wrong ones that must be allowed for a rate to count as resolved
+ENOUGH = 10  # false positives (negatives) that must be allowed for a rate to count as resolved
 STRICT_LEVEL = 0.999  # a flag raised on every run by chance would teach people to overlook flags
 
 

@@ -337,10 +337,16 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="datasets, defenses, attacks, generators, recipes, nets or options.")
     ] = "",
+    of: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Of options: a data set, defense, attack or section.")
+    ] = "",
     debug: Debug = False,
 ) -> None:
-    """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE)."""
-    from hampkit.catalog import LISTS
+    """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE).
+
+    hampkit list options NAME lists those of one data set, defense, attack or section, such as train.
+    """
+    from hampkit.catalog import LISTS, options_of
     from hampkit.errors import did_you_mean
 
     if not what:
@@ -348,7 +354,9 @@ def list_(
         return
     if what not in LISTS:
         raise UserError(f"cannot list {what!r}; {did_you_mean(what, LISTS)}")
-    lines = LISTS[what]()
+    if of and what != "options":
+        raise UserError(f"list {what} takes no name, {of!r}; hampkit list options {of} lists options")
+    lines = options_of(of) if of else LISTS[what]()
     width = max((len(name) for name, _ in lines), default=0)
     for name, about in lines:
         print(f"{name:<{width}}  {about}".rstrip())
@@ -379,12 +387,8 @@ def _show(results: Any, json: bool, quiet: bool) -> None:
         # not read back from its file, which another process may have replaced by now
         print(dumps(results.to_json(), indent=1, sort_keys=True, ensure_ascii=False))
     elif not quiet:
-        from rich.console import Console
-
         from hampkit.report import limits, verdict
-        from hampkit.terminal import show_results
+        from hampkit.terminal import show_results, stdout_console
 
-        # wide enough for the table where the output is no terminal
-        console = Console() if sys.stdout.isatty() else Console(width=132, highlight=False)
-        show_results(console, results, verdict(results), limits(results))
+        show_results(stdout_console(), results, verdict(results), limits(results))
         print(f"report: {results.files['html']}")

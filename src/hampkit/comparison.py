@@ -49,7 +49,9 @@ class Leak:
     tnr: Rate  # at a false-negative rate of 0.1 %
     members: int  # that are judged, over all seeds
     nonmembers: int
-    flags: tuple[str, ...] = ()  # of that attack, in any seed: when not to believe its numbers
+    flags: tuple[
+        str, ...
+    ] = ()  # of that attack, in any seed: when not to believe its numbers; `inverted` of any attack
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Entry:
     seconds: float  # of training the target, mean over seeds
     queries: float  # forward passes per answer
     overhead: float  # time of an answer over that of the network's own
-    said: str = ""  # what the defense says of its models; where seeds differ, of which
+    said: str = ""  # what the defense reports of its models; where seeds differ, of which
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], settin
 
 
 def _said(results: Sequence[ModelResult]) -> str:
-    """What the defense says of its models: once where all seeds say the same."""
+    """What the defense reports of its models: once where it is the same for all seeds."""
     seeds: dict[str, list[int]] = {}
     for r in results:
         seeds.setdefault(str(r.facts.get("said", "")), []).append(r.seed)
@@ -135,17 +137,22 @@ def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
     if all(r.repeated for r in results):
         cases = [_repeated_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
         if all(case.enough() for case in cases):
-            return _flagged(_judged(cases, REPEATED, strict), [r.repeated for r in results])
+            return flagged(_judged(cases, REPEATED, strict), results)
     cases = [_target_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
-    return _flagged(_judged(cases, TARGET, strict), [r.attacks for r in results])
+    return flagged(_judged(cases, TARGET, strict), results)
 
 
-def _flagged(leak: Leak, results: Sequence[Sequence[Any]]) -> Leak:
-    """With the flags that the attack has in any seed; `unresolved` stands beside each rate."""
+def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
+    """With the flags that the attack has in any seed, and `inverted` where any attack has it.
+
+    `unresolved` stands beside each rate. An attack that points the wrong way is never chosen, and finds what its AUC hides.
+    """
     names = leak.attack.split(BOTH)
-    mine = (a.flags for attacks in results for a in attacks if a.attack in names)
-    found = dict.fromkeys(flag for flags in mine for flag in flags if flag != "unresolved")
-    return replace(leak, flags=tuple(found))
+    judged = [a for r in results for a in (r.repeated if leak.judged == REPEATED else r.attacks)]
+    everywhere = [a for r in results for a in (*r.attacks, *r.repeated)]
+    mine = [flag for a in judged if a.attack in names for flag in a.flags if flag != "unresolved"]
+    turned = ["inverted"] if any("inverted" in a.flags for a in everywhere) else []
+    return replace(leak, flags=tuple(dict.fromkeys([*mine, *turned])))
 
 
 @dataclass(frozen=True)

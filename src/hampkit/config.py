@@ -143,17 +143,23 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
     if key == "data.group":
         return "--group names a column of a table of one's own; add --data FILE with such a column, or leave it out"
     section, _, last = key.rpartition(".")
+    section = "" if section == "attacks" else section
     kinds = {"defense": DEFENSES, "data": DATASETS}
     owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()
               if last in {f.name for f in dataclasses.fields(cls)}]  # fmt: skip
-    attacks = [f"{n}.{last}" for n, cls in ATTACKS.classes().items() if not section and (last,) in field_names(cls)]
     owners = ["a table of one's own (--data FILE)" if n == "file" else n for n in owners]
     told = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
-    told += [f"an attack's option needs its name: {', '.join(attacks)}"] if attacks else []
+    told += [with_names] if not section and (with_names := option_of_attacks(last)) else []
     if told:
         return "; ".join(told)
     known = {k for reference in references for k in keys(reference, file, label)}
     return unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known if not k.startswith("attacks.")})
+
+
+def option_of_attacks(name: str) -> str:
+    """What to say of an option of attacks that is given without an attack's name; empty where no attack has it."""
+    attacks = [f"{n}.{name}=…" for n, cls in ATTACKS.classes().items() if (name,) in field_names(cls)]
+    return f"an attack's option needs its name: {', '.join(attacks)}" if attacks else ""
 
 
 def keys(reference: str, file: str = "", label: str = "") -> list[str]:

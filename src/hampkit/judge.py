@@ -156,7 +156,7 @@ def judged_together(
 def rates(
     scores: Any, member: Bools, strict: bool = False, group: Any = None
 ) -> tuple[metrics.Interval, list[Rate], list[Rate]]:
-    """AUC, and TPR and TNR at the asked error rates, of scores (N,), with intervals by group (N,) where there are groups."""
+    """AUC, and TPR and TNR at the target FPRs and FNRs, of scores (N,), with intervals by group (N,) where there are groups."""
     of, others = int(member.sum()), int((~member).sum())
     tpr = [_rate(*grouped.tpr_point(scores, member, r, strict, group), r, others) for r in FPRS]
     tnr = [_rate(*grouped.tnr_point(scores, member, r, strict, group), r, of) for r in FPRS]

@@ -233,8 +233,10 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowe
     write_json(run.folder / "details.json", found)
     found = details(run)  # as a file holds it: a report on runs of before shows the same
     if len(attacks) < len(everyone):
-        mine = judged_together(result.attacks[: len(attacks)], scores, case.member, case.group)
-        result = replace(result, attacks=mine)
+        asked_for = judged_together(result.attacks[: len(attacks)], scores, case.member, case.group)
+        names = {attack.name for attack in attacks}
+        repeated = tuple(r for r in result.repeated if r.attack in names)
+        result = replace(result, attacks=asked_for, repeated=repeated)
     return Evaluated(run, result, found)
 
 

@@ -23,6 +23,7 @@ from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import SplitTable, check_classes, known_split, rare_classes, split_table
 from hampkit.defenses import Defense
 from hampkit.errors import Notice, UserError
+from hampkit.launch import cores
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.registry import DATASETS, DEFENSES
@@ -164,7 +165,7 @@ class Problem:
         return {"train": self.table.members_count, "val": val, "test": len(self.test)}
 
     def data(self) -> dict[str, Any]:
-        """What a result says of its data."""
+        """What a result holds of its data."""
         features = int(torch.tensor(self.dataset.shape).prod())
         name = str(self.recipe.data.options.get("title") or self.dataset.name)
         return {
@@ -198,6 +199,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Problem:
     if spread and (rare := rare_classes(dataset, table)):
         warnings.warn(f"data set {dataset.name!r}: {rare}", Notice, stacklevel=2)
     _check_known(table, recipe)
+    _warn_of_threads(recipe.train.threads)
     order = table.permutation if recipe.split.permutation else None
     recipe = replace(recipe, fingerprint=fingerprint(dataset.sha256, order))
     recipe = replace(recipe, train=replace(recipe.train, threads=recipe.train.threads or _threads(dataset)))
@@ -355,6 +357,17 @@ def fingerprint(sha256: str, order: Tensor | None) -> str:
     if order is None:
         return sha256
     return hashlib.sha256(sha256.encode() + order.numpy().tobytes()).hexdigest()
+
+
+def _warn_of_threads(count: int) -> None:
+    """More threads than cores wait for one another: 64 on two cores took 249 s for what one thread does in one."""
+    if count > cores():
+        warnings.warn(
+            f"train.threads={count} is more than the {cores()} cores that this process may use, and training may take many times"
+            f" as long; take train.threads={cores()} or fewer (another number is another run)",
+            Notice,
+            stacklevel=3,
+        )
 
 
 def _threads(dataset: Dataset) -> int:

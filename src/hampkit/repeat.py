@@ -14,6 +14,7 @@ import torch
 from hampkit.attacks import Attack, SignalAttack
 from hampkit.cells import safe
 from hampkit.config import content_hash
+from hampkit.judge import unusual
 from hampkit.leave_one_out import Record, judge_repeated, records, repeated_scores, variance_used
 from hampkit.problem import Settings
 from hampkit.results import RepeatedResult
@@ -68,7 +69,9 @@ def leave_one_out(
         place = run.step(f"leave-one-out/{shadowed.name}/{name}", write)
         result = RepeatedResult.from_json(read_json(place / "result.json"))
         flags = (*result.flags, *(["randomised"] if randomised else []))
-        found.append((replace(result, flags=flags, untrained=untrained, left_out=left_out), place))
+        found.append(
+            (replace(result, flags=flags, untrained=untrained, left_out=left_out, options=unusual(attack)), place)
+        )
     if found:
         best, place = max(found, key=lambda f: f[0].auc.low)
         scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)

@@ -14,14 +14,14 @@ FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which 
 
 @dataclass(frozen=True)
 class Rate(Interval):
-    """A rate at an asked error rate, with the counts behind it."""
+    """A rate at a target FPR or FNR, with the counts behind it."""
 
-    at: float  # the asked error rate
+    at: float  # the target FPR or FNR
     hits: int  # true positives (true negatives)
     errors: int  # false positives (false negatives)
-    outer_low: float  # low and high take the threshold as given; this wider interval is for the asked rate exactly
+    outer_low: float  # low and high take the threshold as given; this wider interval is for the target rate exactly
     outer_high: float
-    resolved: bool  # at least ten wrong ones were allowed: fewer cannot show such a rate
+    resolved: bool  # at least ten errors were allowed: fewer cannot show such a rate
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,12 @@ class RepeatedResult:
     untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
     left_out: int = 0  # those of them that are left out as shadow models too: all, or none where too few would remain
     variance: str = ""  # as in `AttackResult`; several where it differs between targets
+    options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
 
     def to_json(self) -> dict[str, Any]:
         return {
             "attack": self.attack,
+            "options": self.options,
             "models": self.models,
             "untrained": self.untrained,
             "left_out": self.left_out,
@@ -109,7 +111,7 @@ class RepeatedResult:
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
             Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
-            d.get("left_out", 0), d.get("variance", ""),
+            d.get("left_out", 0), d.get("variance", ""), d.get("options", {}),
         )  # fmt: skip
 
 
@@ -142,8 +144,12 @@ class ModelResult:
         return len({a.same_as or a.attack for a in self.attacks})
 
     def strongest(self) -> AttackResult:
-        """The attack with the highest lower bound of its AUC."""
-        return max(self.attacks, key=lambda a: a.auc.low)
+        """The attack with the highest lower bound of its AUC, in the interval that allows for the choice among the attacks."""
+        return max(self.attacks, key=lambda a: (a.corrected or a.auc).low)
+
+    def highest(self) -> AttackResult:
+        """The attack with the highest AUC, which may be so by luck; of equals the first."""
+        return max(self.attacks, key=lambda a: a.auc.value)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -184,9 +190,12 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """AUC of one attack on the first model minus that of another on the second, on the same candidates."""
+    """AUC of one attack on the first model minus that of another on the second, on the same candidates.
 
-    attacks: tuple[str, str]  # the strongest on each, chosen on the same candidates
+    On the model that seems to leak more it is the strongest attack, on the other one the attack with the highest AUC.
+    """
+
+    attacks: tuple[str, str]  # on the first model and on the second, chosen on the same candidates
     corrected: Interval | None = None  # at the level 1 − ERROR / k, for the best of k distinct attacks on either model
     tried: int = 1  # k
 
@@ -204,6 +213,20 @@ class Results:
         difference = None if self.difference is None else _without_none(self.difference)
         models = [m.to_json() for m in self.models]
         return {"schema": 1, "hampkit": self.version, "models": models, "difference": difference}
+
+
+def clearer(first: Difference, second: Difference) -> Difference:
+    """Which of two differences to show: the first can show that one model leaks more (above 0), the second that the other does.
+
+    Where neither shows it, the one that comes nearer, as long as its interval does not lie on the wrong side of 0 altogether.
+
+    >>> a = Difference(0.1, -0.1, 0.3, ("strong", "high"))
+    >>> clearer(a, Difference(-0.2, -0.3, -0.1, ("high", "strong"))).attacks
+    ('high', 'strong')
+    """
+    (low, high), (other_low, other_high) = (((d.corrected or d).low, (d.corrected or d).high) for d in (first, second))
+    ranks = (high >= 0, low), (other_low <= 0, -other_high)
+    return first if ranks[0] >= ranks[1] else second
 
 
 def _without_none(difference: Difference) -> dict[str, Any]:

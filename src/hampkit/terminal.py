@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,11 +17,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+
+from hampkit.terminal_table import Column, Kind, show_table, stdout_console
 
 if TYPE_CHECKING:
     from hampkit.comparison import Comparison
-    from hampkit.results import AttackResult, ModelResult, Rate, Results
+    from hampkit.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
 
 
 class Bars:
@@ -79,16 +79,17 @@ def sayer(silent: bool) -> Any:
 def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
     """One table per model, and the line that says what they mean."""
     for model in results.models:
-        console.print(_table(model))
+        _show_model(console, model)
         if model.repeated:
-            console.print(_repeated_table(model))
+            _show_repeated(console, model)
     console.print(verdict, highlight=False, markup=False)
     console.print(limits, highlight=False, markup=False)
     console.print(
-        "95 % intervals in brackets; those of TPR and TNR are for the asked rate exactly, with the uncertainty of the "
-        "threshold in them. n = candidates judged. Flags are explained in the report.",
+        "95 % intervals in brackets; those of TPR and TNR are for the target FPR and FNR exactly, with the uncertainty of the "
+        "threshold in them. Flags are explained in the report.",
         style="dim",
         highlight=False,
+        markup=False,
     )
 
 
@@ -96,17 +97,19 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     """A row per defense; ``paper``: in the layout of the published comparison."""
     from hampkit.report import ABOUT, COLUMNS, paper_layout, rows
 
-    console = Console() if sys.stdout.isatty() else Console(width=220, highlight=False)
+    console = stdout_console()
     documents = [c.to_json() for c in found]
     if paper:
         head, *body = paper_layout(documents)
         title = (
             "highest over the attacks on the target, as published (by luck too; ? too few examples to resolve the rate)"
         )
-        console.print(_grid(title, head, body))
+        show_table(console, title, _columns(head), body)
         return
     for document in documents:
-        console.print(_grid(f"defenses on {document['data']}", COLUMNS, rows(document)))
+        body = [[cell.replace(", ", " ") if name == "flags" else cell for name, cell in zip(COLUMNS, row, strict=True)]
+                for row in rows(document)]  # fmt: skip
+        show_table(console, f"defenses on {document['data']}", _columns(COLUMNS), body)
         for name, why in document["left_out"].items():
             console.print(f"left out: {name}: {why}", highlight=False, markup=False)
         for entry in document["entries"]:
@@ -117,33 +120,27 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     console.print(ABOUT, highlight=False, markup=False)
 
 
-def _grid(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=escape(title), title_justify="left")
-    for k, name in enumerate(head):
-        table.add_column(name, overflow="fold", no_wrap=k == 0)  # a name in two lines is found by nobody
-    for row in body:
-        table.add_row(*map(escape, row))
-    return table
+def _columns(heads: Sequence[str]) -> list[Column]:
+    kinds: dict[str, Kind] = {"defense": "name", "worst attack": "name", "flags": "flags"}
+    return [Column(head, kinds.get(head, "number")) for head in heads]
 
 
-def _table(model: ModelResult) -> Table:
-    from hampkit.report.view import attack_numbers, merged
+def _show_model(console: Console, model: ModelResult) -> None:
+    from hampkit.report.view import attack_numbers, counts, joined_label, merged
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
-    title = escape(f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}")
-    table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(model))
-    table.add_column("attack", no_wrap=True)
-    for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("n", justify="right")
-    table.add_column("flags", overflow="fold", min_width=12)
-    best = model.strongest()
-    for alike in merged(model.attacks, lambda a: attack_numbers(a.to_json())):
-        table.add_row(*_row(alike), style="bold" if any(a is best for a in alike) else "")
-    return table
+    title = f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}"
+    columns = [Column("attack", "name"), *map(Column, ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC")), Column("flags", "flags")]
+    alike = merged(model.attacks, lambda a: attack_numbers(a.to_json()))
+    rows = [(joined_label([a.to_json() for a in same]), *_numbers(same[0]), " ".join(same[0].flags)) for same in alike]
+    best = model.strongest() if model.attacks else None
+    show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
+    for line in (model.facts.get("said"), counts(model.to_json()), _null(model)):
+        if line:
+            console.print(line, style="dim italic", highlight=False, markup=False)
 
 
-def _repeated_table(model: ModelResult) -> Table:
+def _show_repeated(console: Console, model: ModelResult) -> None:
     from hampkit.report.view import joined_label, merged, repeated_numbers
 
     first = model.repeated[0]
@@ -154,44 +151,25 @@ def _repeated_table(model: ModelResult) -> Table:
     if first.untrained:
         how = "left out" if first.left_out else "left out as targets only, for want of others"
         caption += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("attack", no_wrap=True)
-    for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("flags", overflow="fold", min_width=12)
+    heads = ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within")
+    columns = [Column("attack", "name"), *map(Column, heads), Column("flags", "flags")]
+    alike = merged(model.repeated, lambda r: repeated_numbers(r.to_json()))
+    rows = [
+        (joined_label([a.to_json() for a in same]), *_numbers(r), _auc(r.auc_within), " ".join(r.flags))
+        for same in alike
+        for r in same[:1]
+    ]
     best = max(model.repeated, key=lambda r: r.auc.low)
-    for alike in merged(model.repeated, lambda r: repeated_numbers(r.to_json())):
-        r = alike[0]
-        aucs = (_auc(r.auc), "–" if r.auc_within is None else _auc(r.auc_within))
-        cells = (
-            escape(joined_label([a.to_json() for a in alike])),
-            _rate(r.tpr_at_fpr[0]),
-            _rate(r.tnr_at_fnr[0]),
-            *aucs,
-            " ".join(r.flags),
-        )
-        table.add_row(*cells, style="bold" if any(a is best for a in alike) else "")
-    return table
+    show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
+    console.print(caption, style="dim italic", highlight=False, markup=False)
 
 
-def _row(alike: Sequence[AttackResult]) -> tuple[str, ...]:
-    from hampkit.report.view import joined_label
-
-    attack = alike[0]
-    tpr, tnr = attack.tpr_at_fpr[0], attack.tnr_at_fnr[0]
-    n = str(attack.members) if attack.members == attack.nonmembers else f"{attack.members}+{attack.nonmembers}"
-    return (
-        escape(joined_label([a.to_json() for a in alike])),
-        _rate(tpr),
-        _rate(tnr),
-        _auc(attack.auc),
-        n,
-        " ".join(attack.flags),
-    )
+def _numbers(found: AttackResult | RepeatedResult) -> tuple[str, str, str]:
+    return _rate(found.tpr_at_fpr[0]), _rate(found.tnr_at_fnr[0]), _auc(found.auc)
 
 
 def _auc(auc: Any) -> str:
-    return rf"{auc.value:.3f} \[{auc.low:.3f}, {auc.high:.3f}]"
+    return "–" if auc is None else f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
 
 
 def _accuracy(model: ModelResult, part: str) -> str:
@@ -200,27 +178,10 @@ def _accuracy(model: ModelResult, part: str) -> str:
 
 
 def _rate(rate: Rate) -> str:
-    return rf"{100 * rate.value:.1f} \[{100 * rate.outer_low:.1f}, {100 * rate.outer_high:.1f}]"
-
-
-def _caption(model: ModelResult) -> str:
-    said = model.facts.get("said")
-    return "\n".join([*([escape(said)] if said else []), *_counts(model), _null(model)])
-
-
-def _counts(model: ModelResult) -> list[str]:
-    """How many the adversary knows, and how many are judged."""
-    if not model.known or not model.attacks:
-        return []
-    judged, everyone = model.attacks[0], model.judge.get("candidates") == "all"
-    parts = []
-    for who, label, n in (("members", "members", judged.members), ("nonmembers", "non-members", judged.nonmembers)):
-        known = model.known[who]
-        parts.append(f"{n if everyone else n + known} {label}, {known} known to the adversary, {n} judged")
-    return ["; ".join(parts)]
+    return f"{100 * rate.value:.1f} [{100 * rate.outer_low:.1f}, {100 * rate.outer_high:.1f}]"
 
 
 def _null(model: ModelResult) -> str:
     null = model.null
     said = "✗ 0.5 is outside its 99.9 % interval: do not trust these numbers" if model.off_null else "✓"
-    return rf"null (shuffled membership): AUC {null.value:.3f} \[{null.low:.3f}, {null.high:.3f}] {said}"
+    return f"null (shuffled membership): AUC {null.value:.3f} [{null.low:.3f}, {null.high:.3f}] {said}"

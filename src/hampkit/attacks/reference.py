@@ -58,7 +58,7 @@ def attack_p_scores(target_scores: Any, target_population: Any) -> Scores:
 
 @dataclass(frozen=True)
 class AttackR(SignalAttack):
-    """Says member where the target is surer of the true label than most models that did not see the example."""
+    """Predicts membership where the confidence in the true label is higher than in most models that did not see the example."""
 
     name: ClassVar[str] = "attack-r"
     paper: ClassVar[str] = YE
@@ -84,7 +84,7 @@ class AttackR(SignalAttack):
 
 @dataclass(frozen=True)
 class AttackP(SignalAttack):
-    """Says member where the model is surer of the true label than it is for most of the population; needs no shadow models."""
+    """Predicts membership where the confidence in the true label is higher than for most of the population. No shadow models."""
 
     name: ClassVar[str] = "attack-p"
     paper: ClassVar[str] = YE

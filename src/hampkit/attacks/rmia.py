@@ -246,7 +246,7 @@ def _scaled(logs: Scores, chosen: Any) -> tuple[Scores, Scores]:
 
 @dataclass(frozen=True)
 class Rmia(SignalAttack):
-    """Says member where the target finds the example likelier than it usually is."""
+    """Predicts membership where the target finds the example likelier than it usually is."""
 
     name: ClassVar[str] = "rmia"
     paper: ClassVar[str] = "https://arxiv.org/abs/2312.03262"

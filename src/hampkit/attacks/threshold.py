@@ -62,7 +62,7 @@ def class_thresholds(scores: Scores, member: np.ndarray, y: np.ndarray, classes:
 
 @dataclass(frozen=True)
 class Correctness(_Threshold):
-    """Says member where the predicted label is right. Uses nothing but the label, so no hiding of confidence helps."""
+    """Predicts membership where the predicted label is right. Uses nothing but the label, so no hiding of confidence helps."""
 
     name: ClassVar[str] = "correctness"
     paper: ClassVar[str] = YEOM
@@ -76,7 +76,7 @@ class Correctness(_Threshold):
 
 @dataclass(frozen=True)
 class Confidence(_Threshold):
-    """Says member where the model is sure of the true label; ranked by ln p_y − ln(1 − p_y), so nothing ties at 1."""
+    """Predicts membership where the confidence in the true label is high; by ln p_y − ln(1 − p_y), so nothing ties at 1."""
 
     name: ClassVar[str] = "confidence"
     paper: ClassVar[str] = SONG
@@ -88,7 +88,7 @@ class Confidence(_Threshold):
 
 @dataclass(frozen=True)
 class Loss(_Threshold):
-    """Says member where the cross-entropy is low. It orders examples as confidence does, but for rounding."""
+    """Predicts membership where the cross-entropy is low. It orders examples as confidence does, but for rounding."""
 
     name: ClassVar[str] = "loss"
     paper: ClassVar[str] = YEOM
@@ -100,7 +100,7 @@ class Loss(_Threshold):
 
 @dataclass(frozen=True)
 class Entropy(_Threshold):
-    """Says member where the answer is concentrated on few classes, whichever they are."""
+    """Predicts membership where the answer is concentrated on few classes, whichever they are."""
 
     name: ClassVar[str] = "entropy"
     paper: ClassVar[str] = SONG

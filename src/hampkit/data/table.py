@@ -192,7 +192,8 @@ def _block(path: Path, name: str, column: Any) -> tuple[np.ndarray, bool]:
         if len(values) > MAX_CATEGORIES:
             raise UserError(
                 f"{what} is text with {len(values)} distinct values such as {values[0]!r:.40}, and a category may have"
-                f" {MAX_CATEGORIES}; write it as numbers or leave it out with data.drop=[{name}]"
+                f" {MAX_CATEGORIES}; write it as numbers, leave it out with data.drop=[{name}], or, where equal values mean one"
+                f" person, keep their rows together with --group {name}"
             )
         return np.eye(len(values), dtype=np.uint8)[codes], True
     numbers = _numbers(column)

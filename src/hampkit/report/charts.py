@@ -158,10 +158,11 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
 
 
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
-    """The shown measure of the attack whose lower bound of it is highest."""
+    """The shown measure of the attack whose lower bound of it is highest; for the AUC the strongest of the table."""
     found = [(attack, estimate) for attack in model["attacks"] if (estimate := _estimate(attack, measure))]
     by_name = {attack["attack"]: estimate for attack, estimate in found}
-    best = view.strongest((attack for attack, _ in found), lambda attack: by_name[attack["attack"]]["low"])
+    low = view.low_auc if measure == "auc" else lambda attack: by_name[attack["attack"]]["low"]
+    best = view.strongest((attack for attack, _ in found), low)
     return None if best is None else {**by_name[best["attack"]], "attack": view.attack_label(best)}
 
 

@@ -13,9 +13,13 @@ ABOUT = (
     "The worst attack on each defense is the one with the highest AUC on one half of the candidates, or with shadow models on"
     " one half of them, each the target in turn; it is judged on the other half. This is done both ways round, and the table"
     " shows the mean of both, so that being the highest of many by luck gains little. Two names: the halves chose differently."
-    " Halves of shadow models are judged on the same examples: luck with those stays. Flags mark rows that need care."
-    " 95 % intervals in brackets; over several seeds Student's, of the mean. Attacks ask one question per"
-    " record: what they find is a lower bound of what leaks."
+    " Halves of shadow models are judged on the same examples: luck with those stays."
+    " On average the mean is at most the AUC of the worst attack, and it lies below it where a half chose a weaker one. The"
+    " interval is for the AUC of the worst attack, whichever that is; its upper end is how much may leak."
+    " Flags mark rows that need care; inverted: an attack on that defense, perhaps not the one named, points the wrong way and"
+    " finds what its AUC hides. 95 % intervals in brackets; over several seeds Student's, of the mean. training, s: wall time,"
+    " with other trainings beside it on the same machine. Each attack queries the model once per record: what they find is a"
+    " lower bound of what leaks."
 )
 COLUMNS = (
     "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",

@@ -129,14 +129,15 @@ def _null(block: ModelBlock) -> list[str]:
 
 def _notes(level: str) -> str:
     return (
-        f"Member = positive. TPR @ {level} FPR: the share of members that the attack finds while it accuses at most "
+        f"Member = positive. TPR @ {level} FPR: the share of members that the attack finds with false positives among at most "
         f"{level} of the non-members; TNR @ FNR is the mirror image. In parentheses: 95 % intervals; for TPR and TNR the "
-        "outer one, for the asked error rate exactly, with the uncertainty of the threshold in it; for the AUC "
+        "outer one, for the target FPR or FNR exactly, with the uncertainty of the threshold in it; for the AUC "
         "Jeffreys' for the number of examples that DeLong's variance amounts to; for accuracies the exact one "
         "(Clopper–Pearson); for the balanced accuracy from the exact ones of its two rates, the threshold as given. An "
         "attack without a threshold of its own takes that of the balanced accuracy from the known part. Of 20 sound "
         "runs, about one null has 0.5 outside its 95 % interval; the flag `null` takes 99.9 %. **Bold**: the strongest "
-        "attack on that model, by the lower bound of its AUC. *Italic*: unresolved, too few examples for this rate. The "
+        "attack on that model, by the lower bound of its AUC, the choice "
+        "among the attacks taken into account. *Italic*: unresolved, too few examples for this rate. The "
         "CSV has every operating point."
     )
 

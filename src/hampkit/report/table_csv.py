@@ -19,7 +19,7 @@ def render_csv(results: Json) -> str:
     ``judged`` is ``target`` or, with shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, with
     ``models`` × ``examples`` of them, and the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
-    ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the asked rate exactly), ``…_resolved``.
+    ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the target rate exactly), ``…_resolved``.
     A text that a spreadsheet would run as a formula (it starts with = + - @) gets an apostrophe in front.
     """
     rows = [row for model in results["models"] for row in _rows(model)]
@@ -52,16 +52,20 @@ def _about(model: Json) -> dict[str, Any]:
 
 
 def _attack(attack: Json) -> dict[str, Any]:
-    options = (f"{key}={option_text(value)}" for key, value in (attack.get("options") or {}).items())
-    row = {"attack": attack["attack"], "options": " ".join(options), "needs": " ".join(attack["needs"])}
+    row = {"attack": attack["attack"], "options": _options(attack), "needs": " ".join(attack["needs"])}
     row |= {"same_as": attack.get("same_as", ""), "variance": attack.get("variance", "")}
     row |= {"judged": "target", **{key: attack[key] for key in ("members", "nonmembers")}, **_measured(attack)}
     return row | _estimate("balanced_accuracy", attack["balanced_accuracy"]) | {"flags": " ".join(attack["flags"])}
 
 
+def _options(found: Json) -> str:
+    return " ".join(f"{key}={option_text(value)}" for key, value in (found.get("options") or {}).items())
+
+
 def _repeated(found: Json) -> dict[str, Any]:
     row = {
         "attack": found["attack"],
+        "options": _options(found),
         "variance": found.get("variance", ""),
         "judged": "leave-one-out",
         "models": found["models"],

@@ -9,7 +9,8 @@ from typing import Any
 from hampkit.report import view
 from hampkit.report.view import Json, percent
 
-ENOUGH = 10  # wrong ones that must be allowed for a rate to count as resolved, as in hampkit.checks
+ENOUGH = 10  # false positives (negatives) that must be allowed for a rate to count as resolved, as in hampkit.checks
+WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
     "null": "Do not trust the numbers of {}: the attack on shuffled membership finds something, so the evaluation leaks (null)",
     "untrained": "{} learnt next to nothing (untrained): how little it gives away says nothing of a model that fits its data",
@@ -17,8 +18,15 @@ CAVEATS = {  # flags that change what a finding means; {} stands for the models 
     "inverted": "Attacks on {} flagged inverted point the wrong way: turned around they find what their AUC hides",
     "duplicated": "Members of {} have copies in other parts of the split (duplicated): accuracies on these are too high",
     "overlapping": "Attacks on {} flagged overlapping are judged on examples they were fitted on: the numbers flatter them",
-    "randomised": "The answers of {} are random (randomised): who asks many times and averages may find more",
+    "randomised": "The answers of {} are random (randomised): an attacker who averages many answers may find more",
     "masked": "On {} a label-only attack beats those flagged masked: the release hides what training still leaks",
+    "mismatched": "The shadow models for {} were trained in another way than it was (mismatched): attacks with them are "
+    "weaker than they could be",
+}
+WITHOUT_CAVEAT = {  # the other flags, and why none of these lines is about them
+    "unresolved": "a line of its own names the rate and how many examples it takes",
+    "tied": "it is about a rate at 0.1 %, of which no sentence gives one",
+    "pooled": "it is about leave-one-out, of which no sentence gives a number",
 }
 Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
@@ -31,7 +39,7 @@ def verdict(results: Any) -> str:
     document = results.to_json()
     titled = list(zip(view.model_titles(document), document["models"], strict=True))
     found = [_model(title, model) for title, model in titled] + _comparison(titled, document.get("difference"))
-    parts = (found, _caveats(titled))
+    parts = (found + _reading(titled), _caveats(titled))
     return "\n".join(". ".join(part) + "." for part in parts if part)
 
 
@@ -45,13 +53,23 @@ def side(auc: Json) -> int:
 
 
 def _corrected(found: Json, plain: Json) -> Json:
-    """The interval for the best of the attacks (Bonferroni), or the plain one where there is no other."""
+    """The interval that allows for the choice among the attacks (Bonferroni), or the plain one where there is no other."""
     return found.get("auc_corrected") or found.get("corrected") or plain
+
+
+def _of(attack: Json) -> Json:
+    """The AUC of an attack with the interval that decides."""
+    return _corrected(attack, attack["auc"])
+
+
+def _order(attack: Json) -> str:
+    """Attacks that order the examples alike have one name here: they are one attack."""
+    return attack.get("same_as") or attack["attack"]
 
 
 def _distinct(model: Json) -> int:
     """How many attacks there are, those with one order of the examples being one."""
-    return len({a.get("same_as") or a["attack"] for a in model["attacks"]})
+    return len({_order(attack) for attack in model["attacks"]})
 
 
 def _model(title: str, model: Json) -> str:
@@ -59,31 +77,91 @@ def _model(title: str, model: Json) -> str:
     n = model.get("rows", {}).get("test")
     size = f", n = {n:,}" if n else ""
     head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
-    sides = [(a, _corrected(a, a["auc"])) for a in attacks]
-    above, below = ([pair for pair in sides if side(pair[1]) == s] for s in (1, -1))
-    k = _distinct(model)
-    counted = "0.5 is guessing" + ("; the interval takes the number of attacks into account" if k > 1 else "")
-    if above:
-        best = max(above, key=lambda pair: pair[1]["low"])
-        which = f"; best of {k} attacks: " if k > 1 else " to the one attack: "
-        return f"{head}members give themselves away{which}{_auc(*best)} ({counted})"
-    if below:
-        best = min(below, key=lambda pair: pair[1]["high"])
-        which = f"; best of {k} attacks, turned around: " if k > 1 else " to the one attack, turned around: "
-        return f"{head}members give themselves away{which}{_auc(*best)} as it stands ({counted})"
     if not attacks:
         return head + "no attack was made"
-    highest = max(sides, key=lambda pair: pair[1]["low"])
-    which = f"none of these {k} attacks tells" if k > 1 else "this one attack does not tell"
-    return f"{head}{which} members from non-members beyond chance (highest: {_auc(*highest)}; {counted})"
+    finding = [attack for attack in attacks if side(_of(attack))]
+    return head + (_found(model, finding) if finding else _not_found(model))
 
 
-def _auc(attack: Json, interval: Json) -> str:
-    return f"{view.attack_label(attack)}, AUC {_interval(interval)}"
+def _found(model: Json, finding: Sequence[Json]) -> str:
+    """Members give themselves away to the attack with the highest lower bound; another one may have the higher AUC.
+
+    An attack below 0.5 finds as much when it is turned around, and is taken so: its AUC A and bound b count as 1 - A and 1 - b.
+    """
+    surest, highest = max(finding, key=_bound), max(model["attacks"], key=_height)
+    if len(model["attacks"]) == 1:
+        return f"members give themselves away: the only attack, {_named(surest)}, has AUC {_shown(surest)}"
+    said = f"members give themselves away: of {_counted(model)}, {_named(surest)} has the highest lower bound, AUC "
+    said += _shown(surest)
+    if _order(highest) == _order(surest) or _height(highest) <= _height(surest):
+        return said
+    return f"{said}, and {_named(highest)} the highest AUC, {_shown(highest)}"
+
+
+def _not_found(model: Json) -> str:
+    """Which attack has the highest AUC, of how many judged; nothing here shows that nothing leaks.
+
+    Where an interval reaches beyond `WIDE`, or as far below 0.5, an attack that finds so much may have been missed.
+    """
+    attacks = model["attacks"]
+    highest = max(attacks, key=lambda attack: attack["auc"]["value"])
+    said = f"the highest AUC of {_counted(model)} is that of {_named(highest)}, {_shown(highest)}"
+    if len(attacks) == 1:
+        said = f"the only attack, {_named(highest)}, has AUC {_shown(highest)}"
+    wide = any(_of(a)["high"] > WIDE or _of(a)["low"] < 1 - WIDE for a in attacks)
+    few = ", too few to rule out a leak" if wide else ""
+    return f"no attack is shown to tell members from non-members: {said} ({_judged(model)}{few})"
+
+
+def _bound(attack: Json) -> float:
+    """How far from 0.5 the interval of an attack stays, on either side."""
+    interval = _of(attack)
+    return max(interval["low"] - 0.5, 0.5 - interval["high"])
+
+
+def _height(attack: Json) -> float:
+    """The AUC, of an attack that surely points the wrong way that of the attack turned around."""
+    value = attack["auc"]["value"]
+    return 1 - value if side(_of(attack)) < 0 else value
+
+
+def _counted(model: Json) -> str:
+    """``10 attacks (9 orders of the examples)``: attacks of one order are one attack."""
+    n, k = len(model["attacks"]), _distinct(model)
+    return f"{n} attacks" + (f" ({k} orders of the examples)" if k < n else "")
+
+
+def _judged(model: Json) -> str:
+    """How many members and non-members are judged, and in how many groups."""
+    attack, groups = model["attacks"][0], model.get("groups")
+    said = f"{attack['members']:,} + {attack['nonmembers']:,} judged"
+    return said + (f" in {groups['members']:,} + {groups['nonmembers']:,} groups" if groups else "")
+
+
+def _named(attack: Json) -> str:
+    return view.attack_label(attack) + (" (turned around)" if side(_of(attack)) < 0 else "")
+
+
+def _shown(attack: Json) -> str:
+    return _interval(_of(attack)) + (" as it stands" if side(_of(attack)) < 0 else "")
 
 
 def _interval(i: Json) -> str:
     return f"{i['value']:.3f} [{i['low']:.3f}, {i['high']:.3f}]"
+
+
+def _reading(titled: Titled) -> list[str]:
+    """How the numbers of these sentences are to be read, once for all."""
+    if not any(model["attacks"] for _, model in titled):
+        return []
+    said = ["An AUC of 0.5 is guessing"]
+    if any(_distinct(model) < len(model["attacks"]) for _, model in titled):
+        said.append("Attacks that order the examples alike count as one")
+    if any(_distinct(model) > 1 for _, model in titled):
+        said.append(
+            "Intervals in these sentences allow for the choice among the attacks and are wider than those of the table"
+        )
+    return said
 
 
 def _comparison(titled: Titled, difference: Json | None) -> list[str]:
@@ -101,26 +179,31 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
             return [f"The models are not compared, as {' and '.join(marked)} {_carry(marked)} the flag {flag}"]
     if hidden := [title for title, model in titled if _turned(model)]:
         return [
-            f"The models are not compared, as the AUCs of {' and '.join(hidden)} tell most turned around (inverted)"
+            f"The models are not compared, as attacks on {' and '.join(hidden)} find most when turned around (inverted)"
         ]
     (first, _), (second, _) = titled
     one, other = difference["attacks"]
-    # the choice on the model that seems to leak less needs no correction: it can only make the difference smaller
     interval = _corrected(difference, difference)
     measured = f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(interval)}"
-    if (k := difference.get("tried", 1)) > 1:
-        measured += f"; the interval takes the choice among {k} attacks into account"
-    if interval["low"] <= 0 <= interval["high"]:
+    leaking = 0 if interval["value"] > 0 else 1
+    # on the model that leaks less the attack is the highest: its choice can only make the difference smaller
+    proven = _has_highest(models[1 - leaking], difference["attacks"][1 - leaking])
+    if interval["low"] <= 0 <= interval["high"] or not proven:
         return [f"Neither is shown to leak less ({measured})"]
-    less, more = (second, first) if difference["value"] > 0 else (first, second)
-    return [f"To these attacks {less} leaks less than {more} ({measured})"]
+    return [f"Under these attacks {titled[1 - leaking][0]} leaks less than {titled[leaking][0]} ({measured})"]
+
+
+def _has_highest(model: Json, name: str) -> bool:
+    """Whether no attack on this model has a higher AUC than the one of that name."""
+    aucs = {attack["attack"]: attack["auc"]["value"] for attack in model["attacks"]}
+    return aucs[name] >= max(aucs.values())
 
 
 def _turned(model: Json) -> bool:
     """Whether an attack that points the wrong way tells more than the strongest one, whose AUC the comparison takes."""
-    attacks = model["attacks"]
-    turned = max((0.5 - a["auc"]["high"] for a in attacks), default=0)
-    return turned > max(0, *(a["auc"]["low"] - 0.5 for a in attacks))
+    intervals = [_of(attack) for attack in model["attacks"]]
+    turned = max((0.5 - i["high"] for i in intervals), default=0)
+    return turned > max(0, *(i["low"] - 0.5 for i in intervals))
 
 
 def _unlike(models: Sequence[Json]) -> str:
@@ -173,10 +256,10 @@ def _unresolved(attacks: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
 def limits(results: Any) -> str:
     """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
     needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
-    model = "the model" if "shadows" in needs else "one model"
+    needs |= {"shadows" for model in results.models if model.repeated}
     bound = "What these attacks find is a lower bound of what leaks"
     if "oracle" not in needs:
-        bound = f"These attacks ask {model} one question per record; what they find is a lower bound of what leaks"
+        bound = "Each attack queries the model once per record; what they find is a lower bound of what leaks"
     missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
     if missing:
         bound += f": attacks with {' or '.join(missing)} find more"

@@ -37,7 +37,7 @@ class AttackRow:
     name: str
     label: str  # the name with the options that are not the attack's defaults; of attacks with equal numbers all names
     needs: tuple[str, ...]
-    strongest: bool  # highest lower bound of the AUC among the attacks on this model
+    strongest: bool  # highest lower bound of the AUC, choice taken into account, among the attacks on this model
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
     tnr: dict[str, Cell]
     auc: Cell
@@ -84,7 +84,7 @@ class ModelBlock:
     null: NullRow | None
     repeated: tuple[RepeatedRow, ...] = ()
     repeated_about: str = ""  # how many models and examples
-    said: str = ""  # what the defense says of this model, such as its privacy budget
+    said: str = ""  # what the defense reports of this model, such as its privacy budget
 
 
 def percent(rate: float, digits: int = 1) -> str:
@@ -163,8 +163,8 @@ def model_titles(results: Json) -> list[str]:
 
 
 def low_auc(attack: Json) -> float:
-    """What an attack finds at least."""
-    return attack["auc"]["low"]
+    """What an attack finds at least, the choice among the attacks taken into account."""
+    return (attack.get("auc_corrected") or attack["auc"])["low"]
 
 
 def strongest(attacks: Iterable[Json], low: Callable[[Json], float] = low_auc) -> Json | None:
@@ -173,7 +173,7 @@ def strongest(attacks: Iterable[Json], low: Callable[[Json], float] = low_auc) -
 
 
 def outer(point: Json) -> dict[str, float]:
-    """A rate with the interval for the asked error rate exactly: the uncertainty of the threshold is in it."""
+    """A rate with the interval for the target FPR or FNR exactly: the uncertainty of the threshold is in it."""
     return {"value": point["value"], "low": point["outer_low"], "high": point["outer_high"]}
 
 
@@ -327,7 +327,7 @@ def joined_label(alike: Sequence[Json]) -> str:
     """One label for attacks with equal numbers, and the attack whose order they share where that is none of them."""
     first = alike[0].get("same_as")
     elsewhere = first and first not in {attack["attack"] for attack in alike}
-    return " = ".join(attack_label(attack) for attack in alike) + (f" (order of {first})" if elsewhere else "")
+    return " = ".join(attack_label(attack) for attack in alike) + (f" (same order as {first})" if elsewhere else "")
 
 
 def attack_numbers(attack: Json) -> Any:

@@ -1,0 +1,133 @@
+"""Tables on screen: at every width all numbers, intervals and flags are there, whole; only names are broken."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from hampkit import terminal, terminal_table
+from hampkit.comparison import Comparison, Entry, Leak
+from hampkit.metrics import Interval
+from hampkit.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
+from hampkit.terminal_table import UNBOUNDED, Column, fitted
+
+FLAGS = ("unresolved", "tied", "randomised", "masked", "mismatched", "overlapping", "duplicated")
+NAMES = ("modified-entropy-per-class", "loss", "confidence-per-class", "lira-offline-fixed")
+WIDTHS = (80, 100, 132, UNBOUNDED)
+AUCS = [Interval(0.6 + k / 1000, 0.5 + k / 1000, 0.7 + k / 1000) for k in range(len(NAMES))]
+WITHIN = Interval(0.52, 0.46, 0.58)
+RATES = (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),)
+INTERVAL = re.compile(r"\[\d+\.\d+, \d+\.\d+\]")
+
+
+def shown(width, show):
+    out = io.StringIO()
+    show(Console(file=out, width=width, highlight=False))
+    return out.getvalue()
+
+
+def whole(text, width, wanted):
+    """All that is wanted stands in one line, no line of a table is broken or wider than the terminal."""
+    assert "…" not in text
+    missing = [word for word in wanted if word not in text]
+    assert not missing, text
+    table = [line for line in text.splitlines() if line[:1] in "│┃┏└┡├"]
+    assert all(line[-1:] in "│┃┓┘┩┤" for line in table), text
+    assert max(map(len, table)) <= width, text
+
+
+def attacked(name, auc):
+    return AttackResult(name, (), False, 50, 80, auc, RATES, RATES, auc, FLAGS, {"epochs": 400})
+
+
+def audited():
+    loo = RepeatedResult("lira-online", 16, 1000, AUCS[0], RATES, RATES, ("pooled", *FLAGS), WITHIN)
+    return ModelResult(
+        recipe="location30/confidence-penalty",
+        defense="confidence-penalty",
+        run="run",
+        seed=0,
+        data={},
+        accuracy={"train": 1.0, "test": 0.9},
+        rows={"train": 100, "test": 200},
+        known={"members": 50, "nonmembers": 20},
+        judge={},
+        attacks=tuple(map(attacked, NAMES, AUCS)),
+        null=WITHIN,
+        null_attack="loss",
+        repeated=(loo,),
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_number_and_no_flag_of_an_audit_is_cut(width):
+    results = Results((audited(),), "0")
+    text = shown(width, lambda console: terminal.show_results(console, results, "Found.", "Limits."))
+    wanted = [f"[{auc.low:.3f}, {auc.high:.3f}]" for auc in (*AUCS, WITHIN)]
+    whole(text, width, [*wanted, "[0.3, 9.0]", *FLAGS, "pooled"])
+    for head in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
+        assert head in text
+    # four rows of the target and one of leave-one-out, each with all its flags
+    assert [text.count(flag) for flag in FLAGS] == [5] * len(FLAGS)
+    assert len(INTERVAL.findall(text.split("null")[0])) == 3 * len(NAMES)
+
+
+def compared(name):
+    rate = Rate(0.0123, 0.0, 0.1, 0.001, 1, 0, 0.0012, 0.1234, False)
+    leak = Leak(f"{NAMES[0]} / {NAMES[2]}", "leave-one-out", AUCS[0], rate, rate, 12_345, 67_890, FLAGS)
+    accuracy = {"train": 1.0, "val": 0.9, "test": 0.912}
+    highest = {"tpr": (NAMES[0], 0.0123, False), "tnr": (NAMES[2], 0.3, True)}
+    return Entry(f"toy/{name}", name, ("run",), accuracy, Interval(0.912, 0.9, 0.92), leak, highest, 123.4, 1.0, 3.2)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("paper", [False, True])
+def test_no_number_and_no_flag_of_a_comparison_is_cut(monkeypatch, width, paper):
+    found = Comparison("toy", (0,), 0, tuple(map(compared, ("undefended", "confidence-penalty"))), "0")
+
+    def show(console):
+        monkeypatch.setattr(terminal, "stdout_console", lambda: console)
+        terminal.show_comparison([found], paper)
+
+    text = shown(width, show)
+    if paper:
+        whole(text, width, ["1.23%", "30.00%", "91.2%"])
+        return
+    whole(
+        text, width, ["[0.500, 0.700]", "[0.12, 12.34] %", "(unresolved)", "[90.0, 92.0]", "123.4", "3.2 times", *FLAGS]
+    )
+    assert all(text.split("masked:")[0].count(flag) >= 2 for flag in FLAGS)
+    assert "12,345" in text
+    assert "67,890" in text
+
+
+def test_what_is_narrower_than_a_column_is_left_whole():
+    text = shown(20, lambda console: terminal.show_results(console, Results((audited(),), "0"), "", ""))
+    assert "[0.500, 0.700]" in text
+    assert "…" not in text
+
+
+def test_a_table_is_changed_as_little_as_its_width_asks_for():
+    columns = [Column("attack", "name"), Column("AUC"), Column("flags", "flags")]
+    rows = [["modified-entropy-per-class", "0.658 [0.617, 0.697]", "unresolved tied"]]
+    widths = {}
+    for width in range(120, 0, -1):
+        grids = fitted(columns, rows, width)
+        assert all(g.width() <= width or len(g.heads) == 2 for g in grids)
+        widths.setdefault(tuple("|".join(g.rows[0]).replace("\n", "/") for g in grids), width)
+    assert list(widths) == [
+        ("modified-entropy-per-class|0.658 [0.617, 0.697]|unresolved tied",),
+        ("modified-entropy-per-class|0.658 [0.617, 0.697]|unresolved/tied",),
+        ("modified-entropy-per-/class|0.658 [0.617, 0.697]|unresolved/tied",),
+        ("modified-entropy-per-class|0.658/[0.617, 0.697]|unresolved/tied",),
+        ("modified-entropy-per-/class|0.658/[0.617, 0.697]|unresolved/tied",),
+        ("modified-entropy-/per-class|0.658/[0.617, 0.697]|unresolved/tied",),
+        ("modified-/entropy-per-/class|0.658/[0.617, 0.697]|unresolved/tied",),
+        ("modified-/entropy-per-/class|0.658/[0.617, 0.697]", "modified-/entropy-per-/class|unresolved/tied"),
+    ]
+
+
+def test_a_pipe_has_no_width(monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert terminal_table.stdout_console().width == UNBOUNDED
