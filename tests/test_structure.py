@@ -73,9 +73,22 @@ ALLOWED = {
     },
     "target_jobs": MIDDLE | {"launch", "locks", "pipeline", "problem"},
     "report": {"cells", "errors", "metrics"},
+    "reporting": MIDDLE | {"pipeline", "report", "trained"},
     "nn": BASE | {"defenses"},
     "api": MIDDLE
-    | {"answers", "borrow", "problem", "judge", "pipeline", "planning", "report", "target_jobs", "trained", "api"},
+    | {
+        "answers",
+        "borrow",
+        "problem",
+        "judge",
+        "pipeline",
+        "planning",
+        "report",
+        "reporting",
+        "target_jobs",
+        "trained",
+        "api",
+    },
     "catalog": LOW | {"data", "nets"},
     "terminal": {"comparison", "report", "results", "terminal_table"},
     "terminal_table": set(),
@@ -84,7 +97,8 @@ ALLOWED = {
     "folder": {"data", "environment", "errors", "problem", "store"},
     "__main__": {"cli"},
     "comparison": MIDDLE | {"clustered", "defenses", "judge", "leave_one_out", "pipeline", "problem", "trained"},
-    "comparing": MIDDLE | {"api", "comparison", "launch", "pipeline", "problem", "report", "target_jobs", "trained"},
+    "comparing": MIDDLE
+    | {"api", "comparison", "launch", "pipeline", "problem", "report", "reporting", "target_jobs", "trained"},
 }
 
 

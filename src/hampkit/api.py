@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from hampkit import __version__, pipeline
+from hampkit import pipeline
 from hampkit.borrow import Lender
-from hampkit.checks import FLAGS
 from hampkit.config import Recipe, accepts, check_effect, load_recipe, option_of_attacks, unknown_option, with_seed
 from hampkit.errors import UserError, unknown_key
 from hampkit.options import check_once, once
 from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
-from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
-from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
-from hampkit.results import ERROR, Difference, ModelResult, Results, clearer
-from hampkit.store import Run, read_json, writable, write_file, write_json
+from hampkit.registry import ATTACKS, check_installed
+from hampkit.reporting import report_on
+from hampkit.results import ModelResult, Results
+from hampkit.store import Run, read_json, writable
 from hampkit.target_jobs import train_targets
 from hampkit.trained import Evaluated, Trained
 from hampkit.training.trainer import silent
@@ -226,72 +225,6 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
             f"result.json, details.json or the scores of {where} were edited or damaged ({type(error).__name__}: {error});"
             " attack again: hampkit attack RUN"
         ) from error
-
-
-def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
-    models = [e.result for e in evaluated]
-    results = Results(tuple(models), __version__, difference=_difference(evaluated))
-    document, said = results.to_json(), verdict(results)
-    words = {
-        "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
-        "defenses": _texts(DEFENSES, [m.defense for m in models]),
-        "flags": FLAGS,
-        "limits": limits(results),
-    }
-    files = {
-        "json": out / "results.json",
-        "html": out / "report.html",
-        "markdown": out / "report.md",
-        "csv": out / "results.csv",
-    }
-    texts = {  # all of them before the first is written
-        "markdown": render_markdown(document, words, said),
-        "csv": render_csv(document),
-        "html": render_html(document, [e.details for e in evaluated], words, said),
-    }
-    write_json(files["json"], document)
-    for kind, text in texts.items():
-        write_file(files[kind], text)
-    return replace(results, files=files)
-
-
-def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
-    """Of two models on the same candidates: by how much the one that seems to leak more does, see `Difference`."""
-    if len(evaluated) != 2:
-        return None
-    one, other = (e.result for e in evaluated)
-    found, tried = [], max(one.distinct(), other.distinct())
-    for pair in ((one.strongest(), other.highest()), (one.highest(), other.strongest())):
-        names = (pair[0].attack, pair[1].attack)
-        spans = pipeline.compare(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
-        if not spans:
-            return None
-        found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
-    return clearer(*found)
-
-
-def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What the report says of an attack or defense: its docstring and paper."""
-    texts = {}
-    for name in dict.fromkeys(names):
-        cls = registry.get(name)
-        summary = " ".join((cls.__doc__ or "").split())
-        texts[name] = {
-            "summary": summary,
-            "paper": cls.paper,
-            "reference": getattr(cls, "reference", ""),
-            "threat": _threat(cls),
-        }
-    return texts
-
-
-def _threat(cls: Any) -> str:
-    if not hasattr(cls, "label_only"):
-        return ""
-    answer = "the predicted label" if cls.label_only else "the released logits"
-    known = " and the membership of a known part of both groups, to fit on" if "known" in cls.needs else ""
-    cut = "" if cls.threshold is not None else " The threshold of its balanced accuracy is taken from the known part."
-    return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
 
 
 def settings_of(data_dir: Any, runs_dir: Any, device: str, track: Track, progress: Any, workers: int = 0) -> Settings:

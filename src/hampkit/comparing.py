@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__, pipeline
-from hampkit.api import Track, recipes_of, report_on, settings_of, with_shadows
+from hampkit.api import Track, recipes_of, settings_of, with_shadows
 from hampkit.comparison import Comparison, Entry, entry_of
 from hampkit.config import Recipe, accepts, with_seed
 from hampkit.errors import RunBusy, UserError, did_you_mean
@@ -18,6 +18,7 @@ from hampkit.options import check_once
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
+from hampkit.reporting import report_on
 from hampkit.store import writable, write_file, write_json
 from hampkit.target_jobs import train_targets
 from hampkit.trained import Evaluated
