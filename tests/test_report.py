@@ -410,6 +410,24 @@ def test_there_is_one_strongest_attack():
     assert list(point["y"]) == [0.7]
 
 
+def test_the_strongest_attack_is_so_with_the_choice_among_the_attacks_taken_into_account():
+    """As in the verdict, so that its sentence, the bold row and the chart name one attack."""
+    from hampkit.results import ModelResult
+
+    results = one_model()
+    model = results["models"][0]
+    for attack, (low, corrected) in zip(
+        model["attacks"], [(0.55, 0.4), (0.53, 0.51), (0.5, 0.5), (0.5, 0.5)], strict=True
+    ):
+        attack["auc"] = {"value": 0.6, "low": low, "high": 0.95}
+        attack["auc_corrected"] = {"value": 0.6, "low": corrected, "high": 0.96}
+    name = model["attacks"][1]["attack"]
+    assert ModelResult.from_json(model).strongest().attack == name
+    assert [row.name for row in view.blocks(results)[0].rows if row.strongest] == [name]
+    (point,) = charts.tradeoff_chart(results, charts.styles([model["recipe"]]))["views"]["auc"]["data"]
+    assert point["customdata"][0][1] == name
+
+
 def test_the_trade_off_shows_the_outer_interval_and_opens_where_it_means_something():
     results = one_model()
     (point,) = charts.tradeoff_chart(results, charts.styles(["digits/undefended"]))["views"]["tpr"]["data"]

@@ -126,7 +126,7 @@ class Judge:
     candidates: Literal["held-out", "all"] = (
         "held-out"  # or all: the known ones too, as published for threshold attacks
     )
-    strict: bool = False  # True: false-positive rate strictly below the asked one, as published
+    strict: bool = False  # True: false-positive rate strictly below the target FPR, as published
     copies: Literal["leave-out", "keep"] = (
         "leave-out"  # of rows with the same features one is judged, a member if one is; keep: all, as published
     )
@@ -147,7 +147,7 @@ class Shadowing:
     scheme: Literal["paired", "published"] = "paired"  # paired: 2i+1 gets what 2i did not; published: sizes differ
     seed: int = 0  # of the masks: equal for all defenses, so that their shadow models see the same examples
     keep_models: bool = False  # keep weights too, not only what the attacks need
-    views: int = 1  # questions per example: itself, and of images mirror image and shifts, up to 18
+    views: int = 1  # queries per example: itself, and of images mirror image and shifts, up to 18
 
     def __post_init__(self) -> None:
         if self.models and (not 4 <= self.models <= MOST_SHADOWS or self.models % 2):

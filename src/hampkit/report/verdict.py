@@ -120,7 +120,7 @@ def _bound(attack: Json) -> float:
 
 
 def _height(attack: Json) -> float:
-    """The AUC, of an attack that surely points the wrong way that of the attack turned around."""
+    """The AUC; of an attack whose interval lies below 0.5, that of the attack turned around."""
     value = attack["auc"]["value"]
     return 1 - value if side(_of(attack)) < 0 else value
 
