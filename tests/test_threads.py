@@ -23,7 +23,7 @@ QUICK = ["epochs=2", "neural.epochs=2"]
 
 @pytest.mark.parametrize(("given", "said"), [(4, False), (5, True), (0, False)])
 def test_more_threads_than_cores_are_warned_of(monkeypatch, given, said):
-    """64 on two cores took 249 s for what one thread does in one. The number that follows from the data is nobody's choice."""
+    """More threads than cores wait for one another. The number that follows from the data is nobody's choice."""
     monkeypatch.setattr("hampkit.problem.cores", lambda: 4)
     monkeypatch.setattr("hampkit.problem._threads", lambda dataset: 8)
     with warnings.catch_warnings(record=True) as found:

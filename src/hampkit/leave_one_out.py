@@ -74,7 +74,7 @@ def judge_repeated(
     flags = {
         "unresolved": not checks.resolved(FPRS[0], min(of, others)),
         "tied": tied or checks.tied_at(counts, FPRS[0], strict),
-        "inverted": auc.high < 0.5,
+        "inverted": auc.high < 0.5 and clustered.auc_interval(scores, members, units, checks.STRICT_LEVEL).high < 0.5,
         "pooled": within.value > auc.high,
     }
     return RepeatedResult(

@@ -1,4 +1,4 @@
-"""From scores and membership to rates with intervals. Member = 1, a higher score says member, rates are fractions.
+"""From scores and membership to rates with intervals. Member = 1, a higher score predicts membership, rates are fractions.
 
 Operating points are counted in whole examples and never interpolated: at a false-positive rate α with n non-members at
 most ⌊αn⌋ of them may lie above the threshold (``strict=True``: fewer than αn, the published rule).
@@ -66,7 +66,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Point(Interval):
-    """An operating point: the rate that was achieved (``hits`` of ``of``) at the price of ``errors`` wrong ones."""
+    """An operating point: the rate (``hits`` of ``of``) at ``errors`` false positives, of a TNR false negatives."""
 
     hits: int
     of: int

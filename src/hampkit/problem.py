@@ -360,7 +360,7 @@ def fingerprint(sha256: str, order: Tensor | None) -> str:
 
 
 def _warn_of_threads(count: int) -> None:
-    """More threads than cores wait for one another: 64 on two cores took 249 s for what one thread does in one."""
+    """More threads than cores wait for one another, and a training may take a hundred times as long."""
     if count > cores():
         warnings.warn(
             f"train.threads={count} is more than the {cores()} cores that this process may use, and training may take many times"
