@@ -33,8 +33,9 @@ bench: $(VENV)/.ready  ## minutes of measurements
 	$(BIN)/python -m benchmarks.scoring --short --no-save
 	$(BIN)/python -m benchmarks.shadows --short --no-save
 
-bench-full: bench  ## what stands behind the figures in the documentation: an hour, into benchmarks/results
+bench-full: bench  ## what stands behind the figures in the documentation: two hours, into benchmarks/results
 	$(BIN)/python -m benchmarks.shadows
+	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.digits_size

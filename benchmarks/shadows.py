@@ -321,14 +321,22 @@ def main() -> None:
         found.append(measure(name, epochs.get(name, 2), rounds, asked.device, models))
         print("\n".join(f"{k}: {v}" for k, v in _row(found[-1]).items()), *_notes(found[-1]), sep="\n", flush=True)
     if not asked.no_save:
-        words = " ".join([*names, *(["--short"] if asked.short else []), f"--rounds {rounds} --device {asked.device}"])
-        document = {
-            "command": f"python -m benchmarks.shadows {words}",
-            "rows": [_row(m) for m in found],
-            "notes": [note for m in found for note in _notes(m)],
-            "numbers": found,
-        }
-        print(machine.save("shadow training", document, asked.device))
+        for section, images in (("shadow training", False), ("shadow training on images", True)):
+            some = [m for m in found if (SHAPES[m["shape"]].net != "mlp") == images]
+            if some:
+                print(save(section, some, asked, rounds))
+
+
+def save(section: str, found: list[dict[str, Any]], asked: argparse.Namespace, rounds: int) -> Path:
+    """Into the file of this machine, with the command that measures these shapes again."""
+    words = [*(m["shape"] for m in found), *(["--short"] if asked.short else []), f"--rounds {rounds}"]
+    document = {
+        "command": f"python -m benchmarks.shadows {' '.join(words)} --device {asked.device}",
+        "rows": [_row(m) for m in found],
+        "notes": [note for m in found for note in _notes(m)],
+        "numbers": found,
+    }
+    return machine.save(section, document, asked.device)
 
 
 if __name__ == "__main__":
