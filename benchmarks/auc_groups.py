@@ -32,10 +32,8 @@ DESIGNS = (
 )
 AUCS = (0.5, 0.75, 0.9, 0.99, 0.999)
 FPRS = (0.001, 0.01, 0.1)
-Audit = tuple[Array, NDArray[np.bool_], NDArray[np.int64]]  # scores, membership, groups
-
-
 MODELS, EXAMPLES = 16, 304  # of leave-one-out
+Audit = tuple[Array, NDArray[np.bool_], NDArray[np.int64]]  # scores, membership, groups
 
 
 def table(audits: int) -> None:
@@ -58,7 +56,6 @@ def table(audits: int) -> None:
             cells = [_tpr(numbers, design, rho, fpr, audits, True) for fpr in FPRS]
             cells += [_tpr(numbers, design, rho, 0.01, audits, False), _accuracy(numbers, design, rho, audits)]
             print(f"| {_of(numbers)} | {design} | {rho} | " + " | ".join(cells) + " |", flush=True)
-
     print()
     leave_one_out(audits // 4)
 

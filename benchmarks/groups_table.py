@@ -27,7 +27,7 @@ WAYS = {
 
 
 def write(path: Path) -> None:
-    """Each person's row as often as said, and a column that says whose it is."""
+    """Several equal rows per person, with a column that names the person."""
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(PERSONS, 10)).round(4), rng.normal(size=(10, 4))
     y = (x @ w + NOISE * rng.normal(size=(PERSONS, 4))).argmax(1)

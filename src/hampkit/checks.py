@@ -64,7 +64,7 @@ def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
 
 
 def inverted(scores: Any, member: Any, group: Any = None) -> bool:
-    """Whether the AUC lies below 0.5 beyond its 99.9 % interval."""
+    """Whether the 99.9 % interval of the AUC lies entirely below 0.5."""
     return grouped.auc_interval(scores, member, group, STRICT_LEVEL).high < 0.5
 
 
@@ -74,7 +74,7 @@ def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bo
 
 
 def off_null(scores: Any, member: Any, group: Any = None) -> bool:
-    """Whether the AUC on shuffled membership differs from 0.5 beyond its 99.9 % interval."""
+    """Whether the 99.9 % interval of the AUC under shuffled membership excludes 0.5."""
     interval = grouped.auc_interval(scores, member, group, STRICT_LEVEL)
     return not interval.low <= 0.5 <= interval.high
 

@@ -274,8 +274,10 @@ def _worth(
     if squares.any():
         groups = min(groups, 2 * squares.sum() ** 2 / np.square(squares).sum())
     value = _smooth(counts, fpr, strict)
-    most = members * units.effective / s.shape[1] if variance <= 0 else members
-    n = min(most, value * (1 - value) / variance) if variance > 0 else most
+    if variance > 0:
+        n = min(members, value * (1 - value) / variance)
+    else:
+        n = members * units.effective / s.shape[1]
     return max(n * (metrics.normal_quantile(level) / _student(groups, level)) ** 2, 1.0)
 
 
@@ -307,14 +309,10 @@ class _Units(NamedTuple):
 
     @classmethod
     def of(cls, units: Any, examples: int) -> _Units:
-        if units is None:
+        codes = grouped.codes_of(units, (examples,), "example")
+        if codes is None:
             return cls(None, examples, float(examples))
-        _, codes, sizes = np.unique(np.asarray(units), return_inverse=True, return_counts=True)
-        if len(codes) != examples:
-            raise ValueError(f"units {codes.shape} must be ({examples},), one for each example")
-        if len(sizes) == examples:
-            return cls(None, examples, float(examples))
-        return cls(codes, len(sizes), examples**2 / float(np.square(sizes, dtype=np.float64).sum()))
+        return cls(codes, int(codes.max()) + 1, grouped.kish(codes))
 
     def sums(self, row: Array) -> Array:
         """(G,) contributions (N,) summed over each unit."""
@@ -322,7 +320,7 @@ class _Units(NamedTuple):
 
 
 def _variances(rows: Iterable[Array], models: int, units: _Units) -> tuple[float, float, float]:
-    """Of a sum of contributions (M, N) that add up to nothing: between models, what units add, and Kish's number of models.
+    """Of contributions (M, N) with sum 0: the variance between models, what units add to it, and Kish's number of models.
 
     They come row by row: of 128 models and 40,000 examples, every array of all contributions would take 40 MB. Squares are summed
     by NumPy: a scalar product is BLAS's, whose last digits depend on the number of threads.

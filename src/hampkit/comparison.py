@@ -49,9 +49,7 @@ class Leak:
     tnr: Rate  # at a false-negative rate of 0.1 %
     members: int  # that are judged, over all seeds
     nonmembers: int
-    flags: tuple[
-        str, ...
-    ] = ()  # of that attack, in any seed: when not to believe its numbers; `inverted` of any attack
+    flags: tuple[str, ...] = ()  # of that attack in any seed: when not to believe it; `inverted` of any attack
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], settin
 
 
 def _said(results: Sequence[ModelResult]) -> str:
-    """What the defense reports of its models: once where it is the same for all seeds."""
+    """The defense's report on its models, given once if all seeds agree and seed by seed otherwise."""
     seeds: dict[str, list[int]] = {}
     for r in results:
         seeds.setdefault(str(r.facts.get("said", "")), []).append(r.seed)

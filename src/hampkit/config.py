@@ -157,7 +157,7 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
 
 
 def option_of_attacks(name: str) -> str:
-    """What to say of an option of attacks that is given without an attack's name; empty where no attack has it."""
+    """The error text for an attack's option that was given without the attack's name; empty if no attack has the option."""
     attacks = [f"{n}.{name}=…" for n, cls in ATTACKS.classes().items() if (name,) in field_names(cls)]
     return f"an attack's option needs its name: {', '.join(attacks)}" if attacks else ""
 

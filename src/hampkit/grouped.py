@@ -120,7 +120,7 @@ def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
     the number is 1: so few groups do not show how groups differ.
     """
     h = np.asarray(hits, dtype=np.float64)
-    g = _codes(groups, h)
+    g = codes_of(groups, h.shape)
     if g is None:
         return float(len(h))
     found, p = moments(h, g), float(h.mean())
@@ -136,16 +136,30 @@ class Moments(NamedTuple):
     """Of numbers (N,) in groups."""
 
     variance: float  # of their mean, clustered by group
-    groups: float  # Kish's number: N² / Σ size², the number of groups where all are of one size
+    groups: float  # Kish's number, see `kish`
 
 
 def moments(values: Array, groups: NDArray[np.int64]) -> Moments:
     """v = G/(G − 1) Σ_g (Σ_{i in g} (x_i − mean))² / N², of G groups; of one group 0."""
-    sizes = np.bincount(groups)
-    number = int((sizes > 0).sum())
+    number = int((np.bincount(groups) > 0).sum())
     sums = np.bincount(groups, values - values.mean())
     variance = number / max(number - 1, 1) * float(np.square(sums).sum()) / len(values) ** 2
-    return Moments(variance, len(values) ** 2 / float(np.square(sizes, dtype=np.float64).sum()))
+    return Moments(variance, kish(groups))
+
+
+def kish(groups: NDArray[np.int64]) -> float:
+    """Kish's number of groups numbered from 0 (N,): N² / Σ size², their number where all are of one size."""
+    return len(groups) ** 2 / float(np.square(np.bincount(groups), dtype=np.float64).sum())
+
+
+def codes_of(groups: Any, shape: tuple[int, ...], each: str = "row") -> NDArray[np.int64] | None:
+    """Groups numbered from 0, None where there are none or each has one row. Errors: `ValueError` for another shape."""
+    if groups is None:
+        return None
+    kinds, codes = np.unique(np.asarray(groups), return_inverse=True)
+    if codes.shape != shape:
+        raise ValueError(f"groups {codes.shape} must be {shape}, one for each {each}")
+    return None if len(kinds) == len(codes) else codes.astype(np.int64)
 
 
 def _shrunk(variances: Sequence[float], sides: Sequence[Moments], level: float) -> float:
@@ -176,19 +190,10 @@ def _point(
     return replace(point, low=low, high=high), outer
 
 
-def _codes(groups: Any, rows: Any) -> NDArray[np.int64] | None:
-    """Groups numbered from 0, None where there are none or each has one row. Errors: `ValueError` for another length."""
-    if groups is None:
-        return None
-    kinds, codes = np.unique(np.asarray(groups), return_inverse=True)
-    if codes.shape != np.shape(rows):
-        raise ValueError(f"groups {codes.shape} must be {np.shape(rows)}, one for each row")
-    return None if len(kinds) == len(codes) else codes.astype(np.int64)
-
-
 def _codes_of_sides(groups: Any, member: Any) -> NDArray[np.int64] | None:
-    """`_codes`, each group on one side. Errors: `ValueError` for one that holds members and non-members."""
-    codes, m = _codes(groups, member), np.asarray(member, dtype=bool)
+    """`codes_of`, each group on one side. Errors: `ValueError` for one that holds members and non-members."""
+    m = np.asarray(member, dtype=bool)
+    codes = codes_of(groups, m.shape)
     if codes is not None and (mixed := np.intersect1d(codes[m], codes[~m])).size:
         raise ValueError(f"{mixed.size} groups hold members and non-members: keep each on one side of the split")
     return codes

@@ -16,7 +16,6 @@ from hampkit import checks, grouped, metrics
 from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config import Judge
 from hampkit.data.candidates import candidates
-from hampkit.data.copies import first_alike
 from hampkit.ranking import same_order
 from hampkit.results import ERROR, FPRS, AttackResult, Rate
 from hampkit.rng import derive, numpy_rng
@@ -54,12 +53,9 @@ def build_case(
 ) -> Case:
     """Candidates and known examples of a pool whose first ``members`` rows are members, in random order.
 
-    once: (P,) the rows that take part, see `hampkit.data.candidates`; by default the first of those with the same features,
-    unless the judge keeps copies.
+    once: (P,) the rows that take part, see `hampkit.data.candidates`; default: all.
     """
-    if once is None:
-        keep = judge.copies == "keep"
-        once = np.ones(len(pool), dtype=bool) if keep else np.equal(first_alike(pool.x), np.arange(len(pool)))
+    once = np.ones(len(pool), dtype=bool) if once is None else once
     everyone = judge.candidates == "all"
     chosen = candidates(once, members, judge.known_train, judge.known_val, everyone, pool.group)
     known, fit, rows = map(torch.from_numpy, chosen)

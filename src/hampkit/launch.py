@@ -112,7 +112,7 @@ class _Worker:
 
 
 def _error_of(message: dict[str, Any]) -> Exception:
-    """What a worker raised, as far as its class matters to the one who reads it."""
+    """The exception to raise here for the one that a worker raised."""
     if message.get("busy"):
         return RunBusy(message["failed"])
     return (UserError if message["user"] else RuntimeError)(message["failed"])

@@ -52,11 +52,9 @@ def locked(runs_dir: Path, name: str, wait: bool = True) -> Iterator[None]:
         lock.release()
 
 
-@contextlib.contextmanager
-def held_by_parent(name: str) -> Iterator[None]:
+def held_by_parent(name: str) -> contextlib.AbstractContextManager[None]:
     """In a worker process: the process that started it holds the run's lock and waits for the worker."""
-    with _noted(name):
-        yield
+    return _noted(name)
 
 
 def _check_free_to_wait(folder: Path, wait: bool) -> None:

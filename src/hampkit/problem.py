@@ -312,7 +312,7 @@ def _check_known(table: SplitTable, recipe: Recipe) -> None:
 def _check_candidates(problem: Problem) -> None:
     """Warns of copies on both sides of the split. Errors: `UserError` where too few other rows are left."""
     found, name = problem.copies(), problem.data()["name"]
-    parts, sizes = problem.candidates(), {name: len(places) for name, places in problem.alike.items()}
+    parts = problem.candidates()
     for sided in (parts.judged, parts.known[parts.fit], parts.known[~parts.fit]):
         members = int((sided < problem.table.members_count).sum())
         if not 0 < members < len(sided) and not found["left_out"]:
@@ -329,6 +329,7 @@ def _check_candidates(problem: Problem) -> None:
     kept = "every set of features is judged once (judge.copies=keep judges every row)"
     if problem.recipe.judge.copies == "keep":
         kept = "these non-members are judged all the same"
+    sizes = {part: len(places) for part, places in problem.alike.items()}
     sizes["nonmembers"] = sizes["pool"] - problem.table.members_count
     if found["nonmembers"] == sizes["nonmembers"]:
         kept = "no attack can tell such non-members from members"

@@ -73,7 +73,7 @@ def show_table(
 def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[Grid]:
     """The table in the first of these forms that is no wider than width, or in several tables.
 
-    Even of these one may be wider, where the terminal is narrower than a name and one column.
+    A part may still be too wide, where the terminal is narrower than a name and one column.
     """
     whole = Grid(tuple(columns), [c.head for c in columns], [list(row) for row in rows])
     if whole.width() <= width:
@@ -106,7 +106,7 @@ def _interval_below(text: str) -> str:
 
 
 def _with_names(grid: Grid, width: int, least: int) -> Grid | None:
-    """With names as long as they may be; nothing where they would be shorter than least."""
+    """With the longest names that fit; None where they would be shorter than ``least``."""
     natural = max(_width(row[k]) for row in grid.rows for k, c in enumerate(grid.columns) if c.kind == "name")
     for most in range(natural, least - 1, -1):
         narrow = _named(grid, most)

@@ -286,7 +286,7 @@ class HeldOut:
 
     @functools.cached_property
     def _order(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        """Of IN and OUT the models that count by number, before all others (2, M, N); each one's place on its side (M, N)."""
+        """For IN and OUT the model numbers per example, counted models first (2, M, N); each model's place among them (M, N)."""
         both = sides(self.members, self.counted)
         order, place = np.empty((2, *self.members.shape), dtype=np.int16), np.empty(self.members.shape, dtype=np.int16)
         for rows in blocks(self.members.shape[1], 512):

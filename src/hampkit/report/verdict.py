@@ -52,24 +52,9 @@ def side(auc: Json) -> int:
     return int(auc["low"] > 0.5) - int(auc["high"] < 0.5)
 
 
-def _corrected(found: Json, plain: Json) -> Json:
-    """The interval that allows for the choice among the attacks (Bonferroni), or the plain one where there is no other."""
-    return found.get("auc_corrected") or found.get("corrected") or plain
-
-
-def _of(attack: Json) -> Json:
-    """The AUC of an attack with the interval that decides."""
-    return _corrected(attack, attack["auc"])
-
-
-def _order(attack: Json) -> str:
-    """Attacks that order the examples alike have one name here: they are one attack."""
-    return attack.get("same_as") or attack["attack"]
-
-
 def _distinct(model: Json) -> int:
     """How many attacks there are, those with one order of the examples being one."""
-    return len({_order(attack) for attack in model["attacks"]})
+    return len({view.order_of(attack) for attack in model["attacks"]})
 
 
 def _model(title: str, model: Json) -> str:
@@ -79,7 +64,7 @@ def _model(title: str, model: Json) -> str:
     head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
     if not attacks:
         return head + "no attack was made"
-    finding = [attack for attack in attacks if side(_of(attack))]
+    finding = [attack for attack in attacks if side(view.deciding_auc(attack))]
     return head + (_found(model, finding) if finding else _not_found(model))
 
 
@@ -93,7 +78,7 @@ def _found(model: Json, finding: Sequence[Json]) -> str:
         return f"members give themselves away: the only attack, {_named(surest)}, has AUC {_shown(surest)}"
     said = f"members give themselves away: of {_counted(model)}, {_named(surest)} has the highest lower bound, AUC "
     said += _shown(surest)
-    if _order(highest) == _order(surest) or _height(highest) <= _height(surest):
+    if view.order_of(highest) == view.order_of(surest) or _height(highest) <= _height(surest):
         return said
     return f"{said}, and {_named(highest)} the highest AUC, {_shown(highest)}"
 
@@ -108,21 +93,21 @@ def _not_found(model: Json) -> str:
     said = f"the highest AUC of {_counted(model)} is that of {_named(highest)}, {_shown(highest)}"
     if len(attacks) == 1:
         said = f"the only attack, {_named(highest)}, has AUC {_shown(highest)}"
-    wide = any(_of(a)["high"] > WIDE or _of(a)["low"] < 1 - WIDE for a in attacks)
+    wide = any(view.deciding_auc(a)["high"] > WIDE or view.deciding_auc(a)["low"] < 1 - WIDE for a in attacks)
     few = ", too few to rule out a leak" if wide else ""
     return f"no attack is shown to tell members from non-members: {said} ({_judged(model)}{few})"
 
 
 def _bound(attack: Json) -> float:
     """How far from 0.5 the interval of an attack stays, on either side."""
-    interval = _of(attack)
+    interval = view.deciding_auc(attack)
     return max(interval["low"] - 0.5, 0.5 - interval["high"])
 
 
 def _height(attack: Json) -> float:
     """The AUC; of an attack whose interval lies below 0.5, that of the attack turned around."""
     value = attack["auc"]["value"]
-    return 1 - value if side(_of(attack)) < 0 else value
+    return 1 - value if side(view.deciding_auc(attack)) < 0 else value
 
 
 def _counted(model: Json) -> str:
@@ -139,11 +124,11 @@ def _judged(model: Json) -> str:
 
 
 def _named(attack: Json) -> str:
-    return view.attack_label(attack) + (" (turned around)" if side(_of(attack)) < 0 else "")
+    return view.attack_label(attack) + (" (turned around)" if side(view.deciding_auc(attack)) < 0 else "")
 
 
 def _shown(attack: Json) -> str:
-    return _interval(_of(attack)) + (" as it stands" if side(_of(attack)) < 0 else "")
+    return _interval(view.deciding_auc(attack)) + (" as it stands" if side(view.deciding_auc(attack)) < 0 else "")
 
 
 def _interval(i: Json) -> str:
@@ -183,7 +168,7 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
         ]
     (first, _), (second, _) = titled
     one, other = difference["attacks"]
-    interval = _corrected(difference, difference)
+    interval = difference.get("corrected") or difference
     measured = f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(interval)}"
     leaking = 0 if interval["value"] > 0 else 1
     # on the model that leaks less the attack is the highest: its choice can only make the difference smaller
@@ -201,7 +186,7 @@ def _has_highest(model: Json, name: str) -> bool:
 
 def _turned(model: Json) -> bool:
     """Whether an attack that points the wrong way tells more than the strongest one, whose AUC the comparison takes."""
-    intervals = [_of(attack) for attack in model["attacks"]]
+    intervals = [view.deciding_auc(attack) for attack in model["attacks"]]
     turned = max((0.5 - i["high"] for i in intervals), default=0)
     return turned > max(0, *(i["low"] - 0.5 for i in intervals))
 

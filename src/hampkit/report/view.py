@@ -162,9 +162,19 @@ def model_titles(results: Json) -> list[str]:
     ]
 
 
+def deciding_auc(attack: Json) -> Json:
+    """The AUC with the interval that allows for the choice among the attacks, or the plain one where there is no other."""
+    return attack.get("auc_corrected") or attack["auc"]
+
+
+def order_of(attack: Json) -> str:
+    """The attack whose order of the examples this one has: attacks with one order are one attack."""
+    return attack.get("same_as") or attack["attack"]
+
+
 def low_auc(attack: Json) -> float:
-    """What an attack finds at least, the choice among the attacks taken into account."""
-    return (attack.get("auc_corrected") or attack["auc"])["low"]
+    """The lower bound of an attack's AUC that decides which attack is the strongest."""
+    return deciding_auc(attack)["low"]
 
 
 def strongest(attacks: Iterable[Json], low: Callable[[Json], float] = low_auc) -> Json | None:
@@ -333,11 +343,11 @@ def joined_label(alike: Sequence[Json]) -> str:
 def attack_numbers(attack: Json) -> Any:
     """All that a row of one attack shows, and which attack it is one with."""
     shown = ("auc", "tpr_at_fpr", "tnr_at_fnr", "balanced_accuracy", "flags", "needs")
-    return [attack.get("same_as") or attack["attack"], *(attack[key] for key in shown)]
+    return [order_of(attack), *(attack[key] for key in shown)]
 
 
 def repeated_numbers(found: Json) -> Any:
-    """The same of an attack in leave-one-out."""
+    """All that a row of an attack in leave-one-out shows."""
     return [found.get(key) for key in ("auc", "tpr_at_fpr", "tnr_at_fnr", "auc_within", "flags")]
 
 
