@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hampkit import __version__
+from hampkit import __version__, allocator
 from hampkit.cli_options import (
     AttackOut,
     CheckDir,
@@ -54,6 +54,7 @@ def main() -> None:
     """The command. Exit codes: 0 done, 2 a mistake the user can mend, 1 a bug."""
     # before torch is loaded: threads that wait by spinning make small networks several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    allocator.keep_freed_memory()
     sys.path.insert(0, os.getcwd())  # for net=mymodule:factory beside the user's own files
     sys.exit(_guarded(sys.argv[1:]))
 

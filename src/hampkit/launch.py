@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
+from hampkit import allocator
 from hampkit.errors import RunBusy, UserError
 from hampkit.registry import load_object
 
@@ -43,6 +44,7 @@ def run_jobs(function: str, context: dict[str, Any], jobs: Sequence[Any], worker
     events: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
     started: list[_Worker] = []
     waiting, done = list(jobs), 0
+    allocator.give_back_freed_memory()
     try:
         for k in range(min(workers, len(jobs))):
             started.append(_Worker(k, function, context, events))
@@ -130,6 +132,7 @@ def _ending(code: int) -> str:
 
 def _serve() -> None:
     """A worker: the first line says what to call, every further one is a job."""
+    allocator.keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # of Ctrl-C, the process that gave the work speaks, once
     jobs, answers = _apart()
     lines: queue.Queue[str] = queue.Queue()

@@ -1,0 +1,32 @@
+"""The C library's memory allocator, in processes that are the tool's own: the command and its workers, never a user's program."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # numbers of glibc's malloc.h
+LARGEST_KEPT = 2**30  # bytes: larger blocks, such as a whole data set, go back to the system when they are freed
+SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
+
+
+def keep_freed_memory() -> bool:
+    """Keep freed memory for the next allocation. Return whether the C library does it.
+
+    A training step on images allocates and frees hundreds of megabytes of activations. By default glibc returns them to the
+    system, which then clears and maps every page again. A user's own setting of the allocator, in the environment, is left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or any(name in os.environ for name in SET_BY_USER)
+    if mallopt is None or tuned:
+        return False
+    # some versions of glibc refuse a threshold above 32 MiB
+    kept = mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT) or mallopt(M_MMAP_MAX, 0)
+    return bool(kept and mallopt(M_TRIM_THRESHOLD, -1))
+
+
+def give_back_freed_memory() -> None:
+    """Return freed memory to the system, before other processes need it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
