@@ -244,7 +244,8 @@ def limits(results: Any) -> str:
     needs |= {"shadows" for model in results.models if model.repeated}
     bound = "What these attacks find is a lower bound of what leaks"
     if "oracle" not in needs:
-        bound = "Each attack queries the model once per record; what they find is a lower bound of what leaks"
+        each = "Each attack queries the model once per record (and view, with shadows.views)"
+        bound = f"{each}; what they find is a lower bound of what leaks"
     missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
     if missing:
         bound += f": attacks with {' or '.join(missing)} find more"
