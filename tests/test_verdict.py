@@ -333,7 +333,7 @@ def bounds(*models):
 
 def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     plain = bounds(model("toy/a", attack()))
-    assert "once per record (and view, with shadows.views); what they find is a lower bound" in plain
+    assert "once per record, or per view of an image; what they find is a lower bound" in plain
     assert "lower bound of what leaks: attacks with shadow models or many queries find more" in plain
     assert "one model, one seed" in plain
     shadows = bounds(model("toy/a", attack(needs=("shadows",))))

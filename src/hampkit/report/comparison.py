@@ -18,8 +18,8 @@ ABOUT = (
     " interval is for the AUC of the worst attack, whichever that is; its upper end is how much may leak."
     " Flags mark rows that need care; inverted: an attack on that defense, perhaps not the one named, points the wrong way and"
     " finds what its AUC hides. 95 % intervals in brackets; over several seeds Student's, of the mean. training, s: wall time,"
-    " with other trainings beside it on the same machine. Each attack queries the model once per record (and view, with"
-    " shadows.views): what they find is a lower bound of what leaks."
+    " with other trainings beside it on the same machine. Each attack queries the model once per record, or per view of an image:"
+    " what they find is a lower bound of what leaks."
 )
 COLUMNS = (
     "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",

@@ -244,7 +244,7 @@ def limits(results: Any) -> str:
     needs |= {"shadows" for model in results.models if model.repeated}
     bound = "What these attacks find is a lower bound of what leaks"
     if "oracle" not in needs:
-        each = "Each attack queries the model once per record (and view, with shadows.views)"
+        each = "Each attack queries the model once per record, or per view of an image"
         bound = f"{each}; what they find is a lower bound of what leaks"
     missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
     if missing:
