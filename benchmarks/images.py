@@ -3,7 +3,8 @@
     python -m benchmarks.images [--rounds 3] [--steps 6] [--rows 2048] [--no-save]
 
 Every number comes from a process of its own, so that its peak of memory is its own; ways take turns within a round.
-``before``: channels first, 4,096 rows answered at once, freed memory goes back to the system. ``published way``: a plain loop with torch.optim, channels first.
+``before``: channels first, 4,096 rows answered at once, freed memory goes back to the system. ``published way``: a plain loop
+with torch.optim, channels first.
 """
 
 from __future__ import annotations
