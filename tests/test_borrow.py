@@ -58,6 +58,8 @@ def test_shadows_of_another_recipe_are_refused_or_flagged(lender, tmp_path):
     assert "defense.name is undefended, here hamp" in page
     again = hampkit.attack(tmp_path / found.models[0].run, "rmia", shadows_from=lender, force=True)
     assert "mismatched" in flags(again, "rmia")
+    with pytest.warns(hampkit.Notice, match=f"to keep them, add --shadows-from with the folder of {lender.name}"):
+        hampkit.attack(tmp_path / found.models[0].run, "loss")
 
 
 @pytest.mark.parametrize(

@@ -631,6 +631,21 @@ def test_an_attack_shows_the_leave_one_out_of_what_was_asked_for_with_its_option
     assert "attacks with shadow models or many queries find more" in limits(labels)
 
 
+def test_an_attack_keeps_the_shadow_models_of_the_last_result(tmp_path):
+    """Another attack, asked for without a number of shadow models, leaves leave-one-out and the records as they were."""
+    first = hampkit.run("toy/undefended", options=QUICK, attacks=["loss"], shadows=4, workers=1, runs_dir=tmp_path)
+    run = tmp_path / first.models[0].run
+    moderated = {"lira-online.variance": "moderated"}  # possible with 6 models, not with the recipe's 4
+    more = hampkit.attack(run, "lira-online", options=moderated, shadows=6, workers=1).models[0]
+    records = (run / "records.csv").read_bytes()
+    hampkit.attack(run, "loss", workers=1)
+    document = json.loads((run / "result.json").read_text())
+    left = hampkit.ModelResult.from_json(document)
+    assert left.repeated == more.repeated != ()
+    assert {a.attack for a in left.attacks} == {"loss", "lira-online"}
+    assert (run / "records.csv").read_bytes() == records
+
+
 def test_attack_takes_a_family_and_trains_what_is_missing(runs, tmp_path):
     folder, results = runs
     found = hampkit.attack(folder / results.models[0].run, "lira", shadows=8, workers=1, out=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import pipeline
-from hampkit.borrow import Lender
+from hampkit.borrow import Lender, last_lender, last_used
 from hampkit.config import Recipe, accepts, check_effect, load_recipe, option_of_attacks, unknown_option, with_seed
-from hampkit.errors import UserError, unknown_key
+from hampkit.errors import Notice, UserError, unknown_key
 from hampkit.options import check_once, once
 from hampkit.planning import MOST_WORKERS, Plan
 from hampkit.problem import Problem, Settings, prepare
@@ -179,7 +180,8 @@ def attack(
 ) -> Results:
     """Attack the model of a run folder; by default with every attack. Writes the report into ``out`` (default: the run).
 
-    shadows: with so many shadow models, which are trained where they are missing. shadows_from, force: see `run`.
+    shadows: with so many shadow models, which are trained where they are missing; by default those of the run's last
+    result, so that what it shows besides stays. shadows_from, force: see `run`.
 
     options: only those of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
     """
@@ -191,6 +193,8 @@ def attack(
     lender = _lender(shadows_from, shadows, force)
     if shadows:
         overrides["shadows"] = {"models": shadows}
+    elif lender is None:
+        overrides["shadows"] = _last_shadows(Run.at(folder))
     if lender is not None:
         overrides["shadows"] = asdict(lender.shadowing)
     check_installed(folder, Run.at(folder).recipe()["defense"]["name"])
@@ -239,6 +243,19 @@ def _lender(folder: str | Path, models: int, force: bool) -> Lender | None:
     if force and not folder:
         raise UserError("force only makes sense with shadows of another run: --shadows-from RUN --force")
     return Lender.of(Path(folder).resolve(), models, force) if folder else None
+
+
+def _last_shadows(run: Run) -> dict[str, Any]:
+    """The options of the shadow models that the run's last result rests on, where they are its own; warns of others."""
+    if lender := last_lender(run):
+        warnings.warn(
+            f"the last result of {run.folder} used shadow models of another run; its attacks with them and its leave-one-out"
+            f" are no longer in the result; to keep them, add --shadows-from with the folder of {lender}",
+            Notice,
+            stacklevel=2,
+        )
+    last = last_used(run)
+    return {} if last is None else asdict(last)
 
 
 def with_shadows(

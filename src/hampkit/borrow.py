@@ -118,6 +118,26 @@ def finished(run: Run) -> list[Shadowing]:
     return found
 
 
+def last_used(run: Run) -> Shadowing | None:
+    """The run's own shadow models that its last result rests on; None where it rests on none, or on those of another run."""
+    name = _named_in_details(run)
+    return next((s for s in finished(run) if shadows.name_of(s) == name), None) if name else None
+
+
+def last_lender(run: Run) -> str:
+    """The run whose shadow models the last result rests on, where these are not the run's own; else nothing."""
+    name = _named_in_details(run)
+    return re.sub(r"-(published|paired)-\d+-\d+(-views\d+)?$", "", name) if name and last_used(run) is None else ""
+
+
+def _named_in_details(run: Run) -> str:
+    try:
+        used = read_json(run.folder / "details.json", "provenance")["provenance"]["shadows"]
+        return str(used["name"]) if used else ""
+    except (UserError, KeyError, TypeError):  # not there yet, or damaged: it is written anew
+        return ""
+
+
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """What decides the weights and differs, each in words; the data set's and the defense's names first."""
     a, b = (_flat({k: v for k, v in recipe.items() if k not in OWN}) for recipe in (ours, theirs))
