@@ -27,7 +27,7 @@ from hampkit.data.splits import shadow_members
 from hampkit.judge import unusual
 from hampkit.leave_one_out import judge_repeated, repeated_scores, scores_of
 from hampkit.registry import ATTACKS
-from hampkit.report.view import attack_label
+from hampkit.report.attack import attack_label
 
 Scheme = Literal["paired", "published"]
 

@@ -28,7 +28,7 @@ from hampkit.leave_one_out import judge_repeated, repeated_scores
 from hampkit.metrics import Interval
 from hampkit.pipeline import open_run
 from hampkit.problem import Settings
-from hampkit.report.view import attack_label
+from hampkit.report.attack import attack_label
 from hampkit.store import Run
 from hampkit.trained import Shadowed
 

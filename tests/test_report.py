@@ -22,6 +22,7 @@ import pytest
 
 from hampkit.metrics import clopper_pearson
 from hampkit.report import RESULTS_SCHEMA, charts, load_schema, percent, render_csv, render_html, render_markdown, view
+from hampkit.report.attack import strongest
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 HOSTILE = "</script><script>alert(1)</script>\"'|`<b>$x$&=1"
@@ -401,7 +402,7 @@ def test_there_is_one_strongest_attack():
     model = results["models"][0]
     for attack, (value, low) in zip(model["attacks"], [(0.6, 0.55), (0.7, 0.58), (0.8, 0.58), (0.9, 0.3)], strict=True):
         attack["auc"] = {"value": value, "low": low, "high": 0.95}
-    best = view.strongest(model["attacks"])
+    best = strongest(model["attacks"])
     assert best is model["attacks"][1]
     assert ModelResult.from_json(model).strongest().attack == best["attack"]
     assert [row.name for row in view.blocks(results)[0].rows if row.strongest] == [best["attack"]]

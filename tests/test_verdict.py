@@ -10,7 +10,7 @@ from rich.console import Console
 from hampkit.checks import FLAGS
 from hampkit.judge import judged_together
 from hampkit.metrics import Interval, auc_difference, auc_interval
-from hampkit.report import limits, render_csv, render_markdown, verdict
+from hampkit.report import charts, limits, render_csv, render_markdown, verdict, view
 from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
 from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
 from hampkit.terminal import show_results
@@ -238,17 +238,58 @@ def test_equal_rows_are_one_row_with_all_names():
 def test_an_attack_that_points_the_wrong_way_gives_members_away():
     text = said(model("toy/a", attack(auc=BELOW, flags=("inverted",)), attack("entropy")))
     assert (
-        "members give themselves away: of 2 attacks, loss (turned around) has the highest lower bound, AUC 0.300"
-        in text
+        "members give themselves away: of 2 attacks, loss, turned around, has the highest lower bound, AUC 0.700"
+        " [0.650, 0.746]." in text
     )
-    assert "[0.254, 0.350] as it stands" in text
+    alone = said(model("toy/a", attack(auc=BELOW, flags=("inverted",))))
+    assert "the only attack, loss, turned around, has AUC 0.700 [0.650, 0.746]." in alone
     both = said(model("toy/a", attack(auc=Interval(0.08, 0.03, 0.15)), attack("entropy", Interval(0.56, 0.52, 0.6))))
-    assert "of 2 attacks, loss (turned around) has the highest lower bound, AUC 0.080 [0.030, 0.150] as it" in both
+    assert "of 2 attacks, loss, turned around, has the highest lower bound, AUC 0.920 [0.850, 0.970]." in both
     assert "flagged inverted point the wrong way" in text
     a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack(auc=BELOW))
     text = said(a, b, difference=difference(0.4, 0.3, 0.5))
     assert "leaks less" not in text
     assert "not compared" in text
+
+
+def test_where_nothing_is_found_an_auc_below_one_half_counts_as_much_as_one_above():
+    low = attack("b", Interval(0.41, 0.3, 0.501))
+    text = said(model("toy/a", attack(auc=Interval(0.5, 0.49, 0.51)), low))
+    assert "the AUC farthest from 0.5 of 2 attacks is that of b, 0.410 [0.300, 0.501] (50 + 80 judged" in text
+    assert "turned around" not in text
+
+
+@pytest.mark.parametrize(
+    ("aucs", "name"),
+    [
+        ({"tied": (0.5, 0.499, 0.501), "entropy": (0.525, 0.45, 0.6)}, "entropy"),
+        ({"above": (0.56, 0.52, 0.6), "below": (0.3, 0.254, 0.35)}, "below"),
+        ({"above": (0.7, 0.65, 0.75), "below": (0.44, 0.4, 0.48)}, "above"),
+        ({"below": (0.44, 0.4, 0.501), "above": (0.53, 0.49, 0.57)}, "below"),
+    ],
+)
+def test_verdict_table_and_chart_name_one_attack(aucs, name):
+    found = replace(
+        model("toy/a", *(attack(n, Interval(*auc)) for n, auc in aucs.items())), data={"name": "toy", "sha256": "x"}
+    )
+    document = Results((found,), "0").to_json()
+    assert found.strongest().attack == name
+    assert [row.name for row in view.blocks(document)[0].rows if row.strongest] == [name]
+    assert f"{name}{', turned around, has' if name == 'below' and aucs[name][2] < 0.5 else ''}" in said(found)
+    (point,) = charts.tradeoff_chart(document, charts.styles(["toy/a"]))["views"]["auc"]["data"]
+    value, _, high = aucs[name]
+    assert point["customdata"][0][1] == name + (", turned around" if high < 0.5 else "")
+    assert list(point["y"]) == [1 - value if high < 0.5 else value]
+    assert f"**{name}**" in render_markdown(document, {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}, "")
+
+
+def test_leave_one_out_has_the_same_rule_for_the_bold_row():
+    values = {"tied": (0.5, 0.499, 0.501), "rmia": (0.525, 0.45, 0.6)}
+    rates = attack().tpr_at_fpr
+    repeated = tuple(RepeatedResult(n, 8, 300, Interval(*v), rates, rates, ()) for n, v in values.items())
+    found = model("toy/a", attack(), repeated=repeated, data={"name": "toy", "sha256": "x"})
+    (block,) = view.blocks(Results((found,), "0").to_json())
+    assert [row.name for row in block.repeated if row.strongest] == ["rmia"]
 
 
 @pytest.mark.parametrize("flag", ["untrained", "null"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.metrics import Interval
+from hampkit.strongest import finding
 
 ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
 FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which every attack is read off
@@ -144,8 +145,12 @@ class ModelResult:
         return len({a.same_as or a.attack for a in self.attacks})
 
     def strongest(self) -> AttackResult:
-        """The attack with the highest lower bound of its AUC, in the interval that allows for the choice among the attacks."""
-        return max(self.attacks, key=lambda a: (a.corrected or a.auc).low)
+        """The attack that finds most, see `hampkit.strongest.finding`; of equals the first.
+
+        Its AUC may lie below 0.5: then it finds as much when it is turned around. The interval that decides allows for the
+        choice among the attacks.
+        """
+        return max(self.attacks, key=lambda a: finding(**vars(a.corrected or a.auc)))
 
     def highest(self) -> AttackResult:
         """The attack with the highest AUC, which may be so by luck; of equals the first."""

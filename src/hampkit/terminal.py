@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from hampkit.strongest import finding
 from hampkit.terminal_table import Column, Kind, show_table, stdout_console
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _show_repeated(console: Console, model: ModelResult) -> None:
         for same in alike
         for r in same[:1]
     ]
-    best = max(model.repeated, key=lambda r: r.auc.low)
+    best = max(model.repeated, key=lambda r: finding(**vars(r.auc)))
     show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
     console.print(caption, style="dim italic", highlight=False, markup=False)
 

@@ -11,6 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hampkit.report import view
+from hampkit.report.attack import as_found, attack_label, found_label, strongest
 from hampkit.report.view import Json
 
 if TYPE_CHECKING:
@@ -158,18 +159,17 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
 
 
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
-    """The shown measure of the attack whose lower bound of it is highest; for the AUC the strongest of the table."""
-    found = [(attack, estimate) for attack in model["attacks"] if (estimate := _estimate(attack, measure))]
-    by_name = {attack["attack"]: estimate for attack, estimate in found}
-    low = view.low_auc if measure == "auc" else lambda attack: by_name[attack["attack"]]["low"]
-    best = view.strongest((attack for attack, _ in found), low)
-    return None if best is None else {**by_name[best["attack"]], "attack": view.attack_label(best)}
-
-
-def _estimate(attack: Json, measure: str) -> Json | None:
-    """AUC, or the TPR at the chart's operating point; nothing where the attack was not read off there."""
+    """The AUC of the strongest attack of the table, or the TPR of the attack whose lower bound of it is highest."""
     if measure == "auc":
-        return attack["auc"]
+        best = strongest(model["attacks"])
+        return None if best is None else as_found(best, best["auc"]) | {"attack": found_label(best)}
+    rates = [(rate, attack) for attack in model["attacks"] if (rate := _rate(attack))]
+    rate, attack = max(rates, key=lambda found: found[0]["low"], default=(None, None))
+    return None if rate is None or attack is None else {**rate, "attack": attack_label(attack)}
+
+
+def _rate(attack: Json) -> Json | None:
+    """The TPR at the chart's operating point; nothing where the attack was not read off there."""
     level = view.level_label(LEVEL)
     found = (p for p in attack["tpr_at_fpr"] if view.level_label(p["fpr"]) == level)
     return next(({**view.outer(p), "resolved": p["resolved"]} for p in found), None)

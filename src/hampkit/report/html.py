@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from hampkit.report import charts, view
+from hampkit.report.attack import option_text
 from hampkit.report.table_csv import render_csv
 from hampkit.report.view import Json
 
@@ -186,7 +187,7 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = view.option_text(value)
+            flat[f"{prefix}{key}"] = option_text(value)
     return flat
 
 

@@ -136,8 +136,8 @@ def _notes(level: str) -> str:
         "(Clopper–Pearson); for the balanced accuracy from the exact ones of its two rates, the threshold as given. An "
         "attack without a threshold of its own takes that of the balanced accuracy from the known part. Of 20 sound "
         "runs, about one null has 0.5 outside its 95 % interval; the flag `null` takes 99.9 %. **Bold**: the strongest "
-        "attack on that model, by the lower bound of its AUC, the choice "
-        "among the attacks taken into account. *Italic*: unresolved, too few examples for this rate. The "
+        "attack on that model: the interval of its AUC, the choice among the attacks taken into account, lies farthest from "
+        "0.5; where no interval excludes 0.5, its AUC does. *Italic*: unresolved, too few examples for this rate. The "
         "CSV has every operating point."
     )
 

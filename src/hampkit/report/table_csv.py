@@ -8,7 +8,8 @@ from typing import Any
 
 from hampkit.cells import safe
 from hampkit.report.accuracy import exact, size
-from hampkit.report.view import Json, off_null, option_text
+from hampkit.report.attack import option_text
+from hampkit.report.view import Json, off_null
 
 ESTIMATE = ("value", "low", "high")
 

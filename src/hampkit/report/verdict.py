@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hampkit.report import view
+from hampkit.report.attack import as_found, attack_label, deciding_auc, found_label, order_of, strongest, turned
 from hampkit.report.view import Json, percent
+from hampkit.strongest import side
 
 ENOUGH = 10  # false positives (negatives) that must be allowed for a rate to count as resolved, as in hampkit.checks
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
@@ -43,71 +45,56 @@ def verdict(results: Any) -> str:
     return "\n".join(". ".join(part) + "." for part in parts if part)
 
 
-def side(auc: Json) -> int:
-    """1 where an interval of an AUC lies above 0.5, −1 below, 0 where it holds 0.5.
-
-    >>> side({"value": 0.6, "low": 0.51, "high": 0.68}), side({"value": 0.6, "low": 0.48, "high": 0.7})
-    (1, 0)
-    """
-    return int(auc["low"] > 0.5) - int(auc["high"] < 0.5)
-
-
 def _distinct(model: Json) -> int:
     """How many attacks there are, those with one order of the examples being one."""
-    return len({view.order_of(attack) for attack in model["attacks"]})
+    return len({order_of(attack) for attack in model["attacks"]})
 
 
 def _model(title: str, model: Json) -> str:
-    attacks = model["attacks"]
     n = model.get("rows", {}).get("test")
     size = f", n = {n:,}" if n else ""
     head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
-    if not attacks:
+    best = strongest(model["attacks"])
+    if best is None:
         return head + "no attack was made"
-    finding = [attack for attack in attacks if side(view.deciding_auc(attack))]
-    return head + (_found(model, finding) if finding else _not_found(model))
+    found = side(**deciding_auc(best))
+    return head + (_found(model, best) if found else _not_found(model, best))
 
 
-def _found(model: Json, finding: Sequence[Json]) -> str:
+def _found(model: Json, surest: Json) -> str:
     """Members give themselves away to the attack with the highest lower bound; another one may have the higher AUC.
 
-    An attack below 0.5 finds as much when it is turned around, and is taken so: its AUC A and bound b count as 1 - A and 1 - b.
+    An attack below 0.5 finds as much when it is turned around, and is taken so: 1 − AUC stands for the AUC.
     """
-    surest, highest = max(finding, key=_bound), max(model["attacks"], key=_height)
+    highest = max(model["attacks"], key=_height)
     if len(model["attacks"]) == 1:
-        return f"members give themselves away: the only attack, {_named(surest)}, has AUC {_shown(surest)}"
-    said = f"members give themselves away: of {_counted(model)}, {_named(surest)} has the highest lower bound, AUC "
+        return f"members give themselves away: the only attack, {found_label(surest)}, has AUC {_shown(surest)}"
+    said = f"members give themselves away: of {_counted(model)}, {_subject(surest)} has the highest lower bound, AUC "
     said += _shown(surest)
-    if view.order_of(highest) == view.order_of(surest) or _height(highest) <= _height(surest):
+    if order_of(highest) == order_of(surest) or _height(highest) <= _height(surest):
         return said
-    return f"{said}, and {_named(highest)} the highest AUC, {_shown(highest)}"
+    return f"{said}, and {_subject(highest)} the highest AUC, {_shown(highest)}"
 
 
-def _not_found(model: Json) -> str:
-    """Which attack has the highest AUC, of how many judged; nothing here shows that nothing leaks.
+def _not_found(model: Json, farthest: Json) -> str:
+    """Which attack has the AUC farthest from 0.5, of how many judged; nothing here shows that nothing leaks.
 
     Where an interval reaches beyond `WIDE`, or as far below 0.5, an attack that finds so much may have been missed.
     """
     attacks = model["attacks"]
-    highest = max(attacks, key=lambda attack: attack["auc"]["value"])
-    said = f"the highest AUC of {_counted(model)} is that of {_named(highest)}, {_shown(highest)}"
+    named, shown = attack_label(farthest), _shown(farthest)
+    which = "the highest AUC" if farthest["auc"]["value"] >= 0.5 else "the AUC farthest from 0.5"
+    said = f"{which} of {_counted(model)} is that of {named}, {shown}"
     if len(attacks) == 1:
-        said = f"the only attack, {_named(highest)}, has AUC {_shown(highest)}"
-    wide = any(view.deciding_auc(a)["high"] > WIDE or view.deciding_auc(a)["low"] < 1 - WIDE for a in attacks)
+        said = f"the only attack, {named}, has AUC {shown}"
+    wide = any(deciding_auc(a)["high"] > WIDE or deciding_auc(a)["low"] < 1 - WIDE for a in attacks)
     few = ", too few to rule out a leak" if wide else ""
     return f"no attack is shown to tell members from non-members: {said} ({_judged(model)}{few})"
 
 
-def _bound(attack: Json) -> float:
-    """How far from 0.5 the interval of an attack stays, on either side."""
-    interval = view.deciding_auc(attack)
-    return max(interval["low"] - 0.5, 0.5 - interval["high"])
-
-
 def _height(attack: Json) -> float:
     """The AUC; of an attack whose interval lies below 0.5, that of the attack turned around."""
-    value = attack["auc"]["value"]
-    return 1 - value if side(view.deciding_auc(attack)) < 0 else value
+    return as_found(attack, attack["auc"])["value"]
 
 
 def _counted(model: Json) -> str:
@@ -123,12 +110,12 @@ def _judged(model: Json) -> str:
     return said + (f" in {groups['members']:,} + {groups['nonmembers']:,} groups" if groups else "")
 
 
-def _named(attack: Json) -> str:
-    return view.attack_label(attack) + (" (turned around)" if side(view.deciding_auc(attack)) < 0 else "")
+def _subject(attack: Json) -> str:
+    return found_label(attack) + ("," if turned(attack) else "")
 
 
 def _shown(attack: Json) -> str:
-    return _interval(view.deciding_auc(attack)) + (" as it stands" if side(view.deciding_auc(attack)) < 0 else "")
+    return _interval(as_found(attack, deciding_auc(attack)))
 
 
 def _interval(i: Json) -> str:
@@ -185,10 +172,9 @@ def _has_highest(model: Json, name: str) -> bool:
 
 
 def _turned(model: Json) -> bool:
-    """Whether an attack that points the wrong way tells more than the strongest one, whose AUC the comparison takes."""
-    intervals = [view.deciding_auc(attack) for attack in model["attacks"]]
-    turned = max((0.5 - i["high"] for i in intervals), default=0)
-    return turned > max(0, *(i["low"] - 0.5 for i in intervals))
+    """Whether the strongest attack points the wrong way: the comparison takes AUCs as they stand."""
+    best = strongest(model["attacks"])
+    return best is not None and turned(best)
 
 
 def _unlike(models: Sequence[Json]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hampkit.report.accuracy import exact, size
+from hampkit.report.attack import attack_label, order_of, strongest
 
 Json = Mapping[str, Any]
 Row = TypeVar("Row")
@@ -37,7 +38,7 @@ class AttackRow:
     name: str
     label: str  # the name with the options that are not the attack's defaults; of attacks with equal numbers all names
     needs: tuple[str, ...]
-    strongest: bool  # highest lower bound of the AUC, choice taken into account, among the attacks on this model
+    strongest: bool  # of the attacks on this model, see `strongest`
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
     tnr: dict[str, Cell]
     auc: Cell
@@ -162,26 +163,6 @@ def model_titles(results: Json) -> list[str]:
     ]
 
 
-def deciding_auc(attack: Json) -> Json:
-    """The AUC with the interval that allows for the choice among the attacks, or the plain one where there is no other."""
-    return attack.get("auc_corrected") or attack["auc"]
-
-
-def order_of(attack: Json) -> str:
-    """The attack whose order of the examples this one has: attacks with one order are one attack."""
-    return attack.get("same_as") or attack["attack"]
-
-
-def low_auc(attack: Json) -> float:
-    """The lower bound of an attack's AUC that decides which attack is the strongest."""
-    return deciding_auc(attack)["low"]
-
-
-def strongest(attacks: Iterable[Json], low: Callable[[Json], float] = low_auc) -> Json | None:
-    """The attack with the highest lower bound, of the AUC as in `hampkit.results.ModelResult.strongest`; of equals the first."""
-    return max(attacks, key=low, default=None)
-
-
 def outer(point: Json) -> dict[str, float]:
     """A rate with the interval for the target FPR or FNR exactly: the uncertainty of the threshold is in it."""
     return {"value": point["value"], "low": point["outer_low"], "high": point["outer_high"]}
@@ -190,25 +171,6 @@ def outer(point: Json) -> dict[str, float]:
 def off_null(model: Json) -> bool:
     """Whether the null differs from 0.5 beyond its 99.9 % interval."""
     return bool((model.get("null") or {}).get("off")) or any("null" in attack["flags"] for attack in model["attacks"])
-
-
-def attack_label(attack: Json) -> str:
-    """The attack's name with those of its options that are not the defaults, and the variance that it chose by itself.
-
-    >>> attack_label({"attack": "neural", "options": {"epochs": 4, "wide": True}})
-    'neural (epochs=4, wide=true)'
-    >>> attack_label({"attack": "lira-online", "options": {}, "variance": "pooled"})
-    'lira-online (pooled)'
-    """
-    options = attack.get("options") or {}
-    said = [f"{key}={option_text(value)}" for key, value in options.items()]
-    said += [attack["variance"]] if attack.get("variance") and "variance" not in options else []
-    return f"{attack['attack']} ({', '.join(said)})" if said else attack["attack"]
-
-
-def option_text(value: Any) -> str:
-    """An option as one writes it on the command line."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def seen_flags(results: Json) -> list[str]:
@@ -269,12 +231,12 @@ def _block(model: Json, title: str) -> ModelBlock:
 def _repeated(found: list[Json]) -> dict[str, Any]:
     if not found:
         return {}
-    best = max(found, key=lambda r: r["auc"]["low"])["attack"]
+    best = strongest(found)
     rows = tuple(
         RepeatedRow(
             name=r["attack"],
             label=joined_label(alike),
-            strongest=any(a["attack"] == best for a in alike),
+            strongest=any(a is best for a in alike),
             tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} found, {p['fp']:,} wrong") for p in r["tpr_at_fpr"]},
             tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} found, {p['fn']:,} wrong") for p in r["tnr_at_fnr"]},
             auc=_auc(r["auc"], "pooled"),

@@ -1,0 +1,61 @@
+"""What a report shows of one attack, and which of several is the strongest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hampkit.strongest import finding, side
+
+Json = Mapping[str, Any]
+
+
+def deciding_auc(attack: Json) -> Json:
+    """The AUC with the interval that allows for the choice among the attacks, or the plain one where there is no other."""
+    return attack.get("auc_corrected") or attack["auc"]
+
+
+def order_of(attack: Json) -> str:
+    """The attack whose order of the examples this one has: attacks with one order are one attack."""
+    return attack.get("same_as") or attack["attack"]
+
+
+def strongest(attacks: Iterable[Json]) -> Json | None:
+    """The attack that finds most, as in `hampkit.results.ModelResult.strongest`; of equals the first."""
+    return max(attacks, key=lambda attack: finding(**deciding_auc(attack)), default=None)
+
+
+def turned(attack: Json) -> bool:
+    """Whether the AUC lies below 0.5 beyond its interval: the attack finds as much when it is turned around."""
+    return side(**deciding_auc(attack)) < 0
+
+
+def as_found(attack: Json, auc: Json) -> dict[str, float]:
+    """An AUC of this attack with its interval: 1 − AUC where the attack is turned around."""
+    if not turned(attack):
+        return dict(auc)
+    return {"value": 1 - auc["value"], "low": 1 - auc["high"], "high": 1 - auc["low"]}
+
+
+def attack_label(attack: Json) -> str:
+    """The attack's name with those of its options that are not the defaults, and the variance that it chose by itself.
+
+    >>> attack_label({"attack": "neural", "options": {"epochs": 4, "wide": True}})
+    'neural (epochs=4, wide=true)'
+    >>> attack_label({"attack": "lira-online", "options": {}, "variance": "pooled"})
+    'lira-online (pooled)'
+    """
+    options = attack.get("options") or {}
+    said = [f"{key}={option_text(value)}" for key, value in options.items()]
+    said += [attack["variance"]] if attack.get("variance") and "variance" not in options else []
+    return f"{attack['attack']} ({', '.join(said)})" if said else attack["attack"]
+
+
+def found_label(attack: Json) -> str:
+    """`attack_label`, and that the numbers are those of the attack turned around."""
+    return attack_label(attack) + (", turned around" if turned(attack) else "")
+
+
+def option_text(value: Any) -> str:
+    """An option as one writes it on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
