@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import pytest
@@ -448,10 +449,46 @@ def test_options_of_one_thing_are_listed_alone(cli, refused):
     assert keys("hamp")[0].startswith("defense.")
     assert set(keys("toy")) == {f"data.{name}" for name in ("rows", "features", "classes", "flip", "seed")}
     assert "train.threads" in keys("train")
+    assert set(keys("data")) >= set(keys("toy")) | set(keys("file"))
+    assert set(keys("defense")) > set(keys("hamp")) | set(keys("memguard"))
+    assert set(keys("generator")) == {"defense.options"}
+    assert len(keys("generator")) == sum(len(keys(name)) for name in ("bernoulli-mixture", "ctgan", "dcgan"))
     for name in ("correctness", "confidence"):  # not those of the defense confidence-penalty
         assert keys(name) == [name], "a line says that there are none"
     refused(cli("list", "options", "hmap"), "'hmap'", "did you mean 'hamp'")
+    refused(cli("list", "options", "zzzz"), "'zzzz'", "split, train, judge, shadows, data, defense, generator")
+    assert "rmia" not in cli("list", "options", "zzzz")[2]
     refused(cli("list", "nets", "hamp"), "takes no name", "hampkit list options hamp")
+
+
+def test_options_list_the_words_that_they_take(cli):
+    """Every word of every choice, of attacks, defenses, generators, data sets and sections."""
+    from hampkit.catalog import SECTIONS
+    from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS
+
+    lines, out = cli("list", "options")[1].splitlines(), 0
+    classes = [("data", DATASETS), ("defense", DEFENSES), ("generator", GENERATORS), ("", ATTACKS)]
+    owners = [(section, cls) for section, registry in classes for cls in registry.classes().values()]
+    for section, cls in [*SECTIONS.items(), *owners]:
+        for name, hint in typing.get_type_hints(cls).items():
+            if not (words := literals(hint)) or typing.get_origin(hint) is typing.ClassVar:
+                continue
+            out += 1
+            start = f"{section or cls.name}.{name}="
+            shown = [line for line in lines if line.startswith(start) and " | ".join(words) in line]
+            assert shown, f"{start} does not list {words}"
+    assert out > 20
+    text = {line.split("=")[0]: line.partition("  ")[2] for line in lines}
+    variants = [text[f"lira-{name}.variance"] for name in ("online", "online-fixed", "offline", "offline-fixed")]
+    assert len({line.strip() for line in variants}) == 1
+    assert "auto: per-example from 32 models a side on" in variants[0]
+
+
+def literals(hint):
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return list(inner)
+    return [word for part in inner for word in literals(part)]
 
 
 def test_the_list_of_attacks_names_their_options(cli):

@@ -15,11 +15,12 @@ from typing import Any
 
 from hampkit.config import Judge, Shadowing, Split, Training, load_recipe, shipped_recipes
 from hampkit.data.base import Place
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, nearest
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 
 Line = tuple[str, str]
+SECTIONS: dict[str, type] = {"split": Split, "train": Training, "judge": Judge, "shadows": Shadowing}
 
 
 def _datasets() -> list[Line]:
@@ -48,34 +49,48 @@ def _first_sentence(text: str | None) -> str:
 
 def _options() -> list[Line]:
     """Every KEY=VALUE with its default and meaning."""
-    return [line for _, lines in _option_groups() for line in lines]
+    return [line for group in _option_groups() for line in group.lines]
 
 
 def options_of(name: str) -> list[Line]:
     """The options of one section, data set, defense, generator or attack, or of all attacks whose names begin so.
 
-    Raises: `UserError` for another name.
+    A section such as ``data`` has those of all data sets. Raises: `UserError` for another name.
     """
     groups = _option_groups()
-    owners = [owner for owner, _ in groups if owner]
-    meant = [name] if name in owners else [owner for owner in owners if owner.startswith(f"{name}-")]
+    names = {group.section for group in groups} | {group.owner for group in groups} - {""}
+    meant = [group for group in groups if name in (group.section, group.owner)]
+    meant = meant or [group for group in groups if group.owner.startswith(f"{name}-")]
     if not meant:
-        raise UserError(f"no options of {name!r}; {did_you_mean(name, dict.fromkeys(owners))}")
-    found = [line for owner, lines in groups if owner in meant for line in lines]
-    return found or [(name, "has no options")]
+        sections = ", ".join(dict.fromkeys(group.section for group in groups if group.section))
+        near = nearest(name, names) or f"take a section ({sections}), or a name that hampkit list prints"
+        raise UserError(f"no options of {name!r}; {near}")
+    return [line for group in meant for line in group.lines] or [(name, "has no options")]
 
 
-def _option_groups() -> list[tuple[str, list[Line]]]:
-    """The options together with whose they are."""
-    groups = [("", [("net=mlp", "the network: hampkit list nets"), ("seed=0", "of the split and of training")])]
-    for section, cls in (("split", Split), ("train", Training), ("judge", Judge), ("shadows", Shadowing)):
-        groups.append((section, _fields(section, "", cls)))
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Options of one owner."""
+
+    section: str  # empty where the owner is an attack, whose name stands in front of its options
+    owner: str  # a data set, defense, generator or attack; of other sections the section itself
+    lines: list[Line]
+
+
+def _option_groups() -> list[_Group]:
+    groups = [
+        _Group("", "", [("net=mlp", "the network: hampkit list nets"), ("seed=0", "of the split and of training")])
+    ]
+    groups += [_Group(section, section, _fields(section, "", cls)) for section, cls in SECTIONS.items()]
     for section, registry in (("data", DATASETS), ("defense", DEFENSES)):
-        groups += [(name, _fields(section, f"{name}: ", cls)) for name, cls in registry.classes().items()]
+        groups += [
+            _Group(section, name, _fields(section, f"{name}: ", cls)) for name, cls in registry.classes().items()
+        ]
     for name, cls in GENERATORS.classes().items():
         mine = _fields("generator", f"of dmp with defense.generator={name}: ", cls)
-        groups.append((name, [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in mine]))
-    return groups + [(name, _fields(name, "", cls)) for name, cls in ATTACKS.classes().items()]
+        lines = [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in mine]
+        groups.append(_Group("generator", name, lines))
+    return groups + [_Group("", name, _fields(name, "", cls)) for name, cls in ATTACKS.classes().items()]
 
 
 def _fields(section: str, owner: str, cls: Any) -> list[Line]:
@@ -86,8 +101,21 @@ def _fields(section: str, owner: str, cls: Any) -> list[Line]:
         if isinstance(hints[f.name], type) and dataclasses.is_dataclass(hints[f.name]):
             lines += _fields(f"{section}.{f.name}", owner, hints[f.name])
         else:
-            lines.append((f"{section}.{f.name}={_written(f.default)}", owner + meaning.get(f.name, "")))
+            text = "; ".join(part for part in (" | ".join(_choices(hints[f.name])), meaning.get(f.name)) if part)
+            lines.append((f"{section}.{f.name}={_written(f.default)}", owner + text))
     return lines
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words that an option takes, where it takes no others.
+
+    >>> _choices(typing.Literal["adam", "sgd"] | None), _choices(int)
+    (['adam', 'sgd'], [])
+    """
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return [str(word) for word in inner]
+    return [word for part in inner for word in _choices(part)]
 
 
 def _written(value: Any) -> str:
@@ -108,12 +136,17 @@ def _comments(cls: Any) -> dict[str, str]:
         except (OSError, TypeError):
             continue
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+        marks = [t for t in tokens if t.type == tokenize.COMMENT]
+        comments = {t.start[0]: t.string.lstrip("# ") for t in marks}
+        alone = {t.start[0] for t in marks if t.line.strip() == t.string}
         (body,) = (n.body for n in ast.parse(source).body if isinstance(n, ast.ClassDef))
         for node in body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-                found[node.target.id] = " ".join(comments[n] for n in lines if n in comments)
+                last = node.end_lineno or node.lineno
+                while last + 1 in alone:  # the comment goes on in the lines below
+                    last += 1
+                said = " ".join(comments[n] for n in range(node.lineno, last + 1) if n in comments)
+                found[node.target.id] = said or found.get(node.target.id, "")
     return found
 
 

@@ -339,13 +339,13 @@ def list_(
         str, typer.Argument(help="datasets, defenses, attacks, generators, recipes, nets or options.")
     ] = "",
     of: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Of options: a data set, defense, attack or section.")
+        str, typer.Argument(metavar="[NAME]", help="Of options: a section, data set, defense, generator or attack.")
     ] = "",
     debug: Debug = False,
 ) -> None:
     """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE).
 
-    hampkit list options NAME lists those of one data set, defense, attack or section, such as train.
+    hampkit list options NAME lists those of one section, such as train or data, of one data set, defense, generator or attack.
     """
     from hampkit.catalog import LISTS, options_of
     from hampkit.errors import did_you_mean

@@ -36,11 +36,11 @@ class Training:
 
     epochs: int = 100  # how often the members are gone through, times passes_per_epoch
     batch_size: int = 64  # rows
-    optimizer: Literal["adam", "sgd"] = "adam"  # or sgd
+    optimizer: Literal["adam", "sgd"] = "adam"  # how weights are updated
     lr: float = 1e-3  # learning rate
     momentum: float = 0.0  # SGD only
     weight_decay: float = 0.0  # added to the gradient, as torch.optim does
-    schedule: Literal["constant", "steps", "cosine"] = "constant"  # or steps, cosine: how the learning rate falls
+    schedule: Literal["constant", "steps", "cosine"] = "constant"  # how the learning rate falls
     milestones: tuple[int, ...] = ()  # epochs (from 0) at whose start the learning rate is multiplied by `decay`
     decay: float = 0.1  # factor of the learning rate at each milestone
     shuffle: bool = True  # False: the same consecutive batches every epoch, as published
@@ -58,7 +58,7 @@ class Training:
     sampling: Literal["shuffle", "poisson"] = (
         "shuffle"  # poisson: every row enters a batch by its own chance, as DP-SGD's accounting takes for granted
     )
-    augment: tuple[Literal["flip", "shift"], ...] = ()  # of images, drawn anew for every batch: flip, shift
+    augment: tuple[Literal["flip", "shift"], ...] = ()  # of images, drawn anew for every batch
     threads: int = 0  # that torch computes with on a CPU, also in answers and attacks; 0: 1 for tables, 2 for images
 
     def __post_init__(self) -> None:
@@ -123,9 +123,7 @@ class Judge:
 
     known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
     known_val: float = 0.05  # the same, for choosing
-    candidates: Literal["held-out", "all"] = (
-        "held-out"  # or all: the known ones too, as published for threshold attacks
-    )
+    candidates: Literal["held-out", "all"] = "held-out"  # all: the known ones too, as published for threshold attacks
     strict: bool = False  # True: false-positive rate strictly below the target FPR, as published
     copies: Literal["leave-out", "keep"] = (
         "leave-out"  # of rows with the same features one is judged, a member if one is; keep: all, as published

@@ -288,8 +288,10 @@ class _Lira(SignalAttack):
     paper = "https://arxiv.org/abs/2112.03570"
     reference = "Carlini et al. 2022"
     variant: ClassVar[Variant]
-    variance: Any  # a field where the variant has a variance, as is center
-    center: Any
+    variance: Any  # pooled: one, the mean of the variances within examples; global: one, of all scores, published for …-fixed;
+    # moderated: per example, shrunk (not …-fixed); auto: per-example from 32 models a side on (not …-fixed), else pooled, or
+    # global where a side has one model
+    center: Any  # of the scores of each side; median: as published
 
     def __post_init__(self) -> None:
         _ = self._how()
@@ -321,8 +323,8 @@ class LiraOnline(_Lira):
 
     name: ClassVar[str] = "lira-online"
     variant: ClassVar[Variant] = "online"
-    variance: Variance = "auto"  # auto: of each example from 32 models a side on, below that pooled over the examples
-    center: Center = "mean"  # of the scores of each side; median: as published
+    variance: Variance = "auto"
+    center: Center = "mean"
 
 
 @dataclass(frozen=True)
@@ -331,7 +333,7 @@ class LiraOnlineFixed(_Lira):
 
     name: ClassVar[str] = "lira-online-fixed"
     variant: ClassVar[Variant] = "online-fixed"
-    variance: Variance = "auto"  # pooled: the mean variance within examples; global: of all scores, as published
+    variance: Variance = "auto"
     center: Center = "mean"
 
 

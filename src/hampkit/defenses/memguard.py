@@ -45,7 +45,7 @@ class MemGuard(Defense):
     needs: ClassVar[tuple[str, ...]] = ("reference",)
     quick: ClassVar[dict[str, Any]] = {"surrogate_epochs": 5}
 
-    surrogate: Literal["reference", "members"] = "reference"  # what the surrogate learns from
+    surrogate: Literal["reference", "members"] = "reference"  # rows that the surrogate learns from
     surrogate_epochs: int = 400  # of its training, in batches of 256
     surrogate_lr: float = 1e-3  # of its SGD
     budget: float | None = None  # expected L1 distance between released and true probabilities; none: always change
