@@ -124,6 +124,9 @@ def test_an_npz_names_an_array(tmp_path):
         File(file=str(tmp_path / "a.npz"), group="short").load(HERE)
     with pytest.raises(UserError, match="no array 'whom'"):
         File(file=str(tmp_path / "a.npz"), group="whom").load(HERE)
+    np.savez(tmp_path / "b.npz", x=x, y=y, who=np.full(60, 7))
+    with pytest.raises(UserError, match=r"group array 'who' .* one value in all 60 rows"):
+        File(file=str(tmp_path / "b.npz"), group="who").load(HERE)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +137,12 @@ def test_an_npz_names_an_array(tmp_path):
         (["--group", "person", "drop=[person]"], ["'person'", "is the group and in data.drop"]),
         (["--group", "person", "data.group=town"], ["--group person and data.group=town are the same option"]),
         (["--group", "town", "drop=[gap]"], ["largest of 3 groups", "group by another column"]),
+        (["--group", "one", "drop=[gap]"], ["group column 'one'", "one value in all 200 rows", "several groups"]),
         (["--group", "gap"], ["group column 'gap'", "no value in data row 3"]),
     ],
 )
 def test_a_bad_group_is_one_clear_line(cli, write_table, refused, nothing_written, argv, said):
-    file = write_table(person=[k // 3 for k in range(200)], gap=[1, 2, "", *range(197)])
+    file = write_table(person=[k // 3 for k in range(200)], gap=[1, 2, "", *range(197)], one=[7] * 200)
     refused(cli("run", "hamp", "--data", file, "--label", "risk", *argv), *said)
     nothing_written()
 

@@ -135,8 +135,21 @@ def test_who_holds_a_lock_never_waits_for_another(tmp_path, held, mine):
 
 
 def test_a_run_within_itself_is_an_error(tmp_path):
-    with locked(tmp_path, "a-00000000"), pytest.raises(RunBusy, match="cannot wait"), locked(tmp_path, "a-00000000"):
+    text = r"this process already works on .*a-00000000: a defense cannot train"
+    with locked(tmp_path, "a-00000000"), pytest.raises(RunBusy, match=text), locked(tmp_path, "a-00000000"):
         pass
+
+
+def test_a_file_in_place_of_the_folder_of_locks_is_named(tmp_path):
+    (tmp_path / ".locks").write_text("")
+    with pytest.raises(UserError, match=r"\.locks is a file.*remove"), locked(tmp_path, "a-00000000"):
+        pass
+
+
+def test_a_runs_folder_that_cannot_be_written_is_not_mended_by_another_out(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*runs: .*copy it .* or take another --runs-dir"):
+        locked(tmp_path / "runs", "a-00000000").__enter__()
 
 
 def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypatch):

@@ -340,7 +340,7 @@ def test_answers_that_do_not_count_play_no_part():
         (lambda s, m, t: lira_scores(s, m, t, center="mode"), "unknown center 'mode'"),
         (
             lambda s, m, t: lira_scores(s[:2], np.arange(2)[:, None] < [1] * 40, t, "online", "moderated"),
-            "at least 2 OUT",
+            r"lira-online.variance=moderated needs at least 2 OUT .*--shadows 6 or more\), or lira-online.variance=global",
         ),
         (lambda s, m, t: LiraOnlineFixed(variance="moderated"), "one variance for all"),
         (lambda s, m, t: lira_scores(s, m | True, t, "offline"), "no OUT model among 8"),

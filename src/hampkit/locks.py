@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from hampkit.errors import Notice, RunBusy
+from hampkit.errors import Notice, RunBusy, UserError
 from hampkit.store import writable
 
 POLL = 0.2  # seconds between two tries of a lock that somebody else holds
@@ -30,14 +30,11 @@ def locked(runs_dir: Path, name: str, wait: bool = True) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    writable(runs_dir)
-    locks = runs_dir / ".locks"
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / f"{name}.lock")
+    lock = FileLock(_locks(runs_dir) / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _check_free_to_wait(runs_dir / name, wait)
+        _check_free_to_wait(runs_dir, name, wait)
         warnings.warn(
             f"another process is working on {runs_dir / name}; waiting until it is done"
             " (Ctrl-C ends this command and loses nothing)",
@@ -57,9 +54,28 @@ def held_by_parent(name: str) -> contextlib.AbstractContextManager[None]:
     return _noted(name)
 
 
-def _check_free_to_wait(folder: Path, wait: bool) -> None:
+def _locks(runs_dir: Path) -> Path:
+    """The folder of the locks. Errors: `UserError`."""
+    writable(
+        runs_dir,
+        "a run is trained and attacked where it lies: copy it to a folder that can be written, or take another --runs-dir",
+    )
+    locks = runs_dir / ".locks"
+    if locks.exists() and not locks.is_dir():
+        raise UserError(f"{locks} is a file, and hampkit keeps its locks in a folder of that name; remove the file")
+    locks.mkdir(exist_ok=True)
+    return locks
+
+
+def _check_free_to_wait(runs_dir: Path, name: str, wait: bool) -> None:
     """Raises: `RunBusy` where this thread may not wait for a lock."""
-    if held := _held():
+    folder, held = runs_dir / name, _held()
+    if name in held:
+        raise RunBusy(
+            f"this process already works on {folder}: a defense cannot train or attack the run that it is part of; give the other"
+            " one another recipe, seed or --runs-dir"
+        )
+    if held:
         raise RunBusy(
             f"{folder} is locked, and what works on {', '.join(held)} cannot wait for it: two processes might wait for each"
             " other; run the same command again when the other one is done, or use another --runs-dir"

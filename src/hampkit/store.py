@@ -86,14 +86,14 @@ class Run:
         return (self.folder / name).exists() and _intact(self.folder / name)
 
 
-def writable(folder: Path) -> None:
-    """Make a folder and try to write into it. Errors: `UserError`."""
+def writable(folder: Path, remedy: str = "choose another folder") -> None:
+    """Make a folder and try to write into it. Errors: `UserError`, which ends with the remedy."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from None
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}; {remedy}") from None
 
 
 def readable(path: Path) -> bool:

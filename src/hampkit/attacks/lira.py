@@ -109,13 +109,14 @@ class How:
         if few < 1:
             raise UserError(
                 f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {models or 'the'} shadow models;"
-                " train more, or take a variant that does not need them"
+                " take more (--shadows), or a variant that does not need them"
             )
         if self.variance == "auto":
             return "per-example" if few >= ENOUGH and not self.fixed else "pooled" if many > 1 else "global"
         if self.variance != "global" and (few if self.variance == "per-example" else many) < 2:
             raise UserError(
-                f"variance={self.variance} needs at least 2 {name} models per example; train more, or take variance=global"
+                f"lira-{self.variant}.variance={self.variance} needs at least 2 {name} models per example; take more"
+                f" shadow models (--shadows 6 or more), or lira-{self.variant}.variance=global"
             )
         return self.variance
 

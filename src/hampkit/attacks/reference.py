@@ -31,7 +31,8 @@ def attack_r_scores(shadow_scores: Any, shadow_members: Any, target_scores: Any,
 def _check_counts(counts: Any, models: int) -> None:
     if counts.min(initial=1) < 1:
         raise UserError(
-            f"{int((counts < 1).sum())} of {len(counts)} examples have no OUT model among {models} shadow models; train more"
+            f"{int((counts < 1).sum())} of {len(counts)} examples have no OUT model among {models} shadow models; take more"
+            " (--shadows)"
         )
 
 

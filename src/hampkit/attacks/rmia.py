@@ -148,7 +148,7 @@ def _check_sizes(counts: Any, name: str, models: int) -> None:
     if counts.min(initial=1) < 1:
         raise UserError(
             f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {models} shadow models;"
-            " train more" + (", or take the offline attack" if name == "IN" else "")
+            " take more (--shadows)" + (", or the offline attack" if name == "IN" else "")
         )
 
 

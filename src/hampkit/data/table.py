@@ -46,19 +46,21 @@ class File(Source):
         raw = read(path, self.label, self.drop, self.group)
         if len(raw.x) < MIN_ROWS:
             raise UserError(f"{path} has {len(raw.x)} rows; at least {MIN_ROWS} are needed for a split, give more")
+        if raw.group is not None and not raw.group.any():
+            one = f"group {raw.label.split()[0]} {self.group!r} of {path} has one value in all {len(raw.x):,} rows"
+            raise UserError(f"{one}; a split needs several groups: name another by --group")
         labels, classes = _classes(path, raw)
-        x, y = torch.from_numpy(raw.x), torch.from_numpy(labels)
-        group = None if raw.group is None else torch.from_numpy(raw.group)
+        x, y, group = torch.from_numpy(raw.x), torch.from_numpy(labels), raw.group
         return Dataset(
             name=self.title,
             x=x,
             y=y,
             num_classes=len(classes),
             domain=_domain(x, raw.blocks),
-            sha256=fingerprint(x, y, *([] if group is None else [group])),
+            sha256=fingerprint(x, y, *([] if group is None else [torch.from_numpy(group)])),
             classes=classes,
             notes=raw.notes,
-            group=group,
+            group=None if group is None else torch.from_numpy(group),
         )
 
 
