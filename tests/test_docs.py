@@ -73,6 +73,13 @@ def test_every_column_of_records_is_explained_and_the_reports_name_the_file():
     assert re.findall(r"`(.*?)`", ", ".join(first)) == RECORD_COLUMNS.split(",")
 
 
+def test_every_flag_is_explained_in_its_own_words():
+    from hampkit.checks import FLAGS
+
+    table = (ROOT / "docs/reading.md").read_text("utf-8").split("## Flags")[1].split("\n## ")[0]
+    assert dict(re.findall(r"^\| `(.*?)` \| (.*?) \|$", table, re.MULTILINE)) == FLAGS
+
+
 def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
     from hampkit.config import Training, load_recipe
 

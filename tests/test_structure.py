@@ -40,7 +40,7 @@ ALLOWED = {
     "grouped": {"metrics", "ranking"},
     "fitted": {"defenses", "grouped", "problem", "rng", "store", "types"},
     "strongest": set(),
-    "results": {"metrics", "strongest"},
+    "results": {"metrics", "registry", "strongest"},
     "environment": set(),
     "problem": TRAIN | {"data", "defenses", "launch"},
     "views": {"sections", "training"},

@@ -2,6 +2,8 @@
 
 import io
 import re
+from dataclasses import replace
+from textwrap import fill
 
 import pytest
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.console import Console
 from hampkit import terminal, terminal_table
 from hampkit.comparison import Comparison, Entry, Leak
 from hampkit.metrics import Interval
+from hampkit.report import about, render_markdown, view
 from hampkit.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
 from hampkit.terminal_table import UNBOUNDED, Column, fitted
 
@@ -100,6 +103,47 @@ def test_no_number_and_no_flag_of_a_comparison_is_cut(monkeypatch, width, paper)
     assert all(text.split("masked:")[0].count(flag) >= 2 for flag in FLAGS)
     assert "12,345" in text
     assert "67,890" in text
+
+
+def test_leave_one_out_names_what_its_intervals_are_clustered_by():
+    """On screen, in Markdown and on the page: by model and example, or by group."""
+    grouped = replace(audited(), groups={"members": 9, "nonmembers": 9}, data={"name": "toy", "sha256": "x"})
+    plain = replace(grouped, groups={})
+    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    for model, unit, other in ((plain, "example", "group"), (grouped, "group", "example")):
+        results = Results((model,), "0")
+        text = shown(200, lambda console, results=results: terminal.show_results(console, results, "", ""))
+        for place in (text, render_markdown(results.to_json(), words, ""), view.blocks(results.to_json())[0].clustered):
+            assert f"model and {unit}" in place
+            assert f"model and {other}" not in place
+
+
+def test_the_null_names_its_test():
+    sound, off = (replace(audited(), off_null=off) for off in (False, True))
+    for model, words in ((sound, "✓ (0.5 within its 99.9 % interval)"), (off, "✗ 0.5 is outside its 99.9 % interval")):
+        text = shown(200, lambda console, model=model: terminal.show_results(console, Results((model,), "0"), "", ""))
+        assert words in text
+
+
+def test_below_a_comparison_stands_only_what_applies():
+    def words(seeds=(0,), **leak):
+        entry = compared("undefended")
+        plain = {"attack": "loss", "judged": "target", "flags": ()} | leak
+        entry = replace(entry, leak=replace(entry.leak, **plain))
+        return about([Comparison("toy", seeds, 0, (entry,), "0").to_json()])
+
+    assert len(fill(words(), 80).splitlines()) <= 6
+    occurs = {
+        "of the candidates": {},
+        "of the shadow models": {"judged": "leave-one-out"},
+        "Two names": {"attack": "loss / entropy"},
+        "Student's": {"seeds": (0, 1)},
+        "inverted": {"flags": ("inverted",)},
+    }
+    for word, case in occurs.items():
+        assert word in words(**case)
+        assert word == "of the candidates" or word not in words()
+    assert "of the candidates" not in words(judged="leave-one-out")
 
 
 def test_what_is_narrower_than_a_column_is_left_whole():

@@ -1,6 +1,7 @@
 """The verdict and the terminal: they say no more than the numbers do, and what these cannot say."""
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hampkit.checks import FLAGS
 from hampkit.judge import judged_together
 from hampkit.metrics import Interval, auc_difference, auc_interval
 from hampkit.report import charts, limits, render_csv, render_markdown, verdict, view
+from hampkit.report.attack import attack_label
 from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
 from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
 from hampkit.terminal import show_results
@@ -185,6 +187,20 @@ def test_attacks_of_one_order_are_counted_once():
     assert "the highest AUC" not in text
     assert "Attacks that order the examples alike count as one." in text
     assert model("toy/a", *same).distinct() == 2
+
+
+def test_options_stand_in_the_order_of_the_fields_however_a_file_has_them():
+    found = attack("rmia", score="share", gamma=1.0)
+    rates, auc = found.tpr_at_fpr, Interval(0.6, 0.55, 0.65)
+    repeated = RepeatedResult("rmia", 8, 300, auc, rates, rates, (), options={"score": "share", "gamma": 1.0})
+    labels = set()
+    for result in (found, repeated):
+        sorted_ = json.loads(json.dumps(result.to_json(), sort_keys=True))
+        assert list(sorted_["options"]) == ["gamma", "score"]
+        labels |= {attack_label(r.to_json()) for r in (result, type(result).from_json(sorted_))}
+    assert labels == {"rmia (score=share, gamma=1.0)"}
+    gone = attack("no-longer-there", b=1, a=2).to_json()
+    assert AttackResult.from_json(gone).options == {"b": 1, "a": 2}
 
 
 def test_the_level_is_that_of_the_distinct_attacks():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from hampkit.metrics import Interval
+from hampkit.registry import ATTACKS
 from hampkit.strongest import finding
 
 ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
@@ -69,7 +70,7 @@ class AttackResult:
             d["attack"], tuple(d["needs"]), d["label_only"], d["members"], d["nonmembers"], Interval(**d["auc"]),
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
-            Interval(**d["balanced_accuracy"]), tuple(d["flags"]), d.get("options", {}), d.get("same_as", ""),
+            Interval(**d["balanced_accuracy"]), tuple(d["flags"]), _options(d), d.get("same_as", ""),
             Interval(**d["auc_corrected"]) if "auc_corrected" in d else None,
             d.get("left_out", 0), d.get("variance", ""),
         )  # fmt: skip
@@ -77,7 +78,7 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class RepeatedResult:
-    """One attack on M shadow models in turn, judged over all pairs of model and example; intervals clustered by model."""
+    """One attack on M shadow models in turn, over all pairs of model and example; intervals clustered by both, or by group."""
 
     attack: str
     models: int  # targets
@@ -112,7 +113,7 @@ class RepeatedResult:
             tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
             tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
             Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
-            d.get("left_out", 0), d.get("variance", ""), d.get("options", {}),
+            d.get("left_out", 0), d.get("variance", ""), _options(d),
         )  # fmt: skip
 
 
@@ -247,6 +248,13 @@ def _measured(result: AttackResult | RepeatedResult) -> dict[str, Any]:
         "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in result.tnr_at_fnr],
         "flags": list(result.flags),
     }
+
+
+def _options(d: dict[str, Any]) -> dict[str, Any]:
+    """The options of an attack's result in the order of the attack's fields; files have them in alphabetical order."""
+    given, cls = d.get("options", {}), ATTACKS.classes().get(d["attack"])
+    names = [f.name for f in fields(cls)] if cls is not None and given else []
+    return {name: given[name] for name in [*names, *given] if name in given}
 
 
 def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def show_results(console: Console, results: Results, verdict: str, limits: str) 
     console.print(limits, highlight=False, markup=False)
     console.print(
         "95 % intervals in brackets; those of TPR and TNR are for the target FPR and FNR exactly, with the uncertainty of the "
-        "threshold in them. Flags are explained in the report.",
+        "threshold in them. Flags are explained in the report and in docs/reading.md.",
         style="dim",
         highlight=False,
         markup=False,
@@ -96,7 +96,7 @@ def show_results(console: Console, results: Results, verdict: str, limits: str) 
 
 def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     """A row per defense; ``paper``: in the layout of the published comparison."""
-    from hampkit.report import ABOUT, COLUMNS, paper_layout, rows
+    from hampkit.report import COLUMNS, about, paper_layout, rows
 
     console = stdout_console()
     documents = [c.to_json() for c in found]
@@ -118,7 +118,7 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
                 console.print(f"{entry['defense']}: {entry['said']}", highlight=False, markup=False, style="dim")
         for flag, text in document["flags"].items():
             console.print(f"{flag}: {text}", highlight=False, markup=False, style="dim")
-    console.print(ABOUT, highlight=False, markup=False)
+    console.print(about(documents), highlight=False, markup=False)
 
 
 def _columns(heads: Sequence[str]) -> list[Column]:
@@ -146,8 +146,9 @@ def _show_repeated(console: Console, model: ModelResult) -> None:
 
     first = model.repeated[0]
     title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
+    unit = "group" if model.groups else "example"
     caption = (
-        "pooled over all models, intervals clustered by model and example; AUC within: the mean over single models"
+        f"pooled over all models, intervals clustered by model and {unit}; AUC within: the mean over single models"
     )
     if first.untrained:
         how = "left out" if first.left_out else "left out as targets only, for want of others"
@@ -184,5 +185,9 @@ def _rate(rate: Rate) -> str:
 
 def _null(model: ModelResult) -> str:
     null = model.null
-    said = "✗ 0.5 is outside its 99.9 % interval: do not trust these numbers" if model.off_null else "✓"
+    said = (
+        "✗ 0.5 is outside its 99.9 % interval: do not trust these numbers"
+        if model.off_null
+        else "✓ (0.5 within its 99.9 % interval)"
+    )
     return f"null (shuffled membership): AUC {null.value:.3f} [{null.low:.3f}, {null.high:.3f}] {said}"

@@ -6,8 +6,8 @@ It computes no statistics but the exact interval of an accuracy and, for the ver
 from __future__ import annotations
 
 from hampkit.report.comparison import (
-    ABOUT,
     COLUMNS,
+    about,
     paper_layout,
     render_comparison_html,
     render_comparison_markdown,
@@ -21,9 +21,9 @@ from hampkit.report.verdict import limits, verdict
 from hampkit.report.view import percent
 
 __all__ = [
-    "ABOUT",
     "COLUMNS",
     "RESULTS_SCHEMA",
+    "about",
     "limits",
     "load_schema",
     "paper_layout",

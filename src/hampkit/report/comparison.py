@@ -9,22 +9,34 @@ from hampkit.report.html import rendered
 
 Json = dict[str, Any]
 
-ABOUT = (
-    "The worst attack on each defense is the one with the highest AUC on one half of the candidates, or with shadow models on"
-    " one half of them, each the target in turn; it is judged on the other half. This is done both ways round, and the table"
-    " shows the mean of both, so that being the highest of many by luck gains little. Two names: the halves chose differently."
-    " Halves of shadow models are judged on the same examples: luck with those stays."
-    " On average the mean is at most the AUC of the worst attack, and it lies below it where a half chose a weaker one. The"
-    " interval is for the AUC of the worst attack, whichever that is; its upper end is how much may leak."
-    " Flags mark rows that need care; inverted: an attack on that defense, perhaps not the one named, points the wrong way and"
-    " finds what its AUC hides. 95 % intervals in brackets; over several seeds Student's, of the mean. training, s: wall time,"
-    " with other trainings beside it on the same machine. Each attack queries the model once per record, or per view of an image:"
-    " what they find is a lower bound of what leaks."
-)
 COLUMNS = (
     "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",
     "members + non-members", "training, s", "passes per answer", "time per answer",
 )  # fmt: skip
+
+
+def about(documents: Sequence[Json]) -> str:
+    """How the rows of these tables are to be read; only what occurs in one of them."""
+    entries = [entry for document in documents for entry in document["entries"]]
+    leaks = [entry["leak"] for entry in entries]
+    halved = {
+        "the candidates": any(leak["judged"] == "target" for leak in leaks),
+        "the shadow models": any(leak["judged"] == "leave-one-out" for leak in leaks),
+    }
+    halves = " or of ".join(what for what, there in halved.items() if there) or "the candidates"
+    said = [
+        f"Worst attack: the one with the highest lower bound of the AUC on one half of {halves}, judged on the other half; both"
+        " ways, the mean is shown"
+    ]
+    if any(" / " in leak["attack"] for leak in leaks):
+        said.append("Two names: the halves chose differently")
+    said.append("The interval is for the worst attack, whichever it is; read its upper end")
+    if any("inverted" in leak["flags"] for leak in leaks):
+        said.append("inverted may be of an attack that is not named")
+    students = "; over several seeds Student's, of the mean" if any(len(d["seeds"]) > 1 for d in documents) else ""
+    said.append(f"95 % intervals in brackets{students}")
+    said.append("training, s: wall time beside other trainings. What these attacks find is a lower bound of what leaks")
+    return ". ".join(said) + "."
 
 
 def rows(document: Json) -> list[list[str]]:
@@ -36,7 +48,7 @@ def render_comparison_markdown(document: Json) -> str:
     """The table with what it means."""
     lines = [f"# {_title(document)}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows(document)]
-    lines += ["", ABOUT, "", _seeds(document), ""]
+    lines += ["", about([document]), "", _seeds(document), ""]
     lines += [f"- {flag}: {text}" for flag, text in document["flags"].items()]
     said = [f"- {e['defense']}: {e['said']}" for e in document["entries"] if e["said"]]
     left = [f"- left out: {name}: {why}" for name, why in document["left_out"].items()]
@@ -47,7 +59,7 @@ def render_comparison_html(document: Json) -> str:
     """One page that needs nothing from outside."""
     context = {
         "title": _title(document),
-        "about": ABOUT,
+        "about": about([document]),
         "seeds": _seeds(document),
         "columns": COLUMNS,
         "rows": rows(document),

@@ -83,10 +83,12 @@ def _repeated(blocks: list[ModelBlock], level: str) -> str:
             numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.within), _number(row.auc)]
             about = _text(f"{block.title}: {block.repeated_about}")
             lines.append(_line([about, name, *numbers, _text(", ".join(row.flags))]))
+    clustered = " or by ".join(view.unique(block.clustered for block in shown))
     places = " and ".join(f"`{_text(block.run)}/records.csv`" for block in shown)
     lines += [
         "",
-        f"Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from 0).",
+        f"Intervals are clustered by {clustered}. Every example with its exposure, most exposed first: {places} (`row` is its"
+        " place in the data set, from 0).",
     ]
     return "\n".join(lines)
 

@@ -85,6 +85,7 @@ class ModelBlock:
     null: NullRow | None
     repeated: tuple[RepeatedRow, ...] = ()
     repeated_about: str = ""  # how many models and examples
+    clustered: str = ""  # by what the intervals of leave-one-out are: model and example, or model and group
     said: str = ""  # what the defense reports of this model, such as its privacy budget
 
 
@@ -224,11 +225,11 @@ def _block(model: Json, title: str) -> ModelBlock:
         rows=tuple(_row(alike, any(a is best for a in alike)) for alike in merged(model["attacks"], attack_numbers)),
         null=_null(model),
         said=str((model.get("facts") or {}).get("said", "")),
-        **_repeated(model.get("leave_one_out") or []),
+        **_repeated(model.get("leave_one_out") or [], "group" if model.get("groups") else "example"),
     )
 
 
-def _repeated(found: list[Json]) -> dict[str, Any]:
+def _repeated(found: list[Json], unit: str) -> dict[str, Any]:
     if not found:
         return {}
     best = strongest(found)
@@ -250,7 +251,7 @@ def _repeated(found: list[Json]) -> dict[str, Any]:
     if found[0].get("untrained"):
         how = "left out" if found[0].get("left_out") else "left out as targets only, for want of others"
         about += f" ({how}: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
-    return {"repeated": rows, "repeated_about": about}
+    return {"repeated": rows, "repeated_about": about, "clustered": f"model and {unit}"}
 
 
 def _accuracy(model: Json) -> dict[str, Cell]:
