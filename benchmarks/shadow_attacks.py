@@ -45,7 +45,7 @@ WAYS: dict[str, Sequence[SignalAttack]] = {
     "lira-online": [LiraOnline(v, c) for v, c in SPREADS],  # pyright: ignore[reportArgumentType]
     "lira-offline": [LiraOffline(v, c) for v, c in SPREADS],  # pyright: ignore[reportArgumentType]
 }
-COLUMNS = ("attack", "AUC, pooled", "AUC within", "difference", "TPR@0.1%FPR", "TNR@0.1%FNR")
+COLUMNS = ("attack", "AUC over all pairs", "AUC within", "difference", "TPR@0.1%FPR", "TNR@0.1%FNR")
 
 
 def rows(shadowed: Shadowed, attacks: Sequence[SignalAttack], keep: bool) -> list[list[str]]:

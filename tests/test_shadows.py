@@ -752,6 +752,7 @@ def test_a_plan_has_no_more_processes_than_jobs_and_no_more_speed_than_cores(
         pipeline.plan_shadows(problem_of(tmp_path, 8), Settings(runs_dir=tmp_path, workers=w)) for w in (1, workers)
     )
     assert f"({processes} at a time, one thread each{'' if processes < 4 else ' on 4 cores'})" in many.line()
+    assert "8 shadow models (trained one at a time): about" in few.line()
     assert many.seconds == seconds + 4
     assert many.memory / few.memory == pytest.approx(processes, rel=0.05)
 

@@ -73,7 +73,7 @@ def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
         assert ("leaks less than" in text) == apart
         assert f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}])" in text
         assert text.count("allow for the choice among the attacks") == 1
-        assert "order the examples alike" not in text
+        assert "rank the examples alike" not in text
         seen.add((apart, plain.low <= 0 <= plain.high))
     assert seen == {(True, False), (False, False), (False, True)}
 
@@ -183,9 +183,9 @@ def test_an_attack_below_chance_by_luck_is_not_the_highest():
 def test_attacks_of_one_order_are_counted_once():
     same = [attack("confidence", ABOVE), attack("loss", ABOVE, same="confidence"), attack("entropy")]
     text = said(model("toy/a", *same))
-    assert "of 3 attacks (2 orders of the examples), confidence has the highest lower bound, AUC 0.700" in text
+    assert "of 3 attacks (2 distinct rankings), confidence has the highest lower bound, AUC 0.700" in text
     assert "the highest AUC" not in text
-    assert "Attacks that order the examples alike count as one." in text
+    assert "Attacks that rank the examples alike count as one." in text
     assert model("toy/a", *same).distinct() == 2
 
 

@@ -76,7 +76,9 @@ class Plan:
         processes = self.mode.processes(self.models)
         each = f"{self.mode.threads} threads each" if self.mode.threads > 1 else "one thread each"
         each += f" on {cores()} cores" if processes * self.mode.threads > cores() else ""
-        how = f"{processes} at a time, {each}" if processes > 1 else f"{min(self.mode.width, self.models)} together"
+        width = min(self.mode.width, self.models)
+        alone = f"{width} together" if width > 1 else "trained one at a time"
+        how = f"{processes} at a time, {each}" if processes > 1 else alone
         how += ", recorded steps" if self.mode.recorded else ""
         disk = max(1, round(self.disk / 1e6))
         return (

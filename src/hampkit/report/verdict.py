@@ -46,7 +46,7 @@ def verdict(results: Any) -> str:
 
 
 def _distinct(model: Json) -> int:
-    """How many attacks there are, those with one order of the examples being one."""
+    """How many attacks there are, those that rank the examples alike being one."""
     return len({order_of(attack) for attack in model["attacks"]})
 
 
@@ -98,9 +98,9 @@ def _height(attack: Json) -> float:
 
 
 def _counted(model: Json) -> str:
-    """``10 attacks (9 orders of the examples)``: attacks of one order are one attack."""
+    """``10 attacks (9 distinct rankings)``: attacks that rank the examples alike are one attack."""
     n, k = len(model["attacks"]), _distinct(model)
-    return f"{n} attacks" + (f" ({k} orders of the examples)" if k < n else "")
+    return f"{n} attacks" + (f" ({k} distinct rankings)" if k < n else "")
 
 
 def _judged(model: Json) -> str:
@@ -128,7 +128,7 @@ def _reading(titled: Titled) -> list[str]:
         return []
     said = ["An AUC of 0.5 is guessing"]
     if any(_distinct(model) < len(model["attacks"]) for _, model in titled):
-        said.append("Attacks that order the examples alike count as one")
+        said.append("Attacks that rank the examples alike count as one")
     if any(_distinct(model) > 1 for _, model in titled):
         said.append(
             "Intervals in these sentences allow for the choice among the attacks and are wider than those of the table"
