@@ -152,6 +152,17 @@ def test_a_runs_folder_that_cannot_be_written_is_not_mended_by_another_out(tmp_p
         locked(tmp_path / "runs", "a-00000000").__enter__()
 
 
+def test_a_run_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeypatch):
+    from hampkit import store
+
+    def refuse(**words):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store.tempfile, "mkdtemp", refuse)
+    with pytest.raises(UserError, match=r"cannot write to .*a-00000000: Permission denied; .*copy it"):
+        Run(tmp_path / "a-00000000").step("attacks", lambda folder: None)
+
+
 def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypatch):
     """Its parent holds the run's lock and waits for it."""
     from hampkit import shadows

@@ -114,6 +114,25 @@ def test_records_name_every_example_once_most_exposed_first(runs):
     assert all(r["in_models"] == r["out_models"] == "4" for r in rows)
 
 
+def test_records_are_of_an_attack_turned_around_where_it_points_the_wrong_way(tmp_path, monkeypatch):
+    """The first of them are the most exposed, not those that it takes for members least."""
+    from hampkit import repeat
+
+    def below(attack, shadows, targets, step):
+        members = shadows.membership()[targets]
+        return np.random.default_rng(0).normal(size=members.shape) - members
+
+    monkeypatch.setattr(repeat, "repeated_scores", below)
+    options = {"options": QUICK | {"epochs": 1, "rows": 200}, "shadows": 4, "workers": 1, "attacks": ["attack-r"]}
+    results = hampkit.run("toy/undefended", runs_dir=tmp_path, **options)
+    (model,) = results.models
+    assert model.repeated[0].auc.high < 0.5, "else it shows nothing"
+    table = csv.DictReader((tmp_path / model.run / "records.csv").open())
+    separations = [float(row["separation"]) for row in table]
+    assert np.mean(separations) > 0
+    assert separations[0] > 0
+
+
 def test_every_defense_gets_the_same_masks_and_sets_as_large_as_the_targets(runs):
     folder, _ = runs
     problem = problem_of(folder)

@@ -55,7 +55,7 @@ ALLOWED = {
     "judge": MIDDLE,
     "leave_one_out": MIDDLE | {"clustered"},
     "details": MIDDLE | {"judge", "trained"},
-    "repeat": MIDDLE | {"cells", "judge", "leave_one_out", "problem", "trained"},
+    "repeat": MIDDLE | {"cells", "judge", "leave_one_out", "problem", "strongest", "trained"},
     "borrow": MIDDLE | {"folder", "planning", "problem", "shadows", "trained"},
     "pipeline": MIDDLE
     | {

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hampkit.errors import Notice, RunBusy, UserError
-from hampkit.store import writable
+from hampkit.store import IN_PLACE, writable
 
 POLL = 0.2  # seconds between two tries of a lock that somebody else holds
 _this_thread = threading.local()
@@ -56,10 +56,7 @@ def held_by_parent(name: str) -> contextlib.AbstractContextManager[None]:
 
 def _locks(runs_dir: Path) -> Path:
     """The folder of the locks. Errors: `UserError`."""
-    writable(
-        runs_dir,
-        "a run is trained and attacked where it lies: copy it to a folder that can be written, or take another --runs-dir",
-    )
+    writable(runs_dir, IN_PLACE)
     locks = runs_dir / ".locks"
     if locks.exists() and not locks.is_dir():
         raise UserError(f"{locks} is a file, and hampkit keeps its locks in a folder of that name; remove the file")

@@ -20,6 +20,7 @@ from hampkit.problem import Settings
 from hampkit.results import RepeatedResult
 from hampkit.source import code_of
 from hampkit.store import read_json, write_file, write_json
+from hampkit.strongest import finding, side
 from hampkit.trained import Shadowed, Trained
 
 VERSION = 6  # raised when leave-one-out would give other numbers on the same signals
@@ -73,8 +74,10 @@ def leave_one_out(
             (replace(result, flags=flags, untrained=untrained, left_out=left_out, options=unusual(attack)), place)
         )
     if found:
-        best, place = max(found, key=lambda f: f[0].auc.low)
+        best, place = max(found, key=lambda f: finding(**vars(f[0].auc)))
         scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
+        # an attack below 0.5 finds what it finds when it is turned around
+        scores *= -1 if side(**vars(best.auc)) < 0 else 1
         _write_records(trained, best.attack, records_of(trained, scores, members))
     places = {r.attack: (str((place / "scores.npz").relative_to(run.folder)), list(targets)) for r, place in found}
     return tuple(result for result, _ in found), places

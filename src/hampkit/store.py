@@ -23,6 +23,9 @@ from hampkit.errors import UserError
 from hampkit.source import file_hash
 
 MANIFEST = "manifest.json"
+IN_PLACE = (
+    "a run is trained and attacked where it lies: copy it to a folder that can be written, or take another --runs-dir"
+)
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,12 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` that takes its place at the end, or vanishes."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
+    """A new folder beside ``folder`` that takes its place at the end, or vanishes. Errors: `UserError` where none can be made."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
+    except PermissionError as error:
+        raise UserError(f"cannot write to {folder.parent}: {error.strerror or error}; {IN_PLACE}") from None
     try:
         scratch.chmod(0o755)
         yield scratch
