@@ -359,9 +359,9 @@ def test_the_page_says_what_was_run_and_what_its_flags_mean(tmp_path):
         text = html.unescape((tmp_path / name).read_text(encoding="utf-8"))
         assert "With rows=400 epochs=2 neural.epochs=2 defense.alpha=0.5, else as the recipes say." in text
         assert all(FLAGS[flag] in text for flag in flags | {"unresolved"})
-        assert "it lies below it where a half chose a weaker one" in text
-        assert "its upper end is how much may leak" in text
-        assert "wall time, with other trainings beside it" in text
+        assert "highest lower bound of the AUC on one half of the candidates, judged on the other half" in text
+        assert "The interval is for the worst attack, whichever it is; read its upper end" in text
+        assert "wall time beside other trainings" in text
     assert comparing._shared({"epochs": 2, "alpha": 1, "gamma": 1}, names) == {"alpha": ["hamp", "relaxloss"]}
 
 
