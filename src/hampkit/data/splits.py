@@ -145,7 +145,7 @@ def split_table(
         order = _read_permutation(permutation_file, n)
     else:
         units = np.arange(n) if groups is None else groups.numpy()
-        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng)
+        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng, sizes[0])
     if groups is not None:
         _check_groups(groups, sizes, permutation_file)
         edges = _at_groups(groups.numpy()[order], edges)
