@@ -74,7 +74,7 @@ ALLOWED = {
     },
     "target_jobs": MIDDLE | {"launch", "locks", "pipeline", "problem"},
     "report": {"cells", "errors", "metrics"},
-    "reporting": MIDDLE | {"pipeline", "report", "trained"},
+    "reporting": MIDDLE | {"locks", "pipeline", "report", "trained"},
     "nn": BASE | {"defenses"},
     "api": MIDDLE
     | {
@@ -99,7 +99,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "comparison": MIDDLE | {"clustered", "defenses", "judge", "leave_one_out", "pipeline", "problem", "trained"},
     "comparing": MIDDLE
-    | {"api", "comparison", "launch", "pipeline", "problem", "report", "reporting", "target_jobs", "trained"},
+    | {"api", "comparison", "launch", "locks", "pipeline", "problem", "report", "reporting", "target_jobs", "trained"},
 }
 
 

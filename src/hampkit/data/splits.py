@@ -310,7 +310,8 @@ def _check_halves(masks: NDArray[np.bool_]) -> None:
     if abs(sizes[worst] - n / 2) > n / 4:
         raise UserError(
             "shadows.scheme=published draws units (groups, or copies of a row) one by one, and they are too few or too large:"
-            f" shadow model {worst} would be trained on {sizes[worst]:,} of {n:,} rows; take shadows.scheme=paired, which draws halves"
+            f" shadow model {worst} would be trained on {sizes[worst]:,} of {n:,} rows; take shadows.scheme=paired, which draws"
+            " halves"
         )
 
 
