@@ -247,7 +247,7 @@ def _interval(arrays: tuple[Any, ...], judged: str, units: Any) -> Interval:
     """The AUC over all pairs of (scores, membership) of one target, where there are groups with these, or of many."""
     if judged == TARGET:
         return grouped.auc_interval(*arrays)
-    return auc_interval(*arrays, units)
+    return auc_interval(arrays[0], arrays[1], units)
 
 
 def _highest_end(case: _Case, judged: str) -> float:
