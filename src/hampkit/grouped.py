@@ -152,6 +152,12 @@ def kish(groups: NDArray[np.int64]) -> float:
     return len(groups) ** 2 / float(np.square(np.bincount(groups), dtype=np.float64).sum())
 
 
+def number(groups: Any, n: int) -> float:
+    """How many independent groups n rows are in: Kish's number of groups (n,), n where there are none."""
+    codes = codes_of(groups, (n,))
+    return float(n) if codes is None else kish(codes)
+
+
 def codes_of(groups: Any, shape: tuple[int, ...], each: str = "row") -> NDArray[np.int64] | None:
     """Groups numbered from 0, None where there are none or each has one row. Errors: `ValueError` for another shape."""
     if groups is None:

@@ -282,7 +282,7 @@ def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level:
     return counted_point(count(scores, member).turned(), fnr, strict, level)
 
 
-def allowed(rate: float, n: int, strict: bool = False) -> int:
+def allowed(rate: float, n: float, strict: bool = False) -> int:
     """How many of n may be wrong at this rate: ⌊rate·n⌋, or the largest whole number below rate·n.
 
     >>> allowed(0.001, 18_000), allowed(0.001, 18_000, strict=True), allowed(0.001, 675, strict=True)
