@@ -50,10 +50,13 @@ def build_case(
     shadows: Shadows | None = None,
     population: Population | None = None,
     once: NDArray[np.bool_] | None = None,
+    units: NDArray[np.int64] | None = None,
 ) -> Case:
     """Candidates and known examples of a pool whose first ``members`` rows are members, in random order.
 
     once: (P,) the rows that take part, see `hampkit.data.candidates`; default: all.
+    units: (P,) rows with one value are not independent, such as copies; default: the pool's groups. Members and non-members of
+    one unit count as two groups: what they have in common raises both sides alike, which makes an AUC vary less, not more.
     """
     once = np.ones(len(pool), dtype=bool) if once is None else once
     everyone = judge.candidates == "all"
@@ -66,8 +69,17 @@ def build_case(
     evidence = Evidence(
         pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told, shadows=shadows, population=population
     )
+    member = (rows < members).numpy()
     group = None if pool.group is None else pool.group[rows].numpy()
-    return Case(evidence, (rows < members).numpy(), told.member.numpy(), group)
+    if units is not None:
+        group = _of_one_side(units[rows.numpy()], member)
+    return Case(evidence, member, told.member.numpy(), group)
+
+
+def _of_one_side(units: NDArray[np.int64], member: Bools) -> NDArray[np.int64] | None:
+    """(N,) groups of units (N,), each of members or of non-members alone; None where all have one row."""
+    groups = 2 * units + member
+    return groups if len(np.unique(groups)) < len(groups) else None
 
 
 def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

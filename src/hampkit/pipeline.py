@@ -202,6 +202,7 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowe
         None if shadowed is None else shadowed.for_target(),
         around,
         problem.once,
+        problem.units() if recipe.judge.copies == "keep" else None,
     )
     everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
     results, scores, places = [], {}, {}
