@@ -245,7 +245,7 @@ def cuts(counts: Counts, fpr: float, size: float, level: float = 0.95) -> tuple[
 class Cut(NamedTuple):
     """A place in the order of the scores, from high to low, that may lie within a group of equal ones."""
 
-    index: int  # of the threshold: all scores above it count
+    at: int  # number of a threshold: all scores above it count
     share: float  # of the members at the threshold that count
 
     @staticmethod
@@ -263,12 +263,12 @@ class Cut(NamedTuple):
 
     def hits(self, counts: Counts) -> float:
         """How many members lie before this place."""
-        above = int(counts.tp[self.index - 1]) if self.index else 0
-        return above + self.share * (int(counts.tp[self.index]) - above)
+        above = int(counts.tp[self.at - 1]) if self.at else 0
+        return above + self.share * (int(counts.tp[self.at]) - above)
 
     def of(self, scores: Array, counts: Counts) -> Array:
         """(N,) for each score whether it lies before this place: 1, 0, or at the threshold the share."""
-        threshold = counts.thresholds[self.index]
+        threshold = counts.thresholds[self.at]
         return (scores > threshold) + self.share * (scores == threshold)
 
 
