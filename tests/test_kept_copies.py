@@ -39,16 +39,16 @@ def auc_of(case):
 
 @pytest.mark.parametrize("both", [0, 40])
 def test_the_interval_covers_though_every_row_is_there_five_times(both):
-    """Of 80 non-members, 40 have a member's features: half of the pairs are guessing. By row 60 % of such audits are covered."""
+    """Of 80 non-members, 40 have a member's features: half of the pairs are guessing. By row 62 to 68 % of such audits are covered."""
     share = both / 80
     truth = (1 - share) * norm.cdf(0.5 / np.sqrt(2)) + share / 2
     held = rows = 0
-    for seed in range(100):
+    for seed in range(70):
         found, alone = auc_of(kept(seed, both=both)), auc_of(kept(seed, both=both, by_row=True))
         assert found.value == alone.value
         held, rows = held + (found.low <= truth <= found.high), rows + (alone.low <= truth <= alone.high)
-    assert held >= 93
-    assert rows < 85
+    assert held >= 65
+    assert rows < 60
 
 
 def test_copies_are_one_group_on_each_side_of_membership():
