@@ -207,5 +207,8 @@ def _dealt(case: Case, rng: np.random.Generator) -> Bools:
 
 
 def _rate(point: metrics.Point, outer: tuple[float, float], rate: float, n: float) -> Rate:
-    low, high = min(outer[0], point.low), max(outer[1], point.high)  # of equal scores the point takes none, `outer` a share
+    low, high = (
+        min(outer[0], point.low),
+        max(outer[1], point.high),
+    )  # of equal scores the point takes none, `outer` a share
     return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, low, high, checks.resolved(rate, n))
