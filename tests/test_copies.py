@@ -235,6 +235,7 @@ def test_a_table_with_every_row_twice_warns_and_is_flagged(cli, table):
     assert code == 0, err
     model = json.loads(out)["models"][0]
     assert all("duplicated" in a["flags"] for a in model["attacks"])
+    assert "groups" not in model, "every set of features once: rows are independent"
     copies = model["copies"]
     assert copies["nonmembers"] > 20
     assert copies["left_out"] > copies["nonmembers"], "copies within a side too"

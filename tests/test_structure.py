@@ -46,7 +46,7 @@ ALLOWED = {
     "allocator": set(),
     "launch": {"allocator", "errors", "registry"},
     "measuring": BASE | {"blackbox", "defenses", "problem", "training"},
-    "planning": BASE | {"measuring", "config", "environment", "launch", "problem", "store", "training"},
+    "planning": BASE | {"measuring", "config", "environment", "grouped", "launch", "problem", "store", "training"},
     "shadows": MIDDLE | {"launch", "locks", "planning", "problem", "views"},
     "trained": MIDDLE | {"problem"},
     "answers": MIDDLE | {"problem", "shadows", "trained", "views"},

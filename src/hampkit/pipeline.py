@@ -33,7 +33,7 @@ from hampkit.trained import Evaluated, Shadowed, Trained
 from hampkit.training.threads import threads
 
 JOB = "models/000-000"
-ATTACK_VERSION = 5  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 6  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 
@@ -213,6 +213,7 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowe
         None if shadowed is None else shadowed.for_target(),
         around,
         problem.once,
+        problem.units() if recipe.judge.copies == "keep" else None,
     )
     everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
     results, scores, places = [], {}, {}
