@@ -1,4 +1,4 @@
-"""Tables of the intervals where rows come in groups: of the AUC, of TPR at FPR, of an accuracy, and of leave-one-out.
+"""Tables of the intervals where rows come in groups: of the AUC, of TPR at FPR, and of an accuracy.
 
 A score is √ρ u + √(1 − ρ) e, u of the group and e of the row, both N(0, 1); members score mu higher. Groups of members and
 of non-members, in numbers as the table says:
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from hampkit import clustered, grouped, metrics
-from hampkit.data.splits import shadow_members
+from hampkit import grouped, metrics
 
 Array = NDArray[np.float64]
 NUMBERS = ((6, 6), (15, 15), (20, 80), (100, 100), (400, 400))
@@ -32,12 +31,11 @@ DESIGNS = (
 )
 AUCS = (0.5, 0.75, 0.9, 0.99, 0.999)
 FPRS = (0.001, 0.01, 0.1)
-MODELS, EXAMPLES = 16, 304  # of leave-one-out
 Audit = tuple[Array, NDArray[np.bool_], NDArray[np.int64]]  # scores, membership, groups
 
 
 def table(audits: int) -> None:
-    """Prints three tables: the AUC, rates with accuracies, and leave-one-out."""
+    """Prints two tables: the AUC, and rates with accuracies."""
     print("| groups | design | ρ | " + " | ".join(f"AUC {auc}" for auc in AUCS) + " | rows alone, at AUC 0.75 |")
     print("|--:|---|--:|" + "--:|" * (len(AUCS) + 1))
     for numbers in NUMBERS:
@@ -56,37 +54,6 @@ def table(audits: int) -> None:
             cells = [_tpr(numbers, design, rho, fpr, audits, True) for fpr in FPRS]
             cells += [_tpr(numbers, design, rho, 0.01, audits, False), _accuracy(numbers, design, rho, audits)]
             print(f"| {_of(numbers)} | {design} | {rho} | " + " | ".join(cells) + " |", flush=True)
-    print()
-    leave_one_out(audits // 4)
-
-
-def leave_one_out(audits: int) -> None:
-    """A score is N(0, 0.25) plus 1.5 u, u ~ N(0, 1) of the group: for all models (``level``), or where it is IN (``gain``)."""
-    print(
-        "| group shares | rows each | members above by | AUC by group | rows alone | TPR@1.0% by group | rows alone |\n"
-        "|---|--:|--:|--:|--:|--:|--:|"
-    )
-    for shares in ("level", "gain"):
-        for above in (0.0, 1.0):
-            for size in (1, 2, 8):
-                cells = _repeated(shares, above, size, audits)
-                print(f"| {shares} | {size} | {above} | " + " | ".join(cells) + " |", flush=True)
-
-
-def _repeated(shares: str, above: float, size: int, audits: int) -> list[str]:
-    group, found = np.arange(EXAMPLES) // size, []
-    for k in range(audits):
-        rng = np.random.default_rng([k, size, round(above), len(shares)])
-        m = shadow_members(MODELS, EXAMPLES, k, "paired", group * size).numpy()
-        own = 1.5 * rng.standard_normal(group.max() + 1)[group]
-        s = 0.5 * rng.standard_normal(m.shape) + above * m + own * (m if shares == "gain" else 1)
-        aucs = (clustered.auc_interval(s, m, units) for units in (group, None))
-        rates = (clustered.tpr_point(s, m, 0.01, units=units) for units in (group, None))
-        found.append([(i.low, i.high) for i in (*aucs, *rates)])
-    inside, outside = np.sqrt(2.5), np.sqrt(2.5 if shares == "level" else 0.25)
-    auc = float(norm.cdf(above / np.hypot(inside, outside)))
-    tpr = float(norm.sf((norm.isf(0.01) * outside - above) / inside))
-    return [_cell([f[k] for f in found], truth) for k, truth in enumerate((auc, auc, tpr, tpr))]
 
 
 def draw(rng: np.random.Generator, numbers: tuple[int, int], design: str, rho: float, auc: float, mu: float) -> Audit:
@@ -111,7 +78,7 @@ def _auc(
     numbers: tuple[int, int], design: str, rho: float, auc: float, audits: int, of: Callable[..., metrics.Interval]
 ) -> str:
     mu = float(norm.ppf(auc) * np.sqrt(2))
-    return _cell([(lambda i: (i.low, i.high))(of(*a)) for a in _audits(numbers, design, rho, auc, mu, audits)], auc)
+    return cell([(lambda i: (i.low, i.high))(of(*a)) for a in _audits(numbers, design, rho, auc, mu, audits)], auc)
 
 
 def _tpr(numbers: tuple[int, int], design: str, rho: float, fpr: float, audits: int, by_group: bool) -> str:
@@ -119,7 +86,7 @@ def _tpr(numbers: tuple[int, int], design: str, rho: float, fpr: float, audits: 
     for scores, member, group in _audits(numbers, design, rho, 0.0, 1.0, audits):
         point, outer = grouped.tpr_point(scores, member, fpr, groups=group if by_group else None)
         found.append((min(outer[0], point.low), max(outer[1], point.high)))
-    return _cell(found, float(norm.sf(norm.isf(fpr) - 1.0)))
+    return cell(found, float(norm.sf(norm.isf(fpr) - 1.0)))
 
 
 def _accuracy(numbers: tuple[int, int], design: str, rho: float, audits: int) -> str:
@@ -128,10 +95,10 @@ def _accuracy(numbers: tuple[int, int], design: str, rho: float, audits: int) ->
     for scores, member, group in _audits(numbers, design, rho, 0.0, 1.0, audits):
         one = grouped.rate(scores[member] > 0, group[member])
         found.append((one.low, one.high))
-    return _cell(found, float(norm.cdf(1.0)))
+    return cell(found, float(norm.cdf(1.0)))
 
 
-def _cell(found: list[tuple[float, float]], truth: float) -> str:
+def cell(found: list[tuple[float, float]], truth: float) -> str:
     low, high = np.array(found).T
     return f"{np.mean((low <= truth) & (truth <= high)):.1%} ({np.median(high - low):.2g})"
 

@@ -4,13 +4,15 @@
     python -m benchmarks.choosing --sides [--audits 1000]
 
 ``useless``: ten attacks whose scores have nothing to do with membership. ``one good``: one attack with N(d, 1) for members and
-N(0, 1) for non-members, nine useless ones. ``alike``: ten attacks whose scores are those of the good one with N(0, 1) added. With
-models: leave-one-out of so many models, each the target in turn, and a common N(0, 1) for each example.
+N(0, 1) for non-members, nine useless ones. ``labels``: one attack sees only whether the answer is right, as it is for all
+members and for 1 − 2d of the non-members (AUC 0.5 + d), nine useless ones. ``alike``: ten attacks whose scores are those of
+the good one with N(0, 1) added. With models: leave-one-out of so many models, each the target in turn, and a common N(0, 1)
+for each example.
 
-Beside the way of the tool (chosen on each half, judged on the other, mean of both): the first half alone chooses, and the
-highest of all attacks on all examples. ``covers``: how often the interval holds the AUC of the good attack (0.5 where there
-is none). ``--sides``: of ten useless attacks, how often the interval lies above 0.5, as if they found something, and how often
-below.
+Beside the way of the tool (on each half the highest lower bound chooses, the other half judges, mean of both): the first half
+alone chooses, by the AUC, and the highest of all attacks on all examples. ``covers``: how often the interval holds the AUC of
+the good attack (0.5 where there is none). ``--sides``: of ten useless attacks, how often the interval lies above 0.5, as if
+they found something, and how often below.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from hampkit.comparison import CORRELATION, REPEATED, TARGET, _best, _Case, _hal
 from hampkit.data.splits import shadow_members
 
 ATTACKS = 10
+DESIGNS = (("useless", 0.0), ("one good", 0.25), ("one good", 1.0), ("labels", 0.035), ("alike", 1.0))
 NAMES = [f"attack-{k}" for k in range(ATTACKS)]
 Scores = dict[str, tuple[Any, Any]]
 
@@ -36,7 +39,9 @@ Scores = dict[str, tuple[Any, Any]]
 def scores(rng: np.random.Generator, member: np.ndarray, design: str, distance: float) -> Scores:
     """Of ten attacks, with one draw of membership."""
     good = rng.standard_normal(member.shape) + distance * member
-    if member.ndim == 2:
+    if design == "labels":
+        good = (member | (rng.random(member.shape) >= 2 * distance)).astype(float)
+    elif member.ndim == 2:
         good += rng.standard_normal(member.shape[1])
     if design == "alike":
         return {name: (good + rng.standard_normal(member.shape), member) for name in NAMES}
@@ -46,6 +51,8 @@ def scores(rng: np.random.Generator, member: np.ndarray, design: str, distance: 
 
 def truth(design: str, distance: float, models: int) -> float:
     """The AUC of the good attack."""
+    if design == "labels":
+        return 0.5 + distance
     variance = 2 * (1 + (models > 0) + (design == "alike"))
     return 0.5 if design == "useless" else float(norm.cdf(distance / math.sqrt(variance)))
 
@@ -76,7 +83,7 @@ def audits(
 
 def _of_models(case: _Case) -> metrics.Interval:
     """The AUC as `_judged` has it; the rates of leave-one-out take long and are not looked at."""
-    first, second = (_best([half]) for half in (case.one, case.other))
+    first, second = (_best([half], REPEATED, [case.units]) for half in (case.one, case.other))
     found = clustered.mean_auc([case.other[first], case.one[second]], correlation=CORRELATION)
     return replace(found, high=max(found.high, _highest_end(case, REPEATED)))
 
@@ -100,7 +107,7 @@ def designs(count: int) -> None:
           " covers | highest of all: mean |")  # fmt: skip
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for size, models in (((162, 648), 0), ((1000, 1000), 0), ((150, 150), 16)):
-        for design, distance in (("useless", 0.0), ("one good", 0.25), ("one good", 1.0), ("alike", 1.0)):
+        for design, distance in DESIGNS:
             print(_row(design, distance, size, models, count), flush=True)
 
 

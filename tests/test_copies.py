@@ -148,6 +148,17 @@ def test_rows_are_joined_by_chains_of_groups_and_features():
     assert joined(group, features).tolist() == found.tolist()
 
 
+def test_published_masks_of_few_units_are_refused_where_a_model_is_far_from_a_half():
+    """Of 10 groups drawn one by one a model may get none, or all of them."""
+    together = np.arange(200) // 20 * 20
+    with pytest.raises(UserError, match=r"would be trained on \d+ of 200 rows; take shadows.scheme=paired"):
+        shadow_members(128, 200, 0, "published", together)
+    assert (shadow_members(128, 200, 0, "paired", together).sum(1) == 100).all()
+    pairs = np.arange(200) // 2 * 2
+    sizes = shadow_members(128, 200, 0, "published", pairs).sum(1)
+    assert ((sizes >= 50) & (sizes <= 150)).all()
+
+
 def test_with_groups_copies_are_in_or_out_together_too(tmp_path):
     """Every row is there twice, as two persons': 150 persons with two rows each."""
     rng = np.random.default_rng(0)
@@ -224,6 +235,7 @@ def test_a_table_with_every_row_twice_warns_and_is_flagged(cli, table):
     assert code == 0, err
     model = json.loads(out)["models"][0]
     assert all("duplicated" in a["flags"] for a in model["attacks"])
+    assert "groups" not in model, "every set of features once: rows are independent"
     copies = model["copies"]
     assert copies["nonmembers"] > 20
     assert copies["left_out"] > copies["nonmembers"], "copies within a side too"

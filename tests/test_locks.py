@@ -10,9 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock, Timeout
 
 import hampkit
-from hampkit import api, comparing, launch, locks, pipeline, target_jobs
+from hampkit import api, comparing, launch, locks, pipeline, reporting, target_jobs
 from hampkit.config import load_recipe
 from hampkit.errors import Notice, RunBusy, UserError
 from hampkit.locks import held_by_parent, locked
@@ -345,3 +346,43 @@ def test_two_commands_that_start_together_both_end_well(tmp_path):
     both = [subprocess.Popen([*command, "runs", "--out", out, "--quiet"], cwd=tmp_path) for out in ("a", "b")]
     assert [process.wait() for process in both] == [0, 0]
     assert (tmp_path / "a/results.json").read_bytes() == (tmp_path / "b/results.json").read_bytes()
+
+
+@pytest.mark.parametrize("call", [hampkit.run, hampkit.compare])
+def test_the_files_of_a_report_are_written_under_one_lock(tmp_path, monkeypatch, call):
+    """Else report.html may be of one command and results.json of another."""
+    written = []
+
+    def write(path, *given):
+        with pytest.raises(Timeout):
+            FileLock(path.parent / ".locks" / "report.lock").acquire(timeout=0)
+        written.append(path.name)
+
+    module = comparing if call is hampkit.compare else reporting
+    monkeypatch.setattr(module, "write_json", write)
+    monkeypatch.setattr(module, "write_file", write)
+    if call is hampkit.run:
+        call("toy/undefended", options=OPTIONS, attacks=["loss"], runs_dir=tmp_path)
+    else:
+        call("toy", defenses=["undefended"], options=OPTIONS, runs_dir=tmp_path)
+    assert len(written) >= 3
+
+
+def test_a_report_refuses_a_result_and_details_of_two_attacks(tmp_path, monkeypatch):
+    """What a kill between the two files leaves: a table of one attack beside the charts of another."""
+    run = tmp_path / hampkit.run("toy/undefended", options=OPTIONS, attacks=["loss"], runs_dir=tmp_path).models[0].run
+    real = pipeline.write_json
+
+    def killed(path, document):
+        if path.name == "result.json" and path.parent == run:
+            raise KeyboardInterrupt
+        real(path, document)
+
+    monkeypatch.setattr(pipeline, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        hampkit.attack(run, "loss", options={"judge.candidates": "all"})
+    monkeypatch.setattr(pipeline, "write_json", real)
+    with pytest.raises(UserError, match=f"two different attacks.*hampkit attack {run}"):
+        hampkit.write_report(run, out=tmp_path)
+    hampkit.attack(run, "loss", options={"judge.candidates": "all"})
+    hampkit.write_report(run, out=tmp_path)

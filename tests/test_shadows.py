@@ -554,8 +554,8 @@ def test_the_plan_says_what_it_will_cost_and_what_it_can_show():
     found = hampkit.plan("toy/undefended", 16, options=QUICK, workers=1)
     assert found.models == 16
     assert 0 < found.seconds < 600
-    pool = len(problem_of(Path("runs"), 16).task.pool)
-    assert found.fpr_repeated == pytest.approx(10 / (16 * pool / 2))
+    examples = int(problem_of(Path("runs"), 16).once.sum())
+    assert found.fpr_repeated == pytest.approx(10 / (16 * examples / 2))
     assert "16 shadow models" in found.line()
 
 

@@ -47,7 +47,7 @@ ALLOWED = {
     "allocator": set(),
     "launch": {"allocator", "errors", "registry"},
     "measuring": BASE | {"blackbox", "defenses", "problem", "training"},
-    "planning": BASE | {"measuring", "config", "environment", "launch", "problem", "store", "training"},
+    "planning": BASE | {"measuring", "config", "environment", "grouped", "launch", "problem", "store", "training"},
     "shadows": MIDDLE | {"launch", "locks", "planning", "problem", "views"},
     "trained": MIDDLE | {"problem"},
     "answers": MIDDLE | {"problem", "shadows", "trained", "views"},
@@ -75,7 +75,7 @@ ALLOWED = {
     },
     "target_jobs": MIDDLE | {"launch", "locks", "pipeline", "problem"},
     "report": {"cells", "errors", "metrics", "strongest"},
-    "reporting": MIDDLE | {"pipeline", "report", "trained"},
+    "reporting": MIDDLE | {"locks", "pipeline", "report", "trained"},
     "nn": BASE | {"defenses"},
     "api": MIDDLE
     | {
@@ -100,7 +100,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "comparison": MIDDLE | {"clustered", "defenses", "judge", "leave_one_out", "pipeline", "problem", "trained"},
     "comparing": MIDDLE
-    | {"api", "comparison", "launch", "pipeline", "problem", "report", "reporting", "target_jobs", "trained"},
+    | {"api", "comparison", "launch", "locks", "pipeline", "problem", "report", "reporting", "target_jobs", "trained"},
 }
 
 

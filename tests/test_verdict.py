@@ -360,6 +360,21 @@ def test_unresolved_names_the_side_and_the_n_that_bind():
     assert "unresolved" not in text(20_000, 20_000)
 
 
+def test_unresolved_names_groups_where_rows_are_in_groups():
+    def text(members, nonmembers, **more):
+        # rates that 12,000 rows would show are not resolved: the groups are few
+        few = replace(attack(members=12_000, nonmembers=12_000), **{
+            curve: (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),) for curve in ("tpr_at_fpr", "tnr_at_fnr")
+        })  # fmt: skip
+        return said(model("toy/a", few, groups={"members": members, "nonmembers": nonmembers}, **more))
+
+    assert "TPR takes 10,000 groups of non-members, here are 6; TNR takes 10,000 groups of members, here are 7" in text(
+        7, 6
+    )
+    assert "here are 11,000 of uneven size" in text(7, 11_000)
+    assert "leave-one-out: about" not in text(7, 6, repeated=(repeated(),))
+
+
 def repeated(models=16, examples=1000):
     rates = (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),)
     return RepeatedResult("lira-online", models, examples, ABOVE, rates, rates, ())

@@ -220,7 +220,8 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
         for r, document in zip(found, documents, strict=True):
             check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
         models = [
-            Evaluated(r, ModelResult.from_json(d), pipeline.details(r)) for r, d in zip(found, documents, strict=True)
+            Evaluated(r, ModelResult.from_json(d), pipeline.details_of(r, d))
+            for r, d in zip(found, documents, strict=True)
         ]
         return report_on(models, Path(out))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:

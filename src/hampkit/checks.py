@@ -11,7 +11,7 @@ from hampkit.metrics import Interval
 
 FLAGS: dict[str, str] = {
     "unresolved": "Fewer than ten false positives (or negatives) are allowed at the target rate of 0.1 %: with so few "
-    "examples the number at that rate means little.",
+    "examples, or so few groups where rows are in groups, the number at that rate means little.",
     "tied": "The threshold that would meet the target FPR or FNR of 0.1 % falls inside a group of equal scores: the rate shown "
     "is that of a stricter threshold.",
     "randomised": "The released answers are random: asking again gives other numbers, and an attacker may ask many "
@@ -39,8 +39,8 @@ ENOUGH = 10  # false positives (negatives) that must be allowed for a rate to co
 STRICT_LEVEL = 0.999  # a flag raised on every run by chance would teach people to overlook flags
 
 
-def resolved(rate: float, n: int) -> bool:
-    """Whether n examples can show an error rate: at least ten of them may be wrong.
+def resolved(rate: float, n: float) -> bool:
+    """Whether n independent examples (groups, where rows are in groups) can show an error rate: at least ten may be wrong.
 
     >>> resolved(0.001, 10_000), resolved(0.001, 9_999)
     (True, False)

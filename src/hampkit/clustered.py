@@ -121,8 +121,10 @@ def tpr_points(
     what examples add to it: there the error of the TPR is the sum of (hit − TPR)/n₁ over IN pairs minus r (error − FPR)/n₀ over
     OUT pairs, with r the slope of the ROC. The interval is Clopper and Pearson's for the number of independent members that
     would have this variance, at most those there are (Korn & Graubard 1998), with Student's t for twice as many pairs of models
-    as make up the squares (Kish's effective number): two or three may hold all errors at a low rate. Of none or all, it is that
-    of the nearest rate at which some are found and some are not, else for M members. What it covers: `benchmarks.clustered`.
+    as make up the squares (Kish's effective number): two or three may hold all errors at a low rate. Where there are fewer units
+    than that, t is theirs; where units are given, `_Units.unseen` is added to the variance. Of none or all, the interval is that
+    of the nearest rate at which some are found and some are not; where there is no such rate, it is for M members, or for the
+    number of units where that is smaller. What it covers: `benchmarks.clustered`, `benchmarks.intervals units`.
     """
     s, m = _checked(scores, member)
     return points(s, m, count(s.ravel(), m.ravel()), fprs, strict, units, level)
@@ -152,7 +154,7 @@ def points(
     wanted = [rate for rate in dict.fromkeys(looked_at) if rate is not None]
     left = _without_each(s, m, counts, wanted, strict, turned)
     kinds = _Units.of(units, s.shape[1])
-    worth: dict[float | None, float] = {None: len(s)}
+    worth: dict[float | None, float] = {None: min(len(s), kinds.effective)}
     for k, rate in enumerate(wanted):
         worth[rate] = _worth(s, m, counts, rate, left[:, k], kinds, strict, level, turned)
     ends = (
@@ -274,11 +276,10 @@ def _worth(
     if squares.any():
         groups = min(groups, 2 * squares.sum() ** 2 / np.square(squares).sum())
     value = _smooth(counts, fpr, strict)
-    if variance > 0:
-        n = min(members, value * (1 - value) / variance)
-    else:
-        n = members * units.effective / s.shape[1]
-    return max(n * (metrics.normal_quantile(level) / _student(groups, level)) ** 2, 1.0)
+    q, fewer = value * (1 - value), min(groups, units.effective)
+    variance += units.unseen(q)
+    n = min(members, q / variance) if variance > 0 else members * units.effective / s.shape[1]
+    return max(n * (metrics.normal_quantile(level) / _student(fewer, level)) ** 2, 1.0)
 
 
 def _centered(of_members: Array, of_nonmembers: Array, value: float, m: NDArray[np.bool_]) -> Iterator[Array]:
@@ -313,6 +314,13 @@ class _Units(NamedTuple):
         if codes is None:
             return cls(None, examples, float(examples))
         return cls(codes, int(codes.max()) + 1, grouped.kish(codes))
+
+    def unseen(self, q: float) -> float:
+        """What units that were not seen add to the variance of a rate p, with q = p (1 − p) and K units: min(q/K, 1/(10 K²)).
+
+        As in `grouped.size_of_rate`. 0 where every example is a unit of its own.
+        """
+        return 0.0 if self.of_example is None else min(q / self.effective, 1 / (10 * self.effective**2))
 
     def sums(self, row: Array) -> Array:
         """(G,) contributions (N,) summed over each unit."""

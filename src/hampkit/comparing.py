@@ -14,6 +14,7 @@ from hampkit.comparison import Comparison, Entry, entry_of
 from hampkit.config import Recipe, accepts, with_seed
 from hampkit.errors import RunBusy, UserError, did_you_mean
 from hampkit.launch import at_once
+from hampkit.locks import reports
 from hampkit.options import check_once
 from hampkit.problem import Problem, Settings, prepare
 from hampkit.registry import DATASETS, DEFENSES
@@ -206,6 +207,7 @@ def _entry(recipes: Sequence[Recipe], settings: Settings, failed: Mapping[str, s
 def _write(found: Comparison, folder: Path) -> None:
     document = found.to_json()
     texts = {"compare.md": render_comparison_markdown(document), "compare.html": render_comparison_html(document)}
-    write_json(folder / "compare.json", document)
-    for name, text in texts.items():
-        write_file(folder / name, text)
+    with reports(folder):
+        write_json(folder / "compare.json", document)
+        for name, text in texts.items():
+            write_file(folder / name, text)

@@ -123,7 +123,10 @@ def _said(results: Sequence[ModelResult]) -> str:
 
 
 def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
-    """The attack with the highest AUC on one half, judged on the other half; both ways round, and the mean of both.
+    """The attack that finds most on one half, judged on the other half; both ways round, and the mean of both.
+
+    On a half the attack with the highest lower bound of the AUC is chosen, as a verdict does: by the AUC itself, one that
+    finds nothing and scatters widely would often come before one that surely finds a little.
 
     The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
     With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates. The interval
@@ -220,7 +223,8 @@ def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
 
 
 def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
-    first, second = _best([c.one for c in cases]), _best([c.other for c in cases])
+    units = [c.units for c in cases]
+    first, second = (_best(halves, judged, units) for halves in ([c.one for c in cases], [c.other for c in cases]))
     parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
     measured = [_measure(both, judged, c.units, strict) for both, c in zip(parts, cases, strict=True)]
     ends = [_highest_end(c, judged) for c in cases]
@@ -232,25 +236,24 @@ def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
     return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
 
 
-def _best(halves: Sequence[Half]) -> str:
-    """The attack with the highest mean AUC on these halves of all seeds, among those that every seed has."""
+def _best(halves: Sequence[Half], judged: str, units: Sequence[Any]) -> str:
+    """The attack with the highest lower bound of the AUC on these halves, mean over seeds, among those that every seed has."""
     names = [n for n in halves[0] if all(n in half for half in halves)]
-    return max(names, key=lambda n: float(np.mean([_pooled(*half[n]) for half in halves])))
+    each = list(zip(halves, units, strict=True))
+    return max(names, key=lambda n: float(np.mean([_interval(half[n], judged, of).low for half, of in each])))
 
 
-def _pooled(scores: Any, member: Bools, *group: Any) -> float:
-    """The AUC over all pairs, without the interval that a choice does not need."""
-    return metrics.auc(np.ravel(scores), np.ravel(member))
+def _interval(arrays: tuple[Any, ...], judged: str, units: Any) -> Interval:
+    """The AUC over all pairs of (scores, membership) of one target, where there are groups with these, or of many."""
+    if judged == TARGET:
+        return grouped.auc_interval(*arrays)
+    return auc_interval(arrays[0], arrays[1], units)
 
 
 def _highest_end(case: _Case, judged: str) -> float:
     """The highest upper bound of the AUC among all attacks, each on both halves together."""
-    ends = []
-    for name in case.one:
-        arrays = [np.concatenate(both) for both in zip(case.one[name], case.other[name], strict=True)]
-        of = grouped.auc_interval if judged == TARGET else auc_interval
-        ends.append(of(arrays[0], arrays[1], arrays[2] if arrays[2:] else case.units).high)
-    return max(ends)
+    together = (zip(case.one[name], case.other[name], strict=True) for name in case.one)
+    return max(_interval(tuple(np.concatenate(both) for both in pairs), judged, case.units).high for pairs in together)
 
 
 def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:

@@ -29,7 +29,7 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 # raised when the same recipe would train other weights, so that old runs are not taken for new ones
-TRAINING_VERSION = 7
+TRAINING_VERSION = 8
 
 # fields that came later are hashed only where they are set: older runs are found again
 LATER = {"precision": "float32", "stop_after": 0, "patience": 0, "sampling": "shuffle", "augment": []}

@@ -75,7 +75,7 @@ def tpr_point(
     """TPR at FPR, with the interval for the threshold as given, and that for a true FPR of ``fpr``: see `metrics.tpr_bounds`.
 
     Clopper and Pearson's for the `size_of_rate` of members; the threshold is as uncertain as with as many non-members as the
-    `size_of_rate` of false positives.
+    `size_of_rate` of false positives. Equal scores count as in `metrics.tpr_bounds`.
     """
     g = _codes_of_sides(groups, member)
     if g is None:
@@ -152,6 +152,12 @@ def kish(groups: NDArray[np.int64]) -> float:
     return len(groups) ** 2 / float(np.square(np.bincount(groups), dtype=np.float64).sum())
 
 
+def number(groups: Any, n: int) -> float:
+    """How many independent groups n rows are in: Kish's number of groups (n,), n where there are none."""
+    codes = codes_of(groups, (n,))
+    return float(n) if codes is None else kish(codes)
+
+
 def codes_of(groups: Any, shape: tuple[int, ...], each: str = "row") -> NDArray[np.int64] | None:
     """Groups numbered from 0, None where there are none or each has one row. Errors: `ValueError` for another shape."""
     if groups is None:
@@ -174,20 +180,14 @@ def _shrunk(variances: Sequence[float], sides: Sequence[Moments], level: float) 
 def _point(
     s: Array, m: NDArray[np.bool_], g: NDArray[np.int64], counts: Counts, fpr: float, strict: bool, level: float
 ) -> tuple[Point, tuple[float, float]]:
-    from scipy.stats import binom
-
     point = metrics.counted_point(counts, fpr, strict, level)
     above = s >= point.threshold
     of_members = size_of_rate(above[m], g[m], level)
     low, high = metrics.clopper_pearson(point.value * of_members, of_members, level)
-    tail, size = (1 - level) / 2, size_of_rate(above[~m], g[~m], level)
-    scale = int((~m).sum()) / size
-    fewest, most = (scale * float(binom.ppf(q, max(int(size), 1), fpr)) for q in (tail, 1 - tail))
-    first, last = counts.above(math.ceil(fewest) - 1), counts.above(math.floor(most))
-    least = s >= counts.thresholds[first] if fewest > 0 else np.zeros(len(s), dtype=bool)
-    largest = s >= counts.thresholds[last - 1] if last else np.zeros(len(s), dtype=bool)
-    outer = rate(least[m], g[m], level).low, rate(largest[m], g[m], level).high
-    return replace(point, low=low, high=high), outer
+    ends = metrics.cuts(counts, fpr, size_of_rate(above[~m], g[~m], level), level)
+    fewest, most = (rate(cut.of(s[m], counts), g[m], level) for cut in ends)
+    assert fewest.low <= most.high, (fewest, most)
+    return replace(point, low=low, high=high), (fewest.low, most.high)
 
 
 def _codes_of_sides(groups: Any, member: Any) -> NDArray[np.int64] | None:

@@ -50,10 +50,13 @@ def build_case(
     shadows: Shadows | None = None,
     population: Population | None = None,
     once: NDArray[np.bool_] | None = None,
+    units: NDArray[np.int64] | None = None,
 ) -> Case:
     """Candidates and known examples of a pool whose first ``members`` rows are members, in random order.
 
     once: (P,) the rows that take part, see `hampkit.data.candidates`; default: all.
+    units: (P,) rows with one value are not independent, such as copies; default: the pool's groups. Members and non-members of
+    one unit count as two groups: what they have in common raises both sides alike, which makes an AUC vary less, not more.
     """
     once = np.ones(len(pool), dtype=bool) if once is None else once
     everyone = judge.candidates == "all"
@@ -66,8 +69,17 @@ def build_case(
     evidence = Evidence(
         pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told, shadows=shadows, population=population
     )
+    member = (rows < members).numpy()
     group = None if pool.group is None else pool.group[rows].numpy()
-    return Case(evidence, (rows < members).numpy(), told.member.numpy(), group)
+    if units is not None:
+        group = _of_one_side(units[rows.numpy()], member)
+    return Case(evidence, member, told.member.numpy(), group)
+
+
+def _of_one_side(units: NDArray[np.int64], member: Bools) -> NDArray[np.int64] | None:
+    """(N,) groups of units (N,), each of members or of non-members alone; None where all have one row."""
+    groups = 2 * units + member
+    return groups if len(np.unique(groups)) < len(groups) else None
 
 
 def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -101,12 +113,13 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
     """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known part."""
     member, group = case.member, case.group
     of, others = int(member.sum()), int((~member).sum())
+    independent = _independent(member, group)
     threshold = (
         attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
     )
     auc, tpr, tnr = rates(scores, member, judge.strict, group)
     flags = {
-        "unresolved": not checks.resolved(FPRS[0], min(of, others)),
+        "unresolved": not checks.resolved(FPRS[0], min(independent)),
         "tied": checks.tied(scores, member, FPRS[0], judge.strict),
         "inverted": checks.inverted(scores, member, group),
         "overlapping": judge.candidates == "all" and "known" in attack.needs,
@@ -153,10 +166,18 @@ def rates(
     scores: Any, member: Bools, strict: bool = False, group: Any = None
 ) -> tuple[metrics.Interval, list[Rate], list[Rate]]:
     """AUC, and TPR and TNR at the target FPRs and FNRs, of scores (N,), with intervals by group (N,) where there are groups."""
-    of, others = int(member.sum()), int((~member).sum())
+    of, others = _independent(member, group)
     tpr = [_rate(*grouped.tpr_point(scores, member, r, strict, group), r, others) for r in FPRS]
     tnr = [_rate(*grouped.tnr_point(scores, member, r, strict, group), r, of) for r in FPRS]
     return grouped.auc_interval(scores, member, group), tpr, tnr
+
+
+def _independent(member: Bools, group: Any) -> tuple[float, float]:
+    """How many independent groups of members and of non-members there are; of rows that are in none, their numbers."""
+    sides = member, ~member
+    each = [None if group is None else np.asarray(group)[side] for side in sides]
+    of, others = (grouped.number(units, int(side.sum())) for units, side in zip(each, sides, strict=True))
+    return of, others
 
 
 def unusual(attack: Attack) -> dict[str, Any]:
@@ -185,6 +206,9 @@ def _dealt(case: Case, rng: np.random.Generator) -> Bools:
     return rng.permutation(case.member[first])[of]
 
 
-def _rate(point: metrics.Point, outer: tuple[float, float], rate: float, n: int) -> Rate:
-    low, high = min(outer[0], point.low), max(outer[1], point.high)
+def _rate(point: metrics.Point, outer: tuple[float, float], rate: float, n: float) -> Rate:
+    low, high = (
+        min(outer[0], point.low),
+        max(outer[1], point.high),
+    )  # of equal scores the point takes none, `outer` a share
     return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, low, high, checks.resolved(rate, n))

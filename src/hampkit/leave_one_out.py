@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit import checks, clustered
+from hampkit import checks, clustered, grouped
 from hampkit.attacks import Shadows, SignalAttack
 from hampkit.errors import UserError
 from hampkit.metrics import Interval, clopper_pearson
@@ -63,7 +63,8 @@ def judge_repeated(
     attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False, units: Any = None
 ) -> RepeatedResult:
     """All numbers of one attack over M targets, pooled, with intervals clustered by model and by units (N,), default examples."""
-    of, others = int(members.sum()), int((~members).sum())
+    each = grouped.number(units, scores.shape[1]) / scores.shape[1]  # rows of one group tell no more than one
+    of, others = (each * int(side.sum()) for side in (members, ~members))
     auc, within = clustered.auc_interval(scores, members, units), clustered.auc_within(scores, members, units)
     counts = count(scores.ravel(), members.ravel())
     points = clustered.points(scores, members, counts, FPRS, strict, units)
@@ -89,7 +90,7 @@ def judge_repeated(
     )
 
 
-def _rate(point: clustered.Point, rate: float, n: int) -> Rate:
+def _rate(point: clustered.Point, rate: float, n: float) -> Rate:
     ends = point.low, point.high
     return Rate(point.value, *ends, rate, point.hits, point.errors, *ends, checks.resolved(rate, n))
 

@@ -49,6 +49,11 @@ def locked(runs_dir: Path, name: str, wait: bool = True) -> Iterator[None]:
         lock.release()
 
 
+def reports(out: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the reports of a folder while their files are written, so that two commands do not mix theirs. Raises: as `locked`."""
+    return locked(out, "report")
+
+
 def held_by_parent(name: str) -> contextlib.AbstractContextManager[None]:
     """In a worker process: the process that started it holds the run's lock and waits for the worker."""
     return _noted(name)

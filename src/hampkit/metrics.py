@@ -20,6 +20,7 @@ from hampkit.ranking import Counts, best_threshold, check_scores, count
 
 __all__ = [
     "Counts",
+    "Cut",
     "Interval",
     "Point",
     "Roc",
@@ -32,6 +33,7 @@ __all__ = [
     "best_threshold",
     "clopper_pearson",
     "count",
+    "cuts",
     "effective_size",
     "jeffreys",
     "mean_auc",
@@ -213,23 +215,61 @@ def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tup
 
     `tpr_point` takes its threshold from the same non-members; its exact interval holds for that threshold, whose true FPR is
     another one. Of n non-members, a binomial number (n, fpr) lies above the threshold that is meant; between the quantiles of
-    that number the members are counted, and their lowest and highest rate get exact bounds. Coverage is above the level.
+    that number the members are counted, and their lowest and highest rate get exact bounds. Equal scores count as if they were
+    ordered at random, see `Cut`: no threshold that splits them can be had otherwise. Coverage is above the level.
     """
     return counted_bounds(count(scores, member), fpr, level)
 
 
 def counted_bounds(counts: Counts, fpr: float, level: float = 0.95) -> tuple[float, float]:
     """`tpr_bounds` of scores that are counted already."""
+    fewest, most = (cut.hits(counts) for cut in cuts(counts, fpr, counts.nonmembers, level))
+    low, high = clopper_pearson(fewest, counts.members, level)[0], clopper_pearson(most, counts.members, level)[1]
+    assert low <= high, (low, high)
+    return low, high
+
+
+def cuts(counts: Counts, fpr: float, size: float, level: float = 0.95) -> tuple[Cut, Cut]:
+    """The lowest and the highest rate of members that the threshold for a true FPR may lead to.
+
+    size: how many independent rows the non-members are worth, at most their number n. Of so many, a binomial number lies above
+    the threshold; its quantiles, times n/size, are numbers of non-members.
+    """
     from scipy.stats import binom
 
-    _, tp, _fp, members, nonmembers = counts
-    tail = (1 - level) / 2
-    fewest, most = (int(binom.ppf(q, nonmembers, fpr)) for q in (tail, 1 - tail))
-    # thresholds run down from +∞: the first that reaches the fewest, the last before more than the most
-    first, last = counts.above(fewest - 1), counts.above(most)
-    low = int(tp[first]) if fewest > 0 else 0
-    high = int(tp[last - 1]) if last else 0
-    return clopper_pearson(low, members, level)[0], clopper_pearson(high, members, level)[1]
+    tail, scale = (1 - level) / 2, counts.nonmembers / size
+    fewest, most = (scale * float(binom.ppf(q, max(int(size), 1), fpr)) for q in (tail, 1 - tail))
+    return Cut.before(counts, math.ceil(fewest)), Cut.before(counts, math.floor(most) + 1)
+
+
+class Cut(NamedTuple):
+    """A place in the order of the scores, from high to low, that may lie within a group of equal ones."""
+
+    at: int  # number of a threshold: all scores above it count
+    share: float  # of the members at the threshold that count
+
+    @staticmethod
+    def before(counts: Counts, k: int) -> Cut:
+        """The place of the k-th non-member; of 0 the top, of more than there are the end.
+
+        Among b non-members of one score in random order, the j-th has j/(b + 1) of the members with that score before it, on
+        average.
+        """
+        if k <= 0 or k > counts.nonmembers:
+            return Cut(0, 0.0) if k <= 0 else Cut(len(counts.fp) - 1, 1.0)
+        index = counts.above(k - 1)
+        before = int(counts.fp[index - 1]) if index else 0
+        return Cut(index, (k - before) / (int(counts.fp[index]) - before + 1))
+
+    def hits(self, counts: Counts) -> float:
+        """How many members lie before this place."""
+        above = int(counts.tp[self.at - 1]) if self.at else 0
+        return above + self.share * (int(counts.tp[self.at]) - above)
+
+    def of(self, scores: Array, counts: Counts) -> Array:
+        """(N,) for each score whether it lies before this place: 1, 0, or at the threshold the share."""
+        threshold = counts.thresholds[self.at]
+        return (scores > threshold) + self.share * (scores == threshold)
 
 
 def tnr_bounds(scores: Any, member: Any, fnr: float, level: float = 0.95) -> tuple[float, float]:
@@ -242,7 +282,7 @@ def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level:
     return counted_point(count(scores, member).turned(), fnr, strict, level)
 
 
-def allowed(rate: float, n: int, strict: bool = False) -> int:
+def allowed(rate: float, n: float, strict: bool = False) -> int:
     """How many of n may be wrong at this rate: ⌊rate·n⌋, or the largest whole number below rate·n.
 
     >>> allowed(0.001, 18_000), allowed(0.001, 18_000, strict=True), allowed(0.001, 675, strict=True)

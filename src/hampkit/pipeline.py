@@ -33,7 +33,7 @@ from hampkit.trained import Evaluated, Shadowed, Trained
 from hampkit.training.threads import threads
 
 JOB = "models/000-000"
-ATTACK_VERSION = 5  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 6  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 
@@ -149,6 +149,17 @@ def details(run: Run) -> dict[str, Any]:
     return read_json(run.folder / "details.json", "curves", "scores", "provenance")
 
 
+def details_of(run: Run, document: Any) -> dict[str, Any]:
+    """The same for the run's result as a file holds it. Errors: `UserError` where they belong to two different attacks."""
+    found = details(run)
+    if found.get("result", content_hash(document)) != content_hash(document):
+        raise UserError(
+            f"result.json and details.json of {run.folder} are of two different attacks: the last one was interrupted, or is"
+            f" still running; attack again: hampkit attack {run.folder}"
+        )
+    return found
+
+
 def compare(
     a: Evaluated, b: Evaluated, attack_a: str, attack_b: str, levels: Sequence[float] = (0.95,)
 ) -> list[Interval]:
@@ -202,6 +213,7 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowe
         None if shadowed is None else shadowed.for_target(),
         around,
         problem.once,
+        problem.units() if recipe.judge.copies == "keep" else None,
     )
     everyone = [*attacks, *_earlier(run, recipe, [attack.name for attack in attacks])]
     results, scores, places = [], {}, {}
@@ -229,8 +241,9 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowe
     if not result.repeated:
         (run.folder / RECORDS).unlink(missing_ok=True)  # of an earlier result: they would be taken for this one's
     found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
-    write_json(run.folder / "result.json", result.to_json())
-    write_json(run.folder / "details.json", found)
+    document = result.to_json()
+    write_json(run.folder / "details.json", {**found, "result": content_hash(document)})
+    write_json(run.folder / "result.json", document)
     found = details(run)  # as a file holds it: a report on runs of before shows the same
     if len(attacks) < len(everyone):
         asked_for = judged_together(result.attacks[: len(attacks)], scores, case.member, case.group)

@@ -8,7 +8,7 @@ import resource
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hampkit import measuring
+from hampkit import grouped, measuring
 from hampkit.config import content_hash
 from hampkit.environment import environment
 from hampkit.errors import UserError
@@ -123,6 +123,7 @@ def plan(
     history = 100 + (14 * problem.trainer.config.epochs if problem.trainer.config.select == "best" else 0)  # as JSON
     disk = models * (signals + history) + 600 * -(-models // mode.job)
     members, nonmembers = problem.judged()
+    alone, each_time = _independent(problem)
     return Plan(
         models=models,
         mode=mode,
@@ -130,12 +131,19 @@ def plan(
         seconds=mode.seconds(each, models) + START * (mode.processes(models) > 1),
         memory=_memory(problem, mode, models),
         disk=disk,
-        fpr_target=10 / nonmembers,
-        fpr_repeated=20 / (models * pool),
+        fpr_target=10 / alone,
+        fpr_repeated=20 / (models * each_time),
         members=members,
         nonmembers=nonmembers,
         left_out=problem.left_out(),
     )
+
+
+def _independent(problem: Problem) -> tuple[float, float]:
+    """How many independent non-members are judged against the target, and examples in leave-one-out: groups, not their rows."""
+    judged, units = problem.candidates().judged, problem.units()
+    others, once = judged[judged >= problem.table.members_count], problem.once
+    return grouped.number(units[others], len(others)), grouped.number(units[once], int(once.sum()))
 
 
 def _ways(problem: Problem, models: int, workers: int) -> list[Mode]:

@@ -20,7 +20,7 @@ from hampkit.config import Recipe, recipe_from_dict
 from hampkit.data.base import Place
 from hampkit.data.candidates import Candidates, candidates
 from hampkit.data.copies import first_alike, joined
-from hampkit.data.splits import SplitTable, check_classes, known_split, rare_classes, split_table
+from hampkit.data.splits import SplitTable, check_classes, known_split, rare_classes, shadow_members, split_table
 from hampkit.defenses import Defense
 from hampkit.errors import Notice, UserError
 from hampkit.launch import cores
@@ -343,7 +343,7 @@ def _check_candidates(problem: Problem) -> None:
 
 
 def _check_units(problem: Problem) -> None:
-    """Errors: `UserError` where no half of the pool can be drawn, because more than a half of it stays together."""
+    """Errors: `UserError` where no halves of the pool can be drawn, because too much of it stays together."""
     largest, pool = int(np.unique(problem.units(), return_counts=True)[1].max()), len(problem.task.pool)
     if 2 * largest > pool:
         raise UserError(
@@ -351,6 +351,8 @@ def _check_units(problem: Problem) -> None:
             " group with one another, in chains: no half of the rows can be drawn; remove copies, group by another column"
             " (data.group), or leave --shadows out"
         )
+    drawn = problem.recipe.shadows
+    shadow_members(drawn.models, pool, drawn.seed, drawn.scheme, problem.units())  # it refuses what it cannot draw
 
 
 def fingerprint(sha256: str, order: Tensor | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hampkit import __version__, pipeline
 from hampkit.checks import FLAGS
+from hampkit.locks import reports
 from hampkit.registry import ATTACKS, DEFENSES, Registry
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
 from hampkit.results import ERROR, Difference, Results, clearer
@@ -38,9 +39,10 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
         "csv": render_csv(document),
         "html": render_html(document, [e.details for e in evaluated], words, said),
     }
-    write_json(files["json"], document)
-    for kind, text in texts.items():
-        write_file(files[kind], text)
+    with reports(out):
+        write_json(files["json"], document)
+        for kind, text in texts.items():
+            write_file(files[kind], text)
     return replace(results, files=files)
 
 

@@ -23,7 +23,7 @@ class Rate(Interval):
     errors: int  # false positives (false negatives)
     outer_low: float  # low and high take the threshold as given; this wider interval is for the target rate exactly
     outer_high: float
-    resolved: bool  # at least ten errors were allowed: fewer cannot show such a rate
+    resolved: bool  # at least ten errors were allowed, of groups where rows are in groups
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def split_table(
         order = _read_permutation(permutation_file, n)
     else:
         units = np.arange(n) if groups is None else groups.numpy()
-        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng)
+        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng, sizes[0])
     if groups is not None:
         _check_groups(groups, sizes, permutation_file)
         edges = _at_groups(groups.numpy()[order], edges)
@@ -283,7 +283,8 @@ def shadow_members(
     sizes differ a little between models. paired: model 2i has N // 2 examples, model 2i+1 the others.
     together: (N,) the place of the first example of the same unit, such as copies of a row: a unit is IN or OUT as a whole, so
     that no model is OUT for an example whose copy it was trained on. Sizes then differ by the size of a unit.
-    Raises `UserError` unless M is even and at least 4.
+    Raises `UserError` unless M is even and at least 4, and where units that are few or large leave a model of the published
+    scheme less than a quarter or more than three quarters of the examples.
     """
     if M < 4 or M % 2:
         raise UserError(f"{M} shadow models: each example must be in half of them; give an even number of at least 4")
@@ -291,12 +292,27 @@ def shadow_members(
         # Legacy seeds have 32 bits; larger ones enter as two words, so that 0 to 2^32-1 stay the published ones.
         legacy = np.random.RandomState(seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32])
         masks = legacy.uniform(0, 1, (M, N)).argsort(axis=0) < M // 2
-        return torch.from_numpy(masks if together is None else masks[:, together])
+        if together is not None and (np.asarray(together) != np.arange(N)).any():
+            masks = masks[:, together]
+            _check_halves(masks)
+        return torch.from_numpy(masks)
     if scheme == "paired":
         rng = np.random.default_rng(seed)
         first = _halves(rng, M // 2, N) if together is None else _halves_of_units(rng, M // 2, np.asarray(together))
         return torch.from_numpy(np.stack([first, ~first], axis=1).reshape(M, N))
     raise UserError(f"unknown shadow scheme {scheme!r}; {did_you_mean(scheme, ('published', 'paired'))}")
+
+
+def _check_halves(masks: NDArray[np.bool_]) -> None:
+    """Units are drawn one by one: where they are few or large, the size of a model is far from a half."""
+    sizes, n = masks.sum(1), masks.shape[1]
+    worst = int(np.abs(sizes - n / 2).argmax())
+    if abs(sizes[worst] - n / 2) > n / 4:
+        raise UserError(
+            "shadows.scheme=published draws units (groups, or copies of a row) one by one, and they are too few or too large:"
+            f" shadow model {worst} would be trained on {sizes[worst]:,} of {n:,} rows; take shadows.scheme=paired, which draws"
+            " halves"
+        )
 
 
 def _halves(rng: np.random.Generator, times: int, n: int) -> NDArray[np.bool_]:

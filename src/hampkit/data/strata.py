@@ -9,31 +9,45 @@ Ints = NDArray[np.int64]
 GOLDEN = (5**0.5 - 1) / 2
 
 
-def stratified(labels: Ints, units: Ints, rng: np.random.Generator) -> Ints:
+def stratified(labels: Ints, units: Ints, rng: np.random.Generator, first: int) -> Ints:
     """A permutation (N,) of rows with labels (N,) in units (N,); units of one row each: no two rows belong together.
 
-    A unit counts to the rarest class that it holds. The first unit of every class, drawn at random, comes before all others, so
-    that the first n rows hold all classes as soon as n is no smaller than their number. The others of a class, in random order,
-    are spread evenly from 0 to 1: each lies at (rows before it + offset · its own) / rows, counted within the class without its
-    first unit. Offsets are uniform on [0, 1): any two parts of equal length behind the first units hold, on average, equally
-    many rows of a class. A class must not be likelier in one of two parts, or its label alone would be evidence of membership.
+    A unit counts to the rarest class that it holds. The units of a class, in random order, are spread evenly from 0 to 1: each
+    lies at (rows before it + offset · its own) / rows of the class. Offsets are uniform on [0, 1): any two parts of equal length
+    hold, on average, equally many rows of a class. A class must not be likelier in one of two parts, or its label alone would be
+    evidence of membership.
+
+    The first rows (so many as there are members) hold every class, as far as they are enough: a class of so few units that an
+    even spread may miss them has its first unit, drawn at random, before all others, and only the rest of it is spread.
     """
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
     stratum = _rarest(labels, unit)
     order = rng.permutation(len(sizes))
     order = order[np.argsort(stratum[order], kind="stable")]
     stratum, sizes = stratum[order], sizes[order]
-    first = np.r_[True, stratum[1:] != stratum[:-1]]
+    # one draw for all, and far from those of the classes before: many classes of one size must not all miss the same part
+    offsets = (rng.random() + np.arange(stratum[-1] + 1) * GOLDEN) % 1
+    largest, rows = np.zeros(len(offsets)), np.bincount(stratum, sizes)
+    np.maximum.at(largest, stratum, sizes)
+    ahead = largest * len(labels) > first * rows
+    while True:
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order[_spread(stratum, sizes, offsets, ahead)]] = np.arange(len(order))
+        found = np.argsort(rank[unit], kind="stable")
+        missing = np.bincount(stratum[np.argsort(order)][unit[found[:first]]], minlength=len(offsets)) == 0
+        if not (missing & ~ahead).any():
+            return found
+        ahead |= missing  # among very many classes: a place is a share of the rows only on average
+
+
+def _spread(stratum: Ints, sizes: Ints, offsets: NDArray[np.float64], ahead: NDArray[np.bool_]) -> Ints:
+    """The order of units (U,), sorted by stratum, with those first that come ahead of all others."""
+    first = np.r_[True, stratum[1:] != stratum[:-1]] & ahead[stratum]
     spread = np.where(first, 0, sizes)
     rows = np.bincount(stratum, spread)
     before = spread.cumsum() - spread - (rows.cumsum() - rows)[stratum]
-    # one draw for all, and far from those of the classes before: many classes of one size must not all miss the same part
-    offsets = (rng.random() + np.arange(len(rows)) * GOLDEN) % 1
     places = (before + offsets[stratum] * spread) / np.maximum(rows[stratum], 1)
-    order = order[np.lexsort((places, ~first))]
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return np.argsort(rank[unit], kind="stable")
+    return np.lexsort((places, ~first))
 
 
 def _rarest(labels: Ints, unit: Ints) -> Ints:

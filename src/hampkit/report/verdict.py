@@ -203,24 +203,30 @@ def _caveats(titled: Titled) -> list[str]:
         if marked := [title for title, model in titled if flag in _flags(model)]:
             said.append(text.format(" and ".join(marked)))
     repeated = [found for _, model in titled for found in model.get("leave_one_out") or []]
-    return said + _unresolved([attack for _, model in titled for attack in model["attacks"]], repeated)
+    return said + _unresolved([model for _, model in titled], repeated)
 
 
-def _unresolved(attacks: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
-    """Which rate at the smallest operating point says little, for want of whom, and how many of them it takes."""
+def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
+    """Which rate at the smallest operating point says little, for want of whom, and how many of them it takes.
+
+    Where rows are in groups, these count; groups of uneven size are worth fewer than there are.
+    """
     sides = (
         ("TPR", "tpr_at_fpr", "fpr", "nonmembers", "non-members"),
         ("TNR", "tnr_at_fnr", "fnr", "members", "members"),
     )
     said = []
-    rates = {point[key] for a in attacks for _, curve, key, *_ in sides for point in a[curve]}
+    judged = [(model.get("groups") or attack, attack) for model in models for attack in model["attacks"]]
+    by_group = any(model.get("groups") for model in models)
+    rates = {point[key] for _, a in judged for _, curve, key, *_ in sides for point in a[curve]}
     for name, curve, key, of, who in sides:
-        few = {a[of] for a in attacks for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
+        few = {n[of] for n, a in judged for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
         if few:
-            have = " or ".join(f"{n:,}" for n in sorted(few))
-            many = sorted({f["models"] * f["examples"] // 2 for f in repeated})
+            takes, have = round(ENOUGH / min(rates)), " or ".join(f"{n:,}" for n in sorted(few))
+            many = [] if by_group else sorted({f["models"] * f["examples"] // 2 for f in repeated})
             more = f" (leave-one-out: about {' or '.join(f'{n:,}' for n in many)})" if many else ""
-            said.append(f"{name} takes {round(ENOUGH / min(rates)):,} {who}, here are {have}{more}")
+            more = " of uneven size" if by_group and max(few) >= takes else more
+            said.append(f"{name} takes {takes:,} {'groups of ' if by_group else ''}{who}, here are {have}{more}")
     return [f"At {view.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
 
 

@@ -1,0 +1,72 @@
+"""Whether a rate can be seen at all: groups count, and not their rows."""
+
+import numpy as np
+import pytest
+
+from hampkit import comparison
+from hampkit.data.splits import shadow_members
+from hampkit.judge import rates
+from hampkit.leave_one_out import judge_repeated
+
+
+def target(groups, size):
+    """Scores and membership of so many groups a side, each of so many rows."""
+    member = np.arange(2 * groups * size) < groups * size
+    return np.random.default_rng(0).standard_normal(len(member)) + member, member, np.arange(len(member)) // size
+
+
+def repeated(size, models=128, examples=200):
+    """128 models of 200 examples: 12,800 pairs a side; in units of so many rows."""
+    member = shadow_members(models, examples, 0, "paired", np.arange(examples) // size * size).numpy()
+    return np.random.default_rng(0).standard_normal(member.shape), member, np.arange(examples) // size
+
+
+class Named:
+    name = "made-up"
+
+
+@pytest.mark.parametrize(
+    ("groups", "size", "seen"), [(6, 2000, []), (1500, 8, [0.01, 0.1]), (10_000, 2, [0.001, 0.01, 0.1])]
+)
+def test_rates_of_one_target_are_resolved_by_groups(groups, size, seen):
+    scores, member, group = target(groups, size)
+    for found in rates(scores, member, group=group)[1:]:
+        assert [rate.at for rate in found if rate.resolved] == seen
+    for found in rates(scores, member)[1:]:
+        assert all(rate.resolved for rate in found)
+
+
+def test_each_rate_counts_the_groups_of_its_own_side():
+    scores, member, group = target(10_000, 2)
+    group = np.where(member, group // 1000, group)
+    _, tpr, tnr = rates(scores, member, group=group)
+    assert [r.resolved for r in tpr] == [True] * 3
+    assert [r.resolved for r in tnr] == [False] * 3, "ten groups of members"
+
+
+def test_groups_of_uneven_size_are_worth_fewer_than_there_are():
+    scores, member, group = target(10_000, 2)
+    one = np.flatnonzero(~member)
+    group[one[:400]] = group[one[0]]
+    assert len(set(group[~member])) == 9801
+    more = np.concatenate([scores, scores[one[:1000]]]), np.r_[member, np.zeros(1000, bool)]
+    own = np.r_[group, group.max() + 1 + np.arange(1000)]
+    assert len(set(own[~more[1]])) > 10_000
+    assert not rates(*more, group=own)[1][0].resolved
+
+
+@pytest.mark.parametrize(("size", "seen"), [(1, True), (2, False)])
+def test_leave_one_out_is_resolved_by_units(size, seen):
+    scores, member, units = repeated(size)
+    found = judge_repeated(Named(), scores, member, units=units)  # pyright: ignore[reportArgumentType]
+    assert [found.tpr_at_fpr[0].resolved, found.tnr_at_fnr[0].resolved] == [seen, seen]
+    assert ("unresolved" in found.flags) != seen
+    assert found.tpr_at_fpr[1].resolved
+
+
+@pytest.mark.parametrize(("size", "seen"), [(1, True), (2000, False)])
+def test_a_comparison_is_resolved_by_groups(size, seen):
+    scores, member, group = target(12_000 // size, size)
+    part = ("loss", scores, member, group)
+    _, tpr, tnr = comparison._measure([part, part], comparison.TARGET, None, False)
+    assert [tpr.resolved, tnr.resolved] == [seen, seen]
