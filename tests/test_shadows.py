@@ -632,7 +632,8 @@ def test_too_few_models_for_leave_one_out_are_named(tmp_path):
     )
     assert found.models[0].repeated[0].models == 4
     options = {**QUICK, "lira-online.variance": "pooled"}
-    with pytest.raises(UserError, match="leave-one-out of 4 shadow models, attack lira-online: lira-online.variance=pooled needs"):
+    text = "leave-one-out of 4 shadow models, attack lira-online: lira-online.variance=pooled needs at least 2"
+    with pytest.raises(UserError, match=text):
         hampkit.run("toy/undefended", options=options, shadows=4, attacks=["lira-online"], runs_dir=tmp_path)
 
 
