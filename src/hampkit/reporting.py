@@ -12,7 +12,7 @@ from hampkit.checks import FLAGS
 from hampkit.locks import reports
 from hampkit.registry import ATTACKS, DEFENSES, Registry
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
-from hampkit.results import ERROR, Difference, Results, clearer
+from hampkit.results import ERROR, AttackResult, Difference, ModelResult, Results, clearer
 from hampkit.store import write_file, write_json
 from hampkit.trained import Evaluated
 
@@ -52,13 +52,18 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
         return None
     one, other = (e.result for e in evaluated)
     found, tried = [], max(one.distinct(), other.distinct())
-    for pair in ((one.strongest(), other.highest()), (one.highest(), other.strongest())):
+    for pair in ((_surest(one), other.highest()), (one.highest(), _surest(other))):
         names = (pair[0].attack, pair[1].attack)
         spans = pipeline.compare(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
         if not spans:
             return None
         found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
     return clearer(*found)
+
+
+def _surest(result: ModelResult) -> AttackResult:
+    """The attack with the highest lower bound, as it stands: differences turn no attack around."""
+    return max(result.attacks, key=lambda a: (a.corrected or a.auc).low)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
