@@ -37,6 +37,7 @@ SPREADS = [
     ("pooled", "mean"),
     ("moderated", "mean"),
     ("moderated", "median"),
+    ("per-example", "mean"),
     ("per-example", "median"),
 ]
 WAYS: dict[str, Sequence[SignalAttack]] = {

@@ -35,7 +35,7 @@ def surrogate_of(made):
     return Surrogate([(made.layers[k].weight.detach(), made.layers[k].bias.detach()) for k in (0, 2, 4, 6)])
 
 
-@pytest.mark.parametrize(("classes", "n"), [(3, 40), (10, 200)])
+@pytest.mark.parametrize(("classes", "n"), [(3, 40), (10, 30), pytest.param(10, 200, marks=pytest.mark.slow)])
 def test_the_batch_equals_the_loop_over_samples(classes, n):
     made = net(classes)
     rng = np.random.default_rng(classes)

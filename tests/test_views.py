@@ -49,10 +49,9 @@ OPTIONS = {"epochs": 8, "neural.epochs": 2, "net": "mlp-small"}
 
 
 def test_shadow_models_and_target_are_asked_about_every_view(images, tmp_path):
-    options = {**OPTIONS, "shadows.views": 4}
-    found = hampkit.run(
-        "undefended", "hamp", data=images, label="y", options=options, shadows=8, workers=1, runs_dir=tmp_path
-    )
+    plain_options = {**OPTIONS, "epochs": 3}
+    options, given = {**plain_options, "shadows.views": 4}, {"attacks": ["loss", "lira-online"], "runs_dir": tmp_path}
+    found = hampkit.run("undefended", "hamp", data=images, label="y", options=options, shadows=4, workers=1, **given)
     for model in found.models:
         run = tmp_path / model.run
         (signals,) = {np.load(p).shape[1:] for p in run.rglob("scaled_logit.npy")}
@@ -61,7 +60,7 @@ def test_shadow_models_and_target_are_asked_about_every_view(images, tmp_path):
         assert signals == (len(released), 4)
         assert np.load(views).shape == (len(released), 3, 3)
         assert not np.array_equal(np.load(views)[:, 0], released)
-    plain = hampkit.run("undefended", data=images, label="y", options=OPTIONS, shadows=8, workers=1, runs_dir=tmp_path)
+    plain = hampkit.run("undefended", data=images, label="y", options=plain_options, shadows=4, workers=1, **given)
     aucs = [{a.attack: a.auc for a in m.attacks} for m in (found.models[0], plain.models[0])]
     assert aucs[0]["lira-online"] != aucs[1]["lira-online"]
     assert aucs[0]["loss"] == aucs[1]["loss"], "the others see the example itself"
