@@ -9,7 +9,7 @@ members and for 1 − 2d of the non-members (AUC 0.5 + d), nine useless ones. ``
 the good one with N(0, 1) added. With models: leave-one-out of so many models, each the target in turn, and a common N(0, 1)
 for each example.
 
-Beside the way of the tool (on each half the highest lower bound chooses, the other half judges, mean of both): the first half
+Beside the way of the tool (each half chooses, the other half judges, mean of both): the first half
 alone chooses, by the AUC, and the highest of all attacks on all examples. ``covers``: how often the interval holds the AUC of
 the good attack (0.5 where there is none). ``--sides``: of ten useless attacks, how often the interval lies above 0.5, as if
 they found something, and how often below.
@@ -83,7 +83,7 @@ def audits(
 
 def _of_models(case: _Case) -> metrics.Interval:
     """The AUC as `_judged` has it; the rates of leave-one-out take long and are not looked at."""
-    first, second = (_best([half], REPEATED, [case.units]) for half in (case.one, case.other))
+    first, second = (_best([half], REPEATED) for half in (case.one, case.other))
     found = clustered.mean_auc([case.other[first], case.one[second]], correlation=CORRELATION)
     return replace(found, high=max(found.high, _highest_end(case, REPEATED)))
 

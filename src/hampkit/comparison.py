@@ -125,8 +125,10 @@ def _said(results: Sequence[ModelResult]) -> str:
 def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
     """The attack that finds most on one half, judged on the other half; both ways round, and the mean of both.
 
-    On a half the attack with the highest lower bound of the AUC is chosen, as a verdict does: by the AUC itself, one that
-    finds nothing and scatters widely would often come before one that surely finds a little.
+    On a half of the candidates the attack with the highest lower bound of the AUC is chosen, as a verdict does: by the AUC
+    itself, one that finds nothing and scatters widely would often come before one that surely finds a little. On a half of the
+    shadow models, with many more scores, the highest AUC is: the widths of intervals over a few models are themselves uncertain,
+    and what varies between the models is mostly common to all attacks.
 
     The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
     With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates. The interval
@@ -223,8 +225,7 @@ def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
 
 
 def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
-    units = [c.units for c in cases]
-    first, second = (_best(halves, judged, units) for halves in ([c.one for c in cases], [c.other for c in cases]))
+    first, second = (_best(halves, judged) for halves in ([c.one for c in cases], [c.other for c in cases]))
     parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
     measured = [_measure(both, judged, c.units, strict) for both, c in zip(parts, cases, strict=True)]
     ends = [_highest_end(c, judged) for c in cases]
@@ -236,11 +237,17 @@ def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
     return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
 
 
-def _best(halves: Sequence[Half], judged: str, units: Sequence[Any]) -> str:
-    """The attack with the highest lower bound of the AUC on these halves, mean over seeds, among those that every seed has."""
+def _best(halves: Sequence[Half], judged: str) -> str:
+    """The attack that finds most on these halves, mean over seeds, among those that every seed has; see `worst`."""
     names = [n for n in halves[0] if all(n in half for half in halves)]
-    each = list(zip(halves, units, strict=True))
-    return max(names, key=lambda n: float(np.mean([_interval(half[n], judged, of).low for half, of in each])))
+    return max(names, key=lambda n: float(np.mean([_found(half[n], judged) for half in halves])))
+
+
+def _found(arrays: tuple[Any, ...], judged: str) -> float:
+    """By what attacks are chosen: of one target the lower bound of the AUC, of shadow models the AUC over all pairs."""
+    if judged == TARGET:
+        return grouped.auc_interval(*arrays).low
+    return metrics.auc(np.ravel(arrays[0]), np.ravel(arrays[1]))
 
 
 def _interval(arrays: tuple[Any, ...], judged: str, units: Any) -> Interval:

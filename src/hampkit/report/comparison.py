@@ -19,15 +19,13 @@ def about(documents: Sequence[Json]) -> str:
     """How the rows of these tables are to be read; only what occurs in one of them."""
     entries = [entry for document in documents for entry in document["entries"]]
     leaks = [entry["leak"] for entry in entries]
-    halved = {
-        "the candidates": any(leak["judged"] == "target" for leak in leaks),
-        "the shadow models": any(leak["judged"] == "leave-one-out" for leak in leaks),
+    judged = {leak["judged"] for leak in leaks}
+    ways = {
+        "target": "the highest lower bound of the AUC on one half of the candidates",
+        "leave-one-out": "the highest AUC on one half of the shadow models",
     }
-    halves = " or of ".join(what for what, there in halved.items() if there) or "the candidates"
-    said = [
-        f"Worst attack: the one with the highest lower bound of the AUC on one half of {halves}, judged on the other half; both"
-        " ways, the mean is shown"
-    ]
+    chosen = ", or ".join(text for kind, text in ways.items() if kind in judged) or ways["target"]
+    said = [f"Worst attack: the one with {chosen}, judged on the other half; both ways, the mean is shown"]
     if any(" / " in leak["attack"] for leak in leaks):
         said.append("Two names: the halves chose differently")
     said.append("The interval is for the worst attack, whichever it is; read its upper end")
