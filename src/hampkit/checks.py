@@ -40,7 +40,7 @@ STRICT_LEVEL = 0.999  # a flag raised on every run by chance would teach people 
 
 
 def resolved(rate: float, n: float) -> bool:
-    """Whether n independent examples (groups, where rows are in groups) can show an error rate: at least ten may be wrong.
+    """Whether an error rate allows at least ten errors among n independent examples (or groups): fewer cannot show it.
 
     >>> resolved(0.001, 10_000), resolved(0.001, 9_999)
     (True, False)
@@ -64,7 +64,7 @@ def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
 
 
 def inverted(scores: Any, member: Any, group: Any = None) -> bool:
-    """Whether the 99.9 % interval of the AUC lies entirely below 0.5."""
+    """Whether the 99.9 % interval of the AUC lies below 0.5."""
     return grouped.auc_interval(scores, member, group, STRICT_LEVEL).high < 0.5
 
 
@@ -74,7 +74,7 @@ def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bo
 
 
 def off_null(scores: Any, member: Any, group: Any = None) -> bool:
-    """Whether the 99.9 % interval of the AUC under shuffled membership excludes 0.5."""
+    """Whether the 99.9 % interval of the AUC excludes 0.5, given scores on shuffled membership."""
     interval = grouped.auc_interval(scores, member, group, STRICT_LEVEL)
     return not interval.low <= 0.5 <= interval.high
 

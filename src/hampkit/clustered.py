@@ -316,9 +316,9 @@ class _Units(NamedTuple):
         return cls(codes, int(codes.max()) + 1, grouped.kish(codes))
 
     def unseen(self, q: float) -> float:
-        """What units that were not seen add to the variance of a rate p, with q = p (1 − p) and K units: min(q/K, 1/(10 K²)).
+        """The variance of a rate p that is due to unseen units: min(q/K, 1/(10 K²)), with q = p (1 − p) and K their number.
 
-        As in `grouped.size_of_rate`. 0 where every example is a unit of its own.
+        K is Kish's number of units, as in `grouped.size_of_rate`. The variance is 0 if every example is a unit of its own.
         """
         return 0.0 if self.of_example is None else min(q / self.effective, 1 / (10 * self.effective**2))
 
@@ -328,8 +328,9 @@ class _Units(NamedTuple):
 
 
 def _variances(rows: Iterable[Array], models: int, units: _Units) -> tuple[float, float, float]:
-    """Of contributions (M, N) with sum 0: the variance between models, what units add to it, and Kish's number of models.
+    """The variance of a sum of contributions between models, the variance that units add, and Kish's number of models.
 
+    The contributions (M, N) sum to 0.
     They come row by row: of 128 models and 40,000 examples, every array of all contributions would take 40 MB. Squares are summed
     by NumPy: a scalar product is BLAS's, whose last digits depend on the number of threads.
     """

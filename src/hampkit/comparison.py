@@ -244,14 +244,14 @@ def _best(halves: Sequence[Half], judged: str) -> str:
 
 
 def _found(arrays: tuple[Any, ...], judged: str) -> float:
-    """By what attacks are chosen: of one target the lower bound of the AUC, of shadow models the AUC over all pairs."""
+    """What an attack is chosen by: for one target the lower bound of its AUC, for shadow models its AUC over all pairs."""
     if judged == TARGET:
         return grouped.auc_interval(*arrays).low
     return metrics.auc(np.ravel(arrays[0]), np.ravel(arrays[1]))
 
 
 def _interval(arrays: tuple[Any, ...], judged: str, units: Any) -> Interval:
-    """The AUC over all pairs of (scores, membership) of one target, where there are groups with these, or of many."""
+    """The AUC of one target, from (scores, membership) and groups if there are any, or of shadow models over all pairs."""
     if judged == TARGET:
         return grouped.auc_interval(*arrays)
     return auc_interval(arrays[0], arrays[1], units)

@@ -153,7 +153,7 @@ def kish(groups: NDArray[np.int64]) -> float:
 
 
 def number(groups: Any, n: int) -> float:
-    """How many independent groups n rows are in: Kish's number of groups (n,), n where there are none."""
+    """The effective number of groups among n rows: Kish's number for groups (n,), or n if there are no groups."""
     codes = codes_of(groups, (n,))
     return float(n) if codes is None else kish(codes)
 

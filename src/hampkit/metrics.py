@@ -216,7 +216,7 @@ def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tup
     `tpr_point` takes its threshold from the same non-members; its exact interval holds for that threshold, whose true FPR is
     another one. Of n non-members, a binomial number (n, fpr) lies above the threshold that is meant; between the quantiles of
     that number the members are counted, and their lowest and highest rate get exact bounds. Equal scores count as if they were
-    ordered at random, see `Cut`: no threshold that splits them can be had otherwise. Coverage is above the level.
+    ordered at random, see `Cut`: no threshold splits them. Coverage is above the level.
     """
     return counted_bounds(count(scores, member), fpr, level)
 
@@ -230,10 +230,10 @@ def counted_bounds(counts: Counts, fpr: float, level: float = 0.95) -> tuple[flo
 
 
 def cuts(counts: Counts, fpr: float, size: float, level: float = 0.95) -> tuple[Cut, Cut]:
-    """The lowest and the highest rate of members that the threshold for a true FPR may lead to.
+    """The strictest and the most lenient threshold that may have this true FPR.
 
-    size: how many independent rows the non-members are worth, at most their number n. Of so many, a binomial number lies above
-    the threshold; its quantiles, times n/size, are numbers of non-members.
+    size: the effective number of non-members, at most their number n. A binomial number (size, fpr) of them lies above the
+    threshold; its two quantiles, times n/size, are the numbers of non-members above the two thresholds.
     """
     from scipy.stats import binom
 
@@ -250,7 +250,7 @@ class Cut(NamedTuple):
 
     @staticmethod
     def before(counts: Counts, k: int) -> Cut:
-        """The place of the k-th non-member; of 0 the top, of more than there are the end.
+        """The place of the k-th non-member: the top for k = 0, the end if there are fewer than k.
 
         Among b non-members of one score in random order, the j-th has j/(b + 1) of the members with that score before it, on
         average.

@@ -140,7 +140,7 @@ def plan(
 
 
 def _independent(problem: Problem) -> tuple[float, float]:
-    """How many independent non-members are judged against the target, and examples in leave-one-out: groups, not their rows."""
+    """The effective numbers of non-members judged against the target and of examples in leave-one-out, see `grouped.number`."""
     judged, units = problem.candidates().judged, problem.units()
     others, once = judged[judged >= problem.table.members_count], problem.once
     return grouped.number(units[others], len(others)), grouped.number(units[once], int(once.sum()))

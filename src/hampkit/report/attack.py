@@ -26,7 +26,7 @@ def strongest(attacks: Iterable[Json]) -> Json | None:
 
 
 def turned(attack: Json) -> bool:
-    """Whether the AUC lies below 0.5 beyond its interval: the attack finds as much when it is turned around."""
+    """Whether the interval of the AUC lies below 0.5: the attack finds members when it is turned around."""
     return side(**deciding_auc(attack)) < 0
 
 

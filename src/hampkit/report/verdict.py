@@ -207,9 +207,9 @@ def _caveats(titled: Titled) -> list[str]:
 
 
 def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
-    """Which rate at the smallest operating point says little, for want of whom, and how many of them it takes.
+    """The rates that are unresolved at the smallest target rate, with the number of examples they need and the number judged.
 
-    Where rows are in groups, these count; groups of uneven size are worth fewer than there are.
+    Where rows are in groups, groups are counted; uneven groups count for fewer than there are.
     """
     sides = (
         ("TPR", "tpr_at_fpr", "fpr", "nonmembers", "non-members"),
