@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # numbers of glibc's malloc.h
 LARGEST_KEPT = 2**30  # bytes: larger blocks, such as a whole data set, go back to the system when they are freed
@@ -16,7 +17,7 @@ def keep_freed_memory() -> bool:
     A training step on images allocates and frees hundreds of megabytes of activations. By default glibc returns them to the
     system, which then clears and maps every page again. A user's own setting of the allocator, in the environment, is left alone.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    mallopt = _of_libc("mallopt")
     tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or any(name in os.environ for name in SET_BY_USER)
     if mallopt is None or tuned:
         return False
@@ -27,6 +28,11 @@ def keep_freed_memory() -> bool:
 
 def give_back_freed_memory() -> None:
     """Return freed memory to the system, before other processes need it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    trim = _of_libc("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _of_libc(name: str) -> Any:
+    """A function of the C library that the process runs on; None where it has no such function."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import pipeline
-from hampkit.borrow import Lender, last_lender, last_used
+from hampkit.borrow import Lender, last_used
 from hampkit.config import Recipe, accepts, check_effect, load_recipe, option_of_attacks, unknown_option, with_seed
 from hampkit.errors import Notice, UserError, unknown_key
 from hampkit.options import check_once, once
@@ -191,13 +191,12 @@ def attack(
         pipeline.family(name)
     overrides = _attack_options(options or {})
     lender = _lender(shadows_from, shadows, force)
-    if shadows:
-        overrides["shadows"] = {"models": shadows}
-    elif lender is None:
-        overrides["shadows"] = _last_shadows(Run.at(folder))
+    attacked = Run.at(folder)
     if lender is not None:
         overrides["shadows"] = asdict(lender.shadowing)
-    check_installed(folder, Run.at(folder).recipe()["defense"]["name"])
+    else:
+        overrides["shadows"] = {"models": shadows} if shadows else _last_shadows(attacked)
+    check_installed(folder, attacked.recipe()["defense"]["name"])
     problem = pipeline.open_run(folder, settings, overrides)
     check_effect(problem.recipe, options or {})
     writable(Path(out) if out is not None else folder)
@@ -247,16 +246,16 @@ def _lender(folder: str | Path, models: int, force: bool) -> Lender | None:
 
 
 def _last_shadows(run: Run) -> dict[str, Any]:
-    """The options of the shadow models that the run's last result rests on, where they are its own; warns of others."""
-    if lender := last_lender(run):
+    """The options of the run's own shadow models that its last result used; warns if another run had lent them."""
+    own, lender = last_used(run)
+    if lender:
         warnings.warn(
             f"the last result of {run.folder} used shadow models of another run; its attacks with them and its leave-one-out"
             f" are no longer in the result; to keep them, add --shadows-from with the folder of {lender}",
             Notice,
             stacklevel=2,
         )
-    last = last_used(run)
-    return {} if last is None else asdict(last)
+    return {} if own is None else asdict(own)
 
 
 def with_shadows(

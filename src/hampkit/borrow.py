@@ -118,19 +118,17 @@ def finished(run: Run) -> list[Shadowing]:
     return found
 
 
-def last_used(run: Run) -> Shadowing | None:
-    """The run's own shadow models that its last result rests on; None where it rests on none, or on those of another run."""
+def last_used(run: Run) -> tuple[Shadowing | None, str]:
+    """The run's own shadow models that its last result used, or the name of the run that lent them; (None, "") without any."""
     name = _named_in_details(run)
-    return next((s for s in finished(run) if shadows.name_of(s) == name), None) if name else None
-
-
-def last_lender(run: Run) -> str:
-    """The run whose shadow models the last result rests on, where these are not the run's own; else nothing."""
-    name = _named_in_details(run)
-    return re.sub(r"-(published|paired)-\d+-\d+(-views\d+)?$", "", name) if name and last_used(run) is None else ""
+    if not name:
+        return None, ""
+    own = next((s for s in finished(run) if shadows.name_of(s) == name), None)
+    return own, "" if own is not None else re.sub(r"-(published|paired)-\d+-\d+(-views\d+)?$", "", name)
 
 
 def _named_in_details(run: Run) -> str:
+    """The name of the shadow models as the run's details have it, see `Lender.lend`; empty where there are none."""
     try:
         used = read_json(run.folder / "details.json", "provenance")["provenance"]["shadows"]
         return str(used["name"]) if used else ""

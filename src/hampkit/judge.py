@@ -113,13 +113,12 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
     """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known part."""
     member, group = case.member, case.group
     of, others = int(member.sum()), int((~member).sum())
-    independent = _independent(member, group)
     threshold = (
         attack.threshold if attack.threshold is not None else metrics.best_threshold(known_scores, case.known_member)
     )
     auc, tpr, tnr = rates(scores, member, judge.strict, group)
     flags = {
-        "unresolved": not checks.resolved(FPRS[0], min(independent)),
+        "unresolved": not (tpr[0].resolved and tnr[0].resolved),
         "tied": checks.tied(scores, member, FPRS[0], judge.strict),
         "inverted": checks.inverted(scores, member, group),
         "overlapping": judge.candidates == "all" and "known" in attack.needs,
@@ -173,7 +172,7 @@ def rates(
 
 
 def _independent(member: Bools, group: Any) -> tuple[float, float]:
-    """How many independent groups of members and of non-members there are; of rows that are in none, their numbers."""
+    """The effective number of groups of members and of non-members, or the numbers of rows if there are no groups."""
     sides = member, ~member
     each = [None if group is None else np.asarray(group)[side] for side in sides]
     of, others = (grouped.number(units, int(side.sum())) for units, side in zip(each, sides, strict=True))
@@ -207,8 +206,6 @@ def _dealt(case: Case, rng: np.random.Generator) -> Bools:
 
 
 def _rate(point: metrics.Point, outer: tuple[float, float], rate: float, n: float) -> Rate:
-    low, high = (
-        min(outer[0], point.low),
-        max(outer[1], point.high),
-    )  # of equal scores the point takes none, `outer` a share
+    # of scores equal to the threshold the point takes none, `outer` a share: it need not hold the point's interval
+    low, high = min(outer[0], point.low), max(outer[1], point.high)
     return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, low, high, checks.resolved(rate, n))

@@ -63,7 +63,7 @@ def judge_repeated(
     attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False, units: Any = None
 ) -> RepeatedResult:
     """All numbers of one attack over M targets, pooled, with intervals clustered by model and by units (N,), default examples."""
-    each = grouped.number(units, scores.shape[1]) / scores.shape[1]  # rows of one group tell no more than one
+    each = grouped.number(units, scores.shape[1]) / scores.shape[1]  # effective number of examples per row
     of, others = (each * int(side.sum()) for side in (members, ~members))
     auc, within = clustered.auc_interval(scores, members, units), clustered.auc_within(scores, members, units)
     counts = count(scores.ravel(), members.ravel())
@@ -73,7 +73,7 @@ def judge_repeated(
     points = clustered.points(scores, members, counts, FPRS, strict, units, turned=True)
     tnr = [_rate(p, r, of) for p, r in zip(points, FPRS, strict=True)]
     flags = {
-        "unresolved": not checks.resolved(FPRS[0], min(of, others)),
+        "unresolved": not (tpr[0].resolved and tnr[0].resolved),
         "tied": tied or checks.tied_at(counts, FPRS[0], strict),
         "inverted": auc.high < 0.5 and clustered.auc_interval(scores, members, units, checks.STRICT_LEVEL).high < 0.5,
         "pooled": within.value > auc.high,

@@ -150,9 +150,9 @@ def details(run: Run) -> dict[str, Any]:
 
 
 def details_of(run: Run, document: Any) -> dict[str, Any]:
-    """The same for the run's result as a file holds it. Errors: `UserError` where they belong to two different attacks."""
-    found = details(run)
-    if found.get("result", content_hash(document)) != content_hash(document):
+    """The details of the run's result, given as its file holds it. Errors: `UserError` where they belong to another attack."""
+    found, result = details(run), content_hash(document)
+    if found.get("result", result) != result:
         raise UserError(
             f"result.json and details.json of {run.folder} are of two different attacks: the last one was interrupted, or is"
             f" still running; attack again: hampkit attack {run.folder}"
@@ -240,9 +240,10 @@ def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowe
         result = replace(result, repeated=repeated)
     if not result.repeated:
         (run.folder / RECORDS).unlink(missing_ok=True)  # of an earlier result: they would be taken for this one's
-    found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
     document = result.to_json()
-    write_json(run.folder / "details.json", {**found, "result": content_hash(document)})
+    found = {**describe(trained, case, scores, asked, shadowed), "scores": places, "repeated": again}
+    found["result"] = content_hash(document)
+    write_json(run.folder / "details.json", found)
     write_json(run.folder / "result.json", document)
     found = details(run)  # as a file holds it: a report on runs of before shows the same
     if len(attacks) < len(everyone):

@@ -344,15 +344,16 @@ def _check_candidates(problem: Problem) -> None:
 
 def _check_units(problem: Problem) -> None:
     """Errors: `UserError` where no halves of the pool can be drawn, because too much of it stays together."""
-    largest, pool = int(np.unique(problem.units(), return_counts=True)[1].max()), len(problem.task.pool)
+    units, drawn = problem.units(), problem.recipe.shadows
+    largest, pool = int(np.unique(units, return_counts=True)[1].max()), len(units)
     if 2 * largest > pool:
         raise UserError(
             f"{largest:,} of the {pool:,} rows that shadow models are trained on stay together, because they share features or a"
             " group with one another, in chains: no half of the rows can be drawn; remove copies, group by another column"
             " (data.group), or leave --shadows out"
         )
-    drawn = problem.recipe.shadows
-    shadow_members(drawn.models, pool, drawn.seed, drawn.scheme, problem.units())  # it refuses what it cannot draw
+    if largest > 1 and drawn.scheme == "published":  # refused here, before anything is trained
+        shadow_members(drawn.models, pool, drawn.seed, drawn.scheme, units)
 
 
 def fingerprint(sha256: str, order: Tensor | None) -> str:

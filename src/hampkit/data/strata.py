@@ -17,14 +17,14 @@ def stratified(labels: Ints, units: Ints, rng: np.random.Generator, first: int) 
     hold, on average, equally many rows of a class. A class must not be likelier in one of two parts, or its label alone would be
     evidence of membership.
 
-    The first rows (so many as there are members) hold every class, as far as they are enough: a class of so few units that an
-    even spread may miss them has its first unit, drawn at random, before all others, and only the rest of it is spread.
+    The ``first`` rows, which become the members, hold every class if they are enough for all. Where an even spread might leave
+    them without a class of few units, one of its units, drawn at random, comes before all others and only its rest is spread.
     """
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    stratum = _rarest(labels, unit)
+    strata = _rarest(labels, unit)
     order = rng.permutation(len(sizes))
-    order = order[np.argsort(stratum[order], kind="stable")]
-    stratum, sizes = stratum[order], sizes[order]
+    order = order[np.argsort(strata[order], kind="stable")]
+    stratum, sizes = strata[order], sizes[order]
     # one draw for all, and far from those of the classes before: many classes of one size must not all miss the same part
     offsets = (rng.random() + np.arange(stratum[-1] + 1) * GOLDEN) % 1
     largest, rows = np.zeros(len(offsets)), np.bincount(stratum, sizes)
@@ -34,14 +34,14 @@ def stratified(labels: Ints, units: Ints, rng: np.random.Generator, first: int) 
         rank = np.empty(len(order), dtype=np.int64)
         rank[order[_spread(stratum, sizes, offsets, ahead)]] = np.arange(len(order))
         found = np.argsort(rank[unit], kind="stable")
-        missing = np.bincount(stratum[np.argsort(order)][unit[found[:first]]], minlength=len(offsets)) == 0
+        missing = np.bincount(strata[unit[found[:first]]], minlength=len(offsets)) == 0
         if not (missing & ~ahead).any():
             return found
         ahead |= missing  # among very many classes: a place is a share of the rows only on average
 
 
 def _spread(stratum: Ints, sizes: Ints, offsets: NDArray[np.float64], ahead: NDArray[np.bool_]) -> Ints:
-    """The order of units (U,), sorted by stratum, with those first that come ahead of all others."""
+    """The order of units (U,) that are sorted by stratum: one unit of each stratum that is ``ahead``, then all others, spread."""
     first = np.r_[True, stratum[1:] != stratum[:-1]] & ahead[stratum]
     spread = np.where(first, 0, sizes)
     rows = np.bincount(stratum, spread)
