@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from hampkit import grouped, metrics
+from hampkit.stats import grouped, metrics
 
 Array = NDArray[np.float64]
 NUMBERS = ((6, 6), (15, 15), (20, 80), (100, 100), (400, 400))

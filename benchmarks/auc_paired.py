@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from benchmarks.clustered import draw
-from hampkit import clustered, metrics
+from hampkit.stats import clustered, metrics
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]

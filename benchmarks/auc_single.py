@@ -10,7 +10,7 @@ from scipy.special import logit as scipy_logit
 from scipy.stats import norm
 
 from benchmarks.auc_designs import AUCS, DESIGNS, SIZES, Array, moments, repaired, scores
-from hampkit import metrics
+from hampkit.stats import metrics
 
 STARTS = (*((50, 50, auc) for auc in (0.5, 0.75, 0.9, 0.99)), *((162, 648, auc) for auc in (0.75, 0.9, 0.99, 0.999)),
           *((648, 162, auc) for auc in (0.9, 0.99)), *((1_000, 1_000, auc) for auc in (0.9, 0.99, 0.999)),

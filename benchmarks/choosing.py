@@ -26,9 +26,19 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from hampkit import clustered, metrics
-from hampkit.comparison import CORRELATION, REPEATED, TARGET, _best, _Case, _half, _half_of_each, _highest_end, _judged
 from hampkit.data.splits import shadow_members
+from hampkit.judging.strongest import (
+    CORRELATION,
+    REPEATED,
+    TARGET,
+    _best,
+    _Case,
+    _half,
+    _half_of_each,
+    _highest_end,
+    _judged,
+)
+from hampkit.stats import clustered, metrics
 
 ATTACKS = 10
 DESIGNS = (("useless", 0.0), ("one good", 0.25), ("one good", 1.0), ("labels", 0.035), ("alike", 1.0))

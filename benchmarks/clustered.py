@@ -15,8 +15,8 @@ import math
 import numpy as np
 from scipy.stats import norm
 
-from hampkit import clustered, metrics
 from hampkit.data.splits import shadow_members
+from hampkit.stats import clustered, metrics
 
 SIZES = ((16, 300), (16, 2000), (64, 1000), (128, 1000))  # models, examples
 DESIGNS = ("none", "examples", "models", "gain", "scale")

@@ -12,9 +12,10 @@ import sys
 
 import numpy as np
 
-from hampkit import metrics, signals
-from hampkit.config import load_recipe
-from hampkit.problem import Settings, prepare
+from hampkit import signals
+from hampkit.config.recipe import load_recipe
+from hampkit.stats import metrics
+from hampkit.workflows.problem import Settings, prepare
 
 SEEDS = range(10)
 

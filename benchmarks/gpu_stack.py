@@ -11,7 +11,7 @@ import time
 import torch
 
 from benchmarks import machine
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.nets import net_factory
 from hampkit.training import CROSS_ENTROPY, Trainer
 from hampkit.training.capture import cuda_graph

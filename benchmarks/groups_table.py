@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import hampkit
+from hampkit.judging.results import ModelResult
 from hampkit.report.accuracy import exact
-from hampkit.results import ModelResult
 
 PERSONS, ROWS, NOISE = 150, 4, 1.5
 TRAINING = {"epochs": 200, "select": "last"}

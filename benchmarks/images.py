@@ -25,8 +25,8 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import machine
 from benchmarks.shadows import made_up
-from hampkit import allocator
-from hampkit.config import Training
+from hampkit.config.recipe import Training
+from hampkit.launch import allocator
 from hampkit.nets import net_factory
 from hampkit.training import CROSS_ENTROPY, Trainer, layout, trainer
 from hampkit.training.threads import threads

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks import auc_groups, auc_paired, auc_single, rates_units
-from hampkit import metrics
+from hampkit.stats import metrics
 
 SETTINGS = (  # members, non-members, false-positive rate
     (10_000, 10_000, 0.001), (1_000, 10_000, 0.001), (162, 648, 0.001), (162, 648, 0.01),

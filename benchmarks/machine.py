@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hampkit.launch import cores
+from hampkit.launch.local import cores
 
 RESULTS = Path(__file__).parent / "results"
 

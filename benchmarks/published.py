@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.training.optim import learning_rate
 
 ACCURACY_ROWS = 16

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.auc_groups import FPRS, cell
-from hampkit import clustered
 from hampkit.data.splits import shadow_members
+from hampkit.stats import clustered
 
 MODELS, EXAMPLES = 16, 304
 FEW = ((5, 20), (10, 20), (20, 10), (50, 4))  # units, rows of each

@@ -24,8 +24,8 @@ from hampkit.attacks import Shadows, SignalAttack
 from hampkit.attacks.lira import LiraOnline, lira_scores
 from hampkit.attacks.rmia import Rmia
 from hampkit.data.splits import shadow_members
-from hampkit.judge import unusual
-from hampkit.leave_one_out import judge_repeated, repeated_scores, scores_of
+from hampkit.judging.evaluate import unusual
+from hampkit.judging.leave_one_out import judge_repeated, repeated_scores, scores_of
 from hampkit.registry import ATTACKS
 from hampkit.report.attack import attack_label
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import hampkit
-from hampkit.results import AttackResult, ModelResult
+from hampkit.judging.results import AttackResult, ModelResult
 
 COLUMNS: dict[str, Callable[[AttackResult], float]] = {
     "TPR@0.1%FPR": lambda a: 100 * a.tpr_at_fpr[0].value,

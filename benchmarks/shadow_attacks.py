@@ -17,20 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from hampkit import metrics
 from hampkit.attacks import SignalAttack
 from hampkit.attacks.lira import LiraOffline, LiraOnline
 from hampkit.attacks.rmia import Rmia, RmiaOffline
-from hampkit.borrow import Lender, finished
-from hampkit.config import Shadowing
-from hampkit.judge import unusual
-from hampkit.leave_one_out import judge_repeated, repeated_scores
-from hampkit.metrics import Interval
-from hampkit.pipeline import open_run
-from hampkit.problem import Settings
+from hampkit.config.recipe import Shadowing
+from hampkit.judging.evaluate import unusual
+from hampkit.judging.leave_one_out import judge_repeated, repeated_scores
 from hampkit.report.attack import attack_label
-from hampkit.store import Run
-from hampkit.trained import Shadowed
+from hampkit.runs.store import Run
+from hampkit.shadow_models.reuse import Lender, finished
+from hampkit.stats import metrics
+from hampkit.stats.metrics import Interval
+from hampkit.targets.trained import Shadowed
+from hampkit.workflows.attack import open_run
+from hampkit.workflows.problem import Settings
 
 SPREADS = [
     ("pooled", "median"),

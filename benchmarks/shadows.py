@@ -28,11 +28,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import machine, published
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.data.base import Place
 from hampkit.data.toy import Toy
 from hampkit.defenses.hamp import Hamp, soft_labels
-from hampkit.launch import cores, run_jobs
+from hampkit.launch.local import cores, run_jobs
 from hampkit.nets import net_factory
 from hampkit.training import Trainer
 from hampkit.training.capture import cuda_graph
@@ -181,7 +181,7 @@ class Bench:
 
 
 def worker(context: dict[str, Any]) -> Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], None]:
-    """What each process does with its jobs: see `hampkit.launch.run_jobs`."""
+    """What each process does with its jobs: see `hampkit.launch.local.run_jobs`."""
     device = torch.device(context["device"])
     bench = Bench(Shape(**context["shape"]), device, context["models"])
     calls: dict[str, Callable[[int], Any]] = {

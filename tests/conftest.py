@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from hampkit.cli import _guarded
-from hampkit.config import Training
+from hampkit.cli.app import _guarded
+from hampkit.config.recipe import Training
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
 from hampkit.nets import net_factory

@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import ctypes, resource, sys
-from hampkit.allocator import keep_freed_memory
+from hampkit.launch.allocator import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 allocate = ctypes.CDLL(None)
 allocate.malloc.restype = ctypes.c_void_p

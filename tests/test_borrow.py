@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import hampkit
-from hampkit import UserError, planning, shadows
-from hampkit.borrow import Lender
-from hampkit.config import load_recipe
-from hampkit.folder import write_run
-from hampkit.launch import run_jobs
-from hampkit.problem import Settings, prepare
+from hampkit import UserError
+from hampkit.config.recipe import load_recipe
+from hampkit.launch.local import run_jobs
 from hampkit.rng import derive
-from hampkit.store import Run, write_json
+from hampkit.runs.run_files import write_run
+from hampkit.runs.store import Run, write_json
+from hampkit.shadow_models import plan as planning
+from hampkit.shadow_models import train as shadows
+from hampkit.shadow_models.reuse import Lender
+from hampkit.workflows.problem import Settings, prepare
 
 QUICK = {
     "rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small",
@@ -223,7 +225,7 @@ def full(context):
 
 
 def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypatch, tmp_path, capsys):
-    from hampkit.cli import _guarded
+    from hampkit.cli.app import _guarded
 
     words = ["toy/undefended", *(f"{k}={v}" for k, v in QUICK.items()), "--models", "8", "--workers", "1"]
     command = ["shadow", *words, "--runs-dir", str(tmp_path), "--quiet"]
@@ -255,7 +257,7 @@ def test_a_full_disk_in_a_worker_is_a_users_mistake_too(monkeypatch):
 
 
 def test_the_command_line_lends_and_refuses(lender, tmp_path, capsys):
-    from hampkit.cli import _guarded
+    from hampkit.cli.app import _guarded
 
     words = ["run", "toy/hamp", *(f"{k}={v}" for k, v in QUICK.items()), "--runs-dir", str(tmp_path), "--quiet"]
     assert _guarded([*words, "--shadows-from", str(lender)]) == 2

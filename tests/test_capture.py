@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.nets import net_factory
-from hampkit.planning import Mode
+from hampkit.shadow_models.plan import Mode
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer
 from hampkit.training.capture import Replayed, cuda_graph
 from hampkit.types import Batch

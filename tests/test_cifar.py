@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from hampkit.config.schema import build
 from hampkit.data import Place, cifar
 from hampkit.data.cifar import Cifar10, Cifar100
 from hampkit.data.safe_pickle import NotPlain, read_plain
 from hampkit.errors import UserError
-from hampkit.options import build
-from hampkit.problem import _normalize
+from hampkit.workflows.problem import _normalize
 
 TRAIN, TEST = 50, 20
 SOURCES = {"cifar10": Cifar10, "cifar100": Cifar100}

@@ -15,17 +15,20 @@ import numpy as np
 import pytest
 
 import hampkit
-from hampkit import comparing, comparison, pipeline, registry
-from hampkit.checks import FLAGS
-from hampkit.comparison import TARGET, _Case, _judged
-from hampkit.config import load_recipe, with_seed
+from hampkit import registry
+from hampkit.config.recipe import load_recipe, with_seed
 from hampkit.errors import UserError
-from hampkit.metrics import Interval, auc_interval
-from hampkit.problem import Settings
+from hampkit.judging import strongest as comparison
+from hampkit.judging.flags import FLAGS
+from hampkit.judging.results import ModelResult, Rate
+from hampkit.judging.strongest import TARGET, _Case, _judged
 from hampkit.report.comparison import paper_layout, rows
-from hampkit.results import ModelResult, Rate
 from hampkit.rng import derive
-from hampkit.store import read_json
+from hampkit.runs.store import read_json
+from hampkit.stats.metrics import Interval, auc_interval
+from hampkit.workflows import attack as pipeline
+from hampkit.workflows import compare as comparing
+from hampkit.workflows.problem import Settings
 
 OPTIONS = {"rows": 400, "epochs": 2, "neural.epochs": 2}
 QUICK = ["toy", *(f"{k}={v}" for k, v in OPTIONS.items())]

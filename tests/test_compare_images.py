@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from hampkit import target_jobs
 from hampkit.data import cifar
 from hampkit.data.cifar import Cifar10
+from hampkit.workflows import target_jobs
 
 SIZES = (2500, 500)  # training and test images in the files, of which 2,000 are taken
 OPTIONS = [

@@ -9,11 +9,11 @@ from torch.nn.functional import one_hot
 
 from hampkit import signals
 from hampkit.attacks import Evidence, Known, Population, Shadows
-from hampkit.blackbox import BlackBox
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.defenses.hamp import Hamp
-from hampkit.metrics import auc_interval
 from hampkit.registry import ATTACKS, DEFENSES, GENERATORS
+from hampkit.stats.metrics import auc_interval
+from hampkit.targets.blackbox import BlackBox
 from hampkit.training import Trainer
 from hampkit.training.each import each_of
 from hampkit.training.trainer import _Run

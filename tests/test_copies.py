@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hampkit
-from hampkit import metrics
 from hampkit.attacks.threshold import Loss
-from hampkit.config import Judge, Shadowing, load_recipe
+from hampkit.config.recipe import Judge, Shadowing, load_recipe
 from hampkit.data.candidates import candidates
 from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import shadow_members
 from hampkit.errors import Notice, UserError
-from hampkit.judge import build_case, score
-from hampkit.problem import Settings, prepare
-from hampkit.shadows import masks, population
+from hampkit.judging.evaluate import build_case, score
+from hampkit.shadow_models.train import masks, population
+from hampkit.stats import metrics
 from hampkit.types import Dataset, Domain
+from hampkit.workflows.problem import Settings, prepare
 
 QUICK = ["epochs=2", "neural.epochs=2"]
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 import hampkit
-from hampkit.blackbox import BlackBox
 from hampkit.errors import UserError
 from hampkit.nets import NETS, net_factory
-from hampkit.problem import Settings
 from hampkit.registry import ATTACKS, DEFENSES
+from hampkit.targets.blackbox import BlackBox
 from hampkit.training import CROSS_ENTROPY, Trainer
 from hampkit.training.capture import cuda_graph
 from hampkit.training.trainer import _Run
 from hampkit.types import Dataset, Domain, Task
+from hampkit.workflows.problem import Settings
 
 IMAGE_NETS = sorted(name for name, net in NETS.items() if net.side)
 GPU = pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hampkit.errors import UserError
-from hampkit.store import MANIFEST, Run, read_json
+from hampkit.runs.store import MANIFEST, Run, read_json
 
 QUICK = ["toy/hamp", "rows=300", "features=48", "classes=3", "epochs=1", "neural.epochs=1"]
 
@@ -129,7 +129,7 @@ def test_a_file_too_many_is_damage_unless_it_is_hidden(step):
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
 def test_what_cannot_be_read_is_not_thrown_away(step, monkeypatch, number):
-    import hampkit.store
+    import hampkit.runs.store
 
     folder, again = step
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_not_thrown_away(step, monkeypatch, number):
         raise OSError(number, "cannot", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(hampkit.store, "file_hash", fail)
+        patched.setattr(hampkit.runs.store, "file_hash", fail)
         with pytest.raises(UserError, match=r"cannot read .*nothing was changed"):
             again()
     assert (folder / "a").read_text() == "a"
@@ -153,7 +153,7 @@ def test_what_a_killed_process_left_beside_a_run_goes(cli, run):
 
 
 def test_an_attack_tries_its_output_folder_first(cli, run, refused, monkeypatch):
-    from hampkit import pipeline
+    from hampkit.workflows import attack as pipeline
 
     Path("file").write_text("")
     monkeypatch.setattr(pipeline, "evaluate_problem", lambda *a, **k: pytest.fail("it worked before it looked"))

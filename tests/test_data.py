@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from hampkit.config.schema import build
 from hampkit.data import Place, fingerprint
 from hampkit.data import location as location_module
 from hampkit.data.embedded import Digits
@@ -24,7 +25,6 @@ from hampkit.data.location import Location30
 from hampkit.data.splits import LAYOUTS
 from hampkit.data.table import File
 from hampkit.data.toy import Toy
-from hampkit.options import build
 from hampkit.registry import DATASETS
 from hampkit.rng import torch_rng
 

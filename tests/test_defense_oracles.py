@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.data.toy import Toy
 from hampkit.defenses import dp_sgd
 from hampkit.defenses.advreg import AdvReg, _MinMax

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hampkit.config import load_recipe
+from hampkit.config.recipe import load_recipe
+from hampkit.config.sections import Stage
 from hampkit.data import Place
 from hampkit.data.splits import _read_permutation
 from hampkit.data.table import File
@@ -16,7 +17,6 @@ from hampkit.defenses.dmp import Dmp, read_inputs, surest
 from hampkit.defenses.selena import Selena, soft_targets
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
-from hampkit.sections import Stage
 from hampkit.training import Trainer
 
 pytestmark = pytest.mark.numeric

@@ -55,7 +55,7 @@ def test_recipes_and_version_are_described():
 
 
 def test_the_entry_points_of_contributing_are_those_that_are_read():
-    from hampkit.config import tomllib
+    from hampkit.config.recipe import tomllib
     from hampkit.registry import ATTACKS, DEFENSES
 
     (snippet,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
@@ -66,7 +66,7 @@ def test_the_entry_points_of_contributing_are_those_that_are_read():
 
 
 def test_every_column_of_records_is_explained_and_the_reports_name_the_file():
-    from hampkit.repeat import RECORD_COLUMNS
+    from hampkit.workflows.leave_one_out import RECORD_COLUMNS
 
     table = (ROOT / "docs/reading.md").read_text("utf-8").split("## records.csv")[1]
     first = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
@@ -74,14 +74,14 @@ def test_every_column_of_records_is_explained_and_the_reports_name_the_file():
 
 
 def test_every_flag_is_explained_in_its_own_words():
-    from hampkit.checks import FLAGS
+    from hampkit.judging.flags import FLAGS
 
     table = (ROOT / "docs/reading.md").read_text("utf-8").split("## Flags")[1].split("\n## ")[0]
     assert dict(re.findall(r"^\| `(.*?)` \| (.*?) \|$", table, re.MULTILINE)) == FLAGS
 
 
 def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
-    from hampkit.config import Training, load_recipe
+    from hampkit.config.recipe import Training, load_recipe
 
     rows = re.findall(
         r"^\| `(.*?)` \| (.*?) \| (.*?) \| (.*?) \|$", (ROOT / "docs/recipes.md").read_text("utf-8"), re.MULTILINE
@@ -103,8 +103,8 @@ def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
 
 def test_the_recipe_of_ones_own_fits_a_small_table(write_table):
     """As printed: the words beside it say that train_size=0 takes the largest that fits."""
-    from hampkit.config import load_recipe
-    from hampkit.problem import Settings, prepare
+    from hampkit.config.recipe import load_recipe
+    from hampkit.workflows.problem import Settings, prepare
 
     (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/recipes.md").read_text("utf-8"), re.DOTALL)
     Path("my.toml").write_text(text)

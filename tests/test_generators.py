@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hampkit.config.schema import build
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
 from hampkit.generators.base import on_domain
@@ -21,7 +22,6 @@ from hampkit.generators.ctgan import CTGAN
 from hampkit.generators.dcgan import DCGAN, _raw, _resized, _scaled
 from hampkit.generators.mixture import Features, fit
 from hampkit.generators.random import Random
-from hampkit.options import build
 from hampkit.registry import GENERATORS
 from hampkit.rng import torch_rng
 from hampkit.types import Dataset, Domain

@@ -11,8 +11,9 @@ from benchmarks.auc_groups import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hampkit import comparison, grouped, metrics
-from hampkit.judge import Case, shuffled
+from hampkit.judging import strongest as comparison
+from hampkit.judging.evaluate import Case, shuffled
+from hampkit.stats import grouped, metrics
 
 
 def scored(seed=0, members=30, others=40, gap=1.0):

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hampkit
-from hampkit.config import Shadowing, load_recipe
+from hampkit.config.recipe import Shadowing, load_recipe
 from hampkit.data.base import Place
 from hampkit.data.candidates import candidates
 from hampkit.data.splits import SEGMENTS, split_table
 from hampkit.data.table import File
 from hampkit.errors import UserError
-from hampkit.problem import Settings, prepare
-from hampkit.shadows import masks
+from hampkit.shadow_models.train import masks
+from hampkit.workflows.problem import Settings, prepare
 
 HERE = Place(None, Path("cache"), False)
 QUICK = ["epochs=2", "neural.epochs=2"]

@@ -9,15 +9,17 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import hampkit
-from hampkit import checks, metrics, pipeline
 from hampkit.attacks.neural import Neural, _right
 from hampkit.attacks.threshold import Correctness, Entropy, Loss
-from hampkit.config import Judge, Training
+from hampkit.config.recipe import Judge, Training
 from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels
-from hampkit.judge import build_case, judge_scores, score, shuffled
+from hampkit.judging import flags as checks
+from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
 from hampkit.rng import derive, forked
+from hampkit.stats import metrics
 from hampkit.training import MeanLoss, Trainer
 from hampkit.types import Dataset, Domain, Task
+from hampkit.workflows import attack as pipeline
 
 QUICK = {"rows": 600, "features": 24, "classes": 4, "epochs": 3}
 
@@ -304,7 +306,7 @@ def test_flags_of_a_run_are_put_together_as_the_answers_are(monkeypatch, runs):
 
 
 def test_answers_are_drawn_with_the_runs_own_seed(monkeypatch, tmp_path):
-    from hampkit.blackbox import BlackBox
+    from hampkit.targets.blackbox import BlackBox
 
     seeds, query = [], BlackBox.query
 

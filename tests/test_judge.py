@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from hampkit import checks, metrics
 from hampkit.attacks.threshold import Correctness, Loss, ModifiedEntropyPerClass, class_thresholds
-from hampkit.config import Judge
-from hampkit.judge import build_case, judge_scores, score, shuffled
-from hampkit.results import AttackResult
+from hampkit.config.recipe import Judge
+from hampkit.judging import flags as checks
+from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
+from hampkit.judging.results import AttackResult
+from hampkit.stats import metrics
 from hampkit.types import Dataset, Domain
 
 

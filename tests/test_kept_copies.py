@@ -8,14 +8,15 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from hampkit import grouped, metrics, planning
 from hampkit.attacks.threshold import Confidence
-from hampkit.config import Judge, load_recipe
+from hampkit.config.recipe import Judge, load_recipe
 from hampkit.data.copies import first_alike
 from hampkit.errors import Notice
-from hampkit.judge import build_case, judge_scores, score, shuffled
-from hampkit.problem import Settings, prepare
+from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
+from hampkit.shadow_models import plan as planning
+from hampkit.stats import grouped, metrics
 from hampkit.types import Dataset, Domain
+from hampkit.workflows.problem import Settings, prepare
 
 
 def kept(seed, times=5, distinct=80, both=0, by_row=False):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hampkit import UserError
-from hampkit.launch import run_jobs
+from hampkit.launch.local import run_jobs
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def chatters(context):
 
 
 def test_a_line_that_is_no_answer_is_an_error_and_the_process_goes(jobs, monkeypatch):
-    from hampkit import launch
+    from hampkit.launch import local as launch
 
     def no_json(text):
         raise ValueError("no JSON")

@@ -13,12 +13,18 @@ import pytest
 from filelock import FileLock, Timeout
 
 import hampkit
-from hampkit import api, comparing, launch, locks, pipeline, reporting, target_jobs
-from hampkit.config import load_recipe
+from hampkit import api
+from hampkit.config.recipe import load_recipe
 from hampkit.errors import Notice, RunBusy, UserError
-from hampkit.locks import held_by_parent, locked
-from hampkit.problem import Settings, prepare
-from hampkit.store import Run
+from hampkit.launch import local as launch
+from hampkit.runs import locks
+from hampkit.runs.locks import held_by_parent, locked
+from hampkit.runs.store import Run
+from hampkit.workflows import attack as pipeline
+from hampkit.workflows import compare as comparing
+from hampkit.workflows import report as reporting
+from hampkit.workflows import target_jobs
+from hampkit.workflows.problem import Settings, prepare
 
 OPTIONS = {"rows": 300, "features": 48, "classes": 3, "epochs": 1, "neural.epochs": 1}
 WORDS = [f"{key}={value}" for key, value in OPTIONS.items()]
@@ -58,7 +64,7 @@ def held(monkeypatch):
 def other_process(runs_dir, name):
     """A process that holds a run's lock until its input ends or it is killed."""
     code = (
-        "import sys; from pathlib import Path; from hampkit.locks import locked\n"
+        "import sys; from pathlib import Path; from hampkit.runs.locks import locked\n"
         "with locked(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(runs_dir), name]
@@ -76,7 +82,7 @@ def problem_of(recipe, runs_dir):
 @pytest.fixture
 def trained(monkeypatch):
     """The names of the runs whose targets are trained in this process, in their order."""
-    from hampkit import fitted
+    from hampkit.workflows import train as fitted
 
     names, real = [], fitted.write
 
@@ -154,7 +160,7 @@ def test_a_runs_folder_that_cannot_be_written_is_not_mended_by_another_out(tmp_p
 
 
 def test_a_run_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeypatch):
-    from hampkit import store
+    from hampkit.runs import store
 
     def refuse(**words):
         raise PermissionError(13, "Permission denied")
@@ -166,8 +172,8 @@ def test_a_run_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeyp
 
 def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypatch):
     """Its parent holds the run's lock and waits for it."""
-    from hampkit import shadows
-    from hampkit.planning import Mode
+    from hampkit.shadow_models import train as shadows
+    from hampkit.shadow_models.plan import Mode
 
     problem, settings = problem_of("toy/undefended", tmp_path)
     run = pipeline.create(problem, settings)

@@ -268,12 +268,12 @@ def test_changed_data_are_noticed(cli, write_table, refused):
 
 
 def test_a_full_disk_is_one_clear_line(cli, monkeypatch, refused):
-    import hampkit.store
+    import hampkit.runs.store
 
     def full(path, content):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(hampkit.store, "write_file", full)
+    monkeypatch.setattr(hampkit.runs.store, "write_file", full)
     refused(cli("run", *QUICK), "No space left on device")
     assert not list(Path("runs").rglob("*.partial"))
 
@@ -422,7 +422,7 @@ def test_help_says_what_the_command_does(cli, refused):
 
 
 def test_every_option_is_listed_with_its_default_and_meaning(cli):
-    from hampkit.config import keys
+    from hampkit.config.recipe import keys
     from hampkit.data.splits import LAYOUTS
 
     code, out, _ = cli("list", "options")
@@ -463,7 +463,7 @@ def test_options_of_one_thing_are_listed_alone(cli, refused):
 
 def test_options_list_the_words_that_they_take(cli):
     """Every word of every choice, of attacks, defenses, generators, data sets and sections."""
-    from hampkit.catalog import SECTIONS
+    from hampkit.cli.catalog import SECTIONS
     from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS
 
     lines, out = cli("list", "options")[1].splitlines(), 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hampkit.config import Training, load_recipe
+from hampkit.config.recipe import Training, load_recipe
 from hampkit.data.base import fingerprint
 from hampkit.defenses.dp_sgd import DpSgd
 from hampkit.errors import UserError

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from hampkit import grouped, metrics
+from hampkit.stats import grouped, metrics
 
 
 def label_only(rng, members=200, others=200):

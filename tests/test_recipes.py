@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import hampkit
-from hampkit.config import load_recipe, tomllib
+from hampkit.config.recipe import load_recipe, tomllib
+from hampkit.config.sections import Stage, Training
 from hampkit.data.splits import LAYOUTS
 from hampkit.defenses.dp_sgd import epsilon
 from hampkit.defenses.hamp import soft_labels
 from hampkit.defenses.relaxloss import RelaxLoss
 from hampkit.nets import NETS
 from hampkit.registry import DEFENSES
-from hampkit.sections import Stage, Training
 from hampkit.training.batches import poisson_steps
 from hampkit.training.optim import learning_rate
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from hampkit.metrics import clopper_pearson
 from hampkit.report import RESULTS_SCHEMA, charts, load_schema, percent, render_csv, render_html, render_markdown, view
 from hampkit.report.attack import strongest
+from hampkit.stats.metrics import clopper_pearson
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 HOSTILE = "</script><script>alert(1)</script>\"'|`<b>$x$&=1"
@@ -396,7 +396,7 @@ def test_options_stand_with_the_attack():
 
 
 def test_there_is_one_strongest_attack():
-    from hampkit.results import ModelResult
+    from hampkit.judging.results import ModelResult
 
     results = one_model()
     model = results["models"][0]
@@ -413,7 +413,7 @@ def test_there_is_one_strongest_attack():
 
 def test_the_strongest_attack_is_so_with_the_choice_among_the_attacks_taken_into_account():
     """As in the verdict, so that its sentence, the bold row and the chart name one attack."""
-    from hampkit.results import ModelResult
+    from hampkit.judging.results import ModelResult
 
     results = one_model()
     model = results["models"][0]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hampkit import comparison
 from hampkit.data.splits import shadow_members
-from hampkit.judge import rates
-from hampkit.leave_one_out import judge_repeated
+from hampkit.judging import strongest as comparison
+from hampkit.judging.evaluate import rates
+from hampkit.judging.leave_one_out import judge_repeated
 
 
 def target(groups, size):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hampkit
-from hampkit.store import Run
+from hampkit.runs.store import Run
 
 ARGS = [
     "run", "toy/undefended", "toy/hamp", "rows=1200", "features=32", "classes=4", "epochs=12", "neural.epochs=12", "--quiet",
@@ -31,7 +31,7 @@ def watch(event, args):
 
 left = int(sys.argv.pop(1))
 sys.addaudithook(watch)
-from hampkit.cli import main
+from hampkit.cli.app import main
 try:
     main()
 finally:

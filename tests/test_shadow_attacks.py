@@ -9,13 +9,13 @@ from scipy import stats
 from scipy.special import log_expit, logsumexp
 
 import hampkit
-from hampkit import UserError, metrics
+from hampkit import UserError
 from hampkit.attacks import Shadows
 from hampkit.attacks.base import HeldOut
 from hampkit.attacks.lira import FLOOR, VARIANTS, LiraOnlineFixed, lira_scores
 from hampkit.attacks.reference import AttackR, attack_p_scores, attack_r_scores
 from hampkit.attacks.rmia import GRID, Rmia, RmiaOffline, choose_a, log_ratio, rmia_scores
-from hampkit.stats import moderated
+from hampkit.stats import metrics, moderated
 
 
 def case(models=8, examples=40, seed=0, scale=3.0):

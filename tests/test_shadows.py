@@ -11,21 +11,23 @@ import numpy as np
 import pytest
 
 import hampkit
-from hampkit import UserError, clustered, metrics, pipeline
+from hampkit import UserError
 from hampkit.attacks import Shadows
 from hampkit.attacks.base import sides
 from hampkit.attacks.lira import LiraGlobal, LiraOffline, LiraOfflineFixed, LiraOnline, LiraOnlineFixed
 from hampkit.attacks.reference import AttackP, AttackR
 from hampkit.attacks.rmia import Rmia, RmiaOffline
-from hampkit.config import Shadowing, load_recipe
+from hampkit.config.recipe import Shadowing, load_recipe
 from hampkit.data.splits import shadow_members
-from hampkit.launch import run_jobs
-from hampkit.leave_one_out import records, repeated_scores, scores_of, variance_used
-from hampkit.problem import Settings, prepare
+from hampkit.judging.leave_one_out import records, repeated_scores, scores_of, variance_used
+from hampkit.launch.local import run_jobs
 from hampkit.report import limits
-from hampkit.shadows import folder_of, masks
-from hampkit.store import write_json
-from hampkit.trained import Shadowed
+from hampkit.runs.store import write_json
+from hampkit.shadow_models.train import folder_of, masks
+from hampkit.stats import clustered, metrics
+from hampkit.targets.trained import Shadowed
+from hampkit.workflows import attack as pipeline
+from hampkit.workflows.problem import Settings, prepare
 
 QUICK = {"rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small"}
 WORDS = [f"{k}={v}" for k, v in QUICK.items()]
@@ -116,7 +118,7 @@ def test_records_name_every_example_once_most_exposed_first(runs):
 
 def test_records_are_of_an_attack_turned_around_where_it_points_the_wrong_way(tmp_path, monkeypatch):
     """The first of them are the most exposed, not those that it takes for members least."""
-    from hampkit import repeat
+    from hampkit.workflows import leave_one_out as repeat
 
     def below(attack, shadows, targets, step):
         members = shadows.membership()[targets]
@@ -201,8 +203,8 @@ def test_processes_and_one_process_give_the_same_signals(tmp_path):
     """The same threads in both: a matrix product of two threads may differ in the last digit."""
     problem = problem_of(tmp_path)
     run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
-    from hampkit import shadows
-    from hampkit.planning import Mode
+    from hampkit.shadow_models import train as shadows
+    from hampkit.shadow_models.plan import Mode
 
     one, two = Mode(threads=1, job=2), Mode(threads=1, job=2, workers=2)
     alone = shadows.train(problem, Shadowing(4), Settings(runs_dir=tmp_path), run, one)
@@ -217,7 +219,8 @@ def test_processes_and_one_process_give_the_same_signals(tmp_path):
 # the command, which kills itself, not its workers, when it hears of the n-th job that is done
 DYING = """
 import os, signal, sys
-from hampkit import cli, shadows
+from hampkit.cli import app as cli
+from hampkit.shadow_models import train as shadows
 
 def told(function, context, jobs, workers, event):
     def count(message):
@@ -240,7 +243,7 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
     """Ten times, as the next jobs appeared; what was there is never lost, and no worker stays behind."""
     import signal
 
-    from hampkit.planning import Mode
+    from hampkit.shadow_models.plan import Mode
 
     models = 40
 
@@ -456,7 +459,7 @@ def test_records_find_the_example_that_is_remembered():
 
 def test_shadow_models_that_learnt_nothing_are_no_targets_and_the_report_says_so(monkeypatch, runs, tmp_path):
     folder, results = runs
-    monkeypatch.setattr("hampkit.shadows.untrained", lambda *_: (3,))
+    monkeypatch.setattr("hampkit.shadow_models.train.untrained", lambda *_: (3,))
     run = folder / results.models[0].run
     found = hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].repeated
     assert {(r.models, r.untrained, r.left_out) for r in found} == {(7, 1, 1)}
@@ -563,7 +566,7 @@ def test_the_plan_says_what_it_will_cost_and_what_it_can_show():
     "how", [{}, {"known_train": 0.2, "known_val": 0.1}, {"candidates": "all", "known_train": 0.6}], ids=str
 )
 def test_the_plan_counts_those_that_the_run_judges(monkeypatch, tmp_path, how):
-    from hampkit import planning
+    from hampkit.shadow_models import plan as planning
 
     monkeypatch.setattr(planning, "seconds_of", lambda problem, ways: [0.01] * len(ways))
     options = {**QUICK, **how, "split.layout": "digits", "rows": 1400, "train_size": 100}
@@ -675,7 +678,7 @@ def test_attack_takes_a_family_and_trains_what_is_missing(runs, tmp_path):
 
 
 def test_what_was_measured_is_measured_once_unless_asked_anew(monkeypatch, tmp_path):
-    from hampkit import planning
+    from hampkit.shadow_models import plan as planning
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked = []
@@ -719,7 +722,8 @@ def test_more_models_reuse_what_the_masks_allow_and_say_so_where_they_do_not(tmp
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
     """In place of measurements: what a model takes in each way; and what was asked for."""
-    from hampkit import launch, planning
+    from hampkit.launch import local as launch
+    from hampkit.shadow_models import plan as planning
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for module in (launch, planning):
@@ -736,7 +740,7 @@ def measured(monkeypatch, tmp_path):
 
 def test_a_plan_for_what_was_begun_is_about_the_way_it_runs(measured, tmp_path):
     """Its models are stacked by eight, though one by one is much quicker: seconds, memory and words are those of stacks."""
-    from hampkit.planning import Mode
+    from hampkit.shadow_models.plan import Mode
 
     problem, settings = problem_of(tmp_path, 16), Settings(runs_dir=tmp_path)
     free = pipeline.plan_shadows(problem, settings)
@@ -779,7 +783,7 @@ def test_a_plan_has_no_more_processes_than_jobs_and_no_more_speed_than_cores(
 
 def test_jobs_are_cut_by_the_number_of_models_alone(measured, tmp_path, monkeypatch):
     """Neither by a clock nor by the number of processes, which would give the folders other names on another day."""
-    from hampkit import planning
+    from hampkit.shadow_models import plan as planning
 
     cut = []
     for workers, seconds in ((1, 0.001), (3, 0.001), (8, 1000.0)):

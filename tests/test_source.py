@@ -7,8 +7,8 @@ import pytest
 
 import hampkit
 from hampkit import UserError
-from hampkit.config import load_recipe
-from hampkit.source import _hash_of, code_of
+from hampkit.code_hash import _hash_of, code_of
+from hampkit.config.recipe import load_recipe
 
 OPTIONS = {"rows": 300, "features": 16, "classes": 3, "epochs": 1, "net": "mlp-small"}
 ATTACK = """

@@ -12,15 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hampkit.config import load_recipe
+from hampkit.config.recipe import load_recipe
 from hampkit.data.base import Source
 from hampkit.data.candidates import candidates
 from hampkit.data.splits import SEGMENTS, check_classes, rare_classes, split_table
 from hampkit.data.strata import stratified
 from hampkit.errors import Notice, UserError
-from hampkit.problem import Settings, prepare
 from hampkit.registry import DATASETS
 from hampkit.types import Dataset, Domain
+from hampkit.workflows.problem import Settings, prepare
 
 RARE = Path(__file__).parent / "cases" / "rare-class.csv"  # 400 rows, 3 of them of class z
 PUBLISHED = ("location30", "purchase100", "texas100", "cifar10", "cifar100")

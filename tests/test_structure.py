@@ -8,115 +8,122 @@ import pytest
 import hampkit
 
 ROOT = Path(hampkit.__file__).parent
-BASE = {"errors", "rng", "types"}
-LOW = BASE | {"registry", "options", "config", "source", "ranking", "signals", "metrics"}
-TRAIN = LOW | {"nets", "training"}
-MIDDLE = TRAIN | {"data", "store", "defenses", "blackbox", "checks", "attacks", "results", "environment", "grouped"}
+# Whom a part may import beside itself: `docs/architecture.md`. Everything may import these three.
+EVERYBODY = {"errors", "rng", "types"}
+WORKFLOWS = {
+    "api", "attacks", "code_hash", "config", "data", "defenses", "generators", "judging", "launch", "nets", "registry",
+    "report", "runs", "shadow_models", "signals", "stats", "targets", "training",
+}  # fmt: skip
 ALLOWED = {
     "errors": set(),
-    "cells": set(),
     "rng": set(),
     "types": set(),
-    "ranking": set(),
-    "registry": {"errors", "source"},
-    "options": {"errors"},
-    "source": set(),
-    "config": {"errors", "options", "registry", "sections", "source"},
-    "sections": {"errors"},
-    "store": {"config", "errors", "source"},
-    "locks": {"errors", "store"},
-    "signals": BASE,
-    "metrics": {"ranking"},
-    "nets": {"errors", "registry", "types"},
-    "data": {"errors", "rng", "types", "registry", "options"},
-    "training": BASE | {"config", "nets", "sections"},
-    "generators": BASE | {"nets"},
-    "defenses": BASE | {"config", "generators", "nets", "options", "registry", "sections", "training"},
-    "blackbox": BASE | {"training", "defenses"},
+    "signals": set(),
     "stats": set(),
-    "attacks": BASE
-    | {"registry", "signals", "nets", "ranking", "stats"},  # never a defense, a trainer, a split or a metric
-    "checks": {"grouped", "metrics"},
-    "grouped": {"metrics", "ranking"},
-    "fitted": {"defenses", "grouped", "problem", "rng", "store", "types"},
-    "strongest": set(),
-    "results": {"metrics", "registry", "strongest"},
-    "environment": set(),
-    "problem": TRAIN | {"data", "defenses", "launch"},
-    "views": {"sections", "training"},
-    "allocator": set(),
-    "launch": {"allocator", "errors", "registry"},
-    "measuring": BASE | {"blackbox", "defenses", "problem", "training"},
-    "planning": BASE | {"measuring", "config", "environment", "grouped", "launch", "problem", "store", "training"},
-    "shadows": MIDDLE | {"launch", "locks", "planning", "problem", "views"},
-    "trained": MIDDLE | {"problem"},
-    "answers": MIDDLE | {"problem", "shadows", "trained", "views"},
-    "clustered": {"grouped", "metrics", "ranking"},
-    "judge": MIDDLE,
-    "leave_one_out": MIDDLE | {"clustered"},
-    "details": MIDDLE | {"judge", "trained"},
-    "repeat": MIDDLE | {"cells", "judge", "leave_one_out", "problem", "strongest", "trained"},
-    "borrow": MIDDLE | {"folder", "planning", "problem", "shadows", "trained"},
-    "pipeline": MIDDLE
-    | {
-        "answers",
-        "borrow",
-        "fitted",
-        "folder",
-        "problem",
-        "judge",
-        "launch",
-        "locks",
-        "planning",
-        "shadows",
-        "trained",
-        "details",
-        "repeat",
-    },
-    "target_jobs": MIDDLE | {"launch", "locks", "pipeline", "problem"},
-    "report": {"cells", "errors", "metrics", "strongest"},
-    "reporting": MIDDLE | {"locks", "pipeline", "report", "trained"},
-    "nn": BASE | {"defenses"},
-    "api": MIDDLE
-    | {
-        "answers",
-        "borrow",
-        "problem",
-        "judge",
-        "pipeline",
-        "planning",
-        "report",
-        "reporting",
-        "target_jobs",
-        "trained",
-        "api",
-    },
-    "catalog": LOW | {"data", "nets"},
-    "terminal": {"comparison", "report", "results", "strongest", "terminal_table"},
-    "terminal_table": set(),
-    "cli": {"allocator", "errors", "api", "catalog", "cli_options", "comparing", "report", "terminal"},
-    "cli_options": {"errors", "options"},
-    "folder": {"data", "environment", "errors", "problem", "store"},
-    "__main__": {"cli"},
-    "comparison": MIDDLE | {"clustered", "defenses", "judge", "leave_one_out", "pipeline", "problem", "trained"},
-    "comparing": MIDDLE
-    | {"api", "comparison", "launch", "locks", "pipeline", "problem", "report", "reporting", "target_jobs", "trained"},
+    "code_hash": set(),
+    "registry": {"code_hash"},
+    "config": {"registry", "code_hash"},
+    "nets": {"config", "registry"},
+    "data": {"config", "registry"},
+    "launch": {"config", "registry"},
+    "attacks": {
+        "registry",
+        "signals",
+        "nets",
+        "stats.roc",
+        "stats.moderated",
+    },  # never a defense, a trainer or a metric
+    "training": {"config", "nets"},
+    "generators": {"nets", "registry"},
+    "defenses": {"training", "generators", "config", "registry", "signals", "nets"},
+    "targets": {"data", "registry", "nets", "signals"},
+    "targets.trained": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
+    "targets.blackbox": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
+    "judging": {"attacks", "stats", "config", "data"},  # never a defense, a target or a run
+    "runs": {"config", "code_hash"},
+    "report": {"judging.results", "stats"},
+    "shadow_models": {"targets", "launch", "runs", "defenses", "training", "data", "config"},
+    "workflows": WORKFLOWS - {"api"},
+    "nn": {"defenses"},
+    "api": {"workflows"},
+    "cli": {"api", "workflows", "report", "registry", "config"},
+    "__main__": {"cli", "launch"},
+    # names of before, for one release
+    "metrics": {"stats"},
+    "blackbox": {"targets"},
+}
+
+# what is still elsewhere than the design has it; this only shrinks
+PENDING: set[tuple[str, str]] = {
+    ("api", "config.recipe"),
+    ("api", "config.schema"),
+    ("api", "judging.results"),
+    ("api", "registry"),
+    ("api", "runs.store"),
+    ("api", "shadow_models.plan"),
+    ("api", "shadow_models.reuse"),
+    ("api", "targets.trained"),
+    ("api", "training.trainer"),
+    ("cli.app", "launch.allocator"),
+    ("cli.catalog", "data.base"),
+    ("cli.catalog", "nets.NETS"),
+    ("cli.terminal", "judging.results"),
+    ("cli.terminal", "judging.strongest"),
+    ("cli.terminal", "stats.strength"),
+    ("judging.results", "registry"),
+    ("judging.strongest", "defenses.Plain"),
+    ("judging.strongest", "registry"),
+    ("judging.strongest", "runs.store"),
+    ("judging.strongest", "targets.trained"),
+    ("judging.strongest", "workflows.attack"),
+    ("judging.strongest", "workflows.problem"),
+    ("runs.run_files", "data.splits"),
+    ("runs.run_files", "workflows.problem"),
+    ("shadow_models.plan", "stats.grouped"),
+    ("shadow_models.plan", "workflows.problem"),
+    ("shadow_models.reuse", "workflows.problem"),
+    ("shadow_models.timing", "workflows.problem"),
+    ("shadow_models.train", "attacks.Shadows"),
+    ("shadow_models.train", "signals"),
+    ("shadow_models.train", "workflows.problem"),
+    ("targets.augmentations", "config.sections"),
+    ("targets.augmentations", "training.augment"),
+    ("targets.trained", "attacks.Shadows"),
+    ("targets.trained", "judging.results"),
+    ("targets.trained", "workflows.problem"),
+    ("workflows.compare", "api"),
 }
 
 
 def imports(path):
-    """Every hampkit module that a file imports, anywhere in it."""
+    """Every hampkit module that a file imports, anywhere in it, as ``part.module``."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hampkit":
             inner = node.module.split(".")[1:]
-            yield from [inner[0]] if inner else [alias.name for alias in node.names if not alias.name.startswith("__")]
+            if len(inner) < 2:  # from hampkit.stats import metrics, from hampkit import signals
+                yield from (".".join([*inner, a.name]) for a in node.names if not a.name.startswith("__"))
+            else:
+                yield ".".join(inner)
         elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("hampkit."))
+            yield from (alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("hampkit."))
+
+
+def module_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def part(path):
-    inner = path.relative_to(ROOT).parts
-    return inner[0].removesuffix(".py")
+    return module_of(path).split(".")[0]
+
+
+def forbidden(path):
+    """What a file imports though the table does not allow it."""
+    mine = module_of(path)
+    allowed = ALLOWED.get(mine, ALLOWED.get(part(path), set())) | EVERYBODY | {part(path)}
+    for found in imports(path):
+        names = found.split(".")
+        if not allowed & {".".join(names[: k + 1]) for k in range(len(names))}:
+            yield mine, ".".join(names[:2] if (ROOT / names[0]).is_dir() else names[:1])
 
 
 FILES = [p for p in sorted(ROOT.rglob("*.py")) if p != ROOT / "__init__.py"]
@@ -124,9 +131,12 @@ FILES = [p for p in sorted(ROOT.rglob("*.py")) if p != ROOT / "__init__.py"]
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_obey_the_design(path):
-    me = part(path)
-    assert me in ALLOWED, f"{me} is new: say in docs/architecture.md and here whom it may import"
-    assert set(imports(path)) <= ALLOWED[me] | {me}
+    assert part(path) in ALLOWED, f"{path.name} is new: write into docs/architecture.md and here whom it may import"
+    assert set(forbidden(path)) <= PENDING
+
+
+def test_what_is_pending_is_not_done_yet():
+    assert {pair for path in FILES for pair in forbidden(path)} == PENDING
 
 
 def test_defenses_and_attacks_do_not_import_each_other():
@@ -151,7 +161,7 @@ def test_only_the_command_line_prints_and_nothing_unpickles():
         names = {f.id for f in calls if isinstance(f, ast.Name)} | {
             f.attr for f in calls if isinstance(f, ast.Attribute)
         }
-        if part(path) not in ("cli", "terminal", "terminal_table"):
+        if part(path) != "cli":
             assert "print" not in names, path
         text = path.read_text()
         tree = list(ast.walk(ast.parse(text)))
@@ -185,11 +195,8 @@ def test_public_names_are_what_they_say_whatever_was_imported_before():
 
 
 STATISTICS = [
-    *(
-        ROOT / f"{name}.py"
-        for name in ("ranking", "metrics", "grouped", "clustered", "leave_one_out", "checks", "comparison")
-    ),
     *sorted((ROOT / "stats").glob("*.py")),
+    *sorted((ROOT / "judging").glob("*.py")),
     *sorted((ROOT / "attacks").glob("*.py")),
 ]
 

@@ -8,12 +8,12 @@ from textwrap import fill
 import pytest
 from rich.console import Console
 
-from hampkit import terminal, terminal_table
-from hampkit.comparison import Comparison, Entry, Leak
-from hampkit.metrics import Interval
+from hampkit.cli import terminal, terminal_table
+from hampkit.cli.terminal_table import UNBOUNDED, Column, fitted
+from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
+from hampkit.judging.strongest import Comparison, Entry, Leak
 from hampkit.report import about, render_markdown, view
-from hampkit.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
-from hampkit.terminal_table import UNBOUNDED, Column, fitted
+from hampkit.stats.metrics import Interval
 
 FLAGS = ("unresolved", "tied", "randomised", "masked", "mismatched", "overlapping", "duplicated")
 NAMES = ("modified-entropy-per-class", "loss", "confidence-per-class", "lira-offline-fixed")

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import hampkit
-from hampkit import target_jobs
 from hampkit.attacks.neural import Neural
-from hampkit.config import load_recipe
+from hampkit.config.recipe import load_recipe
 from hampkit.errors import Notice, UserError
-from hampkit.problem import Settings, prepare
 from hampkit.training import trainer
 from hampkit.training.threads import threads
+from hampkit.workflows import target_jobs
+from hampkit.workflows.problem import Settings, prepare
 
 QUICK = ["epochs=2", "neural.epochs=2"]
 
@@ -24,8 +24,8 @@ QUICK = ["epochs=2", "neural.epochs=2"]
 @pytest.mark.parametrize(("given", "said"), [(4, False), (5, True), (0, False)])
 def test_more_threads_than_cores_are_warned_of(monkeypatch, given, said):
     """More threads than cores wait for one another. The number that follows from the data is nobody's choice."""
-    monkeypatch.setattr("hampkit.problem.cores", lambda: 4)
-    monkeypatch.setattr("hampkit.problem._threads", lambda dataset: 8)
+    monkeypatch.setattr("hampkit.workflows.problem.cores", lambda: 4)
+    monkeypatch.setattr("hampkit.workflows.problem._threads", lambda dataset: 8)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         prepare(load_recipe("toy/undefended", {"rows": "300", "train.threads": str(given)}), Settings())

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import hampkit
-from hampkit.config import Training
+from hampkit.config.recipe import Training
+from hampkit.config.sections import Stage
 from hampkit.defenses.advreg import AdvReg
 from hampkit.defenses.dmp import Dmp
 from hampkit.defenses.memguard import MemGuard
@@ -18,7 +19,6 @@ from hampkit.defenses.selena import Selena
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked
-from hampkit.sections import Stage
 from hampkit.training import Diverged, MeanLoss, Trainer
 from hampkit.training.batches import batches, plan_epoch
 from hampkit.training.optim import Optimizer, learning_rate

@@ -10,8 +10,7 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from hampkit import measuring
-from hampkit.config import load_recipe
+from hampkit.config.recipe import load_recipe
 from hampkit.defenses import mixup
 from hampkit.defenses.confidence_penalty import ConfidencePenalty
 from hampkit.defenses.early_stopping import EarlyStopping
@@ -19,11 +18,12 @@ from hampkit.defenses.label_smoothing import LabelSmoothing
 from hampkit.defenses.mixup import Mixup, _Mixed
 from hampkit.defenses.release_only import Round, Temperature, Top1
 from hampkit.nets import net_factory
-from hampkit.problem import Settings, prepare
+from hampkit.shadow_models import timing as measuring
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer, trainer
 from hampkit.training.augment import augmented
 from hampkit.training.each import each_of
 from hampkit.types import Batch, Domain, Stack
+from hampkit.workflows.problem import Settings, prepare
 
 pytestmark = pytest.mark.numeric
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hampkit import clustered, metrics
 from hampkit.data.splits import shadow_members
+from hampkit.stats import clustered, metrics
 
 
 def audit(seed, models=32, units=10, size=8, effect=100.0, unexposed=0.0):

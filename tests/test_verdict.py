@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hampkit.checks import FLAGS
-from hampkit.judge import judged_together
-from hampkit.metrics import Interval, auc_difference, auc_interval
+from hampkit.cli.terminal import show_results
+from hampkit.judging.evaluate import judged_together
+from hampkit.judging.flags import FLAGS
+from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
 from hampkit.report import charts, limits, render_csv, render_markdown, verdict, view
 from hampkit.report.attack import attack_label
 from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
-from hampkit.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
-from hampkit.terminal import show_results
+from hampkit.stats.metrics import Interval, auc_difference, auc_interval
 
 JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
 ABOVE = Interval(0.7, 0.65, 0.746)

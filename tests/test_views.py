@@ -7,11 +7,11 @@ import torch
 import hampkit
 from hampkit import UserError
 from hampkit.attacks.lira import LiraOnline, lira_scores
-from hampkit.config import Shadowing, load_recipe
-from hampkit.problem import Settings, prepare
-from hampkit.sections import MOST_VIEWS
-from hampkit.shadows import folder_of
-from hampkit.views import view
+from hampkit.config.recipe import Shadowing, load_recipe
+from hampkit.config.sections import MOST_VIEWS
+from hampkit.shadow_models.train import folder_of
+from hampkit.targets.augmentations import view
+from hampkit.workflows.problem import Settings, prepare
 
 
 def test_a_view_is_an_image_of_the_same_pixels_moved_and_mirrored():
@@ -67,7 +67,7 @@ def test_shadow_models_and_target_are_asked_about_every_view(images, tmp_path):
 
 
 def test_answers_about_views_that_are_no_numbers_are_refused_and_not_kept(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("hampkit.answers.view", lambda x, v: x * float("nan"))
+    monkeypatch.setattr("hampkit.workflows.query.view", lambda x, v: x * float("nan"))
     options = {**OPTIONS, "shadows.views": 2, "shadows.models": 4, "epochs": 2}
     with pytest.raises(UserError, match="answers of defense undefended hold NaN or infinity"):
         hampkit.run("undefended", data=images, label="y", options=options, workers=1, runs_dir=tmp_path)

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hampkit import clustered, metrics
 from hampkit.attacks import Shadows
 from hampkit.attacks.lira import LiraOnline
+from hampkit.cli.terminal import show_results
 from hampkit.data.splits import shadow_members
-from hampkit.leave_one_out import judge_repeated, repeated_scores
-from hampkit.metrics import Interval
+from hampkit.judging.leave_one_out import judge_repeated, repeated_scores
+from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
 from hampkit.report import RESULTS_SCHEMA, render_csv, render_html, render_markdown
-from hampkit.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
-from hampkit.terminal import show_results
+from hampkit.stats import clustered, metrics
+from hampkit.stats.metrics import Interval
 
 JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
 

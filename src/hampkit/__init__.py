@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Any
 from hampkit.errors import Notice, UserError
 
 if TYPE_CHECKING:
-    from hampkit import attacks, blackbox, defenses, metrics, nn, signals
+    from hampkit import attacks, blackbox, defenses, metrics, nn, signals, stats
     from hampkit.api import attack, plan, run, shadow, train, write_report
-    from hampkit.comparing import compare
-    from hampkit.comparison import Comparison
-    from hampkit.results import AttackResult, ModelResult, Results
-    from hampkit.trained import Trained
+    from hampkit.judging.results import AttackResult, ModelResult, Results
+    from hampkit.judging.strongest import Comparison
+    from hampkit.targets.trained import Trained
+    from hampkit.workflows.compare import compare
 
 __version__ = "0.1.0"
 __all__ = [
     "AttackResult", "Comparison", "ModelResult", "Notice", "Results", "Trained", "UserError", "__version__",
     "attack", "attacks", "blackbox", "compare", "defenses", "metrics", "nn", "plan", "run",
-    "shadow", "signals", "train", "write_report",
+    "shadow", "signals", "stats", "train", "write_report",
 ]  # fmt: skip
 
 _HOME = {
     **dict.fromkeys(("attack", "plan", "run", "shadow", "train", "write_report"), "hampkit.api"),
-    **dict.fromkeys(("AttackResult", "ModelResult", "Results"), "hampkit.results"),
-    "Trained": "hampkit.trained",
-    "compare": "hampkit.comparing",
-    "Comparison": "hampkit.comparison",
+    **dict.fromkeys(("AttackResult", "ModelResult", "Results"), "hampkit.judging.results"),
+    "Trained": "hampkit.targets.trained",
+    "compare": "hampkit.workflows.compare",
+    "Comparison": "hampkit.judging.strongest",
 }
-_MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals")
+_MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals", "stats")
 
 
 def __getattr__(name: str) -> Any:

@@ -9,20 +9,28 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from hampkit import pipeline
-from hampkit.borrow import Lender, last_used
-from hampkit.config import Recipe, accepts, check_effect, load_recipe, option_of_attacks, unknown_option, with_seed
+from hampkit.config.recipe import (
+    Recipe,
+    accepts,
+    check_effect,
+    load_recipe,
+    option_of_attacks,
+    unknown_option,
+    with_seed,
+)
+from hampkit.config.schema import check_once, once
 from hampkit.errors import Notice, UserError, unknown_key
-from hampkit.options import check_once, once
-from hampkit.planning import MOST_WORKERS, Plan
-from hampkit.problem import Problem, Settings, prepare
+from hampkit.judging.results import ModelResult, Results
 from hampkit.registry import ATTACKS, check_installed
-from hampkit.reporting import report_on
-from hampkit.results import ModelResult, Results
-from hampkit.store import Run, read_json, writable
-from hampkit.target_jobs import train_targets
-from hampkit.trained import Evaluated, Trained
+from hampkit.runs.store import Run, read_json, writable
+from hampkit.shadow_models.plan import MOST_WORKERS, Plan
+from hampkit.shadow_models.reuse import Lender, last_used
+from hampkit.targets.trained import Evaluated, Trained
 from hampkit.training.trainer import silent
+from hampkit.workflows import attack as pipeline
+from hampkit.workflows.problem import Problem, Settings, prepare
+from hampkit.workflows.report import report_on
+from hampkit.workflows.target_jobs import train_targets
 
 DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
 RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
@@ -313,8 +321,8 @@ def recipes_of(
 
 def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Options of a judge or of attacks, sorted into the sections of a run's local.json."""
-    from hampkit.config import Judge
-    from hampkit.options import parse_text
+    from hampkit.config.recipe import Judge
+    from hampkit.config.schema import parse_text
 
     sections: dict[str, dict[str, Any]] = {"judge": {}, "attacks": {}}
     judge = set(Judge.__dataclass_fields__)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import GenericAlias, ModuleType
 from typing import Any
 
+from hampkit.code_hash import code_of
 from hampkit.errors import UserError, did_you_mean
-from hampkit.source import code_of
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hampkit import signals
 from hampkit.attacks.base import Attack, Evidence, Scores, first_view
-from hampkit.ranking import best_threshold
+from hampkit.stats.roc import best_threshold
 
 SONG = "https://arxiv.org/abs/2003.10595"
 YEOM = "https://arxiv.org/abs/1709.01604"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.nets.attack import InferenceNet

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hampkit.config.schema import build, parse_text
+from hampkit.config.sections import Stage
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError, of_numpy
 from hampkit.generators.base import Generator
-from hampkit.options import build, parse_text
 from hampkit.registry import GENERATORS
 from hampkit.rng import derive
-from hampkit.sections import Stage
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer
 from hampkit.training.soft_labels import hamp_loss
 from hampkit.types import Dataset, Stack, Task

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from hampkit.config.sections import Stage
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.rng import derive, numpy_rng
-from hampkit.sections import Stage
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer
 from hampkit.training.soft_labels import hamp_loss
 from hampkit.types import Stack, Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hampkit.metrics import clopper_pearson
+from hampkit.stats.metrics import clopper_pearson
 
 
 def exact(rate: float, n: float) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hampkit.strongest import finding, side
+from hampkit.stats.strength import finding, side
 
 Json = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ def order_of(attack: Json) -> str:
 
 
 def strongest(attacks: Iterable[Json]) -> Json | None:
-    """The attack that finds most, as in `hampkit.results.ModelResult.strongest`; of equals the first."""
+    """The attack that finds most, as in `hampkit.judging.results.ModelResult.strongest`; of equals the first."""
     return max(attacks, key=lambda attack: finding(**deciding_auc(attack)), default=None)
 
 

@@ -6,9 +6,9 @@ import csv
 import io
 from typing import Any
 
-from hampkit.cells import safe
 from hampkit.report.accuracy import exact, size
 from hampkit.report.attack import option_text
+from hampkit.report.cells import safe
 from hampkit.report.view import Json, off_null
 
 ESTIMATE = ("value", "low", "high")

@@ -9,9 +9,9 @@ from typing import Any
 from hampkit.report import view
 from hampkit.report.attack import as_found, attack_label, deciding_auc, found_label, order_of, strongest, turned
 from hampkit.report.view import Json, percent
-from hampkit.strongest import side
+from hampkit.stats.strength import side
 
-ENOUGH = 10  # false positives (negatives) that must be allowed for a rate to count as resolved, as in hampkit.checks
+ENOUGH = 10  # false positives (negatives) that a resolved rate allows, as in hampkit.judging.flags
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
     "null": "Do not trust the numbers of {}: the attack on shuffled membership finds something, so the evaluation leaks (null)",
@@ -36,7 +36,7 @@ Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 def verdict(results: Any) -> str:
     """One or two lines: what was found; the flags that change its meaning.
 
-    results: a `hampkit.results.Results`.
+    results: a `hampkit.judging.results.Results`.
     """
     document = results.to_json()
     titled = list(zip(view.model_titles(document), document["models"], strict=True))

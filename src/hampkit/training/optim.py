@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 
 Params = dict[str, Tensor]
 

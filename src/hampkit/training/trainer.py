@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.errors import UserError
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng

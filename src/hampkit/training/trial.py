@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hampkit.config import Training
+from hampkit.config.recipe import Training
 from hampkit.errors import UserError
 from hampkit.rng import derive, forked
 from hampkit.training.each import each_of

@@ -1,0 +1,180 @@
+"""What there is: the lists of ``hampkit list`` and the descriptions of ``hampkit data``."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hampkit.config.recipe import Judge, Shadowing, Split, Training, load_recipe, shipped_recipes
+from hampkit.data.base import Place
+from hampkit.errors import UserError, nearest
+from hampkit.nets import NETS
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
+
+Line = tuple[str, str]
+SECTIONS: dict[str, type] = {"split": Split, "train": Training, "judge": Judge, "shadows": Shadowing}
+
+
+def _datasets() -> list[Line]:
+    return [(name, cls.about) for name, cls in DATASETS.classes().items()]
+
+
+def _classes(registry: Registry) -> list[Line]:
+    return [(name, _about(cls)) for name, cls in registry.classes().items()]
+
+
+def _about(cls: Any) -> str:
+    """The first sentence, the paper, and the names of the options."""
+    options = ", ".join(field.name for field in dataclasses.fields(cls) if field.init)
+    return f"{_first_sentence(cls.__doc__)} {cls.paper}" + (f" Options: {options}" if options else "")
+
+
+def _recipes() -> list[Line]:
+    recipes = ((name, load_recipe(name)) for name in shipped_recipes())
+    lines = [(name, f"{r.net}, {r.train.epochs} epochs of {r.train.optimizer}") for name, r in recipes]
+    return [*lines, ("DATA/DEFENSE", "any other pair: the training of DATA/undefended, the defense with its defaults")]
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").split()).split(". ")[0].rstrip(".") + "."
+
+
+def _options() -> list[Line]:
+    """Every KEY=VALUE with its default and meaning."""
+    return [line for group in _option_groups() for line in group.lines]
+
+
+def options_of(name: str) -> list[Line]:
+    """The options of one section, data set, defense, generator or attack, or of all attacks whose names begin so.
+
+    A section such as ``data`` has those of all data sets. Raises: `UserError` for another name.
+    """
+    groups = _option_groups()
+    names = {group.section for group in groups} | {group.owner for group in groups} - {""}
+    meant = [group for group in groups if name in (group.section, group.owner)]
+    meant = meant or [group for group in groups if group.owner.startswith(f"{name}-")]
+    if not meant:
+        sections = ", ".join(dict.fromkeys(group.section for group in groups if group.section))
+        near = nearest(name, names) or f"take a section ({sections}), or a name that hampkit list prints"
+        raise UserError(f"no options of {name!r}; {near}")
+    return [line for group in meant for line in group.lines] or [(name, "has no options")]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Options of one owner."""
+
+    section: str  # empty where the owner is an attack, whose name stands in front of its options
+    owner: str  # a data set, defense, generator or attack; of other sections the section itself
+    lines: list[Line]
+
+
+def _option_groups() -> list[_Group]:
+    groups = [
+        _Group("", "", [("net=mlp", "the network: hampkit list nets"), ("seed=0", "of the split and of training")])
+    ]
+    groups += [_Group(section, section, _fields(section, "", cls)) for section, cls in SECTIONS.items()]
+    for section, registry in (("data", DATASETS), ("defense", DEFENSES)):
+        groups += [
+            _Group(section, name, _fields(section, f"{name}: ", cls)) for name, cls in registry.classes().items()
+        ]
+    for name, cls in GENERATORS.classes().items():
+        mine = _fields("generator", f"of dmp with defense.generator={name}: ", cls)
+        lines = [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in mine]
+        groups.append(_Group("generator", name, lines))
+    return groups + [_Group("", name, _fields(name, "", cls)) for name, cls in ATTACKS.classes().items()]
+
+
+def _fields(section: str, owner: str, cls: Any) -> list[Line]:
+    meaning = _comments(cls)
+    lines: list[Line] = []
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        if isinstance(hints[f.name], type) and dataclasses.is_dataclass(hints[f.name]):
+            lines += _fields(f"{section}.{f.name}", owner, hints[f.name])
+        else:
+            text = "; ".join(part for part in (" | ".join(_choices(hints[f.name])), meaning.get(f.name)) if part)
+            lines.append((f"{section}.{f.name}={_written(f.default)}", owner + text))
+    return lines
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words that an option takes, where it takes no others.
+
+    >>> _choices(typing.Literal["adam", "sgd"] | None), _choices(int)
+    (['adam', 'sgd'], [])
+    """
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return [str(word) for word in inner]
+    return [word for part in inner for word in _choices(part)]
+
+
+def _written(value: Any) -> str:
+    """A default as it would be typed."""
+    if value is dataclasses.MISSING:
+        return ""
+    if isinstance(value, (bool, type(None))):
+        return str(value).lower()
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def _comments(cls: Any) -> dict[str, str]:
+    """The comment beside each field of a dataclass, also of the classes it inherits from."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        try:
+            source = textwrap.dedent(inspect.getsource(owner))
+        except (OSError, TypeError):
+            continue
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        marks = [t for t in tokens if t.type == tokenize.COMMENT]
+        comments = {t.start[0]: t.string.lstrip("# ") for t in marks}
+        alone = {t.start[0] for t in marks if t.line.strip() == t.string}
+        (body,) = (n.body for n in ast.parse(source).body if isinstance(n, ast.ClassDef))
+        for node in body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                last = node.end_lineno or node.lineno
+                while last + 1 in alone:  # the comment goes on in the lines below
+                    last += 1
+                said = " ".join(comments[n] for n in range(node.lineno, last + 1) if n in comments)
+                found[node.target.id] = said or found.get(node.target.id, "")
+    return found
+
+
+LISTS: dict[str, Callable[[], list[Line]]] = {
+    "datasets": _datasets,
+    "defenses": lambda: _classes(DEFENSES),
+    "attacks": lambda: _classes(ATTACKS),
+    "generators": lambda: [(name, cls.about) for name, cls in GENERATORS.classes().items()],
+    "recipes": _recipes,
+    "nets": lambda: [
+        *((name, net.about) for name, net in NETS.items()),
+        ("timm:NAME", "an image network of the package timm: pip install 'hampkit[timm]'"),
+        ("package.module:factory", "a network of your own"),
+    ],
+    "options": _options,
+}
+
+
+def describe_data(name: str, data_dir: Path | None, download: bool, progress: Any = False) -> list[str]:
+    """Files, shape, hash and class counts of a data set. Errors: `UserError` where its files are missing or wrong."""
+    source = DATASETS.get(name)()
+    data, found = source.examine(Place.default(data_dir, download=download, progress=progress))
+    counts = data.y.bincount(minlength=data.num_classes).tolist()
+    return [
+        f"{name}: {source.about}",
+        *found,
+        f"rows {len(data)}, shape of one {data.shape}, {str(data.x.dtype).removeprefix('torch.')}",
+        f"classes {data.num_classes}",
+        f"sha256 {data.sha256}",
+        f"rows per class {counts}",
+    ]

@@ -1,0 +1,71 @@
+"""The options that several commands share, and how their words are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hampkit.config.schema import once
+from hampkit.errors import UserError
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
+CheckDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then the cache.")]
+RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one of several GPUs: cuda:1.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
+AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
+Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
+Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
+Group = Annotated[
+    str,
+    typer.Option(
+        metavar="COLUMN", help="The column of your table whose equal values belong together, such as persons."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+ShadowCount = Annotated[
+    int, typer.Option(metavar="M", help="Train M shadow models too, for LiRA and RMIA (even, from 4).")
+]
+ShadowsFrom = Annotated[
+    Path | None, typer.Option(help="A run whose shadow models are taken; of the same recipe, data and split.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Take them also where the recipe differs (flag mismatched).")]
+Workers = Annotated[
+    int,
+    typer.Option(help="Targets or shadow models trained at once; 0: as many as the cores hold (train.threads each)."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple[list[str], dict[str, str]]:
+    """Recipes or attacks, and the options among them, with those of --group and --keep-models."""
+    options: dict[str, str] = {}
+    names = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or (word.endswith(".toml") and os.path.isfile(word)):
+            names.append(word)
+        elif key in options:
+            raise UserError(f"{key} is given twice, {key}={options[key]} and {word}; leave one out")
+        else:
+            options[key] = text
+    if group:
+        once(f"--group {group}", options, "data.group", "group")
+        options["data.group"] = group
+    if keep_models:
+        once("--keep-models", options, "shadows.keep_models", "keep_models")
+        options["shadows.keep_models"] = "true"
+    return names, options
+
+
+def only_options(words: list[str], group: str = "", keep_models: bool = False) -> dict[str, str]:
+    recipes, options = split(words, group, keep_models)
+    if recipes:
+        raise UserError(f"one recipe at a time, {recipes[0]!r} is another; options are written KEY=VALUE")
+    return options

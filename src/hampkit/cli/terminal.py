@@ -1,0 +1,193 @@
+"""What a person sees in the terminal: progress bars and the table. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from hampkit.cli.terminal_table import Column, Kind, show_table, stdout_console
+from hampkit.stats.strength import finding
+
+if TYPE_CHECKING:
+    from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
+    from hampkit.judging.strongest import Comparison
+
+
+class Bars:
+    """Progress bars on stderr, one per kind of work; nothing where stderr is no terminal."""
+
+    def __init__(self, show: bool) -> None:
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console, disable=not (show and console.is_terminal), transient=True)
+        self.tasks: dict[str, TaskID] = {}
+
+    def track(self, what: str, done: int, total: int) -> None:
+        """Told by the library how far it is."""
+        task = self.tasks.get(what)
+        if task is None or self.progress.tasks[self.progress.task_ids.index(task)].finished:
+            task = self.tasks[what] = self.progress.add_task(what, total=total)
+        self.progress.update(task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[Bars]:
+        # older versions of Rich end a disabled bar with an empty line
+        with contextlib.nullcontext() if self.progress.disable else self.progress:
+            yield self
+
+
+class Download:
+    """A Rich progress bar as pooch wants it: total, update, reset, close."""
+
+    def __init__(self, bars: Bars) -> None:
+        self.bars, self.total, self.done = bars, 0, 0
+
+    def update(self, size: int) -> None:
+        self.done += size
+        self.bars.track("downloading", self.done, max(self.total, self.done))
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        self.bars.track("downloading", self.done, self.done or 1)
+
+
+def sayer(silent: bool) -> Any:
+    """Prints the plan of what takes long, to stderr: stdout is for results."""
+    return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
+
+
+def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
+    """One table per model, and the line that says what they mean."""
+    for model in results.models:
+        _show_model(console, model)
+        if model.repeated:
+            _show_repeated(console, model)
+    console.print(verdict, highlight=False, markup=False)
+    console.print(limits, highlight=False, markup=False)
+    console.print(
+        "95 % intervals in brackets; those of TPR and TNR are for the target FPR and FNR exactly, with the uncertainty of the "
+        "threshold in them. Flags are explained in the report and in docs/reading.md.",
+        style="dim",
+        highlight=False,
+        markup=False,
+    )
+
+
+def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
+    """A row per defense; ``paper``: in the layout of the published comparison."""
+    from hampkit.report import COLUMNS, about, paper_layout, rows
+
+    console = stdout_console()
+    documents = [c.to_json() for c in found]
+    if paper:
+        head, *body = paper_layout(documents)
+        title = (
+            "highest over the attacks on the target, as published (by luck too; ? too few examples to resolve the rate)"
+        )
+        show_table(console, title, _columns(head), body)
+        return
+    for document in documents:
+        body = [[cell.replace(", ", " ") if name == "flags" else cell for name, cell in zip(COLUMNS, row, strict=True)]
+                for row in rows(document)]  # fmt: skip
+        show_table(console, f"defenses on {document['data']}", _columns(COLUMNS), body)
+        for name, why in document["left_out"].items():
+            console.print(f"left out: {name}: {why}", highlight=False, markup=False)
+        for entry in document["entries"]:
+            if entry["said"]:
+                console.print(f"{entry['defense']}: {entry['said']}", highlight=False, markup=False, style="dim")
+        for flag, text in document["flags"].items():
+            console.print(f"{flag}: {text}", highlight=False, markup=False, style="dim")
+    console.print(about(documents), highlight=False, markup=False)
+
+
+def _columns(heads: Sequence[str]) -> list[Column]:
+    kinds: dict[str, Kind] = {"defense": "name", "worst attack": "name", "flags": "flags"}
+    return [Column(head, kinds.get(head, "number")) for head in heads]
+
+
+def _show_model(console: Console, model: ModelResult) -> None:
+    from hampkit.report.view import attack_numbers, counts, joined_label, merged
+
+    accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
+    title = f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}"
+    columns = [Column("attack", "name"), *map(Column, ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC")), Column("flags", "flags")]
+    alike = merged(model.attacks, lambda a: attack_numbers(a.to_json()))
+    rows = [(joined_label([a.to_json() for a in same]), *_numbers(same[0]), " ".join(same[0].flags)) for same in alike]
+    best = model.strongest() if model.attacks else None
+    show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
+    for line in (model.facts.get("said"), counts(model.to_json()), _null(model)):
+        if line:
+            console.print(line, style="dim italic", highlight=False, markup=False)
+
+
+def _show_repeated(console: Console, model: ModelResult) -> None:
+    from hampkit.report.view import joined_label, merged, repeated_numbers
+
+    first = model.repeated[0]
+    title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
+    unit = "group" if model.groups else "example"
+    caption = (
+        f"pooled over all models, intervals clustered by model and {unit}; AUC within: the mean over single models"
+    )
+    if first.untrained:
+        how = "left out" if first.left_out else "left out as targets only, for want of others"
+        caption += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
+    heads = ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within")
+    columns = [Column("attack", "name"), *map(Column, heads), Column("flags", "flags")]
+    alike = merged(model.repeated, lambda r: repeated_numbers(r.to_json()))
+    rows = [
+        (joined_label([a.to_json() for a in same]), *_numbers(r), _auc(r.auc_within), " ".join(r.flags))
+        for same in alike
+        for r in same[:1]
+    ]
+    best = max(model.repeated, key=lambda r: finding(**vars(r.auc)))
+    show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
+    console.print(caption, style="dim italic", highlight=False, markup=False)
+
+
+def _numbers(found: AttackResult | RepeatedResult) -> tuple[str, str, str]:
+    return _rate(found.tpr_at_fpr[0]), _rate(found.tnr_at_fnr[0]), _auc(found.auc)
+
+
+def _auc(auc: Any) -> str:
+    return "–" if auc is None else f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
+
+
+def _accuracy(model: ModelResult, part: str) -> str:
+    n = model.rows.get(part)
+    return f"{part} {model.accuracy[part]:.1%}" + (f" (n={n})" if n else "")
+
+
+def _rate(rate: Rate) -> str:
+    return f"{100 * rate.value:.1f} [{100 * rate.outer_low:.1f}, {100 * rate.outer_high:.1f}]"
+
+
+def _null(model: ModelResult) -> str:
+    null = model.null
+    said = (
+        "✗ 0.5 is outside its 99.9 % interval: do not trust these numbers"
+        if model.off_null
+        else "✓ (0.5 within its 99.9 % interval)"
+    )
+    return f"null (shuffled membership): AUC {null.value:.3f} [{null.low:.3f}, {null.high:.3f}] {said}"

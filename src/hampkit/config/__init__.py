@@ -1,0 +1,1 @@
+"""Recipes: plain values, checked."""

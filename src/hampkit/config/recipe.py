@@ -1,0 +1,365 @@
+"""Recipes: everything that decides what is trained, as data. TOML files, JSON and ``key=value`` all end in a `Recipe`.
+
+A recipe has the sections ``data``, ``split``, ``train``, ``defense``, ``judge``, ``attacks``, ``shadows`` and the keys ``net``
+and ``seed``. ``judge``, ``attacks`` and ``shadows`` say how a trained model is attacked; all the rest decides the training and
+enters the content hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hampkit.code_hash import code_of, file_hash
+from hampkit.config.schema import build, field_names, parse_text
+from hampkit.config.sections import Judge, Shadowing, Split, Training
+from hampkit.errors import UserError, did_you_mean, unknown_key
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+# raised when the same recipe would train other weights, so that old runs are not taken for new ones
+TRAINING_VERSION = 8
+
+# fields that came later are hashed only where they are set: older runs are found again
+LATER = {"precision": "float32", "stop_after": 0, "patience": 0, "sampling": "shuffle", "augment": []}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered thing with all its options."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    data: Part
+    split: Split
+    net: str  # a registered network, timm:NAME, or package.module:factory
+    train: Training
+    defense: Part
+    seed: int = 0
+    judge: Judge = field(default_factory=Judge)
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attack name → its options
+    shadows: Shadowing = field(default_factory=Shadowing)
+    fingerprint: str = ""  # sha256 of the data, set once they are loaded
+
+    @property
+    def title(self) -> str:
+        return f"{self.data.options.get('title') or self.data.name}/{self.defense.name}"
+
+    def training(self) -> dict[str, Any]:
+        """The part that decides the trained weights, canonical: what recipe.json holds and the hash covers."""
+        split = dataclasses.asdict(self.split)
+        split.pop("permutation")  # its content is in the fingerprint; where the file lay is not
+        data = {k: v for k, v in self.data.options.items() if k != "file"}
+        defense, code = {"name": self.defense.name, **_plain(dict(self.defense.options))}, self.code()
+        if "file" in code:  # likewise
+            defense["file"] = ""
+        return {
+            "schema": 1,
+            "version": TRAINING_VERSION,
+            "data": {"name": self.data.name, **data, "sha256": self.fingerprint},
+            "split": split,
+            "net": self.net,
+            "train": {k: v for k, v in _plain(dataclasses.asdict(self.train)).items() if LATER.get(k) != v},
+            "defense": defense,
+            "seed": self.seed,
+            "code": code,
+        }
+
+    def code(self) -> dict[str, str]:
+        """Hashes of the source of the defense and of a network of the user's own, as far as it can be had."""
+        found = {"defense": code_of(DEFENSES.get(self.defense.name))}
+        if ":" in self.net:
+            found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
+        file = Path(str(self.defense.options.get("file") or "")).expanduser()
+        if file.is_file():  # of ready inputs: what it holds, not its name alone
+            found["file"] = file_hash(file)
+        return {what: code for what, code in found.items() if code}
+
+    def folder(self) -> str:
+        """The name of its run folder, ``<data>-<defense>-<hash8>``."""
+        return f"{self.title.replace('/', '-')}-{content_hash(self.training())[:8]}"
+
+
+def content_hash(document: Any) -> str:
+    """sha256 of the canonical JSON of a document.
+
+    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def canonical_json(document: Any) -> str:
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
+    """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column."""
+    document = _document(reference, file, label)
+    given: dict[tuple[str, ...], str] = {}
+    for key, text in (overrides or {}).items():
+        address = _override(document, key, text)
+        if address in given:
+            raise UserError(f"{given[address]} and {key}={text} are the same key; leave one out")
+        given[address] = f"{key}={text}"
+    return recipe_from_dict(document, place=f"recipe {reference}")
+
+
+def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
+    """Whether this recipe has such a key."""
+    return bool(_addresses(_document(reference, file, label), key))
+
+
+def check_effect(recipe: Recipe, keys: Iterable[str]) -> None:
+    """Errors: `UserError` where an option is of an attack that this recipe gives no evidence for."""
+    for key in keys:
+        name = key.removeprefix("attacks.").rpartition(".")[0]
+        if not recipe.shadows.models and "shadows" in getattr(ATTACKS.classes().get(name), "needs", ()):
+            raise UserError(
+                f"{key} has no effect: the attack {name} needs shadow models; add --shadows M or leave it out"
+            )
+
+
+def unknown_option(key: str, references: Sequence[str], file: str = "", label: str = "") -> str:
+    """What to say of a key that none of these recipes has: whose option it is, or which keys are near.
+
+    An option of an attack is one only together with the attack's name.
+    """
+    if key == "data.group":
+        return "--group names a column of a table of one's own; add --data FILE with such a column, or leave it out"
+    section, _, last = key.rpartition(".")
+    section = "" if section == "attacks" else section
+    kinds = {"defense": DEFENSES, "data": DATASETS}
+    owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()
+              if last in {f.name for f in dataclasses.fields(cls)}]  # fmt: skip
+    owners = ["a table of one's own (--data FILE)" if n == "file" else n for n in owners]
+    told = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
+    told += [with_names] if not section and (with_names := option_of_attacks(last)) else []
+    if told:
+        return "; ".join(told)
+    known = {k for reference in references for k in keys(reference, file, label)}
+    return unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known if not k.startswith("attacks.")})
+
+
+def option_of_attacks(name: str) -> str:
+    """The error text for an attack's option that was given without the attack's name; empty if no attack has the option."""
+    attacks = [f"{n}.{name}=…" for n, cls in ATTACKS.classes().items() if (name,) in field_names(cls)]
+    return f"an attack's option needs its name: {', '.join(attacks)}" if attacks else ""
+
+
+def keys(reference: str, file: str = "", label: str = "") -> list[str]:
+    """All keys that may be set on the command line, with their section."""
+    return sorted(".".join(address) for address in _all_addresses(_document(reference, file, label)))
+
+
+def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Recipe:
+    """A checked recipe from nested plain values, as read from TOML or JSON."""
+    known = {"data", "split", "net", "train", "defense", "seed", "judge", "attacks", "shadows"}
+    for key in document:
+        if key not in known:
+            raise UserError(f"unknown section or key {key!r} in {place}; {did_you_mean(key, known)}")
+    data, defense = (_part(document, kind, place) for kind in ("data", "defense"))
+    seed = build(_Seed, {"seed": document.get("seed", 0)}, place).seed
+    net = document.get("net", "mlp")
+    if not isinstance(net, str):
+        raise UserError(f"net={net!r} in {place} must be a name or package.module:factory")
+    sections = _section(document.get("attacks", {}), "attacks")
+    attacks = {name: _options(ATTACKS.get(name), options, f"attacks.{name}") for name, options in sections.items()}
+    return Recipe(
+        data=data,
+        split=build(Split, document.get("split", {}), "split"),
+        net=net,
+        train=build(Training, document.get("train", {}), "train"),
+        defense=_absolute(defense),
+        seed=seed,
+        judge=build(Judge, document.get("judge", {}), "judge"),
+        attacks=attacks,
+        shadows=build(Shadowing, document.get("shadows", {}), "shadows"),
+    )
+
+
+def shipped_recipes() -> list[str]:
+    """``DATA/DEFENSE`` of every recipe in the package."""
+    root = resources.files("hampkit") / "recipes"
+    return sorted(
+        f"{data.name}/{recipe.name[:-5]}"
+        for data in root.iterdir()
+        if data.is_dir() and data.name != "file"
+        for recipe in data.iterdir()
+        if recipe.name.endswith(".toml")
+    )
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    return replace(recipe, seed=build(_Seed, {"seed": seed}, "--seed").seed)
+
+
+@dataclass(frozen=True)
+class _Seed:
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed={self.seed} must lie in [0, 2^63)")
+
+
+def _document(reference: str, file: str, label: str) -> dict[str, Any]:
+    if reference.endswith(".toml"):
+        document = _read_toml(Path(reference))
+        if file:
+            document["data"] = {"name": "file", "file": file, "label": label}
+        return document
+    data, slash, defense = reference.rpartition("/")
+    if file:
+        if slash:
+            raise UserError(
+                f"recipe {reference!r} names a data set, and --data {file} another one; write only the defense, {defense!r}"
+            )
+        document = _shipped("file", reference)
+        document["data"] = {"name": "file", "file": file, "label": label}
+        return document
+    if not slash:
+        near = did_you_mean(reference, shipped_recipes())
+        if reference in DEFENSES.classes():
+            near = f"{reference} is a defense: digits/{reference}"
+        raise UserError(
+            f"unknown recipe {reference!r}; write DATA/DEFENSE ({near}), a .toml file,"
+            " or give your own table by --data FILE --label COLUMN"
+        )
+    if data == "file" or data not in DATASETS.classes():
+        near = did_you_mean(reference, shipped_recipes())
+        raise UserError(f"unknown recipe {reference!r}: no data set {data!r}; {near}")
+    return _shipped(data, defense)
+
+
+def _shipped(data: str, defense: str) -> dict[str, Any]:
+    """The shipped recipe; for a defense without one, the data set's undefended recipe with that defense's own defaults."""
+    classes = DEFENSES.classes()
+    if defense not in classes:
+        near = did_you_mean(defense, classes)
+        raise UserError(f"unknown recipe {f'{data}/{defense}'!r}: no defense {defense!r}; {near}")
+    folder = resources.files("hampkit") / "recipes" / data
+    if (folder / f"{defense}.toml").is_file():
+        return tomllib.loads((folder / f"{defense}.toml").read_text("utf-8"))
+    document = tomllib.loads((folder / "undefended.toml").read_text("utf-8"))
+    document["defense"] = {"name": defense}
+    return document
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no recipe file {path}; give an existing .toml file or DATA/DEFENSE") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read recipe {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {path} is no valid TOML: {error}") from None
+
+
+def _part(document: Mapping[str, Any], kind: str, place: str) -> Part:
+    section = document.get(kind)
+    if isinstance(section, str):
+        section = {"name": section}
+    if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
+        raise UserError(f'{place} does not say its {kind}; add a section [{kind}] with name = "…"')
+    cls = (DATASETS if kind == "data" else DEFENSES).get(section["name"])
+    return Part(section["name"], _options(cls, {k: v for k, v in section.items() if k != "name"}, kind))
+
+
+def _absolute(defense: Part) -> Part:
+    """With its file, where it has one, by a name that holds in every folder: a run is attacked from others too."""
+    file = defense.options.get("file")
+    if not isinstance(file, str) or not file:
+        return defense
+    try:
+        return replace(defense, options={**defense.options, "file": str(Path(file).expanduser().resolve())})
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"defense.file={file!r} names no file ({error}); give the path of an existing one") from None
+
+
+def _options(cls: type, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """All options of a component, checked by building it once."""
+    instance = build(cls, values, place)
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+
+
+def _section(value: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{place} must be a section with keys, not {value!r}")
+    return value
+
+
+def _override(document: dict[str, Any], key: str, text: str) -> tuple[str, ...]:
+    """Set one key, and say where it lies."""
+    found = _addresses(document, key)
+    if not found:
+        names = [".".join(a) for a in _all_addresses(document)]
+        raise UserError(f"unknown key {key!r}; {unknown_key(key, {*names, *(n.rsplit('.', 1)[-1] for n in names)})}")
+    if len(found) > 1:
+        raise UserError(f"key {key!r} is ambiguous; write " + " or ".join(".".join(a) for a in found))
+    *path, last = found[0]
+    section = document
+    for k, name in enumerate(path):
+        if name in ("data", "defense") and isinstance(section.get(name), str):
+            section[name] = {"name": section[name]}
+        section = section.setdefault(name, {})
+        _section(section, ".".join(path[: k + 1]))
+    section[last] = parse_text(text)
+    return found[0]
+
+
+def _addresses(document: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
+    """Where a key may live: its full address, or every address that ends in it (attack options need the attack's name)."""
+    asked = tuple(key.split("."))
+    addresses = _all_addresses(document)
+    if asked in addresses:
+        return [asked]
+    if len(asked) == 2 and ("attacks", *asked) in addresses:
+        return [("attacks", *asked)]
+    # a nested section's keys are written with its name: distill.lr
+    short = [a for a in addresses if a[0] != "attacks" and len(a) <= len(asked) + 1]
+    return [a for a in short if a[-len(asked) :] == asked]
+
+
+def _all_addresses(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [("net",), ("seed",)]
+    sections: list[tuple[tuple[str, ...], type]] = [
+        (("split",), Split),
+        (("train",), Training),
+        (("judge",), Judge),
+        (("shadows",), Shadowing),
+    ]
+    for kind, registry in (("data", DATASETS), ("defense", DEFENSES)):
+        section = document.get(kind)
+        name = section.get("name") if isinstance(section, Mapping) else section
+        if isinstance(name, str) and name in registry.classes():
+            sections.append(((kind,), registry.get(name)))
+    sections += [(("attacks", name), cls) for name, cls in ATTACKS.classes().items()]
+    for address, cls in sections:
+        found += [(*address, *inner) for inner in field_names(cls)]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that what is hashed equals what is read back from JSON; of a nested section what is set."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(v) for f in dataclasses.fields(value) if (v := getattr(value, f.name)) is not None}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

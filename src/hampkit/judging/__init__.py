@@ -1,0 +1,1 @@
+"""Scores and membership become numbers, flags and verdicts."""

@@ -1,0 +1,145 @@
+"""Every shadow model in turn is the target of the others: M times the resolution, and a result per record."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit.attacks import Shadows, SignalAttack
+from hampkit.errors import UserError
+from hampkit.judging import flags as checks
+from hampkit.judging.results import FPRS, Rate, RepeatedResult
+from hampkit.stats import clustered, grouped
+from hampkit.stats.metrics import Interval, clopper_pearson
+from hampkit.stats.roc import best_threshold, count
+
+Scores = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def repeated_scores(
+    attack: SignalAttack,
+    shadows: Shadows,
+    targets: Sequence[int] | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Scores:
+    """Scores (T, N): each row attacks one of the shadow models (targets; default: all) with the others, see `HeldOut`."""
+    chosen = range(len(shadows)) if targets is None else targets
+    scores = np.empty((len(chosen), len(shadows.rows)))
+    with _named(attack, shadows):
+        for row, found in enumerate(attack.repeat(shadows, chosen)):
+            scores[row] = found
+            step()
+    return scores
+
+
+def variance_used(attack: SignalAttack, shadows: Shadows, targets: Sequence[int]) -> str:
+    """The variance of the scores that the attack used, all where it differs between targets; empty: it needs none."""
+    with _named(attack, shadows):
+        used = {attack.variance_used(*shadows.held_out.without(t).sizes) for t in targets}
+    return ", ".join(sorted(used))
+
+
+def scores_of(t: int, attack: SignalAttack, shadows: Shadows) -> Scores:
+    """The same of one shadow model alone, starting anew: what `repeated_scores` is tested against."""
+    with _named(attack, shadows):
+        (scores,) = SignalAttack.repeat(attack, shadows, [t])
+    return scores
+
+
+@contextlib.contextmanager
+def _named(attack: SignalAttack, shadows: Shadows) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
+
+
+def judge_repeated(
+    attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False, units: Any = None
+) -> RepeatedResult:
+    """All numbers of one attack over M targets, pooled, with intervals clustered by model and by units (N,), default examples."""
+    each = grouped.number(units, scores.shape[1]) / scores.shape[1]  # effective number of examples per row
+    of, others = (each * int(side.sum()) for side in (members, ~members))
+    auc, within = clustered.auc_interval(scores, members, units), clustered.auc_within(scores, members, units)
+    counts = count(scores.ravel(), members.ravel())
+    points = clustered.points(scores, members, counts, FPRS, strict, units)
+    tpr = [_rate(p, r, others) for p, r in zip(points, FPRS, strict=True)]
+    tied, counts = checks.tied_at(counts, FPRS[0], strict), counts.turned()
+    points = clustered.points(scores, members, counts, FPRS, strict, units, turned=True)
+    tnr = [_rate(p, r, of) for p, r in zip(points, FPRS, strict=True)]
+    flags = {
+        "unresolved": not (tpr[0].resolved and tnr[0].resolved),
+        "tied": tied or checks.tied_at(counts, FPRS[0], strict),
+        "inverted": auc.high < 0.5 and clustered.auc_interval(scores, members, units, checks.STRICT_LEVEL).high < 0.5,
+        "pooled": within.value > auc.high,
+    }
+    return RepeatedResult(
+        attack=attack.name,
+        models=len(scores),
+        examples=scores.shape[1],
+        auc=auc,
+        tpr_at_fpr=tuple(tpr),
+        tnr_at_fnr=tuple(tnr),
+        flags=tuple(name for name, raised in flags.items() if raised),
+        auc_within=within,
+    )
+
+
+def _rate(point: clustered.Point, rate: float, n: float) -> Rate:
+    ends = point.low, point.high
+    return Rate(point.value, *ends, rate, point.hits, point.errors, *ends, checks.resolved(rate, n))
+
+
+@dataclass(frozen=True)
+class Record:
+    """How exposed one example is, over the models that were trained on it (IN) and those that were not (OUT)."""
+
+    row: int  # in the data set
+    label: str
+    separation: float  # (mean score of IN − mean of OUT) / their pooled standard deviation
+    advantage: Interval  # TPR − FPR of one threshold for all examples
+    found: int  # IN models that the threshold at a pooled false-positive rate of 0.1 % finds it in
+    inside: int
+    outside: int
+
+
+def records(scores: Scores, members: Bools, rows: list[int], labels: list[str]) -> list[Record]:
+    """A record per example, most exposed first (by the lower bound of its advantage, then by separation).
+
+    The threshold of the advantage is the best balanced one over all examples and models: one per example would be fitted to
+    its noise. The interval is Newcombe's for a difference of two rates, from exact intervals of both. Among many examples
+    the first are first by luck too: an interval holds for an example named beforehand.
+    """
+    threshold = best_threshold(scores.ravel(), members.ravel())
+    low_rate = clustered.tpr_point(scores, members, FPRS[0]).threshold
+    said, surely = scores >= threshold, scores >= low_rate
+    found = []
+    for i, row in enumerate(rows):
+        m, s = members[:, i], scores[:, i]
+        inside, outside = int(m.sum()), int((~m).sum())
+        if not inside or not outside:  # few targets, some left out: nothing to compare
+            continue
+        advantage = _advantage(int(said[m, i].sum()), inside, int(said[~m, i].sum()), outside)
+        found.append(
+            Record(row, labels[i], _separation(s[m], s[~m]), advantage, int(surely[m, i].sum()), inside, outside)
+        )
+    return sorted(found, key=lambda r: (-r.advantage.low, -r.separation, r.row))
+
+
+def _advantage(tp: int, n1: int, fp: int, n0: int) -> Interval:
+    p, q = tp / n1, fp / n0
+    (p_low, p_high), (q_low, q_high) = clopper_pearson(tp, n1), clopper_pearson(fp, n0)
+    below, above = np.hypot(p - p_low, q_high - q), np.hypot(p_high - p, q - q_low)
+    return Interval(p - q, float(p - q - below), float(p - q + above))
+
+
+def _separation(inside: Scores, outside: Scores) -> float:
+    freedom = max(len(inside) + len(outside) - 2, 1)
+    squares = ((inside - inside.mean()) ** 2).sum() + ((outside - outside.mean()) ** 2).sum()
+    return float((inside.mean() - outside.mean()) / max(np.sqrt(squares / freedom), 1e-12))

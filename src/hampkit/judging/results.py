@@ -1,0 +1,277 @@
+"""Results as data: typed objects that are exactly what results.json holds. All rates are fractions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hampkit.registry import ATTACKS
+from hampkit.stats.metrics import Interval
+from hampkit.stats.strength import finding
+
+ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
+FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which every attack is read off
+
+
+@dataclass(frozen=True)
+class Rate(Interval):
+    """A rate at a target FPR or FNR, with the counts behind it."""
+
+    at: float  # the target FPR or FNR
+    hits: int  # true positives (true negatives)
+    errors: int  # false positives (false negatives)
+    outer_low: float  # low and high take the threshold as given; this wider interval is for the target rate exactly
+    outer_high: float
+    resolved: bool  # at least ten errors were allowed, of groups where rows are in groups
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attack on one model, judged on candidates that no attack has used for fitting."""
+
+    attack: str
+    needs: tuple[str, ...]
+    label_only: bool
+    members: int
+    nonmembers: int
+    auc: Interval
+    tpr_at_fpr: tuple[Rate, ...]
+    tnr_at_fnr: tuple[Rate, ...]
+    balanced_accuracy: Interval
+    flags: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
+    same_as: str = ""  # the attack whose order of the examples it has, where another one has it: both are one attack
+    corrected: Interval | None = None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
+    left_out: int = 0  # shadow models without a part in it: they learnt next to nothing with every seed tried
+    variance: str = (
+        ""  # of the scores of shadow models on one example: the one that was used, where the attack needs one
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "attack": self.attack,
+            "options": self.options,
+            "needs": list(self.needs),
+            "label_only": self.label_only,
+            "members": self.members,
+            "nonmembers": self.nonmembers,
+            **_measured(self),
+            "balanced_accuracy": asdict(self.balanced_accuracy),
+            "same_as": self.same_as,
+            **({} if self.corrected is None else {"auc_corrected": asdict(self.corrected)}),
+            **({"left_out": self.left_out} if self.left_out else {}),
+            **({"variance": self.variance} if self.variance else {}),
+        }
+
+    @staticmethod
+    def from_json(d: dict[str, Any]) -> AttackResult:
+        return AttackResult(
+            d["attack"], tuple(d["needs"]), d["label_only"], d["members"], d["nonmembers"], Interval(**d["auc"]),
+            tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
+            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
+            Interval(**d["balanced_accuracy"]), tuple(d["flags"]), _options(d), d.get("same_as", ""),
+            Interval(**d["auc_corrected"]) if "auc_corrected" in d else None,
+            d.get("left_out", 0), d.get("variance", ""),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RepeatedResult:
+    """One attack on M shadow models in turn, over all pairs of model and example; intervals clustered by both, or by group."""
+
+    attack: str
+    models: int  # targets
+    examples: int
+    auc: Interval
+    tpr_at_fpr: tuple[Rate, ...]
+    tnr_at_fnr: tuple[Rate, ...]
+    flags: tuple[str, ...]
+    auc_within: Interval | None = None  # mean of the AUCs of single models: an attacker has one, and never pools
+    untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
+    left_out: int = 0  # those of them that are left out as shadow models too: all, or none where too few would remain
+    variance: str = ""  # as in `AttackResult`; several where it differs between targets
+    options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "attack": self.attack,
+            "options": self.options,
+            "models": self.models,
+            "untrained": self.untrained,
+            "left_out": self.left_out,
+            "examples": self.examples,
+            **_measured(self),
+            **({"variance": self.variance} if self.variance else {}),
+            **({} if self.auc_within is None else {"auc_within": asdict(self.auc_within)}),
+        }
+
+    @staticmethod
+    def from_json(d: dict[str, Any]) -> RepeatedResult:
+        return RepeatedResult(
+            d["attack"], d["models"], d["examples"], Interval(**d["auc"]),
+            tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
+            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
+            Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
+            d.get("left_out", 0), d.get("variance", ""), _options(d),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One trained model and all attacks on it."""
+
+    recipe: str
+    defense: str
+    run: str  # the name of its folder
+    seed: int
+    data: dict[str, Any]
+    accuracy: dict[str, float]
+    rows: dict[str, int]  # how many examples each accuracy is over
+    known: dict[str, int]  # members and nonmembers that the adversary knew, and no attack is judged on
+    judge: dict[str, Any]  # how candidates were chosen and rates read off
+    attacks: tuple[AttackResult, ...]
+    null: Interval  # AUC of an attack on shuffled membership
+    null_attack: str
+    off_null: bool = False  # 0.5 lies outside its 99.9 % interval
+    shift: Interval | None = None  # AUC of telling members from non-members without the model
+    repeated: tuple[RepeatedResult, ...] = ()  # leave-one-out over the shadow models
+    facts: dict[str, Any] = field(default_factory=dict)  # of the defense about this model; "said" is a line of words
+    copies: dict[str, int] = field(default_factory=dict)  # nonmembers, test: with a member's features; left_out
+    groups: dict[str, int] = field(default_factory=dict)  # judged members and nonmembers, where rows are in groups
+    sizes: dict[str, float] = field(default_factory=dict)  # independent rows that each accuracy is worth, likewise
+
+    def distinct(self) -> int:
+        """How many attacks there are, those of one order being one."""
+        return len({a.same_as or a.attack for a in self.attacks})
+
+    def strongest(self) -> AttackResult:
+        """The attack that finds most, see `hampkit.stats.strength.finding`; of equals the first.
+
+        Its AUC may lie below 0.5: then it finds as much when it is turned around. The interval that decides allows for the
+        choice among the attacks.
+        """
+        return max(self.attacks, key=lambda a: finding(**vars(a.corrected or a.auc)))
+
+    def highest(self) -> AttackResult:
+        """The attack with the highest AUC, which may be so by luck; of equals the first."""
+        return max(self.attacks, key=lambda a: a.auc.value)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe,
+            "defense": self.defense,
+            "run": self.run,
+            "seed": self.seed,
+            "data": self.data,
+            "accuracy": self.accuracy,
+            "rows": self.rows,
+            "known": self.known,
+            "judge": self.judge,
+            "attacks": [a.to_json() for a in self.attacks],
+            "null": {"auc": asdict(self.null), "attack": self.null_attack, "off": self.off_null},
+            "shift": None if self.shift is None else {"auc": asdict(self.shift)},
+            "leave_one_out": [r.to_json() for r in self.repeated],
+            **({"facts": self.facts} if self.facts else {}),
+            **({"copies": self.copies} if self.copies else {}),
+            **({"groups": {**self.groups, "sizes": self.sizes}} if self.groups else {}),
+        }
+
+    @staticmethod
+    def from_json(d: dict[str, Any]) -> ModelResult:
+        return ModelResult(
+            **{k: d[k] for k in ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge")},
+            attacks=tuple(AttackResult.from_json(a) for a in d["attacks"]),
+            null=Interval(**d["null"]["auc"]),
+            null_attack=d["null"]["attack"],
+            off_null=d["null"]["off"],
+            shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
+            repeated=tuple(RepeatedResult.from_json(r) for r in d.get("leave_one_out", [])),
+            facts=d.get("facts", {}),
+            copies=d.get("copies", {}),
+            groups={who: n for who, n in d.get("groups", {}).items() if who != "sizes"},
+            sizes=d.get("groups", {}).get("sizes", {}),
+        )
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """AUC of one attack on the first model minus that of another on the second, on the same candidates.
+
+    On the model that seems to leak more it is the strongest attack, on the other one the attack with the highest AUC.
+    """
+
+    attacks: tuple[str, str]  # on the first model and on the second, chosen on the same candidates
+    corrected: Interval | None = None  # at the level 1 − ERROR / k, for the best of k distinct attacks on either model
+    tried: int = 1  # k
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `hampkit.run` returns: the content of results.json, and where the files are."""
+
+    models: tuple[ModelResult, ...]
+    version: str
+    difference: Difference | None = None  # of two models on the same candidates
+    files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
+
+    def to_json(self) -> dict[str, Any]:
+        difference = None if self.difference is None else _without_none(self.difference)
+        models = [m.to_json() for m in self.models]
+        return {"schema": 1, "hampkit": self.version, "models": models, "difference": difference}
+
+
+def clearer(first: Difference, second: Difference) -> Difference:
+    """Which of two differences to show: the first can show that one model leaks more (above 0), the second that the other does.
+
+    Where neither shows it, the one that comes nearer, as long as its interval does not lie on the wrong side of 0 altogether.
+
+    >>> a = Difference(0.1, -0.1, 0.3, ("strong", "high"))
+    >>> clearer(a, Difference(-0.2, -0.3, -0.1, ("high", "strong"))).attacks
+    ('high', 'strong')
+    """
+    (low, high), (other_low, other_high) = (((d.corrected or d).low, (d.corrected or d).high) for d in (first, second))
+    ranks = (high >= 0, low), (other_low <= 0, -other_high)
+    return first if ranks[0] >= ranks[1] else second
+
+
+def _without_none(difference: Difference) -> dict[str, Any]:
+    document = {k: v for k, v in asdict(difference).items() if v is not None}
+    return {**document, "attacks": [*difference.attacks]}
+
+
+def _measured(result: AttackResult | RepeatedResult) -> dict[str, Any]:
+    """What is measured of an attack however often it is repeated."""
+    return {
+        "auc": asdict(result.auc),
+        "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in result.tpr_at_fpr],
+        "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in result.tnr_at_fnr],
+        "flags": list(result.flags),
+    }
+
+
+def _options(d: dict[str, Any]) -> dict[str, Any]:
+    """The options of an attack's result in the order of the attack's fields; files have them in alphabetical order."""
+    given, cls = d.get("options", {}), ATTACKS.classes().get(d["attack"])
+    names = [f.name for f in fields(cls)] if cls is not None and given else []
+    return {name: given[name] for name in [*names, *given] if name in given}
+
+
+def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:
+    return {
+        at: r.at,
+        "value": r.value,
+        "low": r.low,
+        "high": r.high,
+        hits: r.hits,
+        errors: r.errors,
+        "outer_low": r.outer_low,
+        "outer_high": r.outer_high,
+        "resolved": r.resolved,
+    }
+
+
+def _from_rate(d: dict[str, Any], at: str, hits: str, errors: str) -> Rate:
+    return Rate(
+        d["value"], d["low"], d["high"], d[at], d[hits], d[errors], d["outer_low"], d["outer_high"], d["resolved"]
+    )

@@ -1,0 +1,366 @@
+"""Every defense on one split under the same attacks: what each costs and what it still gives away."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit.config.recipe import Recipe
+from hampkit.defenses import Plain
+from hampkit.errors import UserError
+from hampkit.judging.evaluate import rates
+from hampkit.judging.flags import FLAGS
+from hampkit.judging.leave_one_out import judge_repeated
+from hampkit.judging.results import ModelResult, Rate
+from hampkit.registry import ATTACKS
+from hampkit.rng import derive, numpy_rng, torch_rng
+from hampkit.runs.store import Run
+from hampkit.stats import grouped, metrics
+from hampkit.stats.clustered import auc_interval
+from hampkit.stats.clustered import mean_auc as clustered_mean
+from hampkit.stats.metrics import Interval
+from hampkit.targets.trained import Evaluated, Trained
+from hampkit.workflows import attack as pipeline
+from hampkit.workflows.problem import Problem, Settings
+
+TARGET, REPEATED = "target", "leave-one-out"
+# The choices are made on each other's half: where k attacks have one AUC, the two judged AUCs correlate by M²/(k − 1), with M the
+# expected maximum of k standard normals; that is 0.32 for two attacks, 0.36 for three, 0.26 for ten, and 0 where one is the best
+CORRELATION = 0.36
+BOTH = " / "  # between the names of two attacks
+TIMED_ROWS, ENOUGH = 256, 0.5  # asked for the inference overhead, and seconds after which it is not timed again
+Bools = NDArray[np.bool_]
+Half = dict[str, tuple[Any, ...]]  # attack → scores, membership and, where rows of one target are in groups, these
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The worst attack on a defense: chosen on each half, judged on the other; its numbers are means of both."""
+
+    attack: str  # the one that both halves choose; where they differ, both names
+    judged: str  # the one target, or every shadow model in turn
+    auc: Interval  # over several seeds their mean, with Student's interval
+    tpr: Rate  # at a false-positive rate of 0.1 %
+    tnr: Rate  # at a false-negative rate of 0.1 %
+    members: int  # that are judged, over all seeds
+    nonmembers: int
+    flags: tuple[str, ...] = ()  # of that attack in any seed: when not to believe it; `inverted` of any attack
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One defense."""
+
+    recipe: str
+    defense: str
+    runs: tuple[str, ...]  # a run folder per seed
+    accuracy: dict[str, float]  # train, val, test: means over seeds
+    test: Interval  # test accuracy with its exact interval, over one seed; over several Student's
+    leak: Leak
+    # as published: per rate the attack with the highest value, by its own luck too, and whether so many examples resolve it
+    highest: dict[str, tuple[str, float, bool]]
+    seconds: float  # of training the target, mean over seeds
+    queries: float  # forward passes per answer
+    overhead: float  # time of an answer over that of the network's own
+    said: str = ""  # what the defense reports of its models; where seeds differ, of which
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several defenses on one data set and one split, as it is printed and written."""
+
+    data: str
+    seeds: tuple[int, ...]
+    shadows: int
+    entries: tuple[Entry, ...]
+    version: str
+    left_out: dict[str, str] = field(default_factory=dict)  # defenses that cannot train here, and why
+    options: dict[str, str] = field(default_factory=dict)  # as they were given, for all defenses that take them
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        seen = dict.fromkeys(flag for entry in self.entries for flag in entry.leak.flags)
+        texts = {flag: FLAGS[flag] for flag in ("unresolved", *seen)}
+        return {"schema": 2, "hampkit": document.pop("version"), **document, "flags": texts}
+
+
+def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], settings: Settings) -> Entry:
+    """One defense, trained and attacked with several seeds."""
+    results = [e.result for e in evaluated]
+    trained = [pipeline.train_problem(p, settings) for p in problems]
+    first = results[0]
+    accuracy = {k: float(np.mean([r.accuracy[k] for r in results])) for k in first.accuracy}
+    queries, overhead = _serving(trained[0])
+    return Entry(
+        recipe=first.recipe,
+        defense=first.defense,
+        runs=tuple(e.run.name for e in evaluated),
+        accuracy=accuracy,
+        test=_test_accuracy(results),
+        leak=worst(problems, evaluated),
+        highest={"tpr": _highest(results, "tpr_at_fpr"), "tnr": _highest(results, "tnr_at_fnr")},
+        seconds=float(np.mean([t.history["seconds"] for t in trained])),
+        queries=queries,
+        overhead=overhead,
+        said=_said(results),
+    )
+
+
+def _said(results: Sequence[ModelResult]) -> str:
+    """The defense's report on its models, given once if all seeds agree and seed by seed otherwise."""
+    seeds: dict[str, list[int]] = {}
+    for r in results:
+        seeds.setdefault(str(r.facts.get("said", "")), []).append(r.seed)
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    who = {said: f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}" for said, of in seeds.items()}
+    return "; ".join(f"{who[said]}: {said or 'nothing'}" for said in seeds)
+
+
+def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
+    """The attack that finds most on one half, judged on the other half; both ways round, and the mean of both.
+
+    On a half of the candidates the attack with the highest lower bound of the AUC is chosen, as a verdict does: by the AUC
+    itself, one that finds nothing and scatters widely would often come before one that surely finds a little. On a half of the
+    shadow models, with many more scores, the highest AUC is: the widths of intervals over a few models are themselves uncertain,
+    and what varies between the models is mostly common to all attacks.
+
+    The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
+    With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates. The interval
+    is for the AUC of the worst of these attacks, whichever that is. It begins where that of the chosen ones does, whose AUC is
+    not higher, and ends no lower than the interval of any attack on all candidates, so of the worst one too.
+    """
+    results = [e.result for e in evaluated]
+    strict = problems[0].recipe.judge.strict  # one judge for all seeds
+    if all(r.repeated for r in results):
+        cases = [_repeated_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
+        if all(case.enough() for case in cases):
+            return flagged(_judged(cases, REPEATED, strict), results)
+    cases = [_target_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
+    return flagged(_judged(cases, TARGET, strict), results)
+
+
+def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
+    """With the flags that the attack has in any seed, and `inverted` where any attack has it.
+
+    `unresolved` stands beside each rate. An attack that points the wrong way is never chosen, and finds what its AUC hides.
+    """
+    names = leak.attack.split(BOTH)
+    judged = [a for r in results for a in (r.repeated if leak.judged == REPEATED else r.attacks)]
+    everywhere = [a for r in results for a in (*r.attacks, *r.repeated)]
+    mine = [flag for a in judged if a.attack in names for flag in a.flags if flag != "unresolved"]
+    turned = ["inverted"] if any("inverted" in a.flags for a in everywhere) else []
+    return replace(leak, flags=tuple(dict.fromkeys([*mine, *turned])))
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Scores of every attack on one run, (N,) or (T, N), and who is a member, of two halves."""
+
+    one: Half
+    other: Half
+    units: Any = None  # (N,) of leave-one-out: which examples are not independent
+
+    def enough(self) -> bool:
+        """Whether there are two models on either side: fewer have no spread."""
+        return all(len(scores) >= 2 for half in (self.one, self.other) for scores, *_ in half.values())
+
+
+def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
+    one, other = {}, {}
+    for name, place in details["scores"].items():
+        file = np.load(run.folder / place, allow_pickle=False)
+        scores, member, group = file["scores"], file["member"], pipeline.group_of(file)
+        mine = _half_of_each(member, problem.recipe.seed, group)
+        arrays = [scores, member, *([] if group is None else [group])]
+        one[name], other[name] = (tuple(array[half] for array in arrays) for half in (mine, ~mine))
+    return _Case(one, other)
+
+
+def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
+    one, other = {}, {}
+    members = pipeline.shadow_membership(problem)[:, problem.once]
+    for name, (place, targets) in details["repeated"].items():
+        scores = np.load(run.folder / place, allow_pickle=False)["scores"].astype(np.float64)
+        member, mine = members[targets], _half_of_models(targets, problem.recipe)
+        one[name], other[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
+    return _Case(one, other, problem.units()[problem.once])
+
+
+def _half(n: int, seed: int) -> Bools:
+    """(n,) half of them, drawn by a run's seed; at least one on either side of two or more."""
+    return numpy_rng(derive(seed, "choosing half")).permutation(n) < n // 2
+
+
+def _half_of_models(targets: Sequence[int], recipe: Recipe) -> Bools:
+    """(T,) half of the models. Twins stay together: what one has learnt the other has not, and luck turns."""
+    groups = np.asarray(targets) // 2 if recipe.shadows.scheme == "paired" else np.asarray(targets)
+    kinds, of = np.unique(groups, return_inverse=True)
+    return _half(len(kinds), recipe.seed)[of]
+
+
+def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
+    """(n,) half of the members and half of the non-members, in whole groups (n,) where there are groups.
+
+    Errors: `UserError` where there are fewer than two of either.
+    """
+    half = np.zeros(len(member), dtype=bool)
+    for side, word in ((True, "members"), (False, "non-members")):
+        rows = np.flatnonzero(member == side)
+        units = np.arange(len(rows)) if group is None else np.unique(group[rows], return_inverse=True)[1]
+        count = int(units.max(initial=-1)) + 1
+        if count < 2:
+            who = word if group is None else f"groups of {word}"
+            raise UserError(
+                f"{count} judged {who}: to compare, one half chooses the attack and the other judges it; judge at least two"
+                " (judge.known_train and judge.known_val say how many the attacker knows instead)"
+            )
+        half[rows] = _half(count, derive(seed, word))[units]
+    return half
+
+
+def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
+    first, second = (_best(halves, judged) for halves in ([c.one for c in cases], [c.other for c in cases]))
+    parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
+    measured = [_measure(both, judged, c.units, strict) for both, c in zip(parts, cases, strict=True)]
+    ends = [_highest_end(c, judged) for c in cases]
+    measured = [(replace(m[0], high=max(m[0].high, end)), *m[1:]) for m, end in zip(measured, ends, strict=True)]
+    members, others = (
+        int(sum((member == side).sum() for both in parts for _, _, member, *_ in both)) for side in (True, False)
+    )
+    auc, name = _over_seeds([m[0] for m in measured]), BOTH.join(dict.fromkeys((first, second)))
+    return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
+
+
+def _best(halves: Sequence[Half], judged: str) -> str:
+    """The attack that finds most on these halves, mean over seeds, among those that every seed has; see `worst`."""
+    names = [n for n in halves[0] if all(n in half for half in halves)]
+    return max(names, key=lambda n: float(np.mean([_found(half[n], judged) for half in halves])))
+
+
+def _found(arrays: tuple[Any, ...], judged: str) -> float:
+    """What an attack is chosen by: for one target the lower bound of its AUC, for shadow models its AUC over all pairs."""
+    if judged == TARGET:
+        return grouped.auc_interval(*arrays).low
+    return metrics.auc(np.ravel(arrays[0]), np.ravel(arrays[1]))
+
+
+def _interval(arrays: tuple[Any, ...], judged: str, units: Any) -> Interval:
+    """The AUC of one target, from (scores, membership) and groups if there are any, or of shadow models over all pairs."""
+    if judged == TARGET:
+        return grouped.auc_interval(*arrays)
+    return auc_interval(arrays[0], arrays[1], units)
+
+
+def _highest_end(case: _Case, judged: str) -> float:
+    """The highest upper bound of the AUC among all attacks, each on both halves together."""
+    together = (zip(case.one[name], case.other[name], strict=True) for name in case.one)
+    return max(_interval(tuple(np.concatenate(both) for both in pairs), judged, case.units).high for pairs in together)
+
+
+def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
+    """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
+    if judged == REPEATED:
+        found = [judge_repeated(ATTACKS.get(name)(), scores, member, strict, units) for name, scores, member in parts]
+        rated = [(f.tpr_at_fpr[0], f.tnr_at_fnr[0]) for f in found]
+        auc = clustered_mean([(scores, member) for _, scores, member in parts], units, correlation=CORRELATION)
+    else:
+        rated = [(tpr[0], tnr[0]) for _, tpr, tnr in (rates(s, m, strict, *group) for _, s, m, *group in parts)]
+        auc = grouped.mean_auc([arrays for _, *arrays in parts], correlation=CORRELATION)
+    tpr, tnr = (_mean(both, independent=judged == TARGET) for both in zip(*rated, strict=True))
+    return auc, tpr, tnr
+
+
+def _mean(both: Sequence[Rate], independent: bool) -> Rate:
+    """The mean rate of two halves. Halves of models are judged on the same examples and are not independent."""
+    given = metrics.mean_rate(both, independent)
+    outer = metrics.mean_rate([Interval(r.value, r.outer_low, r.outer_high) for r in both], independent)
+    counts = (sum(r.hits for r in both), sum(r.errors for r in both))
+    resolved = all(r.resolved for r in both)
+    return Rate(given.value, given.low, given.high, both[0].at, *counts, outer.low, outer.high, resolved)
+
+
+def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int) -> Rate:
+    """One rate of one seed; of several the mean, Student's interval, and the counts together."""
+    each: list[Rate] = [m[which] for m in measured]  # pyright: ignore[reportAssignmentType]
+    if len(each) == 1:
+        return each[0]
+    mean = _over_seeds([Interval(r.value, r.outer_low, r.outer_high) for r in each])
+    hits, errors = sum(r.hits for r in each), sum(r.errors for r in each)
+    resolved = all(r.resolved for r in each)
+    return Rate(mean.value, mean.low, mean.high, each[0].at, hits, errors, mean.low, mean.high, resolved)
+
+
+def _over_seeds(found: Sequence[Interval]) -> Interval:
+    """One seed's own interval; of several the mean with Student's interval, within [0, 1].
+
+    It is no narrower than the seeds' own intervals allow for a mean of as many: where all seeds agree there is no spread to see.
+    """
+    if len(found) == 1:
+        return found[0]
+    from scipy.stats import t
+
+    values = np.array([f.value for f in found])
+    mean, root = float(values.mean()), math.sqrt(len(values))
+    by = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / root)
+    below, above = (
+        float(np.mean([abs(f.value - end) for f, end in zip(found, ends, strict=True)])) / root
+        for ends in ([f.low for f in found], [f.high for f in found])
+    )
+    return Interval(mean, max(0.0, mean - max(by, below)), min(1.0, mean + max(by, above)))
+
+
+def _test_accuracy(results: Sequence[ModelResult]) -> Interval:
+    def one(result: ModelResult) -> Interval:
+        n, rate = result.rows["test"], result.accuracy["test"]
+        if "test" in result.sizes:
+            return Interval(rate, *metrics.clopper_pearson(rate * result.sizes["test"], result.sizes["test"]))
+        return Interval(rate, *metrics.clopper_pearson(round(rate * n), n))
+
+    return _over_seeds([one(r) for r in results])
+
+
+def _highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:
+    """The attack with the highest rate at 0.1 %, as the published comparison takes it: mean over seeds, target's attacks only."""
+    found: dict[str, list[Rate]] = {}
+    for result in results:
+        for attack in result.attacks:
+            found.setdefault(attack.attack, []).append(getattr(attack, curve)[0])
+    values = {name: float(np.mean([rate.value for rate in rates])) for name, rates in found.items()}
+    name = max(values, key=lambda n: values[n])
+    return name, values[name], all(rate.resolved for rate in found[name])
+
+
+def _serving(trained: Trained) -> tuple[float, float]:
+    """Forward passes per answer, and how much longer an answer takes than the network's own; measured now."""
+    problem = trained.problem
+    x = problem.test.x[:TIMED_ROWS]
+    release = problem.defense.release(trained.models.state_of(0), problem.dataset.domain)
+    if isinstance(release, Plain):
+        return 1.0, 1.0
+    asked = 0
+
+    def ask(rows: Any) -> Any:
+        nonlocal asked
+        asked += len(rows)
+        return problem.trainer.predict(trained.models.stack, rows)[0]
+
+    release(ask, x, torch_rng(0))
+    passes = asked / len(x)
+    plain, released = [], []
+    begun = time.perf_counter()
+    while len(plain) < 3 or (len(plain) < 30 and time.perf_counter() - begun < ENOUGH):
+        clock = [time.perf_counter()]
+        ask(x)
+        clock.append(time.perf_counter())
+        release(ask, x, torch_rng(0))
+        clock.append(time.perf_counter())
+        plain.append(clock[1] - clock[0])
+        released.append(clock[2] - clock[1])
+    return passes, min(released) / max(min(plain), 1e-9)  # what else the machine does only ever adds

@@ -1,0 +1,1 @@
+"""Shadow models: training, planning, timing, reuse."""

@@ -1,0 +1,254 @@
+"""What shadow models will cost, and how they run best: measured in a few steps on this machine, never believed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from hampkit.config.recipe import content_hash
+from hampkit.errors import UserError
+from hampkit.launch.local import at_once, cores
+from hampkit.runs.environment import environment
+from hampkit.runs.store import read_json, write_json
+from hampkit.shadow_models import timing as measuring
+from hampkit.stats import grouped
+from hampkit.training import Trainer
+from hampkit.training.capture import cuda_graph
+from hampkit.training.threads import threads
+from hampkit.workflows.problem import Problem
+
+SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
+START = 4.0  # seconds that an interpreter takes to start
+MOST_WORKERS = 1024  # more is a slip of the finger
+MOST_JOBS = 64  # folders of a set of shadow models: a kill loses the jobs in flight, and each folder holds a file open
+STACKS = (16, 128)  # widths that are tried on a GPU beside one by one, which is the only way on a CPU: see `_ways`
+
+
+NEVER = 1e12  # seconds, of a way that was not measured to the end: JSON has no infinity
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How shadow models run."""
+
+    width: int = 1  # models that are trained together
+    workers: int = 1  # processes
+    threads: int = 1  # of each process, as the recipe has it
+    job: int = 1  # models whose results appear together
+    recorded: bool = False  # steps are CUDA graphs
+
+    def of(self, trainer: Trainer) -> Trainer:
+        """The same trainer, running its models in this way."""
+        return replace(trainer, width=self.width, record=cuda_graph if self.recorded else None)
+
+    def processes(self, models: int) -> int:
+        """How many will work: no more than there are jobs."""
+        return min(self.workers, -(-models // self.job))
+
+    def seconds(self, each: float, models: int) -> float:
+        """What so many models take, where one model takes a process so long."""
+        jobs, processes = -(-models // self.job), self.processes(models)
+        busiest = min(-(-jobs // processes) * self.job, models)  # the models of the process that is done last
+        return each * max(busiest, models / at_once(self.threads))  # more processes than that share the cores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The expected cost of M shadow models, and what they will show."""
+
+    models: int
+    mode: Mode
+    each: float  # seconds of one model in one process
+    seconds: float
+    memory: int  # bytes at the peak, all processes
+    disk: int  # bytes
+    fpr_target: float  # the smallest false-positive rate that can be resolved against the one target
+    fpr_repeated: float  # the same with every shadow model as the target
+    members: int  # that are judged against the target
+    nonmembers: int  # the same
+    left_out: int  # non-members that would be judged without shadow models
+    note: str = ""  # what of other shadow models that are there cannot be used, and why
+
+    def line(self) -> str:
+        """In one line of plain words."""
+        processes = self.mode.processes(self.models)
+        each = f"{self.mode.threads} threads each" if self.mode.threads > 1 else "one thread each"
+        each += f" on {cores()} cores" if processes * self.mode.threads > cores() else ""
+        width = min(self.mode.width, self.models)
+        alone = f"{width} together" if width > 1 else "trained one at a time"
+        how = f"{processes} at a time, {each}" if processes > 1 else alone
+        how += ", recorded steps" if self.mode.recorded else ""
+        disk = max(1, round(self.disk / 1e6))
+        return (
+            f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
+            f" {disk} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
+            f" {_rate(self.fpr_repeated)} leave-one-out; {self._people()}"
+        ) + (f"; {self.note}" if self.note else "")
+
+    def _people(self) -> str:
+        """Who is judged: not the same as without shadow models."""
+        said = f"judged are {self.members:,} members and {self.nonmembers:,} non-members"
+        if not self.left_out:
+            return said
+        return f"{said} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
+
+
+def plan(
+    problem: Problem,
+    models: int,
+    workers: int = 0,
+    cache: Path | None = None,
+    anew: bool = True,
+    mode: Mode | None = None,
+) -> Plan:
+    """Measure a few steps of every way to run and take the quickest; workers: 0 takes as many as the cores hold.
+
+    cache: a folder that keeps what was measured, per device, network and recipe; anew: measure again all the same.
+    mode: how they run, where that is settled: then it is this that is measured.
+    """
+    ways = _ways(problem, models, workers)
+    if mode is None:
+        seconds = _measured(problem, ways, cache, anew)
+        cut = [_cut(way, models) for way in ways]
+        _, best = min((way.seconds(each, models), k) for k, (way, each) in enumerate(zip(cut, seconds, strict=True)))
+        mode, each = cut[best], seconds[best]
+        if workers == 0 and each * models < SHORT and mode.workers > 1:
+            mode = replace(mode, workers=1)
+    else:
+        each = _of_one(problem, mode, ways, cache, anew)
+    pool, others = len(problem.task.pool), len(problem.test)
+    signals = 4 * (pool * problem.views + min(others, 10_000))
+    history = 100 + (14 * problem.trainer.config.epochs if problem.trainer.config.select == "best" else 0)  # as JSON
+    disk = models * (signals + history) + 600 * -(-models // mode.job)
+    members, nonmembers = problem.judged()
+    alone, each_time = _independent(problem)
+    return Plan(
+        models=models,
+        mode=mode,
+        each=each,
+        seconds=mode.seconds(each, models) + START * (mode.processes(models) > 1),
+        memory=_memory(problem, mode, models),
+        disk=disk,
+        fpr_target=10 / alone,
+        fpr_repeated=20 / (models * each_time),
+        members=members,
+        nonmembers=nonmembers,
+        left_out=problem.left_out(),
+    )
+
+
+def _independent(problem: Problem) -> tuple[float, float]:
+    """The effective numbers of non-members judged against the target and of examples in leave-one-out, see `grouped.number`."""
+    judged, units = problem.candidates().judged, problem.units()
+    others, once = judged[judged >= problem.table.members_count], problem.once
+    return grouped.number(units[others], len(others)), grouped.number(units[once], int(once.sum()))
+
+
+def _ways(problem: Problem, models: int, workers: int) -> list[Mode]:
+    """On a CPU there is one: which one is quicker would differ from day to day, and with it the last digits of a model."""
+    threads = problem.recipe.train.threads
+    if problem.trainer.device.type == "cpu":
+        return [Mode(1, workers or at_once(threads), threads)]
+    widths = [1, *(width for width in STACKS if width <= max(models, 8))]
+    return [Mode(width, 1, threads, recorded=r) for width in widths for r in ((False, True) if width > 1 else (False,))]
+
+
+def _cut(mode: Mode, models: int) -> Mode:
+    """The same, cut into at most `MOST_JOBS` jobs of whole stacks.
+
+    The cut follows from the number of models alone, not from a clock or from processes: the same folders everywhere.
+    """
+    stacks = -(-models // mode.width)
+    return replace(mode, job=mode.width * -(-stacks // MOST_JOBS))
+
+
+def _measured(problem: Problem, ways: list[Mode], cache: Path | None, anew: bool) -> list[float]:
+    """Seconds per model of every way, from now or from before."""
+    path = _path(problem, ways, cache)
+    seconds = None if anew else _remembered(path, len(ways))
+    if seconds is None:
+        seconds = seconds_of(problem, ways)
+        _remember(path, seconds)
+    return seconds
+
+
+def _of_one(problem: Problem, mode: Mode, ways: list[Mode], cache: Path | None, anew: bool) -> float:
+    """Seconds per model of one way: where all were measured before, and it to the end, that of then."""
+    mode = replace(mode, workers=1, job=1)  # neither changes what a model takes
+    before = None if anew else _remembered(_path(problem, ways, cache), len(ways))
+    for way, seconds in zip(ways, before or [], strict=False):
+        if replace(way, workers=1) == mode and seconds < NEVER:
+            return seconds
+    return _measured(problem, [mode], cache, anew)[0]
+
+
+def _path(problem: Problem, ways: list[Mode], cache: Path | None) -> Path | None:
+    """A name for all that the speed depends on: the device, the versions, the network and how it is trained."""
+    if cache is None:
+        return None
+    device = environment(problem.trainer.device)
+    recipe = {k: v for k, v in problem.recipe.training().items() if k != "seed"}
+    size = [len(problem.task.pool), *problem.task.pool.shape]
+    key = content_hash([recipe, size, device["device"], device["versions"], [asdict(w) for w in ways]])[:16]
+    return cache / "measured" / f"{key}.json"
+
+
+def _remembered(path: Path | None, ways: int) -> list[float] | None:
+    """The seconds per model of each way, or nothing where they were not measured or the file is no use."""
+    try:
+        seconds = read_json(path, "seconds per model")["seconds per model"] if path is not None else None
+    except UserError:
+        return None
+    valid = isinstance(seconds, list) and len(seconds) == ways and all(isinstance(s, float) and s > 0 for s in seconds)
+    return seconds if valid else None
+
+
+def _remember(path: Path | None, seconds: list[float]) -> None:
+    if path is not None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs a measurement, nothing else
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"seconds per model": [min(s, NEVER) for s in seconds]})
+
+
+def seconds_of(problem: Problem, ways: list[Mode]) -> list[float]:
+    """Seconds per model of a whole training in each way; infinite for one that is soon seen to be slower than another."""
+    found: list[float] = []
+    best: list[float] = []
+    for mode in ways:
+        with threads(mode.threads):
+            seconds, first = measuring.seconds_per_model(problem, mode.of(problem.trainer), best)
+        if seconds <= min(found, default=math.inf):
+            best = [s / mode.workers for s in first]
+        found.append(seconds)
+    return found
+
+
+def _memory(problem: Problem, mode: Mode, models: int) -> int:
+    """Training: this process's peak so far, and per model weights, gradients, momentum, the update and the best checkpoint.
+
+    Judging: four copies of the answers to the pool, and of all scores of leave-one-out five numbers each.
+    """
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    net = problem.task.net()
+    weights = 4 * sum(p.numel() for p in net.parameters())
+    pool = len(problem.task.pool)
+    judging = now + 8 * pool * (4 * problem.task.pool.num_classes * problem.views + 5 * models)
+    return max(mode.processes(models) * (now + 5 * weights * mode.width), judging)
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(95), _duration(7300)
+    ('95 s', '2 h 2 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _rate(fpr: float) -> str:
+    return f"{100 * fpr:.2g} %" if fpr <= 1 else "none"

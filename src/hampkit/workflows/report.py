@@ -1,0 +1,91 @@
+"""What a report of several evaluated models shows, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hampkit import __version__
+from hampkit.judging.flags import FLAGS
+from hampkit.judging.results import ERROR, AttackResult, Difference, ModelResult, Results, clearer
+from hampkit.registry import ATTACKS, DEFENSES, Registry
+from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
+from hampkit.runs.locks import reports
+from hampkit.runs.store import write_file, write_json
+from hampkit.targets.trained import Evaluated
+from hampkit.workflows import attack as pipeline
+
+
+def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
+    """Write results.json, report.html, report.md and results.csv of these models into a folder; returns what they show."""
+    models = [e.result for e in evaluated]
+    results = Results(tuple(models), __version__, difference=_difference(evaluated))
+    document, said = results.to_json(), verdict(results)
+    words = {
+        "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
+        "defenses": _texts(DEFENSES, [m.defense for m in models]),
+        "flags": FLAGS,
+        "limits": limits(results),
+    }
+    files = {
+        "json": out / "results.json",
+        "html": out / "report.html",
+        "markdown": out / "report.md",
+        "csv": out / "results.csv",
+    }
+    texts = {  # all of them before the first is written
+        "markdown": render_markdown(document, words, said),
+        "csv": render_csv(document),
+        "html": render_html(document, [e.details for e in evaluated], words, said),
+    }
+    with reports(out):
+        write_json(files["json"], document)
+        for kind, text in texts.items():
+            write_file(files[kind], text)
+    return replace(results, files=files)
+
+
+def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
+    """Of two models on the same candidates: by how much the one that seems to leak more does, see `Difference`."""
+    if len(evaluated) != 2:
+        return None
+    one, other = (e.result for e in evaluated)
+    found, tried = [], max(one.distinct(), other.distinct())
+    for pair in ((_surest(one), other.highest()), (one.highest(), _surest(other))):
+        names = (pair[0].attack, pair[1].attack)
+        spans = pipeline.compare(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
+        if not spans:
+            return None
+        found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
+    return clearer(*found)
+
+
+def _surest(result: ModelResult) -> AttackResult:
+    """The attack with the highest lower bound, as it stands: differences turn no attack around."""
+    return max(result.attacks, key=lambda a: (a.corrected or a.auc).low)
+
+
+def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What the report says of an attack or defense: its docstring and paper."""
+    texts = {}
+    for name in dict.fromkeys(names):
+        cls = registry.get(name)
+        summary = " ".join((cls.__doc__ or "").split())
+        texts[name] = {
+            "summary": summary,
+            "paper": cls.paper,
+            "reference": getattr(cls, "reference", ""),
+            "threat": _threat(cls),
+        }
+    return texts
+
+
+def _threat(cls: Any) -> str:
+    if not hasattr(cls, "label_only"):
+        return ""
+    answer = "the predicted label" if cls.label_only else "the released logits"
+    known = " and the membership of a known part of both groups, to fit on" if "known" in cls.needs else ""
+    cut = "" if cls.threshold is not None else " The threshold of its balanced accuracy is taken from the known part."
+    return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
