@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import hampkit
-from hampkit.config.recipe import load_recipe, tomllib
-from hampkit.config.sections import Stage, Training
+from hampkit.config.recipe import load_recipe
 from hampkit.data.splits import LAYOUTS
 from hampkit.defenses.dp_sgd import epsilon
 from hampkit.defenses.hamp import soft_labels
 from hampkit.defenses.relaxloss import RelaxLoss
+from hampkit.extends import resolve, shipped
 from hampkit.nets import NETS
 from hampkit.registry import DEFENSES
 from hampkit.training.batches import poisson_steps
@@ -49,7 +49,8 @@ def student(recipe):
 
 @pytest.mark.parametrize(("data", "defense"), PAIRS)
 def test_every_pair_has_a_recipe_of_its_own_in_the_frame_of_its_data_set(data, defense):
-    document = tomllib.loads(text(data, defense))
+    assert (ROOT / data / f"{defense}.toml").is_file()
+    document = resolve(shipped(data, defense)).document
     assert (document["data"], document["defense"]["name"]) == ({"name": data}, defense)
     recipe, plain = load_recipe(f"{data}/{defense}"), load_recipe(f"{data}/undefended")
     assert (recipe.split, recipe.judge, recipe.attacks, recipe.shadows) == (
@@ -261,7 +262,7 @@ def test_dp_sgd_on_images_has_a_network_whose_answers_do_not_mix_a_batch():
 
 def test_recipes_that_need_reference_rows_leave_some():
     for data, defense in itertools.product((*DATA, "toy", "file"), ("advreg", "memguard")):
-        split = tomllib.loads(text(data, defense))["split"]
+        split = resolve(shipped(data, defense)).document["split"]
         rows, layout = ROWS.get(data, 2000), LAYOUTS[split["layout"]]
         _, reference, validation, *_ = sizes = layout.sizes(split.get("train_size") or layout.largest(rows))
         spare = rows - sum(sizes) - validation  # without those that choose the shadow models' checkpoints

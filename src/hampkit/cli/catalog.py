@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hampkit.config.recipe import Judge, Shadowing, Split, Training, load_recipe, shipped_recipes
+from hampkit.config.recipe import Judge, Shadowing, Split, Training, load_recipe
 from hampkit.data.base import Place
 from hampkit.errors import UserError, nearest
+from hampkit.extends import shipped_recipes
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 

@@ -2,7 +2,8 @@
 
 A recipe has the sections ``data``, ``split``, ``train``, ``defense``, ``judge``, ``attacks``, ``shadows`` and the keys ``net``
 and ``seed``. ``judge``, ``attacks`` and ``shadows`` say how a trained model is attacked; all the rest decides the training and
-enters the content hash.
+enters the content hash. A TOML file may also have the key ``extends``, see `hampkit.extends`: what is checked and hashed is the
+resolved recipe.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,8 @@ from hampkit.code_hash import code_of, file_hash
 from hampkit.config.schema import build, field_names, parse_text
 from hampkit.config.sections import Judge, Shadowing, Split, Training
 from hampkit.errors import UserError, did_you_mean, unknown_key
+from hampkit.extends import Address, Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 # raised when the same recipe would train other weights, so that old runs are not taken for new ones
 TRAINING_VERSION = 8
@@ -110,19 +105,27 @@ def canonical_json(document: Any) -> str:
 
 def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
     """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column."""
-    document = _document(reference, file, label)
-    given: dict[tuple[str, ...], str] = {}
+    return load_resolved(reference, overrides, file, label)[0]
+
+
+def load_resolved(
+    reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = ""
+) -> tuple[Recipe, Resolved]:
+    """A recipe as `load_recipe` gives it, and the document it was made from, with the origin of each value."""
+    found = _resolved(reference, file, label)
+    given: dict[Address, str] = {}
     for key, text in (overrides or {}).items():
-        address = _override(document, key, text)
+        address = _override(found.document, key, text)
         if address in given:
             raise UserError(f"{given[address]} and {key}={text} are the same key; leave one out")
         given[address] = f"{key}={text}"
-    return recipe_from_dict(document, place=f"recipe {reference}")
+    found = replace(found, origins={**found.origins, **dict.fromkeys(given, "command line")})
+    return recipe_from_dict(found.document, place=f"recipe {reference}"), found
 
 
 def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
     """Whether this recipe has such a key."""
-    return bool(_addresses(_document(reference, file, label), key))
+    return bool(_addresses(_resolved(reference, file, label).document, key))
 
 
 def check_effect(recipe: Recipe, keys: Iterable[str]) -> None:
@@ -164,15 +167,12 @@ def option_of_attacks(name: str) -> str:
 
 def keys(reference: str, file: str = "", label: str = "") -> list[str]:
     """All keys that may be set on the command line, with their section."""
-    return sorted(".".join(address) for address in _all_addresses(_document(reference, file, label)))
+    return sorted(".".join(address) for address in _all_addresses(_resolved(reference, file, label).document))
 
 
 def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Recipe:
     """A checked recipe from nested plain values, as read from TOML or JSON."""
-    known = {"data", "split", "net", "train", "defense", "seed", "judge", "attacks", "shadows"}
-    for key in document:
-        if key not in known:
-            raise UserError(f"unknown section or key {key!r} in {place}; {did_you_mean(key, known)}")
+    check_keys(document, place)
     data, defense = (_part(document, kind, place) for kind in ("data", "defense"))
     seed = build(_Seed, {"seed": document.get("seed", 0)}, place).seed
     net = document.get("net", "mlp")
@@ -193,18 +193,6 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
     )
 
 
-def shipped_recipes() -> list[str]:
-    """``DATA/DEFENSE`` of every recipe in the package."""
-    root = resources.files("hampkit") / "recipes"
-    return sorted(
-        f"{data.name}/{recipe.name[:-5]}"
-        for data in root.iterdir()
-        if data.is_dir() and data.name != "file"
-        for recipe in data.iterdir()
-        if recipe.name.endswith(".toml")
-    )
-
-
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
     return replace(recipe, seed=build(_Seed, {"seed": seed}, "--seed").seed)
 
@@ -218,58 +206,35 @@ class _Seed:
             raise UserError(f"seed={self.seed} must lie in [0, 2^63)")
 
 
-def _document(reference: str, file: str, label: str) -> dict[str, Any]:
+def _resolved(reference: str, file: str, label: str) -> Resolved:
+    table = {"name": "file", "file": file, "label": label} if file else None
     if reference.endswith(".toml"):
-        document = _read_toml(Path(reference))
-        if file:
-            document["data"] = {"name": "file", "file": file, "label": label}
-        return document
+        return _with_table(resolve(from_file(Path(reference)), "file" if file else ""), table)
     data, slash, defense = reference.rpartition("/")
-    if file:
-        if slash:
-            raise UserError(
-                f"recipe {reference!r} names a data set, and --data {file} another one; write only the defense, {defense!r}"
-            )
-        document = _shipped("file", reference)
-        document["data"] = {"name": "file", "file": file, "label": label}
-        return document
-    if not slash:
-        near = did_you_mean(reference, shipped_recipes())
-        if reference in DEFENSES.classes():
-            near = f"{reference} is a defense: digits/{reference}"
+    if file and slash:
         raise UserError(
-            f"unknown recipe {reference!r}; write DATA/DEFENSE ({near}), a .toml file,"
-            " or give your own table by --data FILE --label COLUMN"
+            f"recipe {reference!r} names a data set, and --data {file} another one; write only the defense, {defense!r}"
         )
-    if data == "file" or data not in DATASETS.classes():
-        near = did_you_mean(reference, shipped_recipes())
-        raise UserError(f"unknown recipe {reference!r}: no data set {data!r}; {near}")
-    return _shipped(data, defense)
+    if not file and data in ("", "file"):
+        raise UserError(f"unknown recipe {reference!r}; {_without_data(reference)}")
+    return _with_table(resolve(shipped(data or "file", defense)), table)
 
 
-def _shipped(data: str, defense: str) -> dict[str, Any]:
-    """The shipped recipe; for a defense without one, the data set's undefended recipe with that defense's own defaults."""
-    classes = DEFENSES.classes()
-    if defense not in classes:
-        near = did_you_mean(defense, classes)
-        raise UserError(f"unknown recipe {f'{data}/{defense}'!r}: no defense {defense!r}; {near}")
-    folder = resources.files("hampkit") / "recipes" / data
-    if (folder / f"{defense}.toml").is_file():
-        return tomllib.loads((folder / f"{defense}.toml").read_text("utf-8"))
-    document = tomllib.loads((folder / "undefended.toml").read_text("utf-8"))
-    document["defense"] = {"name": defense}
-    return document
+def _without_data(reference: str) -> str:
+    """What to write in place of a recipe without a data set."""
+    near = did_you_mean(reference, shipped_recipes())
+    if reference in DEFENSES.classes():
+        near = f"{reference} is a defense: digits/{reference}"
+    return f"write DATA/DEFENSE ({near}), a .toml file, or give your own table by --data FILE --label COLUMN"
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no recipe file {path}; give an existing .toml file or DATA/DEFENSE") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read recipe {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"recipe {path} is no valid TOML: {error}") from None
+def _with_table(found: Resolved, table: dict[str, Any] | None) -> Resolved:
+    """With the table of ``--data`` in place of any other data."""
+    if table is None:
+        return found
+    origins = {address: origin for address, origin in found.origins.items() if address[0] != "data"}
+    origins |= {("data", key): "--label" if key == "label" else "--data" for key in table}
+    return replace(found, document={**found.document, "data": table}, origins=origins)
 
 
 def _part(document: Mapping[str, Any], kind: str, place: str) -> Part:
@@ -305,7 +270,7 @@ def _section(value: Any, place: str) -> Mapping[str, Any]:
     return value
 
 
-def _override(document: dict[str, Any], key: str, text: str) -> tuple[str, ...]:
+def _override(document: dict[str, Any], key: str, text: str) -> Address:
     """Set one key, and say where it lies."""
     found = _addresses(document, key)
     if not found:
@@ -316,15 +281,13 @@ def _override(document: dict[str, Any], key: str, text: str) -> tuple[str, ...]:
     *path, last = found[0]
     section = document
     for k, name in enumerate(path):
-        if name in ("data", "defense") and isinstance(section.get(name), str):
-            section[name] = {"name": section[name]}
         section = section.setdefault(name, {})
         _section(section, ".".join(path[: k + 1]))
     section[last] = parse_text(text)
     return found[0]
 
 
-def _addresses(document: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
+def _addresses(document: Mapping[str, Any], key: str) -> list[Address]:
     """Where a key may live: its full address, or every address that ends in it (attack options need the attack's name)."""
     asked = tuple(key.split("."))
     addresses = _all_addresses(document)
@@ -337,9 +300,9 @@ def _addresses(document: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
     return [a for a in short if a[-len(asked) :] == asked]
 
 
-def _all_addresses(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = [("net",), ("seed",)]
-    sections: list[tuple[tuple[str, ...], type]] = [
+def _all_addresses(document: Mapping[str, Any]) -> list[Address]:
+    found: list[Address] = [("net",), ("seed",)]
+    sections: list[tuple[Address, type]] = [
         (("split",), Split),
         (("train",), Training),
         (("judge",), Judge),
