@@ -1,4 +1,4 @@
-"""Recipes that extend others: merging, chains, origins."""
+"""Recipes that extend others: merging, chains, origins, and the shipped files, which repeat nothing."""
 
 import json
 from importlib import resources
@@ -12,6 +12,7 @@ from hampkit.extends import LONGEST, addresses, from_file, merge, resolve, shipp
 
 ROOT = resources.files("hampkit") / "recipes"
 FILES = sorted((d.name, f.name[:-5]) for d in ROOT.iterdir() if d.is_dir() for f in d.iterdir())
+CHILDREN = [(data, name) for data, name in FILES if name != "undefended"]
 TOY = '[data]\nname = "toy"\nrows = 300\n'
 
 
@@ -55,6 +56,14 @@ def parent_of(path):
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("data", "name"), CHILDREN)
+def test_a_shipped_recipe_extends_another_one_and_repeats_none_of_its_values(data, name):
+    values, above = flat(written(data, name)), inherited(data, name)
+    assert values.pop(("extends",)) in {n for d, n in FILES if d == data}
+    repeated = {".".join(k): v for k, v in values.items() if k in above and above[k] == v}
+    assert not repeated
 
 
 @pytest.mark.parametrize(("data", "name"), FILES)
