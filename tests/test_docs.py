@@ -106,8 +106,21 @@ def test_the_recipe_of_ones_own_fits_a_small_table(write_table):
     from hampkit.config.recipe import load_recipe
     from hampkit.workflows.problem import Settings, prepare
 
-    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/recipes.md").read_text("utf-8"), re.DOTALL)
+    text, _ = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/recipes.md").read_text("utf-8"), re.DOTALL)
     Path("my.toml").write_text(text)
     columns = {"customer_id": [f"c{i}" for i in range(200)], "age": [i % 7 for i in range(200)]}
     write_table("customers.csv", 200, **columns, churned=[i % 2 for i in range(200)])
     assert prepare(load_recipe("my.toml"), Settings()).table.members_count > 50
+
+
+def test_the_recipe_that_extends_another_and_what_is_shown_of_one_are_as_printed(tmp_path, monkeypatch):
+    from hampkit.cli.catalog import recipe_lines
+    from hampkit.config.recipe import load_recipe
+
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/recipes.md").read_text("utf-8").split("## Recipes that extend others")[1].split("\n## ")[0]
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    Path("my.toml").write_text(text)
+    assert load_recipe("my.toml") == load_recipe("location30/hamp", {"train.epochs": "200", "gamma": "0.7"})
+    (shown,) = re.findall(r"```\n(#.*?)```", page, re.DOTALL)
+    assert set(shown.splitlines()) <= set(recipe_lines("cifar10/label-smoothing", {"gamma": "0.3"}))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hampkit.config.recipe import accepts, load_recipe
+from hampkit.cli.catalog import recipe_lines
+from hampkit.config.recipe import accepts, load_recipe, recipe_from_dict
 from hampkit.errors import UserError
 from hampkit.extends import LONGEST, addresses, from_file, merge, resolve, shipped, tomllib
+from hampkit.registry import DATASETS, DEFENSES
 
 ROOT = resources.files("hampkit") / "recipes"
 FILES = sorted((d.name, f.name[:-5]) for d in ROOT.iterdir() if d.is_dir() for f in d.iterdir())
@@ -266,3 +268,77 @@ def test_the_command_line_comes_last(cli):
     assert (code, err) == (0, "")
     (run,) = Path("runs").glob("toy-hamp-*")
     assert json.loads((run / "recipe.json").read_text())["defense"]["gamma"] == 0.3
+
+
+def shown(out):
+    """Address → (value, origin) of what ``hampkit list recipes NAME`` prints."""
+    found, section = {}, ()
+    for line in out.splitlines():
+        if line.startswith("["):
+            section = tuple(line.strip("[]").split("."))
+        elif line and not line.startswith("#"):
+            text, _, origin = line.rpartition("  # ")
+            key, _, value = text.partition(" = ")
+            found[(*section, key)] = (value.strip(), origin)
+    return found
+
+
+def test_list_recipes_shows_where_each_value_comes_from(cli):
+    file("base.toml", 'extends = "cifar10/label-smoothing"\n[train]\nlr = 0.3\n')
+    with pytest.raises(UserError, match="more than 4"):
+        load_recipe(file("mine.toml", 'extends = "base.toml"\n'))
+    code, out, err = cli("list", "recipes", "base.toml", "gamma=0.25", "neural.lr=0.1")
+    assert (code, err) == (0, "")
+    assert out.startswith(
+        "# base.toml extends cifar10/label-smoothing extends cifar10/hamp extends cifar10/undefended\n"
+    )
+    found = shown(out)
+    assert found["train", "lr"] == ("0.3", "base.toml")
+    assert found["defense", "name"] == ('"label-smoothing"', "cifar10/label-smoothing")
+    assert found["defense", "gamma"] == ("0.25", "command line")
+    assert found["train", "milestones"] == ("[60, 90, 150]", "cifar10/hamp")
+    assert found["net",] == ('"densenet"', "cifar10/undefended")
+    assert found["train", "retries"] == ("3", "default")
+    assert found["attacks", "neural", "lr"] == ("0.1", "command line")
+    assert found["attacks", "neural", "batch_size"] == ("256", "cifar10/undefended")
+
+
+def test_list_recipes_shows_of_a_student_what_is_set(cli):
+    found = shown(cli("list", "recipes", "digits/selena", "distill.lr=0.3")[1])
+    student = {key: value for (*section, key), value in found.items() if section == ["defense", "distill"]}
+    assert student == {"epochs": ("100", "digits/selena"), "lr": ("0.3", "command line")}
+
+
+@pytest.mark.parametrize("name", ["file/hamp", "file/round"])
+def test_list_recipes_shows_those_for_tables(cli, name):
+    found = shown(cli("list", "recipes", name)[1])
+    assert found["data", "file"] == ('"FILE"', "--data")
+    assert found["data", "label"] == ('"LABEL"', "--label")
+    assert found["defense", "name"][1] == name
+    assert found["train", "standardize"] == ("true", "file/undefended")
+
+
+@pytest.mark.parametrize("data", sorted(DATASETS.classes()))
+def test_what_list_recipes_prints_is_the_recipe(data):
+    for defense in DEFENSES.classes():
+        document = tomllib.loads("\n".join(recipe_lines(f"{data}/{defense}")))
+        table = ("FILE", "LABEL") if data == "file" else ()
+        recipe = load_recipe(defense, None, *table) if table else load_recipe(f"{data}/{defense}")
+        assert recipe_from_dict(document) == recipe, defense
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["recipes", "digits/hmap"], ["unknown recipe 'digits/hmap'", "did you mean 'hamp'"]),
+        (["recipes", "hamp"], ["unknown recipe 'hamp'", "digits/hamp"]),
+        (["recipes", "mine.toml"], ["no recipe file mine.toml"]),
+        (["recipes", "toy/hamp", "toy/dmp"], ["takes one name", "'toy/dmp'"]),
+        (["recipes", "toy/hamp", "gama=3"], ["unknown key 'gama'", "gamma"]),
+        (["recipes", "gamma=3"], ["takes no option, gamma=3", "hampkit list recipes NAME"]),
+        (["options", "hamp", "gamma=3"], ["takes no option, gamma=3"]),
+        (["nets", "mlp"], ["takes no name, 'mlp'"]),
+    ],
+)
+def test_list_refuses_what_it_cannot_show_in_one_line(cli, refused, words, said):
+    refused(cli("list", *words), *said)

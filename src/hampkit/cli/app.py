@@ -35,7 +35,7 @@ from hampkit.cli.options import (
     split,
 )
 from hampkit.errors import Notice, UserError
-from hampkit.launch import allocator
+from hampkit.launch.local import allocator
 
 app = typer.Typer(
     name="hampkit",
@@ -339,29 +339,18 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="datasets, defenses, attacks, generators, recipes, nets or options.")
     ] = "",
-    of: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Of options: a section, data set, defense, generator or attack.")
-    ] = "",
+    words: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE…]", show_default=False)] = None,
     debug: Debug = False,
 ) -> None:
     """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE).
 
     hampkit list options NAME lists those of one section, such as train or data, of one data set, defense, generator or attack.
+    hampkit list recipes NAME prints one recipe, DATA/DEFENSE or a .toml file, with the origin of each value.
     """
-    from hampkit.cli.catalog import LISTS, options_of
-    from hampkit.errors import did_you_mean
+    from hampkit.cli.catalog import listing
 
-    if not what:
-        print("\n".join(f"hampkit list {name}" for name in LISTS))
-        return
-    if what not in LISTS:
-        raise UserError(f"cannot list {what!r}; {did_you_mean(what, LISTS)}")
-    if of and what != "options":
-        raise UserError(f"list {what} takes no name, {of!r}; hampkit list options {of} lists options")
-    lines = options_of(of) if of else LISTS[what]()
-    width = max((len(name) for name, _ in lines), default=0)
-    for name, about in lines:
-        print(f"{name:<{width}}  {about}".rstrip())
+    names, options = split(words or [])
+    print("\n".join(listing(what, names, options)))
 
 
 @data_app.command("fetch")

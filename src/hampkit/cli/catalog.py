@@ -6,22 +6,95 @@ import ast
 import dataclasses
 import inspect
 import io
+import json
 import textwrap
 import tokenize
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hampkit.config.recipe import Judge, Shadowing, Split, Training, load_recipe
+from hampkit.config.recipe import Judge, Recipe, Shadowing, Split, Training, load_recipe, load_resolved
 from hampkit.data.base import Place
-from hampkit.errors import UserError, nearest
-from hampkit.extends import shipped_recipes
+from hampkit.errors import UserError, did_you_mean, nearest
+from hampkit.extends import Address, shipped_recipes
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 
 Line = tuple[str, str]
 SECTIONS: dict[str, type] = {"split": Split, "train": Training, "judge": Judge, "shadows": Shadowing}
+
+
+def listing(what: str, names: Sequence[str] = (), options: Mapping[str, str] | None = None) -> list[str]:
+    """The lines of ``hampkit list WHAT [NAME] [KEY=VALUE…]``. Raises: `UserError`."""
+    if not what:
+        return [f"hampkit list {name}" for name in LISTS]
+    if what not in LISTS:
+        raise UserError(f"cannot list {what!r}; {did_you_mean(what, LISTS)}")
+    if len(names) > 1:
+        raise UserError(f"list {what} takes one name, {names[1]!r} is another; leave one out")
+    if what == "recipes" and names:
+        return recipe_lines(names[0], options)
+    for key, text in (options or {}).items():
+        raise UserError(f"list {what} takes no option, {key}={text}; only hampkit list recipes NAME does")
+    if names and what != "options":
+        raise UserError(f"list {what} takes no name, {names[0]!r}; hampkit list options {names[0]} lists options")
+    lines = options_of(names[0]) if names else LISTS[what]()
+    width = max((len(name) for name, _ in lines), default=0)
+    return [f"{name:<{width}}  {about}".rstrip() for name, about in lines]
+
+
+def recipe_lines(name: str, options: Mapping[str, str] | None = None) -> list[str]:
+    """A recipe as a TOML file without ``extends``; behind each value the recipe or file that sets it, or ``default``.
+
+    name: ``DATA/DEFENSE``, a ``.toml`` file, or ``file/DEFENSE`` for a table of one's own. Raises: `UserError`.
+    """
+    if name.startswith("file/") and not name.endswith(".toml"):  # stands for any table, so that none need be given
+        recipe, found = load_resolved(name.removeprefix("file/"), options, "FILE", "LABEL")
+    else:
+        recipe, found = load_resolved(name, options)
+    lines = [(text, found.origins.get(address, "default") if address else "") for address, text in _toml(recipe)]
+    width = max(len(text) for text, origin in lines if origin)
+    head = f"# {' extends '.join(found.chain)}"
+    return [head, *(f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines)]
+
+
+def _toml(recipe: Recipe) -> list[tuple[Address, str]]:
+    """The lines of a recipe, each with the address of its value; headings and empty lines have none."""
+    sections: dict[Address, Mapping[str, Any]] = {
+        (): {"net": recipe.net, "seed": recipe.seed},
+        ("data",): {"name": recipe.data.name, **recipe.data.options},
+        ("split",): vars(recipe.split),
+        ("train",): vars(recipe.train),
+        ("defense",): {"name": recipe.defense.name, **recipe.defense.options},
+        ("judge",): vars(recipe.judge),
+        ("shadows",): vars(recipe.shadows),
+        **{("attacks", name): values for name, values in recipe.attacks.items()},
+    }
+    return [line for address, values in sections.items() for line in _values(values, address)]
+
+
+def _values(values: Mapping[str, Any], section: Address) -> list[tuple[Address, str]]:
+    lines: list[tuple[Address, str]] = [((), ""), ((), f"[{'.'.join(section)}]")] if section else []
+    nested: list[tuple[Address, str]] = []
+    for key, value in values.items():
+        if dataclasses.is_dataclass(value):  # of a stage what is set; the rest is as in train
+            set_here = {k: v for k, v in vars(value).items() if v is not None}
+            nested += _values(set_here, (*section, key)) if set_here else []
+        else:
+            lines.append(((*section, key), f"{key} = {_as_toml(value)}"))
+    return lines + nested
+
+
+def _as_toml(value: Any) -> str:
+    """A value as a TOML file has it.
+
+    >>> _as_toml((60, 90)), _as_toml(None), _as_toml(1e-05), _as_toml(True)
+    ('[60, 90]', '"none"', '1e-05', 'true')
+    """
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    return json.dumps("none" if value is None else value, ensure_ascii=False)
 
 
 def _datasets() -> list[Line]:
@@ -41,7 +114,8 @@ def _about(cls: Any) -> str:
 def _recipes() -> list[Line]:
     recipes = ((name, load_recipe(name)) for name in shipped_recipes())
     lines = [(name, f"{r.net}, {r.train.epochs} epochs of {r.train.optimizer}") for name, r in recipes]
-    return [*lines, ("DATA/DEFENSE", "any other pair: the training of DATA/undefended, the defense with its defaults")]
+    other = ("DATA/DEFENSE", "any other pair: the training of DATA/undefended, the defense with its defaults")
+    return [*lines, other, ("file/DEFENSE", "for a table of your own: hampkit run DEFENSE --data FILE --label COLUMN")]
 
 
 def _first_sentence(text: str | None) -> str:
