@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from hampkit.cli.app import _guarded
+from hampkit.cli.app import guarded
 from hampkit.config.recipe import Training
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
@@ -118,7 +118,7 @@ def cli(capsys, monkeypatch):
     monkeypatch.delenv("HAMPKIT_DATA", raising=False)
 
     def call(*argv):
-        code = _guarded([str(a) for a in argv])
+        code = guarded([str(a) for a in argv])
         out = capsys.readouterr()
         return code, out.out, out.err
 

@@ -225,7 +225,7 @@ def full(context):
 
 
 def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypatch, tmp_path, capsys):
-    from hampkit.cli.app import _guarded
+    from hampkit.cli.app import guarded
 
     words = ["toy/undefended", *(f"{k}={v}" for k, v in QUICK.items()), "--models", "8", "--workers", "1"]
     command = ["shadow", *words, "--runs-dir", str(tmp_path), "--quiet"]
@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypa
 
     monkeypatch.setattr(planning, "STACKS", {"cpu": ()})
     monkeypatch.setattr(shadows.np, "save", save)
-    assert _guarded(command) == 2
+    assert guarded(command) == 2
     said = capsys.readouterr().err
     assert said.startswith("hampkit: error: No space left on device: scaled_logit.npy; check space")
     assert said.count("\n") == 1
@@ -245,7 +245,7 @@ def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypa
     (done,) = tmp_path.rglob("scaled_logit.npy")
     before = done.stat().st_mtime_ns
     monkeypatch.setattr(shadows.np, "save", real)
-    assert _guarded(command) == 0
+    assert guarded(command) == 0
     assert done.stat().st_mtime_ns == before
     assert len(list(tmp_path.rglob("scaled_logit.npy"))) == 8
 
@@ -257,12 +257,12 @@ def test_a_full_disk_in_a_worker_is_a_users_mistake_too(monkeypatch):
 
 
 def test_the_command_line_lends_and_refuses(lender, tmp_path, capsys):
-    from hampkit.cli.app import _guarded
+    from hampkit.cli.app import guarded
 
     words = ["run", "toy/hamp", *(f"{k}={v}" for k, v in QUICK.items()), "--runs-dir", str(tmp_path), "--quiet"]
-    assert _guarded([*words, "--shadows-from", str(lender)]) == 2
+    assert guarded([*words, "--shadows-from", str(lender)]) == 2
     assert "trained in another way" in capsys.readouterr().err
-    assert _guarded([*words, "--shadows-from", str(lender), "--force"]) == 0
+    assert guarded([*words, "--shadows-from", str(lender), "--force"]) == 0
     document = json.loads((tmp_path / "results.json").read_text())
     assert any("mismatched" in a["flags"] for a in document["models"][0]["attacks"])
 

@@ -216,7 +216,7 @@ def test_a_bug_is_exit_code_one_and_debug_shows_it(cli, monkeypatch):
 def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
     code = (
         "import sys; sys.argv = ['hampkit', '--help']\n"
-        "from hampkit.cli.app import main\n"
+        "from hampkit.__main__ import main\n"
         "try: main()\nexcept SystemExit as e: assert e.code == 0\n"
         "heavy = {'torch', 'scipy', 'sklearn', 'plotly', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -13,11 +13,11 @@ import pytest
 
 from hampkit import registry
 from hampkit.attacks.threshold import Loss
+from hampkit.config.extends import shipped_recipes
 from hampkit.config.recipe import LATER, Training, load_recipe, recipe_from_dict, with_seed
 from hampkit.config.schema import parse_text
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
-from hampkit.extends import shipped_recipes
 from hampkit.registry import DEFENSES
 
 

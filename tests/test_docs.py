@@ -55,7 +55,7 @@ def test_recipes_and_version_are_described():
 
 
 def test_the_entry_points_of_contributing_are_those_that_are_read():
-    from hampkit.extends import tomllib
+    from hampkit.config.extends import tomllib
     from hampkit.registry import ATTACKS, DEFENSES
 
     (snippet,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)

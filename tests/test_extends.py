@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hampkit.cli.catalog import recipe_lines
+from hampkit.config.extends import LONGEST, addresses, from_file, merge, resolve, shipped, tomllib
 from hampkit.config.recipe import accepts, load_recipe, recipe_from_dict
 from hampkit.errors import UserError
-from hampkit.extends import LONGEST, addresses, from_file, merge, resolve, shipped, tomllib
 from hampkit.registry import DATASETS, DEFENSES
 
 ROOT = resources.files("hampkit") / "recipes"
@@ -249,7 +249,7 @@ def test_what_cannot_be_extended_is_refused_in_one_line(cli, refused, nothing_wr
 def test_a_shipped_recipe_extends_no_file(monkeypatch, tmp_path):
     (tmp_path / "recipes" / "toy").mkdir(parents=True)
     (tmp_path / "recipes" / "toy" / "hamp.toml").write_text('extends = "base.toml"\n')
-    monkeypatch.setattr("hampkit.extends.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("hampkit.config.extends.resources.files", lambda package: tmp_path)
     with pytest.raises(
         UserError, match=r"recipe toy/hamp extends 'base\.toml': a recipe of the package cannot extend a file"
     ):

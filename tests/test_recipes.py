@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import hampkit
+from hampkit.config.extends import resolve, shipped
 from hampkit.config.recipe import load_recipe
+from hampkit.config.sections import Stage, Training
 from hampkit.data.splits import LAYOUTS
 from hampkit.defenses.dp_sgd import epsilon
 from hampkit.defenses.hamp import soft_labels
 from hampkit.defenses.relaxloss import RelaxLoss
-from hampkit.extends import resolve, shipped
 from hampkit.nets import NETS
 from hampkit.registry import DEFENSES
 from hampkit.training.batches import poisson_steps

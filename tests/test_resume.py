@@ -31,7 +31,7 @@ def watch(event, args):
 
 left = int(sys.argv.pop(1))
 sys.addaudithook(watch)
-from hampkit.cli.app import main
+from hampkit.__main__ import main
 try:
     main()
 finally:

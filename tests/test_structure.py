@@ -64,7 +64,6 @@ PENDING: set[tuple[str, str]] = {
     ("api", "shadow_models.reuse"),
     ("api", "targets.trained"),
     ("api", "training.trainer"),
-    ("cli.app", "launch.allocator"),
     ("cli.catalog", "data.base"),
     ("cli.catalog", "nets.NETS"),
     ("cli.terminal", "judging.results"),

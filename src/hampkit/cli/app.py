@@ -35,7 +35,6 @@ from hampkit.cli.options import (
     split,
 )
 from hampkit.errors import Notice, UserError
-from hampkit.launch.local import allocator
 
 app = typer.Typer(
     name="hampkit",
@@ -51,16 +50,8 @@ app.add_typer(data_app, name="data")
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 
 
-def main() -> None:
-    """The command. Exit codes: 0 done, 2 a mistake the user can mend, 1 a bug."""
-    # before torch is loaded: threads that wait by spinning make small networks several times slower on a busy machine
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    allocator.keep_freed_memory()
-    sys.path.insert(0, os.getcwd())  # for net=mymodule:factory beside the user's own files
-    sys.exit(_guarded(sys.argv[1:]))
-
-
-def _guarded(argv: list[str]) -> int:
+def guarded(argv: list[str]) -> int:
+    """The exit code of a command line; every error is one line on standard error."""
     with warnings.catch_warnings():
         _say_notices("--quiet" in argv)
         return _run(argv)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.extends import Address, shipped_recipes
 from hampkit.config.recipe import Judge, Recipe, Shadowing, Split, Training, load_recipe, load_resolved
 from hampkit.data.base import Place
 from hampkit.errors import UserError, did_you_mean, nearest
-from hampkit.extends import Address, shipped_recipes
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 

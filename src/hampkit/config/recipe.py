@@ -2,8 +2,8 @@
 
 A recipe has the sections ``data``, ``split``, ``train``, ``defense``, ``judge``, ``attacks``, ``shadows`` and the keys ``net``
 and ``seed``. ``judge``, ``attacks`` and ``shadows`` say how a trained model is attacked; all the rest decides the training and
-enters the content hash. A TOML file may also have the key ``extends``, see `hampkit.extends`: what is checked and hashed is the
-resolved recipe.
+enters the content hash. A TOML file may also have the key ``extends``, see `hampkit.config.extends`: what is checked and hashed
+is the resolved recipe.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.code_hash import code_of, file_hash
+from hampkit.config.extends import Address, Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
 from hampkit.config.schema import build, field_names, parse_text
 from hampkit.config.sections import Judge, Shadowing, Split, Training
 from hampkit.errors import UserError, did_you_mean, unknown_key
-from hampkit.extends import Address, Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 
 # raised when the same recipe would train other weights, so that old runs are not taken for new ones

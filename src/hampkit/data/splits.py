@@ -204,6 +204,8 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
         )
     try:
         order = np.load(path, allow_pickle=False)
+        if isinstance(order, np.lib.npyio.NpzFile):
+            order.close()  # it is refused below
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         text = "it is empty" if isinstance(error, EOFError) else shortened(text, 120) or type(error).__name__
