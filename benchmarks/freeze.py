@@ -60,7 +60,7 @@ CASES: dict[str, list[str]] = {
 # keys that mean nothing on another day or with other code
 PASSING = re.compile(r"seconds|overhead|sha256|/hampkit$|/run$|/runs/|/schema$")
 # old key → new key, as regular expressions over paths such as "/models/digits-hamp/attacks/neural/auc/value"
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {r"(/facts|/compare.json/entries/[^/]*)/said$": r"\1/summary"}
 NAMES = ("run", "recipe", "attack", "defense", "fpr", "fnr")  # what an item of a list is called by, if it has one
 
 

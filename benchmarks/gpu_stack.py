@@ -11,10 +11,10 @@ import time
 import torch
 
 from benchmarks import machine
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.nets import net_factory
 from hampkit.training import CROSS_ENTROPY, Trainer
-from hampkit.training.capture import cuda_graph
+from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.types import Dataset, Domain, Task
 
 BATCH = 64
@@ -51,11 +51,11 @@ def seconds(task: Task, device: torch.device, width: int, recorded: bool, precis
     times = []
     steps = -(-len(task.pool) // BATCH)
     for epochs in (1, 1, 3):
-        config = Training(epochs=epochs, batch_size=BATCH, optimizer="sgd", lr=1e-3, momentum=0.9, select="last",
+        config = TrainConfig(epochs=epochs, batch_size=BATCH, optimizer="sgd", lr=1e-3, momentum=0.9, select="last",
                           retries=0, precision=precision)  # fmt: skip  # pyright: ignore[reportArgumentType]
         machine.synchronize(device)
         clock = time.perf_counter()
-        Trainer(config, device, width, record=cuda_graph if recorded else None).fit(task, CROSS_ENTROPY)
+        Trainer(config, device, width, cuda_graphs=cuda_graph if recorded else None).fit(task, CROSS_ENTROPY)
         machine.synchronize(device)
         times.append(time.perf_counter() - clock)
     return (times[2] - times[1]) / 2 / steps / len(task)

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import machine
 from benchmarks.shadows import made_up
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.launch import allocator
 from hampkit.nets import net_factory
 from hampkit.training import CROSS_ENTROPY, Trainer, layout, trainer
@@ -59,12 +59,12 @@ def answer_seconds(net: str, rows: int) -> float:
     task = Task(pool, torch.ones(1, rows, dtype=torch.bool), (0,), net_factory(net, SHAPE, CLASSES))
     stack, x = trainer.initial(task, [torch.arange(rows)], torch.device("cpu")), pool.x
     clock = time.perf_counter()
-    Trainer(Training()).predict(stack, x)
+    Trainer(TrainConfig()).predict(stack, x)
     return time.perf_counter() - clock
 
 
 def _ours(net: str, steps: int, precision: Any) -> Any:
-    config = Training(
+    config = TrainConfig(
         epochs=1,
         batch_size=BATCH,
         optimizer="sgd",

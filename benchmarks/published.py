@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.training.optim import learning_rate
 
 ACCURACY_ROWS = 16
@@ -26,7 +26,7 @@ def train(
     net: nn.Module,
     parts: dict[str, tuple[Tensor, Tensor]],
     targets: Tensor,
-    config: Training,
+    config: TrainConfig,
     alpha: float,
     folder: Path,
     epochs: int,

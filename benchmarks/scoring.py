@@ -86,7 +86,7 @@ def measure(models: int, examples: int, scheme: Scheme) -> tuple[list[dict[str, 
     attacks += [LiraOnline(variance="moderated"), Rmia(score="share")]
     rows = []
     for attack in attacks:
-        single = seconds(lambda a=attack: a.compare(target, background, shadows), 2)
+        single = seconds(lambda a=attack: a.score_signals(target, background, shadows), 2)
         scores, anew, at_once = repeated(attack, shadows)
         judging = seconds(lambda a=attack, s=scores: judge_repeated(a, s, shadows.membership()), 1)
         rows.append(

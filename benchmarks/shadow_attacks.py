@@ -20,7 +20,7 @@ import numpy as np
 from hampkit.attacks import SignalAttack
 from hampkit.attacks.lira import LiraOffline, LiraOnline
 from hampkit.attacks.rmia import Rmia, RmiaOffline
-from hampkit.config.recipe import Shadowing
+from hampkit.config.recipe import ShadowConfig
 from hampkit.judging.evaluate import unusual
 from hampkit.judging.leave_one_out import judge_repeated, repeated_scores
 from hampkit.report.attack import attack_label
@@ -28,7 +28,7 @@ from hampkit.runs.store import Run
 from hampkit.shadow_models.reuse import Lender, finished
 from hampkit.stats import metrics
 from hampkit.stats.metrics import Interval
-from hampkit.targets.trained import Shadowed
+from hampkit.targets.trained import ShadowSet
 from hampkit.workflows.attack import open_run
 from hampkit.workflows.problem import Settings
 
@@ -49,7 +49,7 @@ WAYS: dict[str, Sequence[SignalAttack]] = {
 COLUMNS = ("attack", "AUC over all pairs", "AUC within", "difference", "TPR@0.1%FPR", "TNR@0.1%FNR")
 
 
-def rows(shadowed: Shadowed, attacks: Sequence[SignalAttack], keep: bool) -> list[list[str]]:
+def rows(shadowed: ShadowSet, attacks: Sequence[SignalAttack], keep: bool) -> list[list[str]]:
     """A row per attack. keep: with the shadow models that learnt nothing."""
     targets, shadows = shadowed.targets(), shadowed.shadows if keep else shadowed.for_each_other()
     members = shadows.membership()[targets]
@@ -92,7 +92,7 @@ def main() -> None:
                     print("| " + " | ".join(row) + " |", flush=True)
 
 
-def sets(folder: Path, models: int, data_dir: Path | None) -> Iterator[tuple[Shadowing, Shadowed]]:
+def sets(folder: Path, models: int, data_dir: Path | None) -> Iterator[tuple[ShadowConfig, ShadowSet]]:
     """Every finished set of so many shadow models of a run, by scheme and by the seed of its masks (`shadows.seed`)."""
     found = [s for s in finished(Run.at(folder)) if s.models == models]
     for shadowing in sorted(found, key=lambda s: (s.scheme, s.seed, s.views, s.keep_models)):

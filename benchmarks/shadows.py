@@ -28,17 +28,17 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import machine, published
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.data.base import Place
 from hampkit.data.toy import Toy
 from hampkit.defenses.hamp import Hamp, soft_labels
 from hampkit.launch.local import cores, run_jobs
 from hampkit.nets import net_factory
 from hampkit.training import Trainer
-from hampkit.training.capture import cuda_graph
+from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.types import Dataset, Domain, Task
 
-SGD = Training(
+SGD = TrainConfig(
     optimizer="sgd", momentum=0.99, weight_decay=1e-5, lr=0.5, schedule="steps", shuffle=False, restart_optimizer=True
 )
 
@@ -58,7 +58,7 @@ class Shape:
     alpha: float
     net: str = "mlp"
 
-    def training(self, epochs: int) -> Training:
+    def training(self, epochs: int) -> TrainConfig:
         milestones = tuple(m for m in (60, 90, 150) if m < epochs)
         return replace(SGD, batch_size=self.batch, epochs=epochs, milestones=milestones, retries=0)
 
@@ -109,7 +109,7 @@ class Bench:
     def ours(self, epochs: int, precision: Literal["float32", "bfloat16"] = "float32", recorded: bool = True) -> float:
         config = replace(self.shape.training(epochs), precision=precision)
         record = cuda_graph if recorded and self.device.type == "cuda" else None
-        trainer = Trainer(config, self.device, width=len(self.task), record=record)
+        trainer = Trainer(config, self.device, width=len(self.task), cuda_graphs=record)
         defense = Hamp(gamma=self.shape.gamma, alpha=self.shape.alpha, kl="mean", grid=0.01)
         return self._timed(lambda: defense.fit(self.task, trainer)) / len(self.task)
 

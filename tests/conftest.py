@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hampkit.cli.app import guarded
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
@@ -106,7 +106,7 @@ def task_of(task, toy):
 @pytest.fixture
 def short():
     """A short whole training, with everything that could couple models: momentum, decay, a schedule, best checkpoints."""
-    return Training(
+    return TrainConfig(
         epochs=4, batch_size=32, optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4, schedule="steps",
         milestones=(2,), retries=0,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from hampkit.judging import strongest as comparison
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.judging.strongest import TARGET, _Case, _judged
-from hampkit.report.comparison import paper_layout, rows
+from hampkit.report.comparison import comparison_rows, paper_layout
 from hampkit.rng import derive
 from hampkit.runs.store import read_json
 from hampkit.stats.metrics import Interval, auc_interval
@@ -220,13 +220,13 @@ def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):
 
 
 def test_what_the_defense_says_is_that_of_every_seed(found):
-    one = comparison._said
+    one = comparison._summary
     results = [ModelResult.from_json(read_json(found[1] / run / "result.json")) for run in found[0].entries[0].runs]
     mute, words = [replace(r, facts={}) for r in results], ("kept: epoch 3", "kept: epoch 9")
     assert [r.seed for r in results] == list(SEEDS)
     assert one(mute) == ""
-    assert one([replace(r, facts={"said": words[0]}) for r in results]) == words[0]
-    both = [replace(r, facts={"said": said}) for r, said in zip(results, words, strict=True)]
+    assert one([replace(r, facts={"summary": words[0]}) for r in results]) == words[0]
+    both = [replace(r, facts={"summary": said}) for r, said in zip(results, words, strict=True)]
     assert one(both) == f"seed 3: {words[0]}; seed 4: {words[1]}"
     assert one([*both, replace(both[0], seed=9)]) == f"seeds 3, 9: {words[0]}; seed 4: {words[1]}"
     assert one([both[0], mute[1]]) == f"seed 3: {words[0]}; seed 4: nothing"
@@ -293,7 +293,7 @@ def test_the_page_holds_the_numbers_of_the_table(found):
     table = re.search(r"<tbody>(.*?)</tbody>", page, re.DOTALL)
     assert table
     cells = [[html.unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r)] for r in table[1].split("</tr>")]
-    assert cells[:3] == rows(document)
+    assert cells[:3] == comparison_rows(document)
     for entry, row in zip(comparison.entries, cells, strict=False):
         assert row[0] == entry.defense
         assert f"{entry.leak.auc.value:.3f}" in row[4]

@@ -14,7 +14,7 @@ import pytest
 from hampkit import registry
 from hampkit.attacks.threshold import Loss
 from hampkit.config.extends import shipped_recipes
-from hampkit.config.recipe import LATER, Training, load_recipe, recipe_from_dict, with_seed
+from hampkit.config.recipe import LATER, TrainConfig, load_recipe, recipe_from_dict, with_seed
 from hampkit.config.schema import parse_text
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
@@ -31,8 +31,8 @@ def test_every_shipped_recipe_loads_and_survives_json(name):
 
 def test_published_location30_recipes_hold_the_published_numbers():
     hamp, plain = load_recipe("location30/hamp"), load_recipe("location30/undefended")
-    assert plain.train == Training(epochs=50, batch_size=64, optimizer="sgd", lr=0.5, shuffle=False)
-    assert hamp.train == Training(
+    assert plain.train == TrainConfig(epochs=50, batch_size=64, optimizer="sgd", lr=0.5, shuffle=False)
+    assert hamp.train == TrainConfig(
         epochs=100, batch_size=64, optimizer="sgd", lr=0.5, momentum=0.99, weight_decay=1e-5, schedule="steps",
         milestones=(60, 90, 150), shuffle=False, restart_optimizer=True,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_an_ambiguous_key_asks_for_its_section(monkeypatch):
 def test_a_field_that_came_later_changes_the_hash_only_where_it_is_set():
     """Runs of an earlier version are found again, and never taken for what they are not."""
     base = load_recipe("toy/hamp")
-    assert set(LATER) <= {f.name for f in fields(Training)}
+    assert set(LATER) <= {f.name for f in fields(TrainConfig)}
     assert not set(LATER) & set(base.training()["train"])
     assert load_recipe("toy/hamp", {"precision": "float32"}).folder() == base.folder()
     assert load_recipe("toy/hamp", {"precision": "bfloat16"}).folder() != base.folder()

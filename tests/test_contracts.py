@@ -9,14 +9,14 @@ from torch.nn.functional import one_hot
 
 from hampkit import signals
 from hampkit.attacks import Evidence, Known, Population, Shadows
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.defenses.hamp import Hamp
 from hampkit.registry import ATTACKS, DEFENSES, GENERATORS
 from hampkit.stats.metrics import auc_interval
 from hampkit.targets.blackbox import BlackBox
 from hampkit.training import Trainer
-from hampkit.training.each import each_of
 from hampkit.training.trainer import _Run
+from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Stack, Task
 
 pytestmark = pytest.mark.numeric
@@ -109,7 +109,7 @@ def _gradient(run, models, batch, rngs, before):
         run.stack.net, *({k: v[models].clone() for k, v in g.items()} for g in (run.stack.params, run.stack.buffers))
     )
     state = _of_models(run.state, models, len(run.stack))
-    found = run.objective.gradient(each_of(len(models)), stack, state, batch, rngs)
+    found = run.objective.gradient(vectorize_over(len(models)), stack, state, batch, rngs)
     run.stack.net.train()
     return found, [rng.get_state() for rng in rngs]
 
@@ -124,7 +124,7 @@ def _of_models(state, models, count):
         return {k: _of_models(v, models, count) for k, v in state.items()}
     if isinstance(state, list | tuple):
         return [state[m] for m in models] if len(state) == count else state
-    if is_dataclass(state) and not isinstance(state, Training):
+    if is_dataclass(state) and not isinstance(state, TrainConfig):
         return replace(state, **{f.name: _of_models(getattr(state, f.name), models, count) for f in fields(state)})
     return state
 

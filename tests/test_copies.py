@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import hampkit
 from hampkit.attacks.threshold import Loss
-from hampkit.config.recipe import Judge, Shadowing, load_recipe
+from hampkit.config.recipe import JudgeConfig, ShadowConfig, load_recipe
 from hampkit.data.candidates import candidates
 from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import shadow_members
@@ -95,7 +95,7 @@ def test_copies_hide_a_leak_unless_they_are_left_out():
     pool = Dataset("p", torch.from_numpy(content).float()[:, None], y, 2, Domain.grid((1,), 0, 200, 0))
     aucs = {}
     for choice, once in (("leave-out", first_alike(pool.x) == np.arange(160)), ("keep", None)):
-        case = build_case(pool, 80, logits.double(), Judge(), 0, once=once)
+        case = build_case(pool, 80, logits.double(), JudgeConfig(), 0, once=once)
         aucs[choice] = metrics.auc(score(Loss(), case)[0], case.member)
     assert aucs["leave-out"] == 1
     assert aucs["keep"] < 0.95
@@ -130,7 +130,7 @@ def test_shadow_models_and_population_know_the_copies(table):
     pool, around = problem.task.pool.x.tolist(), population(problem).x.tolist()
     assert 0 < len(around) < len(problem.test)
     assert not [x for x in around if x in pool], "no model was trained on the population"
-    members = masks(problem, Shadowing(8)).numpy()
+    members = masks(problem, ShadowConfig(8)).numpy()
     twins = [i for i, x in enumerate(pool) if x == pool[0]]
     assert len(twins) > 1
     assert (members[:, twins] == members[:, [0]]).all()
@@ -173,7 +173,7 @@ def test_with_groups_copies_are_in_or_out_together_too(tmp_path):
     group = problem.task.pool.group
     assert group is not None
     for scheme in ("published", "paired"):
-        members = masks(problem, Shadowing(8, scheme=scheme)).numpy()  # pyright: ignore[reportArgumentType]
+        members = masks(problem, ShadowConfig(8, scheme=scheme)).numpy()  # pyright: ignore[reportArgumentType]
         assert (members == members[:, first]).all()
         assert (members == members[:, first_alike(group)]).all()
 

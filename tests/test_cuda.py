@@ -12,7 +12,7 @@ from hampkit.nets import NETS, net_factory
 from hampkit.registry import ATTACKS, DEFENSES
 from hampkit.targets.blackbox import BlackBox
 from hampkit.training import CROSS_ENTROPY, Trainer
-from hampkit.training.capture import cuda_graph
+from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.trainer import _Run
 from hampkit.types import Dataset, Domain, Task
 from hampkit.workflows.problem import Settings
@@ -89,7 +89,7 @@ def test_every_attack_runs_against_a_model_that_was_trained_there(device, tmp_pa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_recorded_steps_are_the_plain_ones(task, short):
     few, device = task.only([0, 1, 2]), torch.device("cuda")
-    plain, recorded = (Trainer(short, device, 3, record=r).fit(few, CROSS_ENTROPY) for r in (None, cuda_graph))
+    plain, recorded = (Trainer(short, device, 3, cuda_graphs=r).fit(few, CROSS_ENTROPY) for r in (None, cuda_graph))
     for name, value in plain.params.items():
         assert np.allclose(value, recorded.params[name], atol=1e-4), name
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.data.toy import Toy
 from hampkit.defenses import dp_sgd
 from hampkit.defenses.advreg import AdvReg, _MinMax
@@ -22,7 +22,7 @@ from hampkit.nets.normalize import Normalize
 from hampkit.rng import torch_rng
 from hampkit.training import Trainer
 from hampkit.training.batches import plan_epoch, poisson_steps
-from hampkit.training.each import each_of
+from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Stack, Task
 
 pytestmark = pytest.mark.numeric
@@ -87,7 +87,7 @@ def test_the_sum_from_slopes_and_inputs_is_that_of_single_gradients(models, bias
     single = [batch_of(50, (24,), 4, padding=m + 3, seed=m) for m in range(models)]
     batch = Batch(*(torch.stack(parts) for parts in zip(*single, strict=True)))
     for clip in (0.05, 1.0, 1e6):  # all are clipped, some, none
-        found, values = tapped_sum(each_of(models), stack, batch, clip)
+        found, values = tapped_sum(vectorize_over(models), stack, batch, clip)
         for m in range(models):
             true, value = clipped_sum(stack, {k: p[m] for k, p in stack.params.items()}, {}, single[m], clip)
             assert set(true) == set(found)
@@ -244,7 +244,9 @@ def test_one_example_moves_the_sum_by_the_clipping_norm_at_most(task):
         batch.x[0, 0] *= 200.0
         without = batch._replace(weight=batch.weight.clone())
         without.weight[0, 0] = 0.0
-        two = [objective.gradient(each_of(1), stack, state, b, [torch.Generator()]).grads for b in (batch, without)]
+        two = [
+            objective.gradient(vectorize_over(1), stack, state, b, [torch.Generator()]).grads for b in (batch, without)
+        ]
         expected = state.scales[0][1]
         moved = sum(float((a - b).square().sum()) for a, b in zip(two[0].values(), two[1].values(), strict=True)) ** 0.5
         assert moved * expected <= 1.0 + 1e-4
@@ -296,7 +298,7 @@ def test_the_noise_has_the_right_deviation_and_the_sum_is_divided_by_the_expecte
     single = batch_of(40, (24,), 4, padding=40)  # no example was drawn: nothing but noise is left
     nothing = Batch(*(torch.stack([t, t]) for t in single))
     rngs = [torch.Generator().manual_seed(s) for s in (3, 4)]
-    noise = objective.gradient(each_of(2), stack, state, nothing, rngs).grads
+    noise = objective.gradient(vectorize_over(2), stack, state, nothing, rngs).grads
     expected = [200 // 7, 290 // 10]  # 7 and 10 batches of at most 32
     for m, sd in enumerate((2.0 * 0.5 / expected[0], 6.0 * 0.5 / expected[1])):
         drawn = torch.cat([g[m].flatten() for g in noise.values()]).double()
@@ -306,7 +308,7 @@ def test_the_noise_has_the_right_deviation_and_the_sum_is_divided_by_the_expecte
         assert abs(float(drawn.std()) / sd - 1) < 5 / (2 * n) ** 0.5
     quiet = replace(state, scales=[(0.0, b) for _, b in state.scales])
     batch = Batch(*(torch.stack([t, t]) for t in batch_of(40, (24,), 4, padding=3)))
-    grads = objective.gradient(each_of(2), stack, quiet, batch, rngs).grads
+    grads = objective.gradient(vectorize_over(2), stack, quiet, batch, rngs).grads
     for m in (0, 1):
         mine = Batch(*(t[m] for t in batch))
         total, _ = clipped_sum(stack, {k: p[m] for k, p in stack.params.items()}, {}, mine, 0.5)
@@ -393,7 +395,7 @@ def test_without_opacus_there_is_one_clear_line(task, short, monkeypatch):
 
 
 def test_poisson_batches_take_every_member_with_equal_chance_and_nobody_else():
-    config = Training(batch_size=32, sampling="poisson")
+    config = TrainConfig(batch_size=32, sampling="poisson")
     members = [torch.arange(0, 400, 4), torch.arange(1, 400, 2)]  # 100 and 200 of 400: 4 and 7 batches
     counts = torch.zeros(2, 400)
     together = torch.zeros(2)  # how often a member's first two batches both hold it: chances are independent
@@ -437,7 +439,7 @@ def minmax(task):
         mine = task.only(models)
         stack = stack_of(*[made("mlp-small", task.pool.shape, task.pool.num_classes, seed) for seed in models])
         objective = _MinMax(
-            AdvReg(strength=strength, attack_lr=1e-3, **options), Training(batch_size=32), task.reference
+            AdvReg(strength=strength, attack_lr=1e-3, **options), TrainConfig(batch_size=32), task.reference
         )
         state = objective.init(stack, mine, [])
         for k, p in state.params.items():
@@ -457,9 +459,9 @@ def test_the_min_max_gradient_is_that_of_autograd(minmax, task, models):
     batch = batch._replace(x=batch.x.double())
     rngs = [torch.Generator() for _ in models]
     state.epoch, state.step = 0, 1  # the first epoch has no second term
-    alone = objective.gradient(each_of(len(models)), stack, state, batch, rngs)
+    alone = objective.gradient(vectorize_over(len(models)), stack, state, batch, rngs)
     state.epoch, state.step = 1, 1  # the second batch of a round: the inference network rests
-    ours = objective.gradient(each_of(len(models)), stack, state, batch, rngs)
+    ours = objective.gradient(vectorize_over(len(models)), stack, state, batch, rngs)
     for m in range(len(models)):
         for found, strength in ((alone, 0.0), (ours, 3.0)):
             leaves = {k: p[m].clone().requires_grad_() for k, p in stack.params.items()}
@@ -512,7 +514,7 @@ def rounds(objective, n, batch):
 @pytest.mark.parametrize(("n", "batch", "reached"), [(1350, 64, 1312), (18_000, 64, None), (22_500, 256, 17_664)])
 def test_the_published_order_never_reaches_the_last_members_and_ours_reaches_all(task, n, batch, reached):
     def objective(published):
-        return _MinMax(AdvReg(published_order=published), Training(batch_size=batch), task.reference)
+        return _MinMax(AdvReg(published_order=published), TrainConfig(batch_size=batch), task.reference)
 
     half = batch // 2
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hampkit.config.recipe import load_recipe
-from hampkit.config.sections import Stage
+from hampkit.config.sections import TrainOverrides
 from hampkit.data import Place
 from hampkit.data.splits import _read_permutation
 from hampkit.data.table import File
@@ -117,7 +117,7 @@ def test_a_useless_sub_model_has_no_say(task, short, monkeypatch):
     loop = np.stack([soft_label(logits[:, i], left[i], usable) for i in range(len(left))])
     assert np.allclose(targets[0, mine].numpy(), loop, atol=1e-5)
     assert models.facts[0]["useless"] == 1
-    assert "1 left out" in models.facts[0]["said"]
+    assert "1 left out" in models.facts[0]["summary"]
 
 
 def test_the_student_of_dmp_learns_the_teachers_answers_and_sees_no_member(task, short, watched):
@@ -139,7 +139,7 @@ def test_the_student_of_dmp_learns_the_teachers_answers_and_sees_no_member(task,
         entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(-1)
         chosen = sorted(sorted(range(90), key=lambda i: entropy[i])[:36])
         assert torch.equal(second.pool.x[mine], made[chosen])
-    assert models.facts[0] | {"said": ""} == {"synthetic": 36, "generator": "bernoulli-mixture", "said": ""}
+    assert models.facts[0] | {"summary": ""} == {"synthetic": 36, "generator": "bernoulli-mixture", "summary": ""}
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
@@ -251,7 +251,7 @@ def test_what_selena_cannot_split_is_refused_before_anything_is_trained(task, sh
 
 def test_an_option_of_the_student_is_named_as_such(task, short):
     with pytest.raises(UserError, match=r"defense\.distill\.lr=-1"):
-        Selena(distill=Stage(lr=-1.0)).check(task, Trainer(short))
+        Selena(distill=TrainOverrides(lr=-1.0)).check(task, Trainer(short))
 
 
 def broken_arrays(folder):

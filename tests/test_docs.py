@@ -81,7 +81,7 @@ def test_every_flag_is_explained_in_its_own_words():
 
 
 def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
-    from hampkit.config.recipe import Training, load_recipe
+    from hampkit.config.recipe import TrainConfig, load_recipe
 
     rows = re.findall(
         r"^\| `(.*?)` \| (.*?) \| (.*?) \| (.*?) \|$", (ROOT / "docs/recipes.md").read_text("utf-8"), re.MULTILINE
@@ -94,7 +94,7 @@ def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
         return {"net": net} | {f"train.{k}": str(v).lower() for k, v in vars(train).items()}
 
     hamp, other = (load_recipe(name, file="x.csv", label="y") for name in ("hamp", "undefended"))
-    found = [values(r.net, r.train) for r in (hamp, other)] + [values("mlp", Training())]
+    found = [values(r.net, r.train) for r in (hamp, other)] + [values("mlp", TrainConfig())]
     differ = {key for key in found[0] if len({f[key] for f in found}) > 1}
     assert told == {key: [f[key] for f in found] for key in differ}
     assert hamp.defense.options["gamma"] == 0.5

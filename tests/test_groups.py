@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hampkit
-from hampkit.config.recipe import Shadowing, load_recipe
+from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.data.base import Place
 from hampkit.data.candidates import candidates
 from hampkit.data.splits import SEGMENTS, split_table
@@ -163,7 +163,7 @@ def test_masks_hold_whole_groups(people):
     file, _ = people
     recipe = load_recipe("undefended", {"shadows.models": "8", "data.group": "person"}, file, "risk")
     problem = prepare(recipe, Settings())
-    members, group = masks(problem, Shadowing(8)).numpy(), problem.task.pool.group
+    members, group = masks(problem, ShadowConfig(8)).numpy(), problem.task.pool.group
     assert group is not None
     for g in group.unique():
         rows = members[:, (group == g).numpy()]

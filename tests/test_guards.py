@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 import hampkit
 from hampkit.attacks.neural import Neural, _right
 from hampkit.attacks.threshold import Correctness, Entropy, Loss
-from hampkit.config.recipe import Judge, Training
+from hampkit.config.recipe import JudgeConfig, TrainConfig
 from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels
 from hampkit.judging import flags as checks
 from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
@@ -52,7 +52,7 @@ def test_a_network_with_batch_norm_trains_as_in_a_plain_loop(toy, width, float64
     members = torch.zeros(2, 400, dtype=torch.bool)
     members[0, :128], members[1, 100:228] = True, True
     task = Task(toy, members, (7, 8), Normed)
-    config = Training(epochs=3, batch_size=32, optimizer="sgd", lr=0.1, shuffle=False, select="last", retries=0)
+    config = TrainConfig(epochs=3, batch_size=32, optimizer="sgd", lr=0.1, shuffle=False, select="last", retries=0)
     loss = MeanLoss(lambda logits, batch: cross_entropy(logits, batch.y, reduction="none"))
     ours = Trainer(config, width=width).fit(task, loss)
     with forked(derive(8, "init")):
@@ -138,8 +138,8 @@ def test_the_outer_interval_of_a_rate_covers_the_truth_where_the_exact_one_does_
 
 def test_unresolved_is_about_the_smaller_group_and_each_rate_about_its_own():
     data, logits = pool(400, 24000)
-    case = build_case(data, 400, logits, Judge(), 0)
-    result = judge_scores(Loss(), *score(Loss(), case), case, Judge())
+    case = build_case(data, 400, logits, JudgeConfig(), 0)
+    result = judge_scores(Loss(), *score(Loss(), case), case, JudgeConfig())
     assert "unresolved" in result.flags
     assert result.tpr_at_fpr[0].resolved, "12,000 non-members show 0.1 %"
     assert not result.tnr_at_fnr[0].resolved, "200 members do not"
@@ -147,15 +147,15 @@ def test_unresolved_is_about_the_smaller_group_and_each_rate_about_its_own():
 
 def test_strict_reaches_both_rates():
     data, logits = pool(400, 400)
-    case = build_case(data, 400, logits, Judge(), 0)
+    case = build_case(data, 400, logits, JudgeConfig(), 0)
     scores = score(Loss(), case)
-    loose, strict = (judge_scores(Loss(), *scores, case, Judge(strict=s)) for s in (False, True))
+    loose, strict = (judge_scores(Loss(), *scores, case, JudgeConfig(strict=s)) for s in (False, True))
     assert [r.tnr_at_fnr[1].errors for r in (loose, strict)] == [2, 1]
 
 
 def test_the_null_tells_an_attack_wrong_things_about_the_known_examples_too():
     data, logits = pool(400, 400)
-    case = build_case(data, 400, logits, Judge(), 0)
+    case = build_case(data, 400, logits, JudgeConfig(), 0)
     known = shuffled(case, 0).evidence.known
     assert known is not None
     assert 0.3 < (known.member.numpy() == case.known_member).mean() < 0.7
@@ -191,7 +191,7 @@ def test_the_neural_attack_keeps_the_best_of_its_epochs_by_examples_it_was_not_f
     from hampkit.attacks import neural
 
     data, logits = pool(60, 60)
-    case = build_case(data, 60, logits, Judge(known_train=0.3, known_val=0.2), 0)
+    case = build_case(data, 60, logits, JudgeConfig(known_train=0.3, known_val=0.2), 0)
     known = case.evidence.known
     assert known is not None
     asked, rates, states = [], [], []
@@ -283,8 +283,8 @@ def test_flags_of_a_run_are_put_together_as_the_answers_are(monkeypatch, runs):
     problem = pipeline.open_run(folder / results.models[1].run, pipeline.Settings(runs_dir=folder))
     trained = pipeline.train(problem.recipe, pipeline.Settings(runs_dir=folder))
     data, logits = pool(200, 200)
-    case = build_case(data, 200, logits, Judge(), 0)
-    rows = [judge_scores(a, *score(a, case), case, Judge()) for a in (Correctness(), Entropy())]
+    case = build_case(data, 200, logits, JudgeConfig(), 0)
+    rows = [judge_scores(a, *score(a, case), case, JudgeConfig()) for a in (Correctness(), Entropy())]
     scores = {"correctness": case.member.astype(float), "entropy": np.random.default_rng(0).normal(size=200)}
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     checked = {"shifted": False, "off_null": False, "randomised": True, "null": interval, "shift": interval}

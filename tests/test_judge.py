@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hampkit.attacks.threshold import Correctness, Loss, ModifiedEntropyPerClass, class_thresholds
-from hampkit.config.recipe import Judge
+from hampkit.config.recipe import JudgeConfig
 from hampkit.judging import flags as checks
 from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
 from hampkit.judging.results import AttackResult
@@ -20,7 +20,7 @@ def make_case(members=60, others=60, gap=2.0, seed=0, judge=None):
     logits = torch.from_numpy(rng.normal(size=(n, 1, 3)))
     logits[torch.arange(n), 0, y] += 1 + gap * (torch.arange(n) < members)
     pool = Dataset("p", torch.arange(n, dtype=torch.float32).unsqueeze(-1), y, 3, Domain.grid((1,), 0, 1, 0))
-    return build_case(pool, members, logits, judge or Judge(), seed)
+    return build_case(pool, members, logits, judge or JudgeConfig(), seed)
 
 
 @pytest.mark.parametrize(("members", "others"), [(60, 60), (40, 160)])
@@ -40,17 +40,17 @@ def test_candidates_are_held_out_and_in_no_telling_order(members, others):
 
 
 def test_all_candidates_is_the_published_choice_and_flagged_where_it_flatters():
-    case = make_case(judge=Judge(candidates="all"))
+    case = make_case(judge=JudgeConfig(candidates="all"))
     assert len(case.member) == 120
     for attack, flagged in ((Loss(), False), (ModifiedEntropyPerClass(), True)):
-        result = judge_scores(attack, *score(attack, case), case, Judge(candidates="all"))
+        result = judge_scores(attack, *score(attack, case), case, JudgeConfig(candidates="all"))
         assert ("overlapping" in result.flags) == flagged
 
 
 def test_a_result_says_what_its_scores_say():
     case = make_case(members=400, others=400)
     scores, known = score(Loss(), case)
-    result = judge_scores(Loss(), scores, known, case, Judge())
+    result = judge_scores(Loss(), scores, known, case, JudgeConfig())
     assert result.auc == metrics.auc_interval(scores, case.member)
     assert result.tpr_at_fpr[1].value == metrics.tpr_at_fpr(scores, case.member, 0.01)
     assert result.tnr_at_fnr[2].value == metrics.tnr_at_fnr(scores, case.member, 0.1)
@@ -63,7 +63,7 @@ def test_a_result_says_what_its_scores_say():
 def test_strict_is_passed_on():
     case = make_case(members=400, others=400)
     scores, known = score(Loss(), case)
-    loose, strict = (judge_scores(Loss(), scores, known, case, Judge(strict=s)) for s in (False, True))
+    loose, strict = (judge_scores(Loss(), scores, known, case, JudgeConfig(strict=s)) for s in (False, True))
     assert (loose.tpr_at_fpr[1].errors, strict.tpr_at_fpr[1].errors) == (2, 1)
 
 

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import norm
 
 from hampkit.attacks.threshold import Confidence
-from hampkit.config.recipe import Judge, load_recipe
+from hampkit.config.recipe import JudgeConfig, load_recipe
 from hampkit.data.copies import first_alike
 from hampkit.errors import Notice
 from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
@@ -30,12 +30,12 @@ def kept(seed, times=5, distinct=80, both=0, by_row=False):
     y = torch.zeros(len(content), dtype=torch.int64)
     pool = Dataset("p", torch.from_numpy(content).float()[:, None], y, 2, Domain.grid((1,), 0, 1000, 0))
     units = None if by_row else first_alike(pool.x)
-    return build_case(pool, distinct * times, logits.double(), Judge(copies="keep"), seed, units=units)
+    return build_case(pool, distinct * times, logits.double(), JudgeConfig(copies="keep"), seed, units=units)
 
 
 def auc_of(case):
     scores, known = score(Confidence(), case)
-    return judge_scores(Confidence(), scores, known, case, Judge(copies="keep")).auc
+    return judge_scores(Confidence(), scores, known, case, JudgeConfig(copies="keep")).auc
 
 
 @pytest.mark.parametrize("both", [0, 40])
@@ -111,9 +111,9 @@ def test_persons_and_copies_are_joined(twice):
     pool, members = problem.task.pool, problem.table.members_count
     assert pool.group is not None
     logits = torch.zeros(len(pool), 1, 2, dtype=torch.float64)
-    case = build_case(pool, members, logits, Judge(copies="keep"), 0, once=problem.once, units=problem.units())
+    case = build_case(pool, members, logits, JudgeConfig(copies="keep"), 0, once=problem.once, units=problem.units())
     assert case.group is not None
-    by_person = build_case(pool, members, logits, Judge(copies="keep"), 0, once=problem.once)
+    by_person = build_case(pool, members, logits, JudgeConfig(copies="keep"), 0, once=problem.once)
     assert sum(case.groups().values()) < sum(by_person.groups().values())
     assert by_person.group is not None
     for group in np.unique(by_person.group):

@@ -173,7 +173,7 @@ def test_a_run_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeyp
 def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypatch):
     """Its parent holds the run's lock and waits for it."""
     from hampkit.shadow_models import train as shadows
-    from hampkit.shadow_models.plan import Mode
+    from hampkit.shadow_models.plan import ExecutionMode
 
     problem, settings = problem_of("toy/undefended", tmp_path)
     run = pipeline.create(problem, settings)
@@ -182,7 +182,7 @@ def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypat
         "data_dir": None,
         "device": "cpu",
         "shadowing": {"models": 4},
-        "mode": vars(Mode()),
+        "mode": vars(ExecutionMode()),
     }
     held(tmp_path, "a-00000000")
 

@@ -160,5 +160,5 @@ def test_the_second_phase_keeps_the_budget_and_repeats():
 
 
 def test_a_surrogate_that_changes_nothing_is_named():
-    assert "learnt too little" in MemGuard()._facts(10, 11, 0.005)["said"]
-    assert "learnt too little" not in MemGuard()._facts(10, 11, 0.4)["said"]
+    assert "learnt too little" in MemGuard()._facts(10, 11, 0.005)["summary"]
+    assert "learnt too little" not in MemGuard()._facts(10, 11, 0.4)["summary"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hampkit.config.recipe import Training, load_recipe
+from hampkit.config.recipe import TrainConfig, load_recipe
 from hampkit.data.base import fingerprint
 from hampkit.defenses.dp_sgd import DpSgd
 from hampkit.errors import UserError
@@ -27,7 +27,7 @@ from hampkit.types import Dataset, Domain, Task
 pytestmark = pytest.mark.numeric
 
 IMAGE_NETS = sorted(name for name, net in NETS.items() if net.side)
-RECIPE = Training(
+RECIPE = TrainConfig(
     epochs=1, batch_size=8, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, retries=0, select="last"
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import torch
 import hampkit
 from hampkit.config.extends import resolve, shipped
 from hampkit.config.recipe import load_recipe
-from hampkit.config.sections import Stage, Training
+from hampkit.config.sections import TrainConfig, TrainOverrides
 from hampkit.data.splits import LAYOUTS
 from hampkit.defenses.dp_sgd import epsilon
 from hampkit.defenses.hamp import soft_labels
@@ -98,11 +98,11 @@ def test_no_recipe_has_a_key_that_its_sections_do_not_know():
 @pytest.mark.parametrize(
     ("name", "train"),
     [
-        ("purchase100", Training(100, 32, "adam", 5e-5, weight_decay=1e-3, shuffle=False)),
-        ("texas100", Training(20, 32, "adam", 5e-4, shuffle=False)),
-        ("location30", Training(50, 64, "sgd", 0.5, shuffle=False)),
-        ("cifar10", Training(100, 64, "sgd", 0.5, 0.9, 1e-4, "steps", (30, 60, 90), shuffle=False)),
-        ("cifar100", Training(100, 64, "sgd", 0.5, 0.9, 1e-4, "steps", (30, 60, 90), shuffle=False)),
+        ("purchase100", TrainConfig(100, 32, "adam", 5e-5, weight_decay=1e-3, shuffle=False)),
+        ("texas100", TrainConfig(20, 32, "adam", 5e-4, shuffle=False)),
+        ("location30", TrainConfig(50, 64, "sgd", 0.5, shuffle=False)),
+        ("cifar10", TrainConfig(100, 64, "sgd", 0.5, 0.9, 1e-4, "steps", (30, 60, 90), shuffle=False)),
+        ("cifar100", TrainConfig(100, 64, "sgd", 0.5, 0.9, 1e-4, "steps", (30, 60, 90), shuffle=False)),
     ],
 )
 def test_whatever_starts_from_the_undefended_network_trains_it_as_published(name, train):
@@ -110,7 +110,7 @@ def test_whatever_starts_from_the_undefended_network_trains_it_as_published(name
         assert load_recipe(f"{name}/{defense}").train == train, defense
     teachers = load_recipe(f"{name}/selena").train
     assert teachers == (
-        Training(20, 32, "adam", 5e-4, weight_decay=1e-3, shuffle=False) if name == "texas100" else train
+        TrainConfig(20, 32, "adam", 5e-4, weight_decay=1e-3, shuffle=False) if name == "texas100" else train
     )
 
 
@@ -131,7 +131,7 @@ def test_hamp_has_the_published_numbers_and_soft_labels(name, gamma, alpha, lr, 
     label = soft_labels(torch.tensor([0]), CLASSES[name], gamma, options["grid"])[0, :2].tolist()
     assert label == pytest.approx([top, other], abs=1e-8)
     cifar = name.startswith("cifar")
-    expected = Training(epochs, batch, lr=lr, shuffle=False, min_delta=0.01 if cifar else 0.0, **FROM_SOFT_LABELS)
+    expected = TrainConfig(epochs, batch, lr=lr, shuffle=False, min_delta=0.01 if cifar else 0.0, **FROM_SOFT_LABELS)
     assert recipe.train == expected
 
 
@@ -200,7 +200,7 @@ def test_relaxloss_has_the_numbers_of_its_authors(name, alpha, upper, form):
         return
     table = form == "table"
     epochs, milestones = (120, (50, 100)) if table else (300, (150, 225))
-    assert recipe.train == Training(epochs, 128, "sgd", 0.1, 0.9, 1e-4, "steps", milestones, select="last")
+    assert recipe.train == TrainConfig(epochs, 128, "sgd", 0.1, 0.9, 1e-4, "steps", milestones, select="last")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_selena_has_the_published_student(name, lr, epochs, batch):
     recipe = load_recipe(f"{name}/selena")
     options = recipe.defense.options
     assert (options["submodels"], options["left_out"], options["kl"]) == (25, 10, "mean")
-    assert student(recipe) == Training(epochs, batch, lr=lr, shuffle=False, **FROM_SOFT_LABELS)
+    assert student(recipe) == TrainConfig(epochs, batch, lr=lr, shuffle=False, **FROM_SOFT_LABELS)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,9 @@ def test_dmp_has_the_published_student(name, synthetic, lr, epochs, batch, passe
     options = recipe.defense.options
     found = tuple(options[k] for k in ("synthetic", "keep", "kl", "generator", "file"))
     assert found == (synthetic, 1.0, "mean", generator, "")
-    assert student(recipe) == Training(epochs, batch, lr=lr, shuffle=False, passes_per_epoch=passes, **FROM_SOFT_LABELS)
+    assert student(recipe) == TrainConfig(
+        epochs, batch, lr=lr, shuffle=False, passes_per_epoch=passes, **FROM_SOFT_LABELS
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_dmp_has_the_published_student(name, synthetic, lr, epochs, batch, passe
 def test_dp_sgd_spends_the_epsilon_of_the_published_numbers(name, batch, clip, noise, epochs, steps, found):
     recipe = load_recipe(f"{name}/dp-sgd")
     train, options = recipe.train, recipe.defense.options
-    assert train == Training(epochs, batch, "sgd", 0.005, 0.9, 5e-4, "cosine")
+    assert train == TrainConfig(epochs, batch, "sgd", 0.005, 0.9, 5e-4, "cosine")
     assert (options["max_grad_norm"], options["noise_multiplier"], options["target_epsilon"]) == (clip, noise, 0)
     members = LAYOUTS[recipe.split.layout].sizes(recipe.split.train_size)[0]
     batches = poisson_steps(members, train.batch_size)
@@ -314,4 +316,4 @@ def test_a_recipe_for_one_s_own_table_trains(name, tmp_path, monkeypatch, write_
 
 def test_a_stage_knows_what_a_training_knows():
     """Else a recipe could not say how a student is trained."""
-    assert set(vars(Stage())) <= set(vars(Training()))
+    assert set(vars(TrainOverrides())) <= set(vars(TrainConfig()))

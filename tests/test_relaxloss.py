@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from hampkit.defenses.relaxloss import Relaxed, RelaxLoss, flattening
 from hampkit.nets import net_factory
-from hampkit.training.each import each_of
+from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Stack
 
 FORMS = [(1.0, False), (0.6, False), (1.0, True), (0.6, True)]  # upper, the form for images
@@ -91,7 +91,7 @@ def test_the_gradient_of_relaxloss_is_that_of_autograd(models, upper, image):
         objective = Relaxed(alpha, upper, image)
         rngs = [torch.Generator() for _ in range(models)]
         state = objective.begin(stack, None, epoch, rngs)
-        found = objective.gradient(each_of(models), stack, state, batch, rngs)
+        found = objective.gradient(vectorize_over(models), stack, state, batch, rngs)
         for m in range(models):
             leaves = {k: p[m].clone().requires_grad_() for k, p in stack.params.items()}
             value = loss(functional_call(stack.net, leaves, (batch.x[m, :27],)), batch.y[m, :27])
@@ -107,7 +107,7 @@ def test_relaxloss_flattens_where_the_loss_is_exactly_its_target():
     level = float(cross_entropy(torch.zeros(1, 4).double(), batch.y[0, :1]))
     for alpha, still in ((level, True), (level - 1e-4, False)):
         found = Relaxed(alpha, 1.0, False).gradient(
-            each_of(1), stack_of(network(0, 0.0)), 1, batch, [torch.Generator()]
+            vectorize_over(1), stack_of(network(0, 0.0)), 1, batch, [torch.Generator()]
         )
         assert all(float(g.abs().max()) < 1e-6 for g in found.grads.values()) is still
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from hampkit.report import RESULTS_SCHEMA, charts, load_schema, percent, render_csv, render_html, render_markdown, view
+from hampkit.report import RESULTS_SCHEMA, charts, load_schema, percent, render_csv, render_html, render_markdown, rows
 from hampkit.report.attack import strongest
 from hampkit.stats.metrics import clopper_pearson
 
@@ -366,8 +366,8 @@ def test_the_null_is_marked_by_its_flag_and_not_by_the_interval_shown():
 
 
 def test_an_accuracy_has_its_n_and_exact_interval_and_a_model_its_numbers():
-    assert view.exact(0.914, 500) == pytest.approx(clopper_pearson(457, 500))
-    assert view.exact(1.0, 7) == pytest.approx(clopper_pearson(7, 7))
+    assert rows.exact(0.914, 500) == pytest.approx(clopper_pearson(457, 500))
+    assert rows.exact(1.0, 7) == pytest.approx(clopper_pearson(7, 7))
     results = one_model()
     for text in (page_of(results), markdown_of(results)):
         assert "n = 500" in text
@@ -391,8 +391,8 @@ def test_options_stand_with_the_attack():
     for text in (page_of(one_model()), markdown_of(one_model())):
         assert "confidence (epochs=4)" in text
         assert "loss (" not in text.split("Attacks and defenses")[0].split("## Flags")[0].replace("loss (nats)", "")
-    assert view.need_words([]) == "answers and true labels"
-    assert "examples of the same kind" in view.need_words(["population"])
+    assert rows.need_words([]) == "answers and true labels"
+    assert "examples of the same kind" in rows.need_words(["population"])
 
 
 def test_there_is_one_strongest_attack():
@@ -405,7 +405,7 @@ def test_there_is_one_strongest_attack():
     best = strongest(model["attacks"])
     assert best is model["attacks"][1]
     assert ModelResult.from_json(model).strongest().attack == best["attack"]
-    assert [row.name for row in view.blocks(results)[0].rows if row.strongest] == [best["attack"]]
+    assert [row.name for row in rows.blocks(results)[0].rows if row.strongest] == [best["attack"]]
     (point,) = charts.tradeoff_chart(results, charts.styles([model["recipe"]]))["views"]["auc"]["data"]
     assert point["customdata"][0][1] == best["attack"]
     assert list(point["y"]) == [0.7]
@@ -424,7 +424,7 @@ def test_the_strongest_attack_is_so_with_the_choice_among_the_attacks_taken_into
         attack["auc_corrected"] = {"value": 0.6, "low": corrected, "high": 0.96}
     name = model["attacks"][1]["attack"]
     assert ModelResult.from_json(model).strongest().attack == name
-    assert [row.name for row in view.blocks(results)[0].rows if row.strongest] == [name]
+    assert [row.name for row in rows.blocks(results)[0].rows if row.strongest] == [name]
     (point,) = charts.tradeoff_chart(results, charts.styles([model["recipe"]]))["views"]["auc"]["data"]
     assert point["customdata"][0][1] == name
 

@@ -192,7 +192,7 @@ def test_gamma_is_two_by_default_and_moves_the_share():
     s, m, t = case(8)
     shadows = Shadows((s.astype(np.float32)[..., None],), m, s[:, :9].astype(np.float32), np.arange(40), np.arange(8))
     two, one, default = (
-        Rmia(score="share", gamma=g, a=0.3).compare(t[:, None], t[:9], shadows) for g in (2.0, 1.0, None)
+        Rmia(score="share", gamma=g, a=0.3).score_signals(t[:, None], t[:9], shadows) for g in (2.0, 1.0, None)
     )
     assert np.array_equal(two, default)
     assert (one >= two).all()

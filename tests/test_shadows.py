@@ -17,7 +17,7 @@ from hampkit.attacks.base import sides
 from hampkit.attacks.lira import LiraGlobal, LiraOffline, LiraOfflineFixed, LiraOnline, LiraOnlineFixed
 from hampkit.attacks.reference import AttackP, AttackR
 from hampkit.attacks.rmia import Rmia, RmiaOffline
-from hampkit.config.recipe import Shadowing, load_recipe
+from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.data.splits import shadow_members
 from hampkit.judging.leave_one_out import records, repeated_scores, scores_of, variance_used
 from hampkit.launch.local import run_jobs
@@ -25,7 +25,7 @@ from hampkit.report import limits
 from hampkit.runs.store import write_json
 from hampkit.shadow_models.train import folder_of, masks
 from hampkit.stats import clustered, metrics
-from hampkit.targets.trained import Shadowed
+from hampkit.targets.trained import ShadowSet
 from hampkit.workflows import attack as pipeline
 from hampkit.workflows.problem import Settings, prepare
 
@@ -140,7 +140,7 @@ def test_every_defense_gets_the_same_masks_and_sets_as_large_as_the_targets(runs
     problem = problem_of(folder)
     members = masks(problem, problem.recipe.shadows)
     hamp = prepare(
-        replace(load_recipe("toy/hamp", {k: str(v) for k, v in QUICK.items()}), shadows=Shadowing(8)), Settings()
+        replace(load_recipe("toy/hamp", {k: str(v) for k, v in QUICK.items()}), shadows=ShadowConfig(8)), Settings()
     )
     assert np.array_equal(members, masks(hamp, hamp.recipe.shadows))
     assert set(members.sum(1).tolist()) == {int(problem.task.members.sum())}
@@ -183,8 +183,8 @@ def test_nothing_old_is_taken_for_another_recipe_data_or_masks(runs, change):
 
 
 def test_published_masks_of_another_number_are_other_masks():
-    assert folder_of(Shadowing(8, "published")) != folder_of(Shadowing(16, "published"))
-    assert folder_of(Shadowing(8, "paired")) == folder_of(Shadowing(16, "paired"))
+    assert folder_of(ShadowConfig(8, "published")) != folder_of(ShadowConfig(16, "published"))
+    assert folder_of(ShadowConfig(8, "paired")) == folder_of(ShadowConfig(16, "paired"))
 
 
 def test_a_damaged_signals_file_is_noticed_and_only_its_job_is_made_again(runs):
@@ -204,15 +204,15 @@ def test_processes_and_one_process_give_the_same_signals(tmp_path):
     problem = problem_of(tmp_path)
     run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
     from hampkit.shadow_models import train as shadows
-    from hampkit.shadow_models.plan import Mode
+    from hampkit.shadow_models.plan import ExecutionMode
 
-    one, two = Mode(threads=1, job=2), Mode(threads=1, job=2, workers=2)
-    alone = shadows.train(problem, Shadowing(4), Settings(runs_dir=tmp_path), run, one)
+    one, two = ExecutionMode(threads=1, job=2), ExecutionMode(threads=1, job=2, workers=2)
+    alone = shadows.train(problem, ShadowConfig(4), Settings(runs_dir=tmp_path), run, one)
     first = [np.array(p) for p in alone.parts]
     import shutil
 
     shutil.rmtree(run.folder / "shadows")
-    both = shadows.train(problem, Shadowing(4), Settings(runs_dir=tmp_path), run, two)
+    both = shadows.train(problem, ShadowConfig(4), Settings(runs_dir=tmp_path), run, two)
     assert all(np.array_equal(a, b) for a, b in zip(first, both.parts, strict=True))
 
 
@@ -243,7 +243,7 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
     """Ten times, as the next jobs appeared; what was there is never lost, and no worker stays behind."""
     import signal
 
-    from hampkit.shadow_models.plan import Mode
+    from hampkit.shadow_models.plan import ExecutionMode
 
     models = 40
 
@@ -251,7 +251,7 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
         """A run whose jobs hold one model each, so that there is something to interrupt."""
         problem = problem_of(folder / "runs", models)
         run = pipeline.Run.create(folder / "runs", problem.folder, lambda f: pipeline.write_run(problem, f))
-        mode = asdict(Mode(threads=1, workers=2, job=1))
+        mode = asdict(ExecutionMode(threads=1, workers=2, job=1))
         run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", mode))
         return run.folder
 
@@ -292,7 +292,7 @@ def test_a_target_is_attacked_without_itself_and_without_its_twin(attack):
     for t in (0, 3, 7):
         others = np.array([m for m in range(8) if m not in (t, t ^ 1)])
         alone = replace(shadows, models=others)
-        expected = attack.compare(s[t][:, None].astype(float), z[t].astype(float), alone)
+        expected = attack.score_signals(s[t][:, None].astype(float), z[t].astype(float), alone)
         assert np.allclose(scores[t], expected, rtol=1e-9, atol=1e-9)
     poisoned = s.copy()
     poisoned[[0, 1]] = np.nan
@@ -473,7 +473,7 @@ def test_shadow_models_that_learnt_nothing_are_no_targets_and_the_report_says_so
 
 
 def collapsed(shadows, *which):
-    return Shadowed(shadows, "made up", untrained=which)
+    return ShadowSet(shadows, "made up", untrained=which)
 
 
 def test_collapsed_models_attack_neither_the_target_nor_one_another():
@@ -485,7 +485,7 @@ def test_collapsed_models_attack_neither_the_target_nor_one_another():
     assert for_target.models.tolist() == [0, 1, 2, 3, 4, 6, 7, 9, 10, 11]
     assert (for_target.left_out(), shadows.left_out()) == (2, 0)
     t, z = shadows.signals()[3][:, None].astype(float), shadows.background()[3]
-    assert np.array_equal(attack.compare(t, z, for_target), attack.compare(t, z, for_loud))
+    assert np.array_equal(attack.score_signals(t, z, for_target), attack.score_signals(t, z, for_loud))
     quiet, loud = (collapsed(replace(shadows, parts=(p,)), 5, 8) for p in (*shadows.parts, loud))
     assert quiet.for_each_other().left_out() == 2
     quiet, loud = (repeated_scores(attack, s.for_each_other(), s.targets()) for s in (quiet, loud))
@@ -543,7 +543,7 @@ def test_one_collapsed_target_would_swallow_all_the_errors_that_are_allowed():
     flat = shadows.parts[0].copy()
     flat[5] = 0.0
     shadows = replace(shadows, parts=(flat,))
-    targets = Shadowed(shadows, "made up", untrained=(5,)).targets()
+    targets = ShadowSet(shadows, "made up", untrained=(5,)).targets()
     assert targets == [m for m in range(32) if m != 5]
     scores = {len(t): repeated_scores(Rmia(), shadows, t) for t in (list(range(32)), targets)}
     all_, rest = (clustered.tpr_point(scores[n], members[t], 0.001).value for n, t in ((32, range(32)), (31, targets)))
@@ -740,13 +740,13 @@ def measured(monkeypatch, tmp_path):
 
 def test_a_plan_for_what_was_begun_is_about_the_way_it_runs(measured, tmp_path):
     """Its models are stacked by eight, though one by one is much quicker: seconds, memory and words are those of stacks."""
-    from hampkit.shadow_models.plan import Mode
+    from hampkit.shadow_models.plan import ExecutionMode
 
     problem, settings = problem_of(tmp_path, 16), Settings(runs_dir=tmp_path)
     free = pipeline.plan_shadows(problem, settings)
     assert (free.mode.width, free.mode.workers, free.seconds) == (1, 4, 16 * 4.0 / 4 + 4)
     run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
-    mode = Mode(width=8, job=8)
+    mode = ExecutionMode(width=8, job=8)
     run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", asdict(mode)))
     measured.clear()
     found = pipeline.plan_shadows(problem, settings)
@@ -793,8 +793,8 @@ def test_jobs_are_cut_by_the_number_of_models_alone(measured, tmp_path, monkeypa
             [pipeline.plan_shadows(problem_of(tmp_path, m), settings, anew=True).mode.job for m in (8, 130, 1024)]
         )
     assert cut == [[1, 3, 16]] * 3
-    assert planning._cut(planning.Mode(width=16), 128).job == 16
-    assert planning._cut(planning.Mode(width=8), 1024).job == 16
+    assert planning._cut(planning.ExecutionMode(width=16), 128).job == 16
+    assert planning._cut(planning.ExecutionMode(width=8), 1024).job == 16
 
 
 def test_processes_beyond_all_sense_are_one_line(cli, refused):

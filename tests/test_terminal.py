@@ -12,7 +12,7 @@ from hampkit.cli import terminal, terminal_table
 from hampkit.cli.terminal_table import UNBOUNDED, Column, fitted
 from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
 from hampkit.judging.strongest import Comparison, Entry, Leak
-from hampkit.report import about, render_markdown, view
+from hampkit.report import about, render_markdown, rows
 from hampkit.stats.metrics import Interval
 
 FLAGS = ("unresolved", "tied", "randomised", "masked", "mismatched", "overlapping", "duplicated")
@@ -113,7 +113,7 @@ def test_leave_one_out_names_what_its_intervals_are_clustered_by():
     for model, unit, other in ((plain, "example", "group"), (grouped, "group", "example")):
         results = Results((model,), "0")
         text = shown(200, lambda console, results=results: terminal.show_results(console, results, "", ""))
-        for place in (text, render_markdown(results.to_json(), words, ""), view.blocks(results.to_json())[0].clustered):
+        for place in (text, render_markdown(results.to_json(), words, ""), rows.blocks(results.to_json())[0].clustered):
             assert f"model and {unit}" in place
             assert f"model and {other}" not in place
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import hampkit
-from hampkit.config.recipe import Training
-from hampkit.config.sections import Stage
+from hampkit.config.recipe import TrainConfig
+from hampkit.config.sections import TrainOverrides
 from hampkit.defenses.advreg import AdvReg
 from hampkit.defenses.dmp import Dmp
 from hampkit.defenses.memguard import MemGuard
@@ -34,10 +34,10 @@ def network(toy):
 
 
 CONFIGS = {
-    "sgd": Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3),
-    "plain sgd": Training(optimizer="sgd", lr=0.1),
-    "adam": Training(optimizer="adam", lr=1e-3, weight_decay=1e-3),
-    "published": Training(
+    "sgd": TrainConfig(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "plain sgd": TrainConfig(optimizer="sgd", lr=0.1),
+    "adam": TrainConfig(optimizer="adam", lr=1e-3, weight_decay=1e-3),
+    "published": TrainConfig(
         optimizer="sgd",
         lr=0.2,
         momentum=0.99,
@@ -112,7 +112,7 @@ def test_the_optimizer_is_one_of_torch_per_model(name, decay, float64):
 
 
 def test_the_best_checkpoint_is_kept_per_model(task):
-    config = Training(epochs=6, batch_size=32, lr=0.01, retries=0)
+    config = TrainConfig(epochs=6, batch_size=32, lr=0.01, retries=0)
     stack = Trainer(config, width=8).fit(task, CE)
     assert task.val is not None
     logits = Trainer(config).predict(stack, task.val.x)
@@ -123,7 +123,7 @@ def test_the_best_checkpoint_is_kept_per_model(task):
 
 
 def test_min_delta_keeps_an_earlier_checkpoint(task):
-    config = Training(epochs=6, batch_size=32, lr=0.01, retries=0)
+    config = TrainConfig(epochs=6, batch_size=32, lr=0.01, retries=0)
     free = Trainer(config, width=8).fit(task, CE)
     strict = Trainer(replace(config, min_delta=0.9), width=8).fit(task, CE)
     assert all(h.epoch == 5 for h in strict.history), "nothing gains 90 points: the last epoch stands"
@@ -144,7 +144,7 @@ class Touchy(nn.Module):
 
 def test_a_diverged_model_is_tried_again_and_never_touches_the_others(task, float64):
     touchy = replace(task, net=lambda: Touchy(24, 4))
-    config = Training(epochs=6, lr=0.05, retries=20)
+    config = TrainConfig(epochs=6, lr=0.05, retries=20)
     stack = Trainer(config, width=8).fit(touchy, CE)
     retried = [m for m, h in enumerate(stack.history) if len(h.seeds) > 1]
     assert 0 < len(retried) < 8
@@ -157,7 +157,7 @@ def test_a_diverged_model_is_tried_again_and_never_touches_the_others(task, floa
 
 def test_divergence_with_every_seed_is_one_clear_error(task):
     with pytest.raises(Diverged, match=r"diverged with every seed .* lower train.lr=1e\+38"):
-        Trainer(Training(optimizer="sgd", lr=1e38, epochs=2, retries=1)).fit(task.only([0]), CE)
+        Trainer(TrainConfig(optimizer="sgd", lr=1e38, epochs=2, retries=1)).fit(task.only([0]), CE)
 
 
 def test_divergence_names_the_rates_of_the_training_that_diverged(task, short):
@@ -166,19 +166,19 @@ def test_divergence_names_the_rates_of_the_training_that_diverged(task, short):
     assert "train.lr" not in str(caught.value)
     with pytest.raises(Diverged, match=r"lower train.lr=1e\+38 or defense.attack_lr=0.0001, or"):
         AdvReg().fit(task.only([0]), Trainer(replace(short, optimizer="sgd", lr=1e38)))
-    for defense in (Selena(distill=Stage(lr=1e38)), Dmp(synthetic=100, distill=Stage(lr=1e38))):
+    for defense in (Selena(distill=TrainOverrides(lr=1e38)), Dmp(synthetic=100, distill=TrainOverrides(lr=1e38))):
         with pytest.raises(Diverged, match=r"lower defense.distill.lr=1e\+38, or"):
             defense.fit(task.only([0]), Trainer(replace(short, optimizer="sgd")))
 
 
 def test_a_model_that_learns_nothing_is_kept_with_a_note(task):
-    stack = Trainer(Training(optimizer="sgd", lr=1e-12, epochs=1, retries=1)).fit(task.only([0]), CE)
+    stack = Trainer(TrainConfig(optimizer="sgd", lr=1e-12, epochs=1, retries=1)).fit(task.only([0]), CE)
     assert "learnt nothing" in stack.history[0].diverged
     assert len(stack.history[0].seeds) == 2
 
 
 def test_every_member_is_seen_once_per_pass_and_padding_is_its_own(task):
-    config = Training(batch_size=32, passes_per_epoch=2)
+    config = TrainConfig(batch_size=32, passes_per_epoch=2)
     members = [row.nonzero().squeeze(-1) for row in task.members]
     plan = plan_epoch(members, task.seeds, 0, config)
     for m, rows in enumerate(members):
@@ -194,7 +194,7 @@ def test_every_member_is_seen_once_per_pass_and_padding_is_its_own(task):
 def test_batches_hold_targets_of_each_model(task):
     members = [row.nonzero().squeeze(-1) for row in task.members]
     targets = torch.randn(8, 320, 4)
-    plan = plan_epoch(members, task.seeds, 0, Training(batch_size=32))
+    plan = plan_epoch(members, task.seeds, 0, TrainConfig(batch_size=32))
     batch, idle = next(batches(plan, task.pool, targets, torch.device("cpu"), False))
     assert idle is None
     for m in range(8):
@@ -203,11 +203,11 @@ def test_batches_hold_targets_of_each_model(task):
 
 
 def test_schedules_have_the_published_values():
-    dp = Training(lr=0.005, schedule="cosine", epochs=200)
+    dp = TrainConfig(lr=0.005, schedule="cosine", epochs=200)
     assert learning_rate(dp, 0) == 0.005
     assert learning_rate(dp, 199) == pytest.approx(1.22e-6, rel=0.01)
     assert learning_rate(replace(dp, epochs=50), 49) == pytest.approx(1.89e-5, rel=0.01)
-    hamp = Training(lr=0.5, schedule="steps", milestones=(60, 90, 150))
+    hamp = TrainConfig(lr=0.5, schedule="steps", milestones=(60, 90, 150))
     assert [learning_rate(hamp, e) for e in (0, 59, 60, 90, 150)] == pytest.approx([0.5, 0.5, 0.05, 0.005, 0.0005])
 
 
@@ -225,7 +225,7 @@ class HalfUsed(nn.Module):
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_parameter_without_a_part_in_the_answer_stays(task, width):
     half = replace(task, net=lambda: HalfUsed(24, 4)).only([0, 1, 2, 3])
-    config = Training(optimizer="sgd", lr=0.1, momentum=0.9, epochs=2, retries=0)
+    config = TrainConfig(optimizer="sgd", lr=0.1, momentum=0.9, epochs=2, retries=0)
     stack = Trainer(config, width=width).fit(half, CE)
     with forked(derive(half.seeds[2], "init")):
         fresh = half.net()
@@ -237,7 +237,7 @@ def test_momentum_gain_with_a_restart_is_the_published_one():
     """Location30: 22 steps of momentum 0.99 move by at most (1 − 0.99^22) / 0.01 = 19.8 gradients at a time."""
     from hampkit.training.optim import Optimizer
 
-    optimizer = Optimizer(Training(optimizer="sgd", momentum=0.99))
+    optimizer = Optimizer(TrainConfig(optimizer="sgd", momentum=0.99))
     params, one = {"w": torch.zeros(1, 1)}, {"w": torch.ones(1, 1)}
     for _ in range(22):
         before = params["w"].clone()
@@ -254,7 +254,7 @@ def test_denormal_numbers_count_as_zero_while_a_network_is_trained_and_only_then
             return state
 
     before = float(tiny * 0.5)
-    Trainer(Training(epochs=1, retries=0)).fit(task.only([0]), Watching(CE.loss))
+    Trainer(TrainConfig(epochs=1, retries=0)).fit(task.only([0]), Watching(CE.loss))
     assert seen == [0.0]
     assert float(tiny * 0.5) == before
 
@@ -262,7 +262,7 @@ def test_denormal_numbers_count_as_zero_while_a_network_is_trained_and_only_then
 def test_own_statistics_come_from_the_members_of_each_model(task):
     normalize = Normalize(torch.zeros(24), torch.ones(24), own=True)
     factory = net_factory("mlp-small", (24,), 4, normalize)
-    stack = Trainer(Training(epochs=1, retries=0), width=8).fit(replace(task, net=factory), CE)
+    stack = Trainer(TrainConfig(epochs=1, retries=0), width=8).fit(replace(task, net=factory), CE)
     for m in range(8):
         mine = task.pool.x[task.members[m]].float()
         assert torch.allclose(stack.buffers["0.mean"][m], mine.mean(0), atol=1e-6)
@@ -299,7 +299,7 @@ class Normed(nn.Module):
 
 def test_prediction_is_in_evaluation_mode_and_does_not_depend_on_the_batch(task):
     conv = replace(task, net=Normed)
-    trainer = Trainer(Training(epochs=1, retries=0), width=8)
+    trainer = Trainer(TrainConfig(epochs=1, retries=0), width=8)
     stack = trainer.fit(conv, CE)
     whole, part = trainer.predict(stack, task.pool.x), trainer.predict(stack, task.pool.x[:3])
     assert torch.allclose(whole[:, :3], part, atol=1e-5)
@@ -316,7 +316,7 @@ def test_frozen_parameters_stay_as_they_were_and_shared_ones_stay_shared(task):
         def forward(self, x):
             return self.head(self.again(torch.relu(self.twice(torch.relu(self.frozen(x))))))
 
-    stack = Trainer(Training(epochs=2, retries=0), width=8).fit(replace(task, net=Partly), CE)
+    stack = Trainer(TrainConfig(epochs=2, retries=0), width=8).fit(replace(task, net=Partly), CE)
     assert "frozen.weight" in stack.buffers
     assert {k for k in stack.params if "weight" in k} == {"twice.weight", "head.weight"}
     with forked(derive(task.seeds[3], "init")):
@@ -327,7 +327,7 @@ def test_frozen_parameters_stay_as_they_were_and_shared_ones_stay_shared(task):
 
 def test_products_in_bfloat16_leave_weights_updates_and_answers_in_float32(task):
     """The weights follow those of float32 at the distance of bfloat16's eight bits, and would not at float16's or float32's."""
-    config = Training(optimizer="sgd", lr=0.05, momentum=0.9, epochs=4, batch_size=32, retries=0)
+    config = TrainConfig(optimizer="sgd", lr=0.05, momentum=0.9, epochs=4, batch_size=32, retries=0)
     exact = Trainer(config, width=1).fit(task, CE)
     seen = []
 
@@ -347,7 +347,9 @@ def test_products_in_bfloat16_leave_weights_updates_and_answers_in_float32(task)
 
 
 def test_models_in_bfloat16_run_together_too(task):
-    config = Training(optimizer="sgd", lr=0.05, momentum=0.9, epochs=3, batch_size=32, retries=0, precision="bfloat16")
+    config = TrainConfig(
+        optimizer="sgd", lr=0.05, momentum=0.9, epochs=3, batch_size=32, retries=0, precision="bfloat16"
+    )
     together, alone = (Trainer(config, width=w).fit(task, CE) for w in (8, 1))
     for name, value in alone.params.items():
         assert (together.params[name] - value).norm() / value.norm() < 0.02, name

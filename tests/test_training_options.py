@@ -21,7 +21,7 @@ from hampkit.nets import net_factory
 from hampkit.shadow_models import timing as measuring
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer, trainer
 from hampkit.training.augment import augmented
-from hampkit.training.each import each_of
+from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Domain, Stack
 from hampkit.workflows.problem import Settings, prepare
 
@@ -110,7 +110,7 @@ def step(network):
 
     def of(objective, state, loss):
         rngs = [torch.Generator().manual_seed(m) for m in (0, 1)]
-        ours = objective.gradient(each_of(2), stack, state, batch, rngs).grads
+        ours = objective.gradient(vectorize_over(2), stack, state, batch, rngs).grads
         for m in (0, 1):
             leaves = {k: p[m].clone().requires_grad_() for k, p in params.items()}
             loss(
@@ -159,7 +159,7 @@ def test_mixup_draws_its_share_from_a_beta_distribution(monkeypatch):
     batch = Batch(torch.rand(1, 3, 2), torch.zeros(1, 3).long(), torch.empty(1, 3, 0), torch.ones(1, 3))
     rng = torch.Generator().manual_seed(0)
     for _ in range(400):
-        _Mixed(Mixup(alpha=0.4).alpha).gradient(each_of(1), stack, None, batch, [rng])
+        _Mixed(Mixup(alpha=0.4).alpha).gradient(vectorize_over(1), stack, None, batch, [rng])
     shares = np.concatenate(drawn)
     assert abs(shares.mean() - 0.5) < 0.07
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.15)
@@ -222,8 +222,8 @@ def test_a_model_whose_patience_ends_in_a_stack_is_what_it_is_alone(task, short,
         def begin(self, stack, state, epoch, rngs):
             return epoch
 
-        def gradient(self, each, stack, state, batch, rngs):
-            step = super().gradient(each, stack, state, batch, rngs)
+        def gradient(self, vectorize, stack, state, batch, rngs):
+            step = super().gradient(vectorize, stack, state, batch, rngs)
             first = torch.arange(len(stack)) == 0
             return step._replace(value=torch.where(first & (state >= 5) & (len(stack) > 1), torch.nan, step.value))
 

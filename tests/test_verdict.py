@@ -12,7 +12,7 @@ from hampkit.cli.terminal import show_results
 from hampkit.judging.evaluate import judged_together
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
-from hampkit.report import charts, limits, render_csv, render_markdown, verdict, view
+from hampkit.report import charts, limits, render_csv, render_markdown, rows, verdict
 from hampkit.report.attack import attack_label
 from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
 from hampkit.stats.metrics import Interval, auc_difference, auc_interval
@@ -290,7 +290,7 @@ def test_verdict_table_and_chart_name_one_attack(aucs, name):
     )
     document = Results((found,), "0").to_json()
     assert found.strongest().attack == name
-    assert [row.name for row in view.blocks(document)[0].rows if row.strongest] == [name]
+    assert [row.name for row in rows.blocks(document)[0].rows if row.strongest] == [name]
     assert f"{name}{', turned around, has' if name == 'below' and aucs[name][2] < 0.5 else ''}" in said(found)
     (point,) = charts.tradeoff_chart(document, charts.styles(["toy/a"]))["views"]["auc"]["data"]
     value, _, high = aucs[name]
@@ -304,7 +304,7 @@ def test_leave_one_out_has_the_same_rule_for_the_bold_row():
     rates = attack().tpr_at_fpr
     repeated = tuple(RepeatedResult(n, 8, 300, Interval(*v), rates, rates, ()) for n, v in values.items())
     found = model("toy/a", attack(), repeated=repeated, data={"name": "toy", "sha256": "x"})
-    (block,) = view.blocks(Results((found,), "0").to_json())
+    (block,) = rows.blocks(Results((found,), "0").to_json())
     assert [row.name for row in block.repeated if row.strongest] == ["rmia"]
 
 

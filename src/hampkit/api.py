@@ -321,11 +321,11 @@ def recipes_of(
 
 def _attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Options of a judge or of attacks, sorted into the sections of a run's local.json."""
-    from hampkit.config.recipe import Judge
+    from hampkit.config.recipe import JudgeConfig
     from hampkit.config.schema import parse_text
 
     sections: dict[str, dict[str, Any]] = {"judge": {}, "attacks": {}}
-    judge = set(Judge.__dataclass_fields__)
+    judge = set(JudgeConfig.__dataclass_fields__)
     for key, value in options.items():
         where, _, last = key.removeprefix("attacks.").rpartition(".")
         value = parse_text(value) if isinstance(value, str) else value

@@ -176,7 +176,7 @@ class SignalAttack(Attack):
         every_view = evidence.y.unsqueeze(-1).expand(evidence.logits.shape[:2])
         target = signals.scaled_logit(evidence.logits, every_view)
         background = signals.scaled_logit(first_view(population.logits), population.y)
-        return self.compare(target.cpu().numpy(), background.cpu().numpy(), evidence.shadows)
+        return self.score_signals(target.cpu().numpy(), background.cpu().numpy(), evidence.shadows)
 
     score: Any = _scores  # a subclass may have an option of this name
 
@@ -187,10 +187,10 @@ class SignalAttack(Attack):
         """
         for t in targets:
             background = shadows.background()[t].astype(np.float64)
-            yield self.compare(shadows.answers_of(t), background, shadows.without(t))
+            yield self.score_signals(shadows.answers_of(t), background, shadows.without(t))
 
     @abstractmethod
-    def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+    def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         """Scores (N,) from the target's scaled logits of candidates (N, V) and population (Z,); higher means member."""
 
 

@@ -297,7 +297,7 @@ class _Lira(SignalAttack):
     def __post_init__(self) -> None:
         _ = self._how()
 
-    def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+    def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
         m, counted = shadows.membership(), shadows.counted()
         how = self.variant, self.variance, counted, self.center

@@ -65,7 +65,7 @@ class AttackR(SignalAttack):
     paper: ClassVar[str] = YE
     reference: ClassVar[str] = "Ye et al. 2022"
 
-    def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+    def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
         # the shadow models' answers are kept as float32: compare like with like
         t = target[:, 0].astype(np.float32)
@@ -92,7 +92,7 @@ class AttackP(SignalAttack):
     reference: ClassVar[str] = "Ye et al. 2022"
     needs: ClassVar[tuple[str, ...]] = ("population",)
 
-    def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+    def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         return attack_p_scores(target[:, 0], background)
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:

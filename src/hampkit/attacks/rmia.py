@@ -274,7 +274,7 @@ class Rmia(SignalAttack):
         if self.a is not None and not 0 <= self.a <= 1:
             raise UserError(f"{place}.a={self.a} must lie in [0, 1], or be none")
 
-    def compare(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+    def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
         s, m, counted = shadows.signals(), shadows.membership(), shadows.counted()
         if self.score == "log-ratio":

@@ -15,14 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.config.extends import Address, shipped_recipes
-from hampkit.config.recipe import Judge, Recipe, Shadowing, Split, Training, load_recipe, load_resolved
+from hampkit.config.recipe import (
+    JudgeConfig,
+    Recipe,
+    ShadowConfig,
+    SplitConfig,
+    TrainConfig,
+    load_recipe,
+    load_resolved,
+)
 from hampkit.data.base import Place
 from hampkit.errors import UserError, did_you_mean, nearest
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 
 Line = tuple[str, str]
-SECTIONS: dict[str, type] = {"split": Split, "train": Training, "judge": Judge, "shadows": Shadowing}
+SECTIONS: dict[str, type] = {"split": SplitConfig, "train": TrainConfig, "judge": JudgeConfig, "shadows": ShadowConfig}
 
 
 def listing(what: str, names: Sequence[str] = (), options: Mapping[str, str] | None = None) -> list[str]:

@@ -96,7 +96,7 @@ def show_results(console: Console, results: Results, verdict: str, limits: str) 
 
 def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     """A row per defense; ``paper``: in the layout of the published comparison."""
-    from hampkit.report import COLUMNS, about, paper_layout, rows
+    from hampkit.report import COLUMNS, about, comparison_rows, paper_layout
 
     console = stdout_console()
     documents = [c.to_json() for c in found]
@@ -109,13 +109,13 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
         return
     for document in documents:
         body = [[cell.replace(", ", " ") if name == "flags" else cell for name, cell in zip(COLUMNS, row, strict=True)]
-                for row in rows(document)]  # fmt: skip
+                for row in comparison_rows(document)]  # fmt: skip
         show_table(console, f"defenses on {document['data']}", _columns(COLUMNS), body)
         for name, why in document["left_out"].items():
             console.print(f"left out: {name}: {why}", highlight=False, markup=False)
         for entry in document["entries"]:
-            if entry["said"]:
-                console.print(f"{entry['defense']}: {entry['said']}", highlight=False, markup=False, style="dim")
+            if entry["summary"]:
+                console.print(f"{entry['defense']}: {entry['summary']}", highlight=False, markup=False, style="dim")
         for flag, text in document["flags"].items():
             console.print(f"{flag}: {text}", highlight=False, markup=False, style="dim")
     console.print(about(documents), highlight=False, markup=False)
@@ -127,7 +127,7 @@ def _columns(heads: Sequence[str]) -> list[Column]:
 
 
 def _show_model(console: Console, model: ModelResult) -> None:
-    from hampkit.report.view import attack_numbers, counts, joined_label, merged
+    from hampkit.report.rows import attack_numbers, counts, joined_label, merged
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
     title = f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}"
@@ -136,13 +136,13 @@ def _show_model(console: Console, model: ModelResult) -> None:
     rows = [(joined_label([a.to_json() for a in same]), *_numbers(same[0]), " ".join(same[0].flags)) for same in alike]
     best = model.strongest() if model.attacks else None
     show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
-    for line in (model.facts.get("said"), counts(model.to_json()), _null(model)):
+    for line in (model.facts.get("summary"), counts(model.to_json()), _null(model)):
         if line:
             console.print(line, style="dim italic", highlight=False, markup=False)
 
 
 def _show_repeated(console: Console, model: ModelResult) -> None:
-    from hampkit.report.view import joined_label, merged, repeated_numbers
+    from hampkit.report.rows import joined_label, merged, repeated_numbers
 
     first = model.repeated[0]
     title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"

@@ -19,7 +19,7 @@ from typing import Any
 from hampkit.code_hash import code_of, file_hash
 from hampkit.config.extends import Address, Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
 from hampkit.config.schema import build, field_names, parse_text
-from hampkit.config.sections import Judge, Shadowing, Split, Training
+from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, unknown_key
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 
@@ -41,14 +41,14 @@ class Part:
 @dataclass(frozen=True)
 class Recipe:
     data: Part
-    split: Split
+    split: SplitConfig
     net: str  # a registered network, timm:NAME, or package.module:factory
-    train: Training
+    train: TrainConfig
     defense: Part
     seed: int = 0
-    judge: Judge = field(default_factory=Judge)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attack name → its options
-    shadows: Shadowing = field(default_factory=Shadowing)
+    shadows: ShadowConfig = field(default_factory=ShadowConfig)
     fingerprint: str = ""  # sha256 of the data, set once they are loaded
 
     @property
@@ -182,14 +182,14 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
     attacks = {name: _options(ATTACKS.get(name), options, f"attacks.{name}") for name, options in sections.items()}
     return Recipe(
         data=data,
-        split=build(Split, document.get("split", {}), "split"),
+        split=build(SplitConfig, document.get("split", {}), "split"),
         net=net,
-        train=build(Training, document.get("train", {}), "train"),
+        train=build(TrainConfig, document.get("train", {}), "train"),
         defense=_absolute(defense),
         seed=seed,
-        judge=build(Judge, document.get("judge", {}), "judge"),
+        judge=build(JudgeConfig, document.get("judge", {}), "judge"),
         attacks=attacks,
-        shadows=build(Shadowing, document.get("shadows", {}), "shadows"),
+        shadows=build(ShadowConfig, document.get("shadows", {}), "shadows"),
     )
 
 
@@ -303,10 +303,10 @@ def _addresses(document: Mapping[str, Any], key: str) -> list[Address]:
 def _all_addresses(document: Mapping[str, Any]) -> list[Address]:
     found: list[Address] = [("net",), ("seed",)]
     sections: list[tuple[Address, type]] = [
-        (("split",), Split),
-        (("train",), Training),
-        (("judge",), Judge),
-        (("shadows",), Shadowing),
+        (("split",), SplitConfig),
+        (("train",), TrainConfig),
+        (("judge",), JudgeConfig),
+        (("shadows",), ShadowConfig),
     ]
     for kind, registry in (("data", DATASETS), ("defense", DEFENSES)):
         section = document.get(kind)

@@ -15,7 +15,7 @@ MOST_THREADS = 256  # more is a slip of the finger
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitConfig:
     """Who is a member. One table, shared by every component."""
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0 takes the largest that fits the layout
@@ -31,7 +31,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainConfig:
     """How a network is fitted: optimiser, schedule, checkpoint choice. The defaults are for data of one's own."""
 
     epochs: int = 100  # how often the members are gone through, times passes_per_epoch
@@ -91,7 +91,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainOverrides:
     """What another training of the same recipe does differently, such as a student's; none: as in ``train``."""
 
     epochs: int | None = None  # as in train
@@ -109,7 +109,7 @@ class Stage:
     select: Literal["best", "last"] | None = None  # as in train
     min_delta: float | None = None  # as in train
 
-    def of(self, train: Training) -> Training:
+    def of(self, train: TrainConfig) -> TrainConfig:
         """The whole of it. Errors: `UserError`."""
         try:
             return replace(train, **{f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None})
@@ -118,7 +118,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Judge:
+class JudgeConfig:
     """How scores become numbers."""
 
     known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
@@ -138,7 +138,7 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Shadowing:
+class ShadowConfig:
     """Shadow models: the same recipe trained again on other halves of members and non-members."""
 
     models: int = 0  # an even number from 4 on; 0: none

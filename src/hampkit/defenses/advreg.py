@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.nets.attack import InferenceNet
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.training import Gradient, Objective, Trainer
-from hampkit.training.each import Each, each_of
 from hampkit.training.layout import rows_at_once
 from hampkit.training.objectives import Params, mean_of
 from hampkit.training.optim import Optimizer
+from hampkit.training.vectorize import Vectorize, vectorize_over
 from hampkit.types import Batch, Dataset, Stack, Task
 
 
@@ -110,7 +110,7 @@ class _State:
 class _MinMax(Objective):
     settles = 1  # the first epoch is plain training: keeping its weights would release an undefended model
 
-    def __init__(self, defense: AdvReg, config: Training, reference: Dataset) -> None:
+    def __init__(self, defense: AdvReg, config: TrainConfig, reference: Dataset) -> None:
         self.d, self.config, self.reference = defense, config, reference
         self.half = config.batch_size // 2
         self.warmup_half = (defense.warmup_batch or config.batch_size) // 2
@@ -125,7 +125,7 @@ class _MinMax(Objective):
             k: torch.stack([dict(n.named_parameters())[k].detach() for n in nets]).to(device)
             for k, _ in nets[0].named_parameters()
         }
-        adam = Optimizer(Training(optimizer="adam", lr=self.d.attack_lr))
+        adam = Optimizer(TrainConfig(optimizer="adam", lr=self.d.attack_lr))
         return _State(nets[0], params, adam, task, [row.nonzero().squeeze(-1) for row in task.members])
 
     def begin(self, stack: Stack, state: _State, epoch: int, rngs: list[torch.Generator]) -> _State:
@@ -136,7 +136,9 @@ class _MinMax(Objective):
             stack.net.train()
         return state
 
-    def gradient(self, each: Each, stack: Stack, state: _State, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+    def gradient(
+        self, vectorize: Vectorize, stack: Stack, state: _State, batch: Batch, rngs: list[torch.Generator]
+    ) -> Gradient:
         if state.epoch and state.step % self.d.round_batches == 0:
             k = state.step // self.d.round_batches
             self._attack(stack, state, [self._round(len(rows), k, state.step) for rows in state.rows], self.half, rngs)
@@ -152,7 +154,7 @@ class _MinMax(Objective):
                 rows = rows + strength * (functional_call(state.net, attacker, (logits, batch.y)).sigmoid() - 0.5)
             return mean_of(rows, batch), buffers
 
-        grads, (value, buffers) = each.gradient(loss)(stack.params, stack.buffers, state.params, batch)
+        grads, (value, buffers) = vectorize.gradient(loss)(stack.params, stack.buffers, state.params, batch)
         return Gradient(grads, buffers, value, state)
 
     def _pass(self, members: int) -> list[int]:
@@ -222,7 +224,7 @@ class _MinMax(Objective):
         def answer(params: Params, buffers: Params, x: Tensor) -> Tensor:
             return functional_call(stack.net, (params, buffers), (x,))
 
-        ask, size = each_of(len(stack))(answer), rows_at_once(stack.net, data.shape, stack.dtype)
+        ask, size = vectorize_over(len(stack))(answer), rows_at_once(stack.net, data.shape, stack.dtype)
         parts = [ask(stack.params, stack.buffers, data.x[p].to(stack.dtype)) for p in rows.flatten(1).split(size, 1)]
         return torch.cat(parts, 1).view(*rows.shape, -1)
 
@@ -234,5 +236,5 @@ class _MinMax(Objective):
             rows = (functional_call(state.net, params, (logits, y)).sigmoid() - target).square()
             return (rows * weight).sum() / weight.sum().clamp_min(1), rows
 
-        grads, _ = each_of(len(state.rows)).gradient(loss)(state.params, logits, y, weight)
+        grads, _ = vectorize_over(len(state.rows)).gradient(loss)(state.params, logits, y, weight)
         state.optimizer.step(state.params, grads, self.d.attack_lr, resting)

@@ -47,7 +47,7 @@ class Models:
 
     stack: Stack
     state: dict[str, Tensor] = field(default_factory=dict)  # each (M, …), stored beside the weights
-    facts: tuple[dict[str, Any], ...] = ()  # per model what a report must say, "said" in words; JSON values
+    facts: tuple[dict[str, Any], ...] = ()  # per model what a report must say, "summary" in words; JSON values
 
     def state_of(self, m: int) -> dict[str, Tensor]:
         """What the release of model m needs."""

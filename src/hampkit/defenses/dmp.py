@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hampkit.config.schema import build, parse_text
-from hampkit.config.sections import Stage
+from hampkit.config.sections import TrainOverrides
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError, of_numpy
 from hampkit.generators.base import Generator
@@ -46,7 +46,9 @@ class Dmp(Defense):
     synthetic: int = 10_000  # inputs that are made
     file: str = ""  # a .npy of ready inputs (rows, *shape), or a .npz with the array x, instead of a generator
     keep: float = 1.0  # share of the inputs that is used, those with the lowest entropy of the teacher's answer
-    distill: Stage = field(default_factory=Stage)  # how the student is trained; what is not set is as in train
+    distill: TrainOverrides = field(
+        default_factory=TrainOverrides
+    )  # how the student is trained; what is not set is as in train
     kl: Literal["batchmean", "mean"] = (
         "batchmean"  # of the student's loss; mean: divided by rows and by classes, as published
     )
@@ -92,7 +94,7 @@ class Dmp(Defense):
             stacks.append(student.fit(_distillation(task, models, inputs, logits), loss, torch.cat(logits).softmax(-1)))
         source = FILE if self.file else self._generator(task.pool).name
         said = f"student of {used:,} inputs from {source}"
-        fact = {"synthetic": used, "generator": source, "said": said}
+        fact = {"synthetic": used, "generator": source, "summary": said}
         return Models(Stack.join(stacks), facts=tuple(dict(fact) for _ in task.seeds))
 
     def _inputs(self, task: Task, m: int, trainer: Trainer) -> Tensor:

@@ -22,9 +22,9 @@ from hampkit.nets.normalize import Normalize
 from hampkit.rng import forked
 from hampkit.training import Gradient, Objective, Trainer
 from hampkit.training.batches import poisson_steps
-from hampkit.training.each import Each, each_of
 from hampkit.training.objectives import Params
 from hampkit.training.trainer import initial, normalises_batches
+from hampkit.training.vectorize import Vectorize, vectorize_over
 from hampkit.types import Batch, Stack, Task
 
 CHUNK = 32  # examples whose gradients are held at once
@@ -113,7 +113,7 @@ class DpSgd(Defense):
         objective = ClippedNoisy(self.max_grad_norm, lambda n: budgets[n]["noise_multiplier"], config.batch_size)
         stack = trainer.with_config(config).fit(task, objective)
         own = any(isinstance(m, Normalize) and m.own for m in stack.net.modules())
-        return Models(stack, facts=tuple({**budgets[n], "said": _said(budgets[n], own)} for n in sizes))
+        return Models(stack, facts=tuple({**budgets[n], "summary": _said(budgets[n], own)} for n in sizes))
 
     def _budget(self, members: int, trainer: Trainer) -> dict[str, Any]:
         """What one training spends at most, and with how much noise: steps that train.patience leaves away are counted too."""
@@ -148,11 +148,13 @@ class ClippedNoisy(Objective):
         scales = [(self.noise(n) * self.clip, n // poisson_steps(n, self.batch_size)) for n in sizes]
         return _State(scales, tapped=by_rows(stack.net, stack.params, len(task.pool.shape)))
 
-    def gradient(self, each: Each, stack: Stack, state: _State, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+    def gradient(
+        self, vectorize: Vectorize, stack: Stack, state: _State, batch: Batch, rngs: list[torch.Generator]
+    ) -> Gradient:
         if state.tapped:
-            sums, value = tapped_sum(each, stack, batch, self.clip)
+            sums, value = tapped_sum(vectorize, stack, batch, self.clip)
         else:
-            sums, value = each(lambda p, b, rows: clipped_sum(stack, p, b, rows, self.clip))(
+            sums, value = vectorize(lambda p, b, rows: clipped_sum(stack, p, b, rows, self.clip))(
                 stack.params, stack.buffers, batch
             )
         grads = {}
@@ -172,7 +174,7 @@ class _State:
     tapped: bool  # `tapped_sum` is right for this network
 
 
-def tapped_sum(each: Each, stack: Stack, batch: Batch, clip: float) -> tuple[Params, Tensor]:
+def tapped_sum(vectorize: Vectorize, stack: Stack, batch: Batch, clip: float) -> tuple[Params, Tensor]:
     """What `clipped_sum` gives, for all models, without one gradient per example; every parameter is a linear layer's.
 
     With the layer's input a_b and the loss's slope s_b at its output, an example's gradient is s_b a_bᵀ and its squared norm
@@ -200,7 +202,7 @@ def tapped_sum(each: Each, stack: Stack, batch: Batch, clip: float) -> tuple[Par
                 h.remove()
         return losses.sum(), (inputs, losses)
 
-    slopes, (_, (inputs, losses)) = each.gradient(loss)(taps, stack.params, stack.buffers, batch)
+    slopes, (_, (inputs, losses)) = vectorize.gradient(loss)(taps, stack.params, stack.buffers, batch)
     square = torch.zeros_like(batch.weight)
     for k, s in slopes.items():
         square += s.square().sum(-1) * (inputs[k].to(s.dtype).square().sum(-1) + (layers[k].bias is not None))
@@ -256,7 +258,7 @@ def _try(task: Task, trainer: Trainer, clip: float) -> None:
             objective = ClippedNoisy(clip, lambda n: 0.0, trainer.config.batch_size)
             state = objective.init(stack, one, [])
             single = Batch(*(t.unsqueeze(0) for t in batch._replace(x=batch.x.to(stack.dtype))))
-            objective.gradient(each_of(1), stack, state, single, [torch.Generator()])
+            objective.gradient(vectorize_over(1), stack, state, single, [torch.Generator()])
         except Exception as error:  # whatever a user's network may raise
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(

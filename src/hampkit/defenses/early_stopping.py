@@ -43,5 +43,5 @@ class EarlyStopping(Defense):
         else:
             config = replace(trainer.config, patience=self.patience, select="best")
         stack = trainer.with_config(config).fit(task, CROSS_ENTROPY)
-        said = [{"kept_epoch": h.epoch + 1, "said": f"kept: epoch {h.epoch + 1}"} for h in stack.history]
+        said = [{"kept_epoch": h.epoch + 1, "summary": f"kept: epoch {h.epoch + 1}"} for h in stack.history]
         return Models(stack, facts=tuple(said))

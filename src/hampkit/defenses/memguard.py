@@ -116,7 +116,7 @@ class MemGuard(Defense):
         said += f"; it changes {changed:.0%} of the answers to reference rows"
         if changed < FEW:
             said += ": it learnt too little to protect anything, and the network's own answers are what is released"
-        return {"surrogate_members": inside, "surrogate_nonmembers": outside, "changed": changed, "said": said}
+        return {"surrogate_members": inside, "surrogate_nonmembers": outside, "changed": changed, "summary": said}
 
 
 def _half(seed: int, n: int) -> Tensor:

@@ -16,8 +16,8 @@ from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.rng import numpy_rng
 from hampkit.training import Gradient, Objective, Trainer
-from hampkit.training.each import Each
 from hampkit.training.objectives import Params, mean_of
+from hampkit.training.vectorize import Vectorize
 from hampkit.types import Batch, Stack, Task
 
 
@@ -44,7 +44,9 @@ class _Mixed(Objective):
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
 
-    def gradient(self, each: Each, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+    def gradient(
+        self, vectorize: Vectorize, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]
+    ) -> Gradient:
         u = torch.stack([torch.rand(2, generator=rng, dtype=torch.float64) for rng in rngs]).numpy()
         part = torch.from_numpy(betaincinv(self.alpha, self.alpha, u[:, 0])).to(batch.x)
         # a seed per step and its numbers in order: what a row gets does not depend on how many rows follow it
@@ -58,5 +60,5 @@ class _Mixed(Objective):
             mine, other = (cross_entropy(logits, y, reduction="none") for y in (batch.y, batch.y[order]))
             return mean_of(part * mine + (1 - part) * other, batch), buffers
 
-        grads, (value, buffers) = each.gradient(loss)(stack.params, stack.buffers, batch, order, part)
+        grads, (value, buffers) = vectorize.gradient(loss)(stack.params, stack.buffers, batch, order, part)
         return Gradient(grads, buffers, value, state)

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy, log_softmax
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.training import Gradient, Objective, Trainer
-from hampkit.training.each import Each
 from hampkit.training.objectives import Params, mean_of
+from hampkit.training.vectorize import Vectorize
 from hampkit.types import Batch, Dataset, Stack, Task
 
 
@@ -64,7 +64,9 @@ class Relaxed(Objective):
     def begin(self, stack: Stack, state: Any, epoch: int, rngs: list[torch.Generator]) -> int:
         return epoch
 
-    def gradient(self, each: Each, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+    def gradient(
+        self, vectorize: Vectorize, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]
+    ) -> Gradient:
         def relaxed(params: Params, buffers: Params, batch: Batch) -> tuple[Tensor, Params]:
             buffers = {k: v.clone() for k, v in buffers.items()}
             logits = stack.forward(params, buffers, batch.x)
@@ -74,7 +76,7 @@ class Relaxed(Objective):
             flat = mean_of(flattening(logits, batch.y, self.upper, self.image), batch)
             return torch.where(loss > self.alpha, loss, flat), buffers
 
-        grads, (value, buffers) = each.gradient(relaxed)(stack.params, stack.buffers, batch)
+        grads, (value, buffers) = vectorize.gradient(relaxed)(stack.params, stack.buffers, batch)
         return Gradient(grads, buffers, value, state)
 
 

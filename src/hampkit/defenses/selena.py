@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from hampkit.config.sections import Stage
+from hampkit.config.sections import TrainOverrides
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.rng import derive, numpy_rng
@@ -33,7 +33,9 @@ class Selena(Defense):
 
     submodels: int = 25  # K
     left_out: int = 10  # L, of K sub-models that are not trained on a member
-    distill: Stage = field(default_factory=Stage)  # how the student is trained; what is not set is as in train
+    distill: TrainOverrides = field(
+        default_factory=TrainOverrides
+    )  # how the student is trained; what is not set is as in train
     kl: Literal["batchmean", "mean"] = (
         "batchmean"  # of the student's loss; mean: divided by rows and by classes, as published
     )
@@ -112,5 +114,5 @@ def _facts(teachers: Stack) -> dict[str, Any]:
         "submodels": len(teachers),
         "retrained": again,
         "useless": useless,
-        "said": said + (f", {useless} left out: they learnt next to nothing" if useless else ""),
+        "summary": said + (f", {useless} left out: they learnt next to nothing" if useless else ""),
     }

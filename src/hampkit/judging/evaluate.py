@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
-from hampkit.config.recipe import Judge
+from hampkit.config.recipe import JudgeConfig
 from hampkit.data.candidates import candidates
 from hampkit.judging import flags as checks
 from hampkit.judging.results import ERROR, FPRS, AttackResult, Rate
@@ -46,7 +46,7 @@ def build_case(
     pool: Dataset,
     members: int,
     logits: Tensor,
-    judge: Judge,
+    judge: JudgeConfig,
     seed: int,
     shadows: Shadows | None = None,
     population: Population | None = None,
@@ -110,7 +110,7 @@ def _shadows_of_everyone(e: Evidence) -> Shadows | None:
     return replace(e.shadows, rows=np.r_[e.shadows.rows, e.known.rows.numpy()])
 
 
-def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: Judge) -> AttackResult:
+def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: JudgeConfig) -> AttackResult:
     """All numbers of one attack. The threshold of the balanced accuracy is the attack's own, or comes from the known part."""
     member, group = case.member, case.group
     of, others = int(member.sum()), int((~member).sum())

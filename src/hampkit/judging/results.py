@@ -136,7 +136,7 @@ class ModelResult:
     off_null: bool = False  # 0.5 lies outside its 99.9 % interval
     shift: Interval | None = None  # AUC of telling members from non-members without the model
     repeated: tuple[RepeatedResult, ...] = ()  # leave-one-out over the shadow models
-    facts: dict[str, Any] = field(default_factory=dict)  # of the defense about this model; "said" is a line of words
+    facts: dict[str, Any] = field(default_factory=dict)  # of the defense about this model; "summary" is a line of words
     copies: dict[str, int] = field(default_factory=dict)  # nonmembers, test: with a member's features; left_out
     groups: dict[str, int] = field(default_factory=dict)  # judged members and nonmembers, where rows are in groups
     sizes: dict[str, float] = field(default_factory=dict)  # independent rows that each accuracy is worth, likewise

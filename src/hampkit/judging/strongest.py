@@ -68,7 +68,7 @@ class Entry:
     seconds: float  # of training the target, mean over seeds
     queries: float  # forward passes per answer
     overhead: float  # time of an answer over that of the network's own
-    said: str = ""  # what the defense reports of its models; where seeds differ, of which
+    summary: str = ""  # what the defense reports of its models; where seeds differ, of which
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,15 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], settin
         seconds=float(np.mean([t.history["seconds"] for t in trained])),
         queries=queries,
         overhead=overhead,
-        said=_said(results),
+        summary=_summary(results),
     )
 
 
-def _said(results: Sequence[ModelResult]) -> str:
+def _summary(results: Sequence[ModelResult]) -> str:
     """The defense's report on its models, given once if all seeds agree and seed by seed otherwise."""
     seeds: dict[str, list[int]] = {}
     for r in results:
-        seeds.setdefault(str(r.facts.get("said", "")), []).append(r.seed)
+        seeds.setdefault(str(r.facts.get("summary", "")), []).append(r.seed)
     if len(seeds) == 1:
         return next(iter(seeds))
     who = {said: f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}" for said, of in seeds.items()}

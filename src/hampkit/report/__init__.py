@@ -8,22 +8,23 @@ from __future__ import annotations
 from hampkit.report.comparison import (
     COLUMNS,
     about,
+    comparison_rows,
     paper_layout,
     render_comparison_html,
     render_comparison_markdown,
-    rows,
 )
 from hampkit.report.html import render_html
 from hampkit.report.markdown import render_markdown
+from hampkit.report.rows import percent
 from hampkit.report.schema import RESULTS_SCHEMA, load_schema
 from hampkit.report.table_csv import render_csv
 from hampkit.report.verdict import limits, verdict
-from hampkit.report.view import percent
 
 __all__ = [
     "COLUMNS",
     "RESULTS_SCHEMA",
     "about",
+    "comparison_rows",
     "limits",
     "load_schema",
     "paper_layout",
@@ -33,6 +34,5 @@ __all__ = [
     "render_csv",
     "render_html",
     "render_markdown",
-    "rows",
     "verdict",
 ]

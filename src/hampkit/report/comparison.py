@@ -37,7 +37,7 @@ def about(documents: Sequence[Json]) -> str:
     return ". ".join(said) + "."
 
 
-def rows(document: Json) -> list[list[str]]:
+def comparison_rows(document: Json) -> list[list[str]]:
     """The table, cell by cell in words."""
     return [_row(entry) for entry in document["entries"]]
 
@@ -45,10 +45,10 @@ def rows(document: Json) -> list[list[str]]:
 def render_comparison_markdown(document: Json) -> str:
     """The table with what it means."""
     lines = [f"# {_title(document)}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows(document)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in comparison_rows(document)]
     lines += ["", about([document]), "", _seeds(document), ""]
     lines += [f"- {flag}: {text}" for flag, text in document["flags"].items()]
-    said = [f"- {e['defense']}: {e['said']}" for e in document["entries"] if e["said"]]
+    said = [f"- {e['defense']}: {e['summary']}" for e in document["entries"] if e["summary"]]
     left = [f"- left out: {name}: {why}" for name, why in document["left_out"].items()]
     return "\n".join([*lines, *([""] if said or left else []), *said, *left, ""])
 
@@ -60,11 +60,11 @@ def render_comparison_html(document: Json) -> str:
         "about": about([document]),
         "seeds": _seeds(document),
         "columns": COLUMNS,
-        "rows": rows(document),
+        "rows": comparison_rows(document),
         "entries": document["entries"],
         "left_out": document["left_out"],
         "flags": document["flags"],
-        "said": document["left_out"] or any(entry["said"] for entry in document["entries"]),
+        "summaries": document["left_out"] or any(entry["summary"] for entry in document["entries"]),
         "version": document["hampkit"],
         "points": _points(document),
     }

@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 from importlib.resources import files
 from typing import Any
 
-from hampkit.report import charts, view
+from hampkit.report import charts, rows
 from hampkit.report.attack import option_text
+from hampkit.report.rows import Json
 from hampkit.report.table_csv import render_csv
-from hampkit.report.view import Json
 
 
 def render_html(results: Json, details: Sequence[Json], texts: Json, verdict: str) -> str:
@@ -40,24 +40,24 @@ def rendered(template: str, script: str, context: Mapping[str, Any]) -> str:
 def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: str) -> dict[str, Any]:
     """All that the template shows, as names."""
     assert len(details) == len(results["models"]), (len(details), len(results["models"]))
-    blocks, levels = view.blocks(results), view.levels(results)
+    blocks, levels = rows.blocks(results), rows.levels(results)
     figures, panels = _charts(results, details, [block.title for block in blocks])
-    attacks, recipes = view.seen_attacks(results), view.unique(model["recipe"] for model in results["models"])
-    known_flags, seen = texts.get("flags", {}), view.seen_flags(results)
+    attacks, recipes = rows.seen_attacks(results), rows.unique(model["recipe"] for model in results["models"])
+    known_flags, seen = texts.get("flags", {}), rows.seen_flags(results)
     return {
         "results": results,
         "csv": render_csv(results),
         "verdict": [*verdict.splitlines(), *texts.get("limits", "").splitlines()],
         "blocks": blocks,
         "levels": levels,
-        "level": view.main_level(levels),
+        "level": rows.main_level(levels),
         "level_options": [(name, name) for name in levels],
         "columns": 6,
-        "guessing": view.main_level(levels) in view.resolved_levels(results, "tpr_at_fpr", False),
+        "guessing": rows.main_level(levels) in rows.resolved_levels(results, "tpr_at_fpr", False),
         "smallest": [
             f"{name} @ {found[0]} {error}"
             for name, error, curve in (("TPR", "FPR", "tpr_at_fpr"), ("TNR", "FNR", "tnr_at_fnr"))
-            if (found := view.resolved_levels(results, curve, True))
+            if (found := rows.resolved_levels(results, curve, True))
         ],
         "tradeoff_view": charts.opening(results),
         "charts": figures,
@@ -68,7 +68,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: s
         "data": _data(results),
         "attacks": [_about(texts, "attacks", name, _needs(results, name)) for name in attacks],
         "defenses": [
-            _about(texts, "defenses", name) for name in view.unique(model["defense"] for model in results["models"])
+            _about(texts, "defenses", name) for name in rows.unique(model["defense"] for model in results["models"])
         ],
         "flags": {name: known_flags.get(name) or "No explanation was given." for name in seen},
         "other_flags": {name: text for name, text in known_flags.items() if name not in seen},
@@ -79,10 +79,10 @@ def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: s
 def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """All charts by the id of their element, and for every model the ids that the page has to place."""
     style = charts.styles(
-        view.unique([*view.seen_attacks(results), *(name for detail in details for name in detail.get("curves") or {})])
+        rows.unique([*rows.seen_attacks(results), *(name for detail in details for name in detail.get("curves") or {})])
     )
     floor = charts.roc_floor(results)
-    recipes = charts.styles(view.unique(model["recipe"] for model in results["models"]))
+    recipes = charts.styles(rows.unique(model["recipe"] for model in results["models"]))
     figures: dict[str, Any] = {"tradeoff": charts.tradeoff_chart(results, recipes)} if results["models"] else {}
     panels = []
     for i, (model, detail, title) in enumerate(zip(results["models"], details, titles, strict=True)):
@@ -110,20 +110,20 @@ def _histogram_parts(histogram: Json) -> dict[str, str]:
 
 
 def _about(texts: Json, kind: str, name: str, needs: str = "") -> dict[str, str]:
-    text = view.about(texts, kind, name)
-    return text | {"name": name, "needs": needs, "link": view.web_link(text["paper"])}
+    text = rows.about(texts, kind, name)
+    return text | {"name": name, "needs": needs, "link": rows.web_link(text["paper"])}
 
 
 def _needs(results: Json, name: str) -> str:
     attacks = (attack for model in results["models"] for attack in model["attacks"])
-    return view.need_words(next(attack["needs"] for attack in attacks if attack["attack"] == name))
+    return rows.need_words(next(attack["needs"] for attack in attacks if attack["attack"] == name))
 
 
 def _when(details: Sequence[Json]) -> str:
     """The day or days of the runs, as dates of UTC."""
     starts = [(detail.get("provenance") or {}).get("started") for detail in details]
     days = sorted({_moment(start)[:10] for start in starts if start})
-    return " to ".join(view.unique([days[0], days[-1]])) if days else ""
+    return " to ".join(rows.unique([days[0], days[-1]])) if days else ""
 
 
 def _moment(text: str) -> str:
@@ -141,7 +141,7 @@ def _data(results: Json) -> list[str]:
     """Each data set once, with its size."""
     sets = (model["data"] for model in results["models"])
     size = "{name}: {rows:,} examples, {features:,} features, {classes:,} classes"
-    return view.unique(size.format(**data) for data in sets)
+    return rows.unique(size.format(**data) for data in sets)
 
 
 def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:

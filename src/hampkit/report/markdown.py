@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from hampkit.report import view
-from hampkit.report.view import AttackRow, Cell, Json, ModelBlock
+from hampkit.report import rows
+from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
 
 def render_markdown(results: Json, texts: Json, verdict: str) -> str:
     """The verdict, the table at the smallest operating point, the models, and the flags and attacks that occur."""
-    blocks = view.blocks(results)
-    level = view.main_level(view.levels(results))
+    blocks = rows.blocks(results)
+    level = rows.main_level(rows.levels(results))
     parts = [
         "# Membership inference report",
         *_verdict([*verdict.splitlines(), *texts.get("limits", "").splitlines()]),
@@ -19,7 +19,7 @@ def render_markdown(results: Json, texts: Json, verdict: str) -> str:
         _repeated(blocks, level),
         _models(blocks),
         _notes(level),
-        _flags(view.seen_flags(results), texts),
+        _flags(rows.seen_flags(results), texts),
         _attacks(results, texts),
         f"Written by hampkit {_text(results['hampkit'])}.",
     ]
@@ -83,7 +83,7 @@ def _repeated(blocks: list[ModelBlock], level: str) -> str:
             numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.within), _number(row.auc)]
             about = _text(f"{block.title}: {block.repeated_about}")
             lines.append(_line([about, name, *numbers, _text(", ".join(row.flags))]))
-    clustered = " or by ".join(view.unique(block.clustered for block in shown))
+    clustered = " or by ".join(rows.unique(block.clustered for block in shown))
     places = " and ".join(f"`{_text(block.run)}/records.csv`" for block in shown)
     lines += [
         "",
@@ -110,7 +110,7 @@ def _accuracies(block: ModelBlock) -> str:
 
 
 def _said(block: ModelBlock) -> list[str]:
-    return [_text(block.said)] if block.said else []
+    return [_text(block.summary)] if block.summary else []
 
 
 def _people(block: ModelBlock) -> list[str]:
@@ -157,10 +157,10 @@ def _attacks(results: Json, texts: Json) -> str:
         return ""
     lines = ["## Attacks", ""]
     for name, need in needs.items():
-        text = view.about(texts, "attacks", name)
-        link = view.web_link(text["paper"])
+        text = rows.about(texts, "attacks", name)
+        link = rows.web_link(text["paper"])
         source = f" [{_text(text['reference']) or 'paper'}](<{_address(link)}>)" if link else ""
-        lines.append(f"- **{_text(name)}** (needs {_text(view.need_words(need))}). {_text(text['summary'])}{source}")
+        lines.append(f"- **{_text(name)}** (needs {_text(rows.need_words(need))}). {_text(text['summary'])}{source}")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from hampkit.report.accuracy import exact, size
 from hampkit.report.attack import option_text
 from hampkit.report.cells import safe
-from hampkit.report.view import Json, off_null
+from hampkit.report.rows import Json, off_null
 
 ESTIMATE = ("value", "low", "high")
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hampkit.report import view
+from hampkit.report import rows
 from hampkit.report.attack import as_found, attack_label, deciding_auc, found_label, order_of, strongest, turned
-from hampkit.report.view import Json, percent
+from hampkit.report.rows import Json, percent
 from hampkit.stats.strength import side
 
 ENOUGH = 10  # false positives (negatives) that a resolved rate allows, as in hampkit.judging.flags
@@ -39,7 +39,7 @@ def verdict(results: Any) -> str:
     results: a `hampkit.judging.results.Results`.
     """
     document = results.to_json()
-    titled = list(zip(view.model_titles(document), document["models"], strict=True))
+    titled = list(zip(rows.model_titles(document), document["models"], strict=True))
     found = [_model(title, model) for title, model in titled] + _comparison(titled, document.get("difference"))
     parts = (found + _reading(titled), _caveats(titled))
     return "\n".join(". ".join(part) + "." for part in parts if part)
@@ -194,7 +194,7 @@ def _carry(names: Sequence[str]) -> str:
 
 def _flags(model: Json) -> set[str]:
     raised = {flag for attack in model["attacks"] for flag in attack["flags"]}
-    return raised | ({"null"} if view.off_null(model) else set())
+    return raised | ({"null"} if rows.off_null(model) else set())
 
 
 def _caveats(titled: Titled) -> list[str]:
@@ -227,7 +227,7 @@ def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
             more = f" (leave-one-out: about {' or '.join(f'{n:,}' for n in many)})" if many else ""
             more = " of uneven size" if by_group and max(few) >= takes else more
             said.append(f"{name} takes {takes:,} {'groups of ' if by_group else ''}{who}, here are {have}{more}")
-    return [f"At {view.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
+    return [f"At {rows.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
 
 
 def limits(results: Any) -> str:

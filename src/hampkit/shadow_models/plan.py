@@ -16,7 +16,7 @@ from hampkit.runs.store import read_json, write_json
 from hampkit.shadow_models import timing as measuring
 from hampkit.stats import grouped
 from hampkit.training import Trainer
-from hampkit.training.capture import cuda_graph
+from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.threads import threads
 from hampkit.workflows.problem import Problem
 
@@ -31,18 +31,18 @@ NEVER = 1e12  # seconds, of a way that was not measured to the end: JSON has no 
 
 
 @dataclass(frozen=True)
-class Mode:
+class ExecutionMode:
     """How shadow models run."""
 
     width: int = 1  # models that are trained together
     workers: int = 1  # processes
     threads: int = 1  # of each process, as the recipe has it
     job: int = 1  # models whose results appear together
-    recorded: bool = False  # steps are CUDA graphs
+    cuda_graphs: bool = False  # steps are CUDA graphs
 
     def of(self, trainer: Trainer) -> Trainer:
         """The same trainer, running its models in this way."""
-        return replace(trainer, width=self.width, record=cuda_graph if self.recorded else None)
+        return replace(trainer, width=self.width, cuda_graphs=cuda_graph if self.cuda_graphs else None)
 
     def processes(self, models: int) -> int:
         """How many will work: no more than there are jobs."""
@@ -60,7 +60,7 @@ class Plan:
     """The expected cost of M shadow models, and what they will show."""
 
     models: int
-    mode: Mode
+    mode: ExecutionMode
     each: float  # seconds of one model in one process
     seconds: float
     memory: int  # bytes at the peak, all processes
@@ -80,7 +80,7 @@ class Plan:
         width = min(self.mode.width, self.models)
         alone = f"{width} together" if width > 1 else "trained one at a time"
         how = f"{processes} at a time, {each}" if processes > 1 else alone
-        how += ", recorded steps" if self.mode.recorded else ""
+        how += ", recorded steps" if self.mode.cuda_graphs else ""
         disk = max(1, round(self.disk / 1e6))
         return (
             f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
@@ -102,7 +102,7 @@ def plan(
     workers: int = 0,
     cache: Path | None = None,
     anew: bool = True,
-    mode: Mode | None = None,
+    mode: ExecutionMode | None = None,
 ) -> Plan:
     """Measure a few steps of every way to run and take the quickest; workers: 0 takes as many as the cores hold.
 
@@ -147,16 +147,20 @@ def _independent(problem: Problem) -> tuple[float, float]:
     return grouped.number(units[others], len(others)), grouped.number(units[once], int(once.sum()))
 
 
-def _ways(problem: Problem, models: int, workers: int) -> list[Mode]:
+def _ways(problem: Problem, models: int, workers: int) -> list[ExecutionMode]:
     """On a CPU there is one: which one is quicker would differ from day to day, and with it the last digits of a model."""
     threads = problem.recipe.train.threads
     if problem.trainer.device.type == "cpu":
-        return [Mode(1, workers or at_once(threads), threads)]
+        return [ExecutionMode(1, workers or at_once(threads), threads)]
     widths = [1, *(width for width in STACKS if width <= max(models, 8))]
-    return [Mode(width, 1, threads, recorded=r) for width in widths for r in ((False, True) if width > 1 else (False,))]
+    return [
+        ExecutionMode(width, 1, threads, cuda_graphs=r)
+        for width in widths
+        for r in ((False, True) if width > 1 else (False,))
+    ]
 
 
-def _cut(mode: Mode, models: int) -> Mode:
+def _cut(mode: ExecutionMode, models: int) -> ExecutionMode:
     """The same, cut into at most `MOST_JOBS` jobs of whole stacks.
 
     The cut follows from the number of models alone, not from a clock or from processes: the same folders everywhere.
@@ -165,7 +169,7 @@ def _cut(mode: Mode, models: int) -> Mode:
     return replace(mode, job=mode.width * -(-stacks // MOST_JOBS))
 
 
-def _measured(problem: Problem, ways: list[Mode], cache: Path | None, anew: bool) -> list[float]:
+def _measured(problem: Problem, ways: list[ExecutionMode], cache: Path | None, anew: bool) -> list[float]:
     """Seconds per model of every way, from now or from before."""
     path = _path(problem, ways, cache)
     seconds = None if anew else _remembered(path, len(ways))
@@ -175,7 +179,7 @@ def _measured(problem: Problem, ways: list[Mode], cache: Path | None, anew: bool
     return seconds
 
 
-def _of_one(problem: Problem, mode: Mode, ways: list[Mode], cache: Path | None, anew: bool) -> float:
+def _of_one(problem: Problem, mode: ExecutionMode, ways: list[ExecutionMode], cache: Path | None, anew: bool) -> float:
     """Seconds per model of one way: where all were measured before, and it to the end, that of then."""
     mode = replace(mode, workers=1, job=1)  # neither changes what a model takes
     before = None if anew else _remembered(_path(problem, ways, cache), len(ways))
@@ -185,7 +189,7 @@ def _of_one(problem: Problem, mode: Mode, ways: list[Mode], cache: Path | None, 
     return _measured(problem, [mode], cache, anew)[0]
 
 
-def _path(problem: Problem, ways: list[Mode], cache: Path | None) -> Path | None:
+def _path(problem: Problem, ways: list[ExecutionMode], cache: Path | None) -> Path | None:
     """A name for all that the speed depends on: the device, the versions, the network and how it is trained."""
     if cache is None:
         return None
@@ -213,7 +217,7 @@ def _remember(path: Path | None, seconds: list[float]) -> None:
             write_json(path, {"seconds per model": [min(s, NEVER) for s in seconds]})
 
 
-def seconds_of(problem: Problem, ways: list[Mode]) -> list[float]:
+def seconds_of(problem: Problem, ways: list[ExecutionMode]) -> list[float]:
     """Seconds per model of a whole training in each way; infinite for one that is soon seen to be slower than another."""
     found: list[float] = []
     best: list[float] = []
@@ -226,7 +230,7 @@ def seconds_of(problem: Problem, ways: list[Mode]) -> list[float]:
     return found
 
 
-def _memory(problem: Problem, mode: Mode, models: int) -> int:
+def _memory(problem: Problem, mode: ExecutionMode, models: int) -> int:
     """Training: this process's peak so far, and per model weights, gradients, momentum, the update and the best checkpoint.
 
     Judging: four copies of the answers to the pool, and of all scores of leave-one-out five numbers each.

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from hampkit.config.recipe import Shadowing, canonical_json
+from hampkit.config.recipe import ShadowConfig, canonical_json
 from hampkit.errors import UserError
 from hampkit.runs.run_files import rows_of
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models import train as shadows
-from hampkit.shadow_models.plan import Mode
-from hampkit.targets.trained import Shadowed
+from hampkit.shadow_models.plan import ExecutionMode
+from hampkit.targets.trained import ShadowSet
 from hampkit.workflows.problem import Problem, fingerprint
 
 ASKED = ("members", "nonmembers", "test")  # the pool, and the population
@@ -32,7 +32,7 @@ class Lender:
     """A run that has shadow models, and which of them are meant."""
 
     run: Run
-    shadowing: Shadowing
+    shadowing: ShadowConfig
     force: bool  # take them although they were trained otherwise; results are flagged `mismatched`
 
     @staticmethod
@@ -51,7 +51,7 @@ class Lender:
             else f"{folder} has no finished shadow models; train them: hampkit run RECIPE --shadows M"
         )
 
-    def lend(self, problem: Problem) -> Shadowed:
+    def lend(self, problem: Problem) -> ShadowSet:
         """Its shadow models as evidence about the target of a problem. Errors: `UserError` where they do not fit."""
         others = self._check_rows(problem)
         ours = json.loads(canonical_json(problem.recipe.training()))  # as a file holds it: lists for tuples
@@ -62,10 +62,10 @@ class Lender:
                 + (f" and {len(differences) - 1} more" if len(differences) > 1 else "")
                 + "; train its own (--shadows M), or add --force to attack with them and have the results flagged mismatched"
             )
-        mode = Mode(**read_json(self.run.folder / shadows.folder_of(self.shadowing) / "launch" / "mode.json"))
+        mode = ExecutionMode(**read_json(self.run.folder / shadows.folder_of(self.shadowing) / "launch" / "mode.json"))
         untrained = shadows.untrained(self.shadowing, self.run, mode)
         name = f"{self.run.name}-{shadows.name_of(self.shadowing)}"
-        return Shadowed(shadows.read(problem, self.shadowing, self.run, mode), name, untrained, tuple(differences))
+        return ShadowSet(shadows.read(problem, self.shadowing, self.run, mode), name, untrained, tuple(differences))
 
     def _check_rows(self, problem: Problem) -> list[str]:
         """The same examples at the same places, or the answers are about others: no force helps. Returned: other differences."""
@@ -95,7 +95,7 @@ def _drawn(recipe: Mapping[str, Any], by_file: bool) -> dict[str, Any]:
     return {**split, "seed": "replaced by a split.permutation" if by_file else drawn}
 
 
-def finished(run: Run) -> list[Shadowing]:
+def finished(run: Run) -> list[ShadowConfig]:
     """Every set of shadow models of a run whose jobs are all there and whole.
 
     Paired masks of few models begin those of many, so that what a run held before it grew, or holds of an unfinished growth, is
@@ -112,13 +112,13 @@ def finished(run: Run) -> list[Shadowing]:
         whole = {job.name for job in folder.glob("[0-9]*-[0-9]*") if run.done(str(job.relative_to(run.folder)))}
         ends = {int(job.rpartition("-")[2]) + 1 for job in whole if re.fullmatch(r"\d+-\d+", job)}
         for count in sorted(n for n in ends if n >= 4 and n % 2 == 0 and n == int(models or n)):
-            shadowing = Shadowing(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
-            if set(shadows.jobs(shadowing, Mode(**read_json(mode)))) <= whole:
+            shadowing = ShadowConfig(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
+            if set(shadows.jobs(shadowing, ExecutionMode(**read_json(mode)))) <= whole:
                 found.append(shadowing)
     return found
 
 
-def last_used(run: Run) -> tuple[Shadowing | None, str]:
+def last_used(run: Run) -> tuple[ShadowConfig | None, str]:
     """The run's own shadow models that its last result used, or the name of the run that lent them; (None, "") without any."""
     name = _named_in_details(run)
     if not name:

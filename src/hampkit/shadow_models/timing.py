@@ -86,7 +86,7 @@ class MeasuringTrainer(Trainer):
         self, task: Task, objective: Objective, targets: Tensor | None, epochs: int, batches: int
     ) -> tuple[Stack, float]:
         config = replace(self.config, epochs=epochs, retries=0, stop_after=0)
-        trainer = Trainer(config, self.device, self.width, silent, batches, self.record)
+        trainer = Trainer(config, self.device, self.width, silent, batches, self.cuda_graphs)
         _synchronize(self.device)
         clock = time.perf_counter()
         stack = trainer.fit(task, objective, targets)
@@ -105,7 +105,7 @@ def seconds_per_model(problem: Problem, way: Trainer, best: list[float]) -> tupl
     seeds = tuple(derive(problem.recipe.seed, "measure", m) for m in range(width))
     task = replace(problem.task, members=members, seeds=seeds, val=problem.shadow_val)
     clock = Clock(best=best)
-    trainer = MeasuringTrainer(way.config, way.device, width, silent, record=way.record, clock=clock)
+    trainer = MeasuringTrainer(way.config, way.device, width, silent, cuda_graphs=way.cuda_graphs, clock=clock)
     begun = time.perf_counter()
     try:
         models = problem.defense.fit(task, trainer)

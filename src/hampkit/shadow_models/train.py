@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hampkit import signals
 from hampkit.attacks import Shadows
-from hampkit.config.recipe import Shadowing
+from hampkit.config.recipe import ShadowConfig
 from hampkit.data.splits import shadow_members
 from hampkit.defenses import Models
 from hampkit.errors import Notice, UserError
@@ -27,8 +27,8 @@ from hampkit.launch.local import run_jobs
 from hampkit.rng import derive
 from hampkit.runs.locks import held_by_parent
 from hampkit.runs.store import Run, read_json, save_tensors, write_json
-from hampkit.shadow_models.plan import Mode
-from hampkit.targets.augmentations import view
+from hampkit.shadow_models.plan import ExecutionMode
+from hampkit.targets.augmentations import augmented
 from hampkit.targets.blackbox import BlackBox
 from hampkit.training.threads import threads
 from hampkit.types import Dataset
@@ -38,13 +38,13 @@ WORK = "hampkit.shadow_models.train:worker"
 POPULATION = 10_000  # examples at most of the test segment that stand for the population
 
 
-def masks(problem: Problem, shadowing: Shadowing) -> Tensor:
+def masks(problem: Problem, shadowing: ShadowConfig) -> Tensor:
     """(M, P) bool: which shadow model is trained on which example of the pool."""
     pool = len(problem.task.pool)
     return shadow_members(shadowing.models, pool, shadowing.seed, shadowing.scheme, problem.units())
 
 
-def folder_of(shadowing: Shadowing) -> str:
+def folder_of(shadowing: ShadowConfig) -> str:
     """Where the jobs lie in the run. The published masks of M and of 2M models have nothing in common, paired ones do."""
     models = f"-{shadowing.models}" if shadowing.scheme == "published" else ""
     views = f"-views{shadowing.views}" if shadowing.views > 1 else ""
@@ -52,14 +52,14 @@ def folder_of(shadowing: Shadowing) -> str:
     return f"shadows/{shadowing.scheme}-{shadowing.seed}{models}{views}{kept}"
 
 
-def name_of(shadowing: Shadowing) -> str:
+def name_of(shadowing: ShadowConfig) -> str:
     """Which shadow models, for results that rest on them."""
     return f"{shadowing.scheme}-{shadowing.seed}-{shadowing.models}" + (
         f"-views{shadowing.views}" if shadowing.views > 1 else ""
     )
 
 
-def left_aside(shadowing: Shadowing, run: Run) -> str:
+def left_aside(shadowing: ShadowConfig, run: Run) -> str:
     """Why shadow models that are there already are of no use for these, or nothing."""
     stem = f"{shadowing.scheme}-{shadowing.seed}-"
     there = sorted(int(p.name.split("-")[2]) for p in (run.folder / "shadows").glob(f"{stem}[0-9]*"))
@@ -79,7 +79,7 @@ def population(problem: Problem) -> Dataset:
     return problem.test.take(rows[:POPULATION])
 
 
-def train(problem: Problem, shadowing: Shadowing, settings: Settings, run: Run, mode: Mode) -> Shadows:
+def train(problem: Problem, shadowing: ShadowConfig, settings: Settings, run: Run, mode: ExecutionMode) -> Shadows:
     """Train what is missing, in the processes that the mode asks for; the run's lock must be held."""
     jobs = _jobs(shadowing, mode.job)
     missing = [job for job in jobs if not run.done(_step(shadowing, job))]
@@ -110,7 +110,11 @@ def train(problem: Problem, shadowing: Shadowing, settings: Settings, run: Run, 
 
 def worker(context: dict[str, Any]) -> Callable[[list[int], Callable[[dict[str, Any]], None]], None]:
     """What a worker process does with its jobs: see `hampkit.launch.local.run_jobs`."""
-    run, shadowing, mode = Run(Path(context["run"])), Shadowing(**context["shadowing"]), Mode(**context["mode"])
+    run, shadowing, mode = (
+        Run(Path(context["run"])),
+        ShadowConfig(**context["shadowing"]),
+        ExecutionMode(**context["mode"]),
+    )
     data_dir = None if context["data_dir"] is None else Path(context["data_dir"])
     settings = Settings(data_dir, run.folder.parent, context["device"])
     recipe = recipe_of_run(run.recipe(), read_json(run.folder / "local.json", "judge", "attacks"))
@@ -130,7 +134,7 @@ def worker(context: dict[str, Any]) -> Callable[[list[int], Callable[[dict[str, 
     return work
 
 
-def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, mode: Mode) -> None:
+def train_job(problem: Problem, shadowing: ShadowConfig, job: list[int], run: Run, mode: ExecutionMode) -> None:
     """Train some of the shadow models together and keep the signals of their answers, as one step of the run."""
 
     def write(folder: Path) -> None:
@@ -159,7 +163,7 @@ def train_job(problem: Problem, shadowing: Shadowing, job: list[int], run: Run, 
         run.step(_step(shadowing, job), write)
 
 
-def read(problem: Problem, shadowing: Shadowing, run: Run, mode: Mode) -> Shadows:
+def read(problem: Problem, shadowing: ShadowConfig, run: Run, mode: ExecutionMode) -> Shadows:
     """The signals of all shadow models, memory-mapped."""
     folders = [run.folder / _step(shadowing, job) for job in _jobs(shadowing, mode.job)]
     parts = tuple(np.load(f / "scaled_logit.npy", mmap_mode="r", allow_pickle=False) for f in folders)
@@ -168,12 +172,12 @@ def read(problem: Problem, shadowing: Shadowing, run: Run, mode: Mode) -> Shadow
     return Shadows(parts, members, others, np.arange(members.shape[1]), np.arange(len(members)))
 
 
-def jobs(shadowing: Shadowing, mode: Mode) -> list[str]:
+def jobs(shadowing: ShadowConfig, mode: ExecutionMode) -> list[str]:
     """The folders of these shadow models, below `folder_of`."""
     return [_name(job) for job in _jobs(shadowing, mode.job)]
 
 
-def untrained(shadowing: Shadowing, run: Run, mode: Mode) -> tuple[int, ...]:
+def untrained(shadowing: ShadowConfig, run: Run, mode: ExecutionMode) -> tuple[int, ...]:
     """Which ones learnt next to nothing with every seed tried."""
     steps = [run.folder / _step(shadowing, job) / "history.json" for job in _jobs(shadowing, mode.job)]
     histories = [h for path in steps for h in read_json(path, "models")["models"]]
@@ -190,7 +194,7 @@ def _ask(problem: Problem, trained: Models, k: int, seed: int) -> tuple[np.ndarr
         return signals.scaled_logit(box.query(x, derive(seed, "query", *place)), y).float().numpy()
 
     seen = [ask(pool.x, pool.y, 0)]
-    seen += [ask(view(pool.x, v), pool.y, 0, v) for v in range(1, problem.views)]
+    seen += [ask(augmented(pool.x, v), pool.y, 0, v) for v in range(1, problem.views)]
     return np.stack(seen, axis=-1), ask(others.x, others.y, 1)
 
 
@@ -205,7 +209,7 @@ def _check_finite(problem: Problem, m: int, asked: tuple[np.ndarray, np.ndarray]
         )
 
 
-def _jobs(shadowing: Shadowing, size: int) -> list[list[int]]:
+def _jobs(shadowing: ShadowConfig, size: int) -> list[list[int]]:
     return [list(range(i, min(i + size, shadowing.models))) for i in range(0, shadowing.models, size)]
 
 
@@ -213,5 +217,5 @@ def _name(job: list[int]) -> str:
     return f"{job[0]:03d}-{job[-1]:03d}"
 
 
-def _step(shadowing: Shadowing, job: list[int]) -> str:
+def _step(shadowing: ShadowConfig, job: list[int]) -> str:
     return f"{folder_of(shadowing)}/{_name(job)}"

@@ -16,10 +16,10 @@ SHIFTS = ((0, 0), *((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x))
 assert 2 * len(SHIFTS) == MOST_VIEWS
 
 
-def view(x: Tensor, k: int) -> Tensor:
+def augmented(x: Tensor, k: int) -> Tensor:
     """View k of images (N, channels, height, width), the same shape and dtype; what a shift uncovers is reflected.
 
-    >>> view(torch.arange(4).view(1, 1, 1, 4), 1).flatten().tolist()
+    >>> augmented(torch.arange(4).view(1, 1, 1, 4), 1).flatten().tolist()
     [3, 2, 1, 0]
     """
     assert 0 <= k < MOST_VIEWS, k

@@ -61,7 +61,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Shadowed:
+class ShadowSet:
     """Trained shadow models, and a name for them."""
 
     shadows: Shadows

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.rng import derive, torch_rng
 from hampkit.types import Batch, Dataset
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochBatches:
     """The batches of one epoch. Padding repeats a model's own rows and has weight 0; no other model's row is touched."""
 
     rows: Tensor  # (M, S, B) int64
@@ -22,7 +22,7 @@ class Plan:
     active: Tensor  # (M, S) bool: false once a model has gone through its members
 
 
-def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: Training) -> Plan:
+def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: TrainConfig) -> EpochBatches:
     """Batches of every model for one epoch."""
     if config.sampling == "poisson":
         return _poisson(members, seeds, epoch, config)
@@ -34,11 +34,11 @@ def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config
     sizes = torch.tensor([len(s) for s in streams]).view(-1, 1, 1)
     weight = (place < sizes).float()
     active = weight[:, :, 0] > 0
-    return Plan(rows, weight, active)
+    return EpochBatches(rows, weight, active)
 
 
 def batches(
-    plan: Plan,
+    plan: EpochBatches,
     pool: Dataset,
     targets: Tensor | None,
     device: torch.device,
@@ -74,7 +74,7 @@ def poisson_steps(members: int, batch_size: int) -> int:
     return -(-members // batch_size)
 
 
-def _poisson(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: Training) -> Plan:
+def _poisson(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: TrainConfig) -> EpochBatches:
     """Batches whose size is random; the first places hold the rows that were drawn, the others have weight 0."""
     chosen = []
     for rows, seed in zip(members, seeds, strict=True):
@@ -90,10 +90,10 @@ def _poisson(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: 
             n = int(batch.sum())
             rows[m, s, :n], weight[m, s, :n] = members[m][batch], 1.0
     lengths = torch.tensor([len(batches) for batches in chosen])
-    return Plan(rows, weight, torch.arange(steps) < lengths.unsqueeze(-1))
+    return EpochBatches(rows, weight, torch.arange(steps) < lengths.unsqueeze(-1))
 
 
-def _stream(rows: Tensor, seed: int, epoch: int, config: Training) -> Tensor:
+def _stream(rows: Tensor, seed: int, epoch: int, config: TrainConfig) -> Tensor:
     """A model's members in the order of this epoch, as often as the recipe passes over them."""
     if not config.shuffle:
         return rows.repeat(config.passes_per_epoch)

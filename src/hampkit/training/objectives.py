@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hampkit.training.each import Each
+from hampkit.training.vectorize import Vectorize
 from hampkit.types import Batch, Loss, Stack, Task
 
 Params = dict[str, Tensor]
@@ -38,7 +38,9 @@ class Objective:
         """The state at the start of an epoch, counted from 0."""
         return state
 
-    def gradient(self, each: Each, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+    def gradient(
+        self, vectorize: Vectorize, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]
+    ) -> Gradient:
         """One step's gradient of every model."""
         raise NotImplementedError
 
@@ -49,12 +51,14 @@ class MeanLoss(Objective):
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
 
-    def gradient(self, each: Each, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]) -> Gradient:
+    def gradient(
+        self, vectorize: Vectorize, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]
+    ) -> Gradient:
         def mean_loss(params: Params, buffers: Params, batch: Batch) -> tuple[Tensor, Params]:
             buffers = {k: v.clone() for k, v in buffers.items()}  # batch norm writes into them
             return mean_of(self.loss(stack.forward(params, buffers, batch.x), batch), batch), buffers
 
-        grads, (value, buffers) = each.gradient(mean_loss)(stack.params, stack.buffers, batch)
+        grads, (value, buffers) = vectorize.gradient(mean_loss)(stack.params, stack.buffers, batch)
         return Gradient(grads, buffers, value, state)
 
 

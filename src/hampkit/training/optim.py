@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 
 Params = dict[str, Tensor]
 
@@ -22,7 +22,7 @@ Params = dict[str, Tensor]
 class Optimizer:
     """Updates parameters and its ``state`` in place."""
 
-    config: Training
+    config: TrainConfig
     state: dict[str, Params] = field(default_factory=dict)
     taken: list[int] = field(default_factory=list)  # Adam's steps of every model
 
@@ -86,10 +86,10 @@ def _laid_out(gradient: Tensor, like: Tensor) -> Tensor:
     return gradient if gradient.stride() == like.stride() else torch.empty_like(like).copy_(gradient)
 
 
-def learning_rate(config: Training, epoch: int) -> float:
+def learning_rate(config: TrainConfig, epoch: int) -> float:
     """The learning rate of an epoch, counted from 0.
 
-    >>> learning_rate(Training(lr=0.5, schedule="steps", milestones=(60, 90)), 60)
+    >>> learning_rate(TrainConfig(lr=0.5, schedule="steps", milestones=(60, 90)), 60)
     0.05
     """
     if config.schedule == "steps":

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.errors import UserError
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.training.augment import augmented
 from hampkit.training.batches import batches, plan_epoch
-from hampkit.training.capture import Recorder, Replayed
+from hampkit.training.cuda_graphs import Recorder, Replayed
 from hampkit.training.denormals import denormals_as_zero
-from hampkit.training.each import each_of
 from hampkit.training.layout import arranged, channels_last, prefers_channels_last, rows_at_once
 from hampkit.training.objectives import MeanLoss, Objective
 from hampkit.training.optim import Optimizer, learning_rate
+from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Dataset, History, Stack, Task
 
 Track = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
@@ -44,12 +44,12 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Trainer:
-    config: Training
+    config: TrainConfig
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     width: int = 0  # models that run together; 0: one on a CPU, where stacking was measured to lose, sixteen on a GPU
     track: Track = silent
     most_steps: int = 0  # of an epoch, where only the time of a training is wanted; 0: all
-    record: Recorder | None = None  # steps of a stack are recorded with it and replayed, where that can be done
+    cuda_graphs: Recorder | None = None  # steps of a stack are recorded with it and replayed, where that can be done
     rates: str = ""  # the options to lower where a model diverges, with their values; empty: train.lr
 
     def fit(self, task: Task, objective: Objective, targets: Tensor | None = None) -> Stack:
@@ -74,7 +74,7 @@ class Trainer:
                 )
         return stack  # a model that learnt nothing is kept: its history says so, and the judge flags it
 
-    def with_config(self, config: Training, rates: str = "") -> Trainer:
+    def with_config(self, config: TrainConfig, rates: str = "") -> Trainer:
         """The same trainer for another training; rates: the options that its learning rates come from, as KEY=VALUE."""
         return replace(self, config=config, rates=rates)
 
@@ -138,7 +138,7 @@ class Trainer:
         place = channels_last if prefers_channels_last(stack, self.device) else _as_is
         size = rows_at_once(stack.net, x.shape[1:], stack.dtype)
         stack.net.eval()
-        each = each_of(len(stack))
+        vectorize = vectorize_over(len(stack))
 
         def answer(params: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
             return functional_call(stack.net, (params, buffers), (rows,))
@@ -148,7 +148,7 @@ class Trainer:
         parts = [x[i : i + size] for i in range(0, len(x), size)]
         m = len(stack)
         shared = (part.to(self.device, stack.dtype).unsqueeze(0).expand(m, *part.shape) for part in parts)
-        return torch.cat([each(answer)(stack.params, stack.buffers, place(rows)).cpu() for rows in shared], 1)
+        return torch.cat([vectorize(answer)(stack.params, stack.buffers, place(rows)).cpu() for rows in shared], 1)
 
 
 @dataclass
@@ -165,7 +165,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.config = self.trainer.config
-        self.each = each_of(len(self.stack))
+        self.vectorize = vectorize_over(len(self.stack))
         self.optimizer = Optimizer(self.config)
         self.state: Any = self.objective.init(self.stack, self.task, self.rngs)
         self.pad = normalises_batches(self.stack.net)
@@ -210,7 +210,7 @@ class _Run:
         self._choose(epoch)
 
     def _step(self, batch: Batch, lr: float, idle: Tensor | None, rngs: list[torch.Generator]) -> None:
-        step = self.objective.gradient(self.each, self.stack, self.state, batch, rngs)
+        step = self.objective.gradient(self.vectorize, self.stack, self.state, batch, rngs)
         self.optimizer.step(self.stack.params, step.grads, lr, idle)
         self.state = step.state
         for name, old in self.stack.buffers.items():
@@ -223,14 +223,14 @@ class _Run:
     def _replayed(self) -> Replayed | None:
         """Steps that are the same work every time: no draws, nothing kept from step to step, nothing counted on the CPU."""
         plain = type(self.objective) is MeanLoss and self.config.optimizer == "sgd"
-        if self.trainer.record is None or len(self.stack) == 1 or not plain:
+        if self.trainer.cuda_graphs is None or len(self.stack) == 1 or not plain:
             return None
 
         def state() -> list[Tensor]:
             groups = (self.stack.params, self.stack.buffers, *self.optimizer.state.values())
             return [*(t for group in groups for t in group.values()), self.broken]
 
-        return Replayed(self.trainer.record, lambda batch, lr: self._step(batch, lr, None, []), state)
+        return Replayed(self.trainer.cuda_graphs, lambda batch, lr: self._step(batch, lr, None, []), state)
 
     def _choose(self, epoch: int) -> None:
         """Keep the models whose validation accuracy is the highest so far."""

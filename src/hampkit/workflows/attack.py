@@ -23,12 +23,12 @@ from hampkit.runs.locks import locked
 from hampkit.runs.run_files import complete, local_of, write_run
 from hampkit.runs.store import Run, read_json, write_json
 from hampkit.shadow_models import train as shadows
-from hampkit.shadow_models.plan import Mode, Plan, plan
+from hampkit.shadow_models.plan import ExecutionMode, Plan, plan
 from hampkit.shadow_models.reuse import Lender
 from hampkit.shadow_models.train import folder_of
 from hampkit.stats import grouped
 from hampkit.stats.metrics import Interval
-from hampkit.targets.trained import Evaluated, Shadowed, Trained
+from hampkit.targets.trained import Evaluated, ShadowSet, Trained
 from hampkit.training.threads import threads
 from hampkit.workflows import query as answers
 from hampkit.workflows import train as fitted
@@ -66,7 +66,7 @@ def evaluate_problem(
     problem: Problem,
     settings: Settings,
     attacks: Sequence[str] = (),
-    mode: Mode | None = None,
+    mode: ExecutionMode | None = None,
     lender: Lender | None = None,
 ) -> Evaluated:
     """The same for a problem that is prepared; mode: how shadow models run, where that was measured already.
@@ -102,9 +102,9 @@ def plan_shadows(problem: Problem, settings: Settings, anew: bool = False) -> Pl
     return planned if mode is not None else replace(planned, note=shadows.left_aside(shadowing, run))
 
 
-def _stored(launch: Path, settings: Settings) -> Mode:
+def _stored(launch: Path, settings: Settings) -> ExecutionMode:
     """How shadow models were begun: those that come to them run likewise, in as many processes as are asked for now."""
-    mode = Mode(**read_json(launch / "mode.json"))
+    mode = ExecutionMode(**read_json(launch / "mode.json"))
     return replace(mode, workers=settings.workers) if mode.workers > 1 and settings.workers else mode
 
 
@@ -115,14 +115,14 @@ def create(problem: Problem, settings: Settings) -> Run:
     return run
 
 
-def _shadow(problem: Problem, settings: Settings, run: Run, mode: Mode | None = None) -> Shadowed:
+def _shadow(problem: Problem, settings: Settings, run: Run, mode: ExecutionMode | None = None) -> ShadowSet:
     shadowing = problem.recipe.shadows
     chosen = run.step(
         f"{folder_of(shadowing)}/launch",
         lambda folder: write_json(folder / "mode.json", asdict(mode or plan_shadows(problem, settings).mode)),
     )
     mode = _stored(chosen, settings)
-    return Shadowed(
+    return ShadowSet(
         shadows.train(problem, shadowing, settings, run, mode),
         shadows.name_of(shadowing),
         shadows.untrained(shadowing, run, mode),
@@ -164,7 +164,7 @@ def details_of(run: Run, document: Any) -> dict[str, Any]:
     return found
 
 
-def compare(
+def paired_difference(
     a: Evaluated, b: Evaluated, attack_a: str, attack_b: str, levels: Sequence[float] = (0.95,)
 ) -> list[Interval]:
     """AUC of one attack on one model minus that of another on a second model, paired, with an interval for each level.
@@ -200,7 +200,9 @@ def _train(problem: Problem, settings: Settings) -> Trained:
     return Trained(run, problem, models, accuracy, history)
 
 
-def _attack(trained: Trained, attacks: list[Attack], settings: Settings, shadowed: Shadowed | None = None) -> Evaluated:
+def _attack(
+    trained: Trained, attacks: list[Attack], settings: Settings, shadowed: ShadowSet | None = None
+) -> Evaluated:
     problem, run = trained.problem, trained.run
     recipe = problem.recipe
     settings.track(f"asking {recipe.title}", 0, 1)
@@ -305,7 +307,7 @@ def family(name: str) -> list[str]:
     return family if name not in classes and family else [ATTACKS.get(name).name]
 
 
-def _step(attack: Attack, recipe: Recipe, model: str, shadowed: Shadowed | None) -> str:
+def _step(attack: Attack, recipe: Recipe, model: str, shadowed: ShadowSet | None) -> str:
     with_shadows = shadowed.used() if shadowed is not None and "shadows" in attack.needs else ""
     return f"attacks/{attack.name}-{_digest(recipe, model, attack, with_shadows)}"
 

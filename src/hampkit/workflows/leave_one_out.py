@@ -20,7 +20,7 @@ from hampkit.judging.results import RepeatedResult
 from hampkit.report.cells import safe
 from hampkit.runs.store import read_json, write_file, write_json
 from hampkit.stats.strength import finding, side
-from hampkit.targets.trained import Shadowed, Trained
+from hampkit.targets.trained import ShadowSet, Trained
 from hampkit.workflows.problem import Settings
 
 VERSION = 7  # raised when leave-one-out would give other numbers on the same signals
@@ -31,7 +31,7 @@ RECORD_COLUMNS = "row,label,attack,separation,advantage,low,high,found_at_0.1%_f
 
 
 def leave_one_out(
-    trained: Trained, attacks: list[Attack], shadowed: Shadowed, settings: Settings, randomised: bool
+    trained: Trained, attacks: list[Attack], shadowed: ShadowSet, settings: Settings, randomised: bool
 ) -> tuple[tuple[RepeatedResult, ...], dict[str, tuple[str, list[int]]]]:
     """Leave-one-out of every attack that looks at signals alone, and the records of the strongest one.
 

@@ -29,8 +29,8 @@ from hampkit.nets.normalize import Normalize
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.rng import derive
 from hampkit.training import Trainer
+from hampkit.training.dry_run import try_network
 from hampkit.training.trainer import silent
-from hampkit.training.trial import try_network
 from hampkit.types import Dataset, Task
 
 # parts of the split that may hold copies of members, and their rows in words

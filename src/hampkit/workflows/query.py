@@ -14,7 +14,7 @@ from hampkit.errors import UserError
 from hampkit.rng import derive
 from hampkit.runs.store import write_json
 from hampkit.shadow_models.train import population
-from hampkit.targets.augmentations import view
+from hampkit.targets.augmentations import augmented
 from hampkit.targets.trained import Trained
 from hampkit.workflows.problem import Problem
 
@@ -36,7 +36,7 @@ def write(trained: Trained, folder: Path) -> None:
     again = box.query(pool.x[:REPEATED], derive(seed, "again"))
     own = problem.trainer.predict(trained.models.stack, pool.x)[0].double()
     around = box.query(population(problem).x, derive(seed, "population"))
-    more = [box.query(view(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
+    more = [box.query(augmented(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
     _check(problem.recipe.defense.name, [released, around, *more], released.argmax(-1) == own.argmax(-1))
     np.save(folder / "released.npy", released.numpy())
     np.save(folder / "population.npy", around.numpy())

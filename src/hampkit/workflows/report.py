@@ -55,7 +55,7 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
     found, tried = [], max(one.distinct(), other.distinct())
     for pair in ((_surest(one), other.highest()), (one.highest(), _surest(other))):
         names = (pair[0].attack, pair[1].attack)
-        spans = pipeline.compare(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
+        spans = pipeline.paired_difference(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
         if not spans:
             return None
         found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))

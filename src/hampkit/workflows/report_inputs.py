@@ -13,11 +13,11 @@ from hampkit import signals
 from hampkit.judging.evaluate import Case
 from hampkit.runs.store import read_json
 from hampkit.stats import metrics
-from hampkit.targets.trained import Shadowed, Trained
+from hampkit.targets.trained import ShadowSet, Trained
 
 
 def describe(
-    trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path, shadowed: Shadowed | None = None
+    trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path, shadowed: ShadowSet | None = None
 ) -> dict[str, Any]:
     problem = trained.problem
     member, y = problem.task.members[0].numpy(), problem.task.pool.y.numpy()

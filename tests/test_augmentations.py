@@ -7,32 +7,32 @@ import torch
 import hampkit
 from hampkit import UserError
 from hampkit.attacks.lira import LiraOnline, lira_scores
-from hampkit.config.recipe import Shadowing, load_recipe
+from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.config.sections import MOST_VIEWS
 from hampkit.shadow_models.train import folder_of
-from hampkit.targets.augmentations import view
+from hampkit.targets.augmentations import augmented
 from hampkit.workflows.problem import Settings, prepare
 
 
 def test_a_view_is_an_image_of_the_same_pixels_moved_and_mirrored():
     x = torch.arange(2 * 3 * 16 * 24, dtype=torch.float32).view(2, 3, 16, 24)
-    seen = [view(x, k) for k in range(MOST_VIEWS)]
+    seen = [augmented(x, k) for k in range(MOST_VIEWS)]
     assert all(v.shape == x.shape and v.dtype == x.dtype for v in seen)
     assert torch.equal(seen[0], x)
     assert torch.equal(seen[1], x.flip(3))
     assert len({v.numpy().tobytes() for v in seen}) == MOST_VIEWS
     for k in range(0, MOST_VIEWS, 2):
         assert torch.equal(seen[k + 1], seen[k].flip(3)), "every shift has its mirror image"
-    up_left = view(x, 2)  # two rows and three columns come in, reflected
+    up_left = augmented(x, 2)  # two rows and three columns come in, reflected
     assert torch.equal(up_left[:, :, 2:, 3:], x[:, :, :-2, :-3])
     assert torch.equal(up_left[:, :, 0, 3:], x[:, :, 2, :-3])
-    assert torch.equal(view(x.byte(), 5), seen[5].byte())
+    assert torch.equal(augmented(x.byte(), 5), seen[5].byte())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_the_smallest_images_have_views(size):
     x = torch.rand(1, 1, size, size)
-    assert all(set(view(x, k).flatten().tolist()) <= set(x.flatten().tolist()) for k in range(MOST_VIEWS))
+    assert all(set(augmented(x, k).flatten().tolist()) <= set(x.flatten().tolist()) for k in range(MOST_VIEWS))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_shadow_models_and_target_are_asked_about_every_view(images, tmp_path):
 
 
 def test_answers_about_views_that_are_no_numbers_are_refused_and_not_kept(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("hampkit.workflows.query.view", lambda x, v: x * float("nan"))
+    monkeypatch.setattr("hampkit.workflows.query.augmented", lambda x, v: x * float("nan"))
     options = {**OPTIONS, "shadows.views": 2, "shadows.models": 4, "epochs": 2}
     with pytest.raises(UserError, match="answers of defense undefended hold NaN or infinity"):
         hampkit.run("undefended", data=images, label="y", options=options, workers=1, runs_dir=tmp_path)
@@ -83,7 +83,7 @@ def test_lira_takes_the_mean_over_views():
 
     shadows = Shadows((scores,), members, rng.normal(size=(8, 5)).astype(np.float32), np.arange(40), np.arange(8))
     wanted = np.mean([lira_scores(scores[:, :, v], members, target[:, v]) for v in range(3)], axis=0)
-    assert np.allclose(LiraOnline().compare(target, np.zeros(5), shadows), wanted, rtol=0, atol=1e-9)
+    assert np.allclose(LiraOnline().score_signals(target, np.zeros(5), shadows), wanted, rtol=0, atol=1e-9)
 
 
 def test_views_of_what_is_no_image_and_too_many_are_refused(tmp_path):
@@ -91,7 +91,7 @@ def test_views_of_what_is_no_image_and_too_many_are_refused(tmp_path):
         prepare(load_recipe("toy/undefended", {"shadows.views": "2", "shadows.models": "8"}), Settings())
     with pytest.raises(UserError, match="must lie between 1 and 18"):
         load_recipe("toy/undefended", {"shadows.views": "19"})
-    assert folder_of(Shadowing(8, views=2)) != folder_of(Shadowing(8))
+    assert folder_of(ShadowConfig(8, views=2)) != folder_of(ShadowConfig(8))
 
 
 def test_shadow_models_with_views_can_be_lent(images, tmp_path):

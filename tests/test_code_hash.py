@@ -35,7 +35,7 @@ class Mine(SignalAttack):
     name = "mine-for-test"
     paper = "https://example.org"
     reference = "Nobody"
-    def compare(self, target, background, shadows):
+    def score_signals(self, target, background, shadows):
         return 1 * target[:, 0]
 """
 DEFENSE = """

@@ -86,7 +86,7 @@ class ModelBlock:
     repeated: tuple[RepeatedRow, ...] = ()
     repeated_about: str = ""  # how many models and examples
     clustered: str = ""  # by what the intervals of leave-one-out are: model and example, or model and group
-    said: str = ""  # what the defense reports of this model, such as its privacy budget
+    summary: str = ""  # what the defense reports of this model, such as its privacy budget
 
 
 def percent(rate: float, digits: int = 1) -> str:
@@ -224,7 +224,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         counts=counts(model),
         rows=tuple(_row(alike, any(a is best for a in alike)) for alike in merged(model["attacks"], attack_numbers)),
         null=_null(model),
-        said=str((model.get("facts") or {}).get("said", "")),
+        summary=str((model.get("facts") or {}).get("summary", "")),
         **_repeated(model.get("leave_one_out") or [], "group" if model.get("groups") else "example"),
     )
 

@@ -162,7 +162,7 @@ def cut(runs, job, *counts):
     """A run whose jobs hold so many models, grown from one count to the next: its folder."""
     problem = prepare(load_recipe("toy/undefended", {k: str(v) for k, v in QUICK.items()}), Settings())
     run = Run.create(runs, problem.folder, lambda folder: write_run(problem, folder))
-    mode = asdict(planning.Mode(threads=1, job=job))
+    mode = asdict(planning.ExecutionMode(threads=1, job=job))
     run.step("shadows/paired-0/launch", lambda folder: write_json(folder / "mode.json", mode))
     for models in counts:
         hampkit.shadow("toy/undefended", models, options=QUICK, runs_dir=runs)
@@ -253,7 +253,7 @@ def test_a_full_disk_is_one_clear_line_and_costs_only_the_job_in_flight(monkeypa
 def test_a_full_disk_in_a_worker_is_a_users_mistake_too(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     with pytest.raises(UserError, match="No space left on device"):
-        run_jobs("test_borrow:full", {}, [1], 1, lambda m: None)
+        run_jobs("test_reuse:full", {}, [1], 1, lambda m: None)
 
 
 def test_the_command_line_lends_and_refuses(lender, tmp_path, capsys):

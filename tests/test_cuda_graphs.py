@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.nets import net_factory
-from hampkit.shadow_models.plan import Mode
+from hampkit.shadow_models.plan import ExecutionMode
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer
-from hampkit.training.capture import Replayed, cuda_graph
+from hampkit.training.cuda_graphs import Replayed, cuda_graph
 from hampkit.types import Batch
 
 pytestmark = pytest.mark.numeric
@@ -38,18 +38,20 @@ class Recorder:
 
 
 CONFIGS = {
-    "momentum": Training(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3, epochs=3, batch_size=32, retries=0),
-    "plain, steps": Training(
+    "momentum": TrainConfig(
+        optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3, epochs=3, batch_size=32, retries=0
+    ),
+    "plain, steps": TrainConfig(
         optimizer="sgd", lr=0.2, schedule="steps", milestones=(1, 2), epochs=4, batch_size=32, retries=0
     ),
-    "restarted": Training(
+    "restarted": TrainConfig(
         optimizer="sgd", lr=0.1, momentum=0.99, restart_optimizer=True, epochs=3, batch_size=32, retries=0
     ),
 }
 
 
 def trained(task, config, record):
-    return Trainer(config, width=len(task), record=record).fit(task, CROSS_ENTROPY)
+    return Trainer(config, width=len(task), cuda_graphs=record).fit(task, CROSS_ENTROPY)
 
 
 def same(a, b):
@@ -105,17 +107,19 @@ def test_what_is_not_the_same_work_every_time_is_not_recorded(task):
         pass
 
     own = Own(lambda logits, batch: cross_entropy(logits, batch.y, reduction="none"))
-    Trainer(replace(CONFIGS["momentum"], epochs=1), width=2, record=record).fit(few, own)
-    Trainer(replace(CONFIGS["momentum"], epochs=1, optimizer="adam"), width=2, record=record).fit(few, CROSS_ENTROPY)
-    Trainer(replace(CONFIGS["momentum"], epochs=1), width=1, record=record).fit(few, CROSS_ENTROPY)
+    Trainer(replace(CONFIGS["momentum"], epochs=1), width=2, cuda_graphs=record).fit(few, own)
+    Trainer(replace(CONFIGS["momentum"], epochs=1, optimizer="adam"), width=2, cuda_graphs=record).fit(
+        few, CROSS_ENTROPY
+    )
+    Trainer(replace(CONFIGS["momentum"], epochs=1), width=1, cuda_graphs=record).fit(few, CROSS_ENTROPY)
     assert record.recordings == 0
 
 
 def test_only_a_way_that_asks_for_it_records():
-    trainer = Trainer(Training())
-    assert Mode(16).of(trainer).record is None
-    assert Mode(16, recorded=True).of(trainer).record is cuda_graph
-    assert Mode(16, recorded=True).of(trainer).width == 16
+    trainer = Trainer(TrainConfig())
+    assert ExecutionMode(16).of(trainer).cuda_graphs is None
+    assert ExecutionMode(16, cuda_graphs=True).of(trainer).cuda_graphs is cuda_graph
+    assert ExecutionMode(16, cuda_graphs=True).of(trainer).width == 16
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -124,7 +128,7 @@ def test_a_cuda_graph_gives_what_the_steps_give(task):
     net = net_factory("mlp-small", task.pool.shape, task.pool.num_classes)
     few = replace(task.only([0, 1, 2]), net=net)
     plain, graph = (
-        Trainer(CONFIGS["momentum"], device, 3, record=r).fit(few, CROSS_ENTROPY) for r in (None, cuda_graph)
+        Trainer(CONFIGS["momentum"], device, 3, cuda_graphs=r).fit(few, CROSS_ENTROPY) for r in (None, cuda_graph)
     )
     for k, p in plain.params.items():
         assert torch.allclose(p, graph.params[k], atol=1e-4), k

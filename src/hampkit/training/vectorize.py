@@ -12,7 +12,7 @@ from torch.func import grad_and_value, vmap
 Function = Callable[..., Any]  # its tensors, in nested tuples and dicts, have no model axis
 
 
-class Each(Protocol):
+class Vectorize(Protocol):
     def __call__(self, f: Function) -> Function:
         """The same function with the model axis in front of every tensor that goes in and comes out."""
         ...
@@ -22,7 +22,7 @@ class Each(Protocol):
         ...
 
 
-def each_of(models: int) -> Each:
+def vectorize_over(models: int) -> Vectorize:
     """Mapped together, or as it is where there is only one model."""
     return Mapped() if models > 1 else Alone()
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hampkit.config.recipe import Training
+from hampkit.config.recipe import TrainConfig
 from hampkit.errors import UserError
 from hampkit.rng import derive, forked
-from hampkit.training.each import each_of
 from hampkit.training.layout import MOST_ROWS, rows_at_once
 from hampkit.training.objectives import MeanLoss
 from hampkit.training.trainer import Trainer, initial, normalises_batches
+from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Stack, Task
 
 SAME = 1e-5  # answers to one question may differ by this share of the largest, where a device adds up in any order
@@ -64,7 +64,7 @@ def _ask(stack: Stack, task: Task, name: str) -> None:
                 )
 
 
-def _batches(task: Task, stack: Stack, config: Training) -> Iterator[Tensor]:
+def _batches(task: Task, stack: Stack, config: TrainConfig) -> Iterator[Tensor]:
     """Rows of the first and of the last batch of an epoch, as the trainer will cut them."""
     members = task.members[0].nonzero().squeeze(-1)
     whole, size = len(members) * config.passes_per_epoch, config.batch_size
@@ -77,7 +77,7 @@ def _batches(task: Task, stack: Stack, config: Training) -> Iterator[Tensor]:
             yield members[torch.arange(count) % len(members)]
 
 
-def _step(stack: Stack, task: Task, rows: Tensor, name: str, config: Training) -> None:
+def _step(stack: Stack, task: Task, rows: Tensor, name: str, config: TrainConfig) -> None:
     """Forward and backward, exactly as an objective does it."""
     x, classes = _rows(task.pool.x[rows], stack), task.pool.num_classes
     y = task.pool.y[rows].to(x.device)
@@ -92,7 +92,7 @@ def _step(stack: Stack, task: Task, rows: Tensor, name: str, config: Training) -
     remedy = "; take another train.batch_size: batch norm needs at least two rows" if len(rows) == 1 else ""
     _guarded(
         f"net={name} fails in training on {_inputs(x)} (train.batch_size={config.batch_size}{remedy})",
-        lambda: MeanLoss(loss).gradient(each_of(1), stack, None, one, []),
+        lambda: MeanLoss(loss).gradient(vectorize_over(1), stack, None, one, []),
     )
 
 
