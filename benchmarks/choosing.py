@@ -31,12 +31,12 @@ from hampkit.judging.strongest import (
     CORRELATION,
     REPEATED,
     TARGET,
+    Halves,
     _best,
-    _Case,
     _half,
-    _half_of_each,
     _highest_end,
-    _judged,
+    half_of_each,
+    judged_by_halves,
 )
 from hampkit.stats import clustered, metrics
 
@@ -67,8 +67,8 @@ def truth(design: str, distance: float, models: int) -> float:
     return 0.5 if design == "useless" else float(norm.cdf(distance / math.sqrt(variance)))
 
 
-def halves(found: Scores, mine: np.ndarray) -> _Case:
-    return _Case(*({name: (s[part], m[part]) for name, (s, m) in found.items()} for part in (mine, ~mine)))
+def halves(found: Scores, mine: np.ndarray) -> Halves:
+    return Halves(*({name: (s[part], m[part]) for name, (s, m) in found.items()} for part in (mine, ~mine)))
 
 
 def audits(
@@ -82,17 +82,17 @@ def audits(
             mine = np.repeat(_half(models // 2, seed), 2)
         else:
             member = np.arange(sum(size)) < size[0]
-            mine = _half_of_each(member, seed)
+            mine = half_of_each(member, seed)
         found = scores(rng, member, design, distance)
         case = halves(found, mine)
         of: Callable[..., metrics.Interval] = clustered.auc_interval if models else metrics.auc_interval
         best = max(NAMES, key=lambda name, case=case, of=of: of(*case.one[name]).value)
-        interval = _of_models(case) if models else _judged([case], TARGET).auc
+        interval = _of_models(case) if models else judged_by_halves([case], TARGET).auc
         yield interval, of(*case.other[best]), max(of(*found[name]).value for name in NAMES)
 
 
-def _of_models(case: _Case) -> metrics.Interval:
-    """The AUC as `_judged` has it; the rates of leave-one-out take long and are not looked at."""
+def _of_models(case: Halves) -> metrics.Interval:
+    """The AUC as `judged_by_halves` has it; the rates of leave-one-out take long and are not looked at."""
     first, second = (_best([half], REPEATED) for half in (case.one, case.other))
     found = clustered.mean_auc([case.other[first], case.one[second]], correlation=CORRELATION)
     return replace(found, high=max(found.high, _highest_end(case, REPEATED)))

@@ -15,13 +15,14 @@ import numpy as np
 from hampkit import signals
 from hampkit.config.recipe import load_recipe
 from hampkit.stats import metrics
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 SEEDS = range(10)
 
 
 def measure(train_size: int, seed: int) -> tuple[float, float, float]:
-    problem = prepare(load_recipe("digits/undefended", {"seed": str(seed), "train_size": str(train_size)}), Settings())
+    problem = prepare(load_recipe("digits/undefended", {"seed": str(seed), "train_size": str(train_size)}), Session())
     stack = problem.defense.fit(problem.task, problem.trainer).stack
     pool, member = problem.task.pool, problem.task.members[0]
     logits = problem.trainer.predict(stack, pool.x)[0]

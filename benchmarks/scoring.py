@@ -88,7 +88,7 @@ def measure(models: int, examples: int, scheme: Scheme) -> tuple[list[dict[str, 
     for attack in attacks:
         single = seconds(lambda a=attack: a.score_signals(target, background, shadows), 2)
         scores, anew, at_once = repeated(attack, shadows)
-        judging = seconds(lambda a=attack, s=scores: judge_repeated(a, s, shadows.membership()), 1)
+        judging = seconds(lambda a=attack, s=scores: judge_repeated(a.name, s, shadows.membership()), 1)
         rows.append(
             {
                 "attack": attack_label({"attack": attack.name, "options": unusual(attack)}),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,13 @@ from hampkit.judging.evaluate import unusual
 from hampkit.judging.leave_one_out import judge_repeated, repeated_scores
 from hampkit.report.attack import attack_label
 from hampkit.runs.store import Run
+from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.reuse import Lender, finished
 from hampkit.stats import metrics
 from hampkit.stats.metrics import Interval
-from hampkit.targets.trained import ShadowSet
-from hampkit.workflows.attack import open_run
-from hampkit.workflows.problem import Settings
+from hampkit.workflows.open_run import open_run
+from hampkit.workflows.session import Session
+from hampkit.workflows.shadow import for_each_other
 
 SPREADS = [
     ("pooled", "median"),
@@ -51,14 +52,14 @@ COLUMNS = ("attack", "AUC over all pairs", "AUC within", "difference", "TPR@0.1%
 
 def rows(shadowed: ShadowSet, attacks: Sequence[SignalAttack], keep: bool) -> list[list[str]]:
     """A row per attack. keep: with the shadow models that learnt nothing."""
-    targets, shadows = shadowed.targets(), shadowed.shadows if keep else shadowed.for_each_other()
+    targets, shadows = shadowed.targets(), for_each_other(replace(shadowed, untrained=()) if keep else shadowed)
     members = shadows.membership()[targets]
     found, first = [], None
     for attack in attacks:
         scores = repeated_scores(attack, shadows, targets)
         within = np.array([metrics.auc(s, m) for s, m in zip(scores, members, strict=True)])
         first = within if first is None else first
-        gain, result = within - first, judge_repeated(attack, scores, members)
+        gain, result = within - first, judge_repeated(attack.name, scores, members)
         assert result.auc_within is not None
         difference = f"{gain.mean():+.3f} ± {1.96 * gain.std(ddof=1) / np.sqrt(len(gain)):.3f}" if gain.any() else ""
         label = attack_label({"attack": attack.name, "options": unusual(attack)})
@@ -84,7 +85,7 @@ def main() -> None:
         for shadowing, shadowed in sets(folder, asked.models, asked.data_dir):
             word = "with" if asked.keep_untrained else "without"
             left = f", {word} {len(shadowed.untrained)} untrained" if shadowed.untrained else ""
-            place, n = f"{shadowing.scheme}-{shadowing.seed}", len(shadowed.shadows.rows)
+            place, n = f"{shadowing.scheme}-{shadowing.seed}", shadowed.members.shape[1]
             print(f"\n{folder.name}, {shadowing.models} shadow models ({place}){left}, {n:,} examples\n")
             print("| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS), sep="\n")
             for name in asked.attacks:
@@ -97,8 +98,8 @@ def sets(folder: Path, models: int, data_dir: Path | None) -> Iterator[tuple[Sha
     found = [s for s in finished(Run.at(folder)) if s.models == models]
     for shadowing in sorted(found, key=lambda s: (s.scheme, s.seed, s.views, s.keep_models)):
         # with shadow models the pool is another one: half of it is a training set as large as the target's
-        problem = open_run(folder, Settings(data_dir, folder.parent), {"shadows": asdict(shadowing)})
-        yield shadowing, Lender(Run.at(folder), shadowing, False).lend(problem)
+        problem = open_run(folder, Session(folder.parent, data_dir), {"shadows": asdict(shadowing)})
+        yield shadowing, Lender(Run.at(folder), shadowing, False).load_for(problem.shadow_task())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.config.sections import MOST_VIEWS
 from hampkit.shadow_models.train import folder_of
 from hampkit.targets.augmentations import augmented
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 
 def test_a_view_is_an_image_of_the_same_pixels_moved_and_mirrored():
@@ -88,7 +89,7 @@ def test_lira_takes_the_mean_over_views():
 
 def test_views_of_what_is_no_image_and_too_many_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"shadows.views=2 mirrors and shifts images .* of toy have shape \(64,\)"):
-        prepare(load_recipe("toy/undefended", {"shadows.views": "2", "shadows.models": "8"}), Settings())
+        prepare(load_recipe("toy/undefended", {"shadows.views": "2", "shadows.models": "8"}), Session())
     with pytest.raises(UserError, match="must lie between 1 and 18"):
         load_recipe("toy/undefended", {"shadows.views": "19"})
     assert folder_of(ShadowConfig(8, views=2)) != folder_of(ShadowConfig(8))

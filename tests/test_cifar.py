@@ -20,7 +20,7 @@ from hampkit.data import Place, cifar
 from hampkit.data.cifar import Cifar10, Cifar100
 from hampkit.data.safe_pickle import NotPlain, read_plain
 from hampkit.errors import UserError
-from hampkit.workflows.problem import _normalize
+from hampkit.workflows.prepare import _normalize
 
 TRAIN, TEST = 50, 20
 SOURCES = {"cifar10": Cifar10, "cifar100": Cifar100}

@@ -16,19 +16,20 @@ import pytest
 
 import hampkit
 from hampkit import registry
-from hampkit.config.recipe import load_recipe, with_seed
+from hampkit.config.recipe import load_recipe
 from hampkit.errors import UserError
 from hampkit.judging import strongest as comparison
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
-from hampkit.judging.strongest import TARGET, _Case, _judged
+from hampkit.judging.strongest import TARGET, Halves, judged_by_halves
 from hampkit.report.comparison import comparison_rows, paper_layout
 from hampkit.rng import derive
 from hampkit.runs.store import read_json
 from hampkit.stats.metrics import Interval, auc_interval
-from hampkit.workflows import attack as pipeline
 from hampkit.workflows import compare as comparing
-from hampkit.workflows.problem import Settings
+from hampkit.workflows import compare_entries
+from hampkit.workflows.open_run import open_run
+from hampkit.workflows.session import Session
 
 OPTIONS = {"rows": 400, "epochs": 2, "neural.epochs": 2}
 QUICK = ["toy", *(f"{k}={v}" for k, v in OPTIONS.items())]
@@ -110,15 +111,15 @@ def test_the_judging_half_has_no_say_in_the_choice():
 
     quiet, loud = scores(0.0), scores(5.0)
     middle = scores(1.0)
-    case = _Case({"a": scores(3.0), "b": middle}, {"a": quiet, "b": loud})
-    leak = _judged([case], TARGET)
+    case = Halves({"a": scores(3.0), "b": middle}, {"a": quiet, "b": loud})
+    leak = judged_by_halves([case], TARGET)
     assert leak.attack == "a / b", "the first half chooses a, the second b"
     assert leak.auc.value == pytest.approx((plain_auc(*quiet) + plain_auc(*middle)) / 2)
     assert (leak.members, leak.nonmembers) == (80, 80)
     # over several seeds one attack is chosen for all, by its mean; an attack that one of them lacks is no candidate
-    other = _Case({"b": scores(4.0), "a": scores(0.0), "c": loud}, {"b": loud, "a": quiet, "c": loud})
-    assert _judged([case, other], TARGET).attack == "b"
-    both = _judged([case, case], TARGET)
+    other = Halves({"b": scores(4.0), "a": scores(0.0), "c": loud}, {"b": loud, "a": quiet, "c": loud})
+    assert judged_by_halves([case, other], TARGET).attack == "b"
+    both = judged_by_halves([case, case], TARGET)
     assert both.auc.value == pytest.approx(leak.auc.value)
     assert both.auc.value - both.auc.low == pytest.approx((leak.auc.value - leak.auc.low) / 2**0.5), (
         "no spread, some doubt"
@@ -132,9 +133,9 @@ def test_an_attack_that_scatters_is_not_chosen_before_one_that_surely_finds_a_li
     for seed in range(20):
         labels = (member | (rng.random(810) >= 0.07)).astype(float)
         attacks = {"correctness": labels, **{f"useless-{k}": rng.standard_normal(810) for k in range(9)}}
-        mine = comparison._half_of_each(member, seed)
-        case = _Case(*({name: (s[part], member[part]) for name, s in attacks.items()} for part in (mine, ~mine)))
-        found.append(_judged([case], TARGET).auc.value)
+        mine = comparison.half_of_each(member, seed)
+        case = Halves(*({name: (s[part], member[part]) for name, s in attacks.items()} for part in (mine, ~mine)))
+        found.append(judged_by_halves([case], TARGET).auc.value)
     assert np.mean(found) > 0.525, "0.51 where the AUC chooses"
 
 
@@ -144,8 +145,8 @@ def test_the_judging_half_counts_as_strictly_as_the_recipe_says(judged):
     scores = np.where(member, 1.0, 0.0)
     scores[1] = 2.0  # one of 1000 non-members lies above all members: exactly one per mille
     half = (np.stack([scores] * 2), np.stack([member] * 2)) if judged == comparison.REPEATED else (scores, member)
-    case = _Case({"lira-online": half}, {"lira-online": half})
-    assert [_judged([case], judged, strict).tpr.value for strict in (False, True)] == [1.0, 0.0]
+    case = Halves({"lira-online": half}, {"lira-online": half})
+    assert [judged_by_halves([case], judged, strict).tpr.value for strict in (False, True)] == [1.0, 0.0]
 
 
 def test_compare_judges_as_strictly_as_asked(tmp_path, monkeypatch):
@@ -172,10 +173,10 @@ def test_halves_are_halves_and_follow_from_the_seed(n):
 
 def test_members_and_nonmembers_are_halved_each():
     member = np.arange(50) % 5 == 0  # 10 members, 40 others
-    half = comparison._half_of_each(member, 3)
+    half = comparison.half_of_each(member, 3)
     assert (half[member].sum(), half[~member].sum()) == (5, 20)
     with pytest.raises(UserError, match="1 judged members"):
-        comparison._half_of_each(np.arange(9) == 4, 3)
+        comparison.half_of_each(np.arange(9) == 4, 3)
 
 
 def test_an_attack_on_nothing_is_judged_as_nothing():
@@ -185,12 +186,12 @@ def test_an_attack_on_nothing_is_judged_as_nothing():
     for trial in range(200):
         member = rng.permuted(np.arange(100) % 2 == 0)
         members = np.stack([member, ~member] * 2)
-        mine = comparison._half_of_models([0, 1, 2, 3], with_seed(recipe, trial))
+        mine = comparison.half_of_models([0, 1, 2, 3], recipe.shadows.scheme == "paired", trial)
         names = ("lira-online", "lira-offline", "lira-global", "rmia", "attack-r", "attack-p")
         scores = {name: np.tile(rng.normal(size=100), (4, 1)) for name in names}
         chosen = {k: (s[mine], members[mine]) for k, s in scores.items()}
         rest = {k: (s[~mine], members[~mine]) for k, s in scores.items()}
-        judged.append(_judged([_Case(chosen, rest)], comparison.REPEATED).auc.value)
+        judged.append(judged_by_halves([Halves(chosen, rest)], comparison.REPEATED).auc.value)
     assert abs(np.mean(judged) - 0.5) < 0.005
 
 
@@ -220,7 +221,7 @@ def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):
 
 
 def test_what_the_defense_says_is_that_of_every_seed(found):
-    one = comparison._summary
+    one = compare_entries._summary
     results = [ModelResult.from_json(read_json(found[1] / run / "result.json")) for run in found[0].entries[0].runs]
     mute, words = [replace(r, facts={}) for r in results], ("kept: epoch 3", "kept: epoch 9")
     assert [r.seed for r in results] == list(SEEDS)
@@ -235,8 +236,8 @@ def test_what_the_defense_says_is_that_of_every_seed(found):
 def test_a_single_model_on_a_side_is_no_half():
     one = (np.zeros((1, 5)), np.arange(5)[None] % 2 == 0)
     two = (np.zeros((2, 5)), np.arange(10).reshape(2, 5) % 2 == 0)
-    assert not _Case({"a": one}, {"a": two}).enough()
-    assert _Case({"a": two}, {"a": two}).enough()
+    assert not Halves({"a": one}, {"a": two}).enough()
+    assert Halves({"a": two}, {"a": two}).enough()
 
 
 def test_compare_takes_the_seed_of_the_recipe_unless_another_is_asked_for(tmp_path):
@@ -267,7 +268,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(cli, tmp_
 def test_shadow_models_are_halved_by_model(tmp_path):
     (entry,) = hampkit.compare("toy", defenses=["undefended"], shadows=6, options=OPTIONS, runs_dir=tmp_path).entries
     folder = tmp_path / entry.runs[0]
-    membership = pipeline.shadow_membership(pipeline.open_run(folder, Settings(runs_dir=tmp_path)))
+    membership = open_run(folder, Session(runs_dir=tmp_path)).shadow_task().masks().numpy()
     chosen, judged = {}, {}
     for name, (place, targets) in read_json(folder / "details.json")["repeated"].items():
         scores, member = np.load(folder / place)["scores"].astype(float), membership[targets]
@@ -338,7 +339,7 @@ def test_a_defense_that_cannot_train_is_left_out_unless_it_was_named(tmp_path, m
     with pytest.raises(hampkit.UserError, match="Opacus"):
         hampkit.compare("toy", defenses=["undefended", "dp-sgd"], options=OPTIONS, runs_dir=tmp_path)
     monkeypatch.setattr(comparing, "_names", lambda defenses: ["undefended", "dp-sgd"])
-    found = hampkit.compare("toy", options=OPTIONS, runs_dir=tmp_path, say=said.append)
+    found = hampkit.compare("toy", options=OPTIONS, runs_dir=tmp_path, progress=hampkit.Progress(say=said.append))
     assert [e.defense for e in found.entries] == ["undefended"]
     assert list(found.left_out) == ["dp-sgd"]
     assert any("left out: dp-sgd" in line and "Opacus" in line for line in said)
@@ -347,18 +348,18 @@ def test_a_defense_that_cannot_train_is_left_out_unless_it_was_named(tmp_path, m
 
 
 def test_a_training_that_fails_costs_the_others_nothing(tmp_path, monkeypatch):
-    real, said = pipeline.evaluate_problem, []
+    real, said = comparing.evaluate, []
 
     def failing(problem, settings, *rest):
         if problem.recipe.defense.name == "round":
             raise UserError("it diverged")
         return real(problem, settings, *rest)
 
-    monkeypatch.setattr(pipeline, "evaluate_problem", failing)
+    monkeypatch.setattr(comparing, "evaluate", failing)
     with pytest.raises(UserError, match=r"^round: it diverged"):
         hampkit.compare("toy", defenses=["undefended", "round"], options=OPTIONS, runs_dir=tmp_path)
     monkeypatch.setattr(comparing, "_names", lambda defenses: ["undefended", "round", "top1"])
-    found = hampkit.compare("toy", options=OPTIONS, runs_dir=tmp_path, say=said.append)
+    found = hampkit.compare("toy", options=OPTIONS, runs_dir=tmp_path, progress=hampkit.Progress(say=said.append))
     assert [e.defense for e in found.entries] == ["undefended", "top1"]
     assert found.left_out == {"round": "it diverged"}
     assert "left out: round: it diverged" in said
@@ -368,7 +369,9 @@ def test_the_page_says_what_was_run_and_what_its_flags_mean(tmp_path):
     said = []
     options = {**OPTIONS, "defense.alpha": 0.5}
     names = ["undefended", "hamp", "relaxloss"]
-    found = hampkit.compare("toy", defenses=names, options=options, runs_dir=tmp_path, say=said.append)
+    found = hampkit.compare(
+        "toy", defenses=names, options=options, runs_dir=tmp_path, progress=hampkit.Progress(say=said.append)
+    )
     assert any("defense.alpha is an option of several defenses, and reaches hamp, relaxloss" in line for line in said)
     flags = {flag for entry in found.entries for flag in entry.leak.flags}
     assert "randomised" in flags

@@ -18,10 +18,10 @@ from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import shadow_members
 from hampkit.errors import Notice, UserError
 from hampkit.judging.evaluate import build_case, score
-from hampkit.shadow_models.train import masks, population
 from hampkit.stats import metrics
 from hampkit.types import Dataset, Domain
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 QUICK = ["epochs=2", "neural.epochs=2"]
 
@@ -126,11 +126,11 @@ def test_masks_without_copies_are_those_of_before_to_the_bit(scheme):
 def test_shadow_models_and_population_know_the_copies(table):
     recipe = load_recipe("undefended", {"shadows.models": "8"}, str(table(200, 2)), "label")
     with pytest.warns(Notice, match="non-members"):
-        problem = prepare(recipe, Settings())
-    pool, around = problem.task.pool.x.tolist(), population(problem).x.tolist()
+        problem = prepare(recipe, Session())
+    pool, around = problem.task.pool.x.tolist(), problem.population().x.tolist()
     assert 0 < len(around) < len(problem.test)
     assert not [x for x in around if x in pool], "no model was trained on the population"
-    members = masks(problem, ShadowConfig(8)).numpy()
+    members = problem.shadow_task().of(ShadowConfig(8)).masks().numpy()
     twins = [i for i, x in enumerate(pool) if x == pool[0]]
     assert len(twins) > 1
     assert (members[:, twins] == members[:, [0]]).all()
@@ -167,13 +167,13 @@ def test_with_groups_copies_are_in_or_out_together_too(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d,person,label", *lines]) + "\n")
     options = {"data.group": "person", "shadows.models": "8"}
     with pytest.warns(Notice, match="have the same features"):
-        problem = prepare(load_recipe("undefended", options, str(tmp_path / "t.csv"), "label"), Settings())
+        problem = prepare(load_recipe("undefended", options, str(tmp_path / "t.csv"), "label"), Session())
     first = first_alike(problem.task.pool.x)
     assert (first < np.arange(len(first))).sum() > 20, "there are copies in the pool"
     group = problem.task.pool.group
     assert group is not None
     for scheme in ("published", "paired"):
-        members = masks(problem, ShadowConfig(8, scheme=scheme)).numpy()  # pyright: ignore[reportArgumentType]
+        members = problem.shadow_task().of(ShadowConfig(8, scheme=scheme)).masks().numpy()  # pyright: ignore[reportArgumentType]
         assert (members == members[:, first]).all()
         assert (members == members[:, first_alike(group)]).all()
 
@@ -184,7 +184,7 @@ def test_copies_in_other_parts_are_counted_and_features_of_reference_rows_are_no
     path = table(400, 1)
     options = {"split.layout": "with-reference"}
     recipe = load_recipe("undefended", options, str(path), "label")
-    split = prepare(recipe, Settings()).table
+    split = prepare(recipe, Session()).table
     lines = path.read_text().split("\n")
     rows, half = split.rows(part).tolist(), len(split.rows(part)) // 2
     sources = [*split.rows("members")[:half].tolist(), *split.rows("nonmembers")[: len(rows) - half].tolist()]
@@ -193,7 +193,7 @@ def test_copies_in_other_parts_are_counted_and_features_of_reference_rows_are_no
     (tmp_path / "copied.csv").write_text("\n".join(lines))
     recipe = load_recipe("undefended", options, str(tmp_path / "copied.csv"), "label")
     with pytest.warns(Notice, match=f"{half} of {len(rows)} {part} rows of copied have the same features as a member"):
-        problem = prepare(recipe, Settings())
+        problem = prepare(recipe, Session())
     assert torch.equal(problem.table.permutation, split.permutation)
     copies = problem.copies()
     assert (copies["nonmembers"], copies["test"], copies[part], problem.duplicated) == (0, 0, half, True)

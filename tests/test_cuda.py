@@ -15,7 +15,7 @@ from hampkit.training import CROSS_ENTROPY, Trainer
 from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.trainer import _Run
 from hampkit.types import Dataset, Domain, Task
-from hampkit.workflows.problem import Settings
+from hampkit.workflows.session import Session
 
 IMAGE_NETS = sorted(name for name, net in NETS.items() if net.side)
 GPU = pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])
@@ -97,15 +97,15 @@ def test_recorded_steps_are_the_plain_ones(task, short):
 def test_one_of_several_gpus_can_be_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="--device cuda:1: this machine has no CUDA device") as error:
-        Settings(device="cuda:1").torch_device()
+        Session(device="cuda:1").torch_device()
     assert "cpu or auto" in str(error.value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert Settings(device="cuda:1").torch_device() == torch.device("cuda:1")
-    assert Settings(device="auto").torch_device() == torch.device("cuda")
-    assert Settings(device="cpu").torch_device() == torch.device("cpu")
+    assert Session(device="cuda:1").torch_device() == torch.device("cuda:1")
+    assert Session(device="auto").torch_device() == torch.device("cuda")
+    assert Session(device="cpu").torch_device() == torch.device("cpu")
     with pytest.raises(UserError, match="--device cuda:2: this machine has 2 CUDA devices, cuda:0 to cuda:1"):
-        Settings(device="cuda:2").torch_device()
+        Session(device="cuda:2").torch_device()
     for name in ("gpu", "cuda:", "cuda:x", "mps", "cuda:0:1"):
         with pytest.raises(UserError, match="must be auto, cpu, cuda or cuda:N"):
-            Settings(device=name).torch_device()
+            Session(device=name).torch_device()

@@ -1,5 +1,6 @@
 """What the documentation shows is run."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -104,18 +105,19 @@ def test_the_defaults_of_a_table_of_ones_own_are_those_of_its_recipes():
 def test_the_recipe_of_ones_own_fits_a_small_table(write_table):
     """As printed: the words beside it say that train_size=0 takes the largest that fits."""
     from hampkit.config.recipe import load_recipe
-    from hampkit.workflows.problem import Settings, prepare
+    from hampkit.workflows.prepare import prepare
+    from hampkit.workflows.session import Session
 
     text, _ = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/recipes.md").read_text("utf-8"), re.DOTALL)
     Path("my.toml").write_text(text)
     columns = {"customer_id": [f"c{i}" for i in range(200)], "age": [i % 7 for i in range(200)]}
     write_table("customers.csv", 200, **columns, churned=[i % 2 for i in range(200)])
-    assert prepare(load_recipe("my.toml"), Settings()).table.members_count > 50
+    assert prepare(load_recipe("my.toml"), Session()).table.members_count > 50
 
 
 def test_the_recipe_that_extends_another_and_what_is_shown_of_one_are_as_printed(tmp_path, monkeypatch):
-    from hampkit.cli.catalog import recipe_lines
     from hampkit.config.recipe import load_recipe
+    from hampkit.workflows.catalog import recipe_lines
 
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/recipes.md").read_text("utf-8").split("## Recipes that extend others")[1].split("\n## ")[0]
@@ -124,3 +126,16 @@ def test_the_recipe_that_extends_another_and_what_is_shown_of_one_are_as_printed
     assert load_recipe("my.toml") == load_recipe("location30/hamp", {"train.epochs": "200", "gamma": "0.7"})
     (shown,) = re.findall(r"```\n(#.*?)```", page, re.DOTALL)
     assert set(shown.splitlines()) <= set(recipe_lines("cifar10/label-smoothing", {"gamma": "0.3"}))
+
+
+def test_the_diagram_of_the_layers_is_drawn_from_the_imports():
+    spec = importlib.util.spec_from_file_location("layers", ROOT / "docs/layers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    layers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(layers)
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    assert layers.written(page) == page, "python docs/layers.py --write"
+    assert "    api --> workflows\n" in page
+    chain = {"a": {"b", "c"}, "b": {"c"}, "c": set()}
+    assert layers.reduced(chain) == {"a": {"b"}, "b": {"c"}, "c": set()}

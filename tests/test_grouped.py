@@ -182,7 +182,7 @@ def _evidence():
 
 def test_a_half_of_a_comparison_holds_whole_groups():
     group = np.repeat(np.arange(40), 3)
-    half = comparison._half_of_each(group < 20, 3, group)
+    half = comparison.half_of_each(group < 20, 3, group)
     assert all(len(set(half[group == g])) == 1 for g in range(40))
     assert half[:60].sum() == 30
 

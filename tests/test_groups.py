@@ -19,8 +19,8 @@ from hampkit.data.candidates import candidates
 from hampkit.data.splits import SEGMENTS, split_table
 from hampkit.data.table import File
 from hampkit.errors import UserError
-from hampkit.shadow_models.train import masks
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 HERE = Place(None, Path("cache"), False)
 QUICK = ["epochs=2", "neural.epochs=2"]
@@ -162,8 +162,8 @@ def test_a_group_needs_a_table(cli, refused):
 def test_masks_hold_whole_groups(people):
     file, _ = people
     recipe = load_recipe("undefended", {"shadows.models": "8", "data.group": "person"}, file, "risk")
-    problem = prepare(recipe, Settings())
-    members, group = masks(problem, ShadowConfig(8)).numpy(), problem.task.pool.group
+    problem = prepare(recipe, Session())
+    members, group = problem.shadow_task().of(ShadowConfig(8)).masks().numpy(), problem.task.pool.group
     assert group is not None
     for g in group.unique():
         rows = members[:, (group == g).numpy()]

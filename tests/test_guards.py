@@ -16,10 +16,15 @@ from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels
 from hampkit.judging import flags as checks
 from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
 from hampkit.rng import derive, forked
+from hampkit.runs.store import Run
 from hampkit.stats import metrics
 from hampkit.training import MeanLoss, Trainer
 from hampkit.types import Dataset, Domain, Task
-from hampkit.workflows import attack as pipeline
+from hampkit.workflows.attack import Attacked, _assemble
+from hampkit.workflows.open_run import open_run
+from hampkit.workflows.report_inputs import details
+from hampkit.workflows.session import Session
+from hampkit.workflows.train import train
 
 QUICK = {"rows": 600, "features": 24, "classes": 4, "epochs": 3}
 
@@ -261,7 +266,7 @@ def test_options_of_the_judge_give_other_numbers_and_the_report_says_which(runs,
     after = hampkit.attack(run, "loss", options={"judge.known_train": 0.2}, out=tmp_path).models[0]
     assert (before.known["members"], after.known["members"]) != (before.known["members"],) * 2
     assert after.attacks[0].members > before.attacks[0].members
-    assert pipeline.details(pipeline.Run(run))["provenance"]["recipe"]["judge"]["known_train"] == 0.2
+    assert details(Run(run))["provenance"]["recipe"]["judge"]["known_train"] == 0.2
     assert after.judge["known_train"] == 0.2
 
 
@@ -280,20 +285,24 @@ def test_a_second_attack_does_not_make_a_run_forget_the_first(runs, tmp_path):
 def test_flags_of_a_run_are_put_together_as_the_answers_are(monkeypatch, runs):
     """masked: where the release changes answers, on attacks that see more than the label; untrained: from the history."""
     folder, results = runs
-    problem = pipeline.open_run(folder / results.models[1].run, pipeline.Settings(runs_dir=folder))
-    trained = pipeline.train(problem.recipe, pipeline.Settings(runs_dir=folder))
+    session = Session(runs_dir=folder)
+    problem = open_run(folder / results.models[1].run, session)
+    trained = train(problem, session)
     data, logits = pool(200, 200)
     case = build_case(data, 200, logits, JudgeConfig(), 0)
     rows = [judge_scores(a, *score(a, case), case, JudgeConfig()) for a in (Correctness(), Entropy())]
     scores = {"correctness": case.member.astype(float), "entropy": np.random.default_rng(0).normal(size=200)}
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
-    checked = {"shifted": False, "off_null": False, "randomised": True, "null": interval, "shift": interval}
+    checked = {"shifted": False, "off_null": False, "null": interval, "shift": interval}
 
     def flags(modified, diverged=""):
         history = tuple(replace(h, diverged=diverged) for h in trained.models.stack.history)
         stack = replace(trained.models.stack, history=history)
         model = replace(trained, models=replace(trained.models, stack=stack))
-        result = pipeline._assemble(model, case, rows, scores, {**checked, "modified": modified}, mismatched=False)
+        attacked = Attacked(problem, model)
+        answers = replace(attacked.answers, randomised=True, modified=modified)
+        vars(attacked).update(case=case, answers=answers)  # in place of what was cached
+        result = _assemble(attacked, rows, scores, checked)
         return {a.attack: set(a.flags) for a in result.attacks}
 
     assert "masked" in flags(True)["entropy"]

@@ -16,7 +16,8 @@ from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
 from hampkit.shadow_models import plan as planning
 from hampkit.stats import grouped, metrics
 from hampkit.types import Dataset, Domain
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 
 def kept(seed, times=5, distinct=80, both=0, by_row=False):
@@ -107,7 +108,7 @@ def test_a_run_that_keeps_copies_judges_by_group(cli, twice):
 def test_persons_and_copies_are_joined(twice):
     options = {"data.group": "person", "judge.copies": "keep"}
     with pytest.warns(Notice, match="have the same features"):
-        problem = prepare(load_recipe("undefended", options, str(twice), "label"), Settings())
+        problem = prepare(load_recipe("undefended", options, str(twice), "label"), Session())
     pool, members = problem.task.pool, problem.table.members_count
     assert pool.group is not None
     logits = torch.zeros(len(pool), 1, 2, dtype=torch.float64)
@@ -124,7 +125,7 @@ def test_persons_and_copies_are_joined(twice):
 def test_a_plan_counts_groups_and_not_their_rows(twice, copies):
     options = {"data.group": "person", "judge.copies": copies}
     with pytest.warns(Notice, match="have the same features"):
-        problem = prepare(load_recipe("undefended", options, str(twice), "label"), Settings())
+        problem = prepare(load_recipe("undefended", options, str(twice), "label"), Session())
     judged = problem.candidates().judged
     others = problem.units()[judged[judged >= problem.table.members_count]].tolist()
     every = problem.units()[problem.once].tolist()

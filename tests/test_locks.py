@@ -13,18 +13,19 @@ import pytest
 from filelock import FileLock, Timeout
 
 import hampkit
-from hampkit import api
 from hampkit.config.recipe import load_recipe
 from hampkit.errors import Notice, RunBusy, UserError
 from hampkit.launch import local as launch
+from hampkit.launch.local import LocalProcesses
 from hampkit.runs import locks
 from hampkit.runs.locks import held_by_parent, locked
 from hampkit.runs.store import Run
-from hampkit.workflows import attack as pipeline
+from hampkit.workflows import attack, shadow, target_jobs, train
 from hampkit.workflows import compare as comparing
 from hampkit.workflows import report as reporting
-from hampkit.workflows import target_jobs
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows import run as running
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 OPTIONS = {"rows": 300, "features": 48, "classes": 3, "epochs": 1, "neural.epochs": 1}
 WORDS = [f"{key}={value}" for key, value in OPTIONS.items()]
@@ -75,22 +76,20 @@ def other_process(runs_dir, name):
 
 
 def problem_of(recipe, runs_dir):
-    settings = Settings(runs_dir=runs_dir, device="cpu")
+    settings = Session(runs_dir=runs_dir, device="cpu")
     return prepare(load_recipe(recipe, {key: str(value) for key, value in OPTIONS.items()}), settings), settings
 
 
 @pytest.fixture
 def trained(monkeypatch):
     """The names of the runs whose targets are trained in this process, in their order."""
-    from hampkit.workflows import train as fitted
-
-    names, real = [], fitted.write
+    names, real = [], train._write
 
     def write(problem, folder):
         names.append(problem.folder)
         real(problem, folder)
 
-    monkeypatch.setattr(pipeline.fitted, "write", write)
+    monkeypatch.setattr(train, "_write", write)
     return names
 
 
@@ -172,16 +171,16 @@ def test_a_run_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeyp
 
 def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypatch):
     """Its parent holds the run's lock and waits for it."""
-    from hampkit.shadow_models import train as shadows
+    from hampkit.shadow_models import train as shadow_training
     from hampkit.shadow_models.plan import ExecutionMode
 
     problem, settings = problem_of("toy/undefended", tmp_path)
-    run = pipeline.create(problem, settings)
+    run = train.create(problem, settings)
     context = {
         "run": str(run.folder),
         "data_dir": None,
         "device": "cpu",
-        "shadowing": {"models": 4},
+        "shadows": {"models": 4},
         "mode": vars(ExecutionMode()),
     }
     held(tmp_path, "a-00000000")
@@ -190,9 +189,9 @@ def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypat
         with locked(tmp_path, "a-00000000"):
             pass
 
-    monkeypatch.setattr(shadows, "train_job", train_job)
+    monkeypatch.setattr(shadow_training, "train_job", train_job)
     with pytest.raises(RunBusy, match=f"{run.name} cannot wait"):
-        shadows.worker(context)([0], lambda message: None)
+        shadow.worker(context)([0], lambda message: None)
 
 
 def busy(context):
@@ -249,7 +248,7 @@ def test_the_wait_is_one_line_on_standard_error(cli, held):
 @pytest.mark.parametrize("command", ["train", "shadow", "attack"])
 def test_every_command_waits(cli, held, command):
     problem, settings = problem_of("toy/undefended", Path("runs"))
-    pipeline.train_problem(problem, settings)
+    train.train(problem, settings)
     held(Path("runs"), problem.folder)
     words = {
         "train": ["toy/undefended", *WORDS],
@@ -265,20 +264,20 @@ def test_every_command_waits(cli, held, command):
 def test_targets_that_another_process_holds_are_passed_over(tmp_path, held, monkeypatch, alone):
     monkeypatch.setattr(target_jobs, "ALONE", alone)
     problems = [problem_of(recipe, tmp_path)[0] for recipe in ("toy/undefended", "toy/hamp")]
-    settings = Settings(runs_dir=tmp_path, device="cpu", workers=1)
+    settings = Session(runs_dir=tmp_path, device="cpu", launcher=LocalProcesses(1))
     held(tmp_path, problems[1].folder)
     assert target_jobs.train_targets(problems, settings) == {}
-    assert [Run(tmp_path / p.folder).done(pipeline.JOB) for p in problems] == [True, False]
+    assert [Run(tmp_path / p.folder).done(train.TARGET) for p in problems] == [True, False]
 
 
 def test_a_worker_passes_over_a_target_that_another_process_took(tmp_path, held):
     problem, settings = problem_of("toy/undefended", tmp_path)
-    pipeline.create(problem, settings)
+    train.create(problem, settings)
     held(tmp_path, problem.folder)
     told = []
     target_jobs.worker({"data_dir": None, "runs_dir": str(tmp_path)})(problem.folder, told.append)
     assert told == [{"name": problem.folder, "why": ""}]
-    assert not Run(tmp_path / problem.folder).done(pipeline.JOB)
+    assert not Run(tmp_path / problem.folder).done(train.TARGET)
 
 
 def test_compare_leaves_out_no_defense_that_another_process_is_training(tmp_path, held, monkeypatch):
@@ -295,14 +294,14 @@ def test_compare_leaves_out_no_defense_that_another_process_is_training(tmp_path
 
 
 def test_compare_takes_no_held_lock_for_a_failed_training(tmp_path, monkeypatch):
-    real = pipeline.evaluate_problem
+    real = comparing.evaluate
 
     def evaluate(problem, settings):
         if problem.recipe.defense.name == "round":
             raise RunBusy("round is locked")
         return real(problem, settings)
 
-    monkeypatch.setattr(pipeline, "evaluate_problem", evaluate)
+    monkeypatch.setattr(comparing, "evaluate", evaluate)
     monkeypatch.setattr(comparing, "_names", lambda defenses: ["undefended", "round"])
     with pytest.raises(RunBusy, match="round is locked"):
         hampkit.compare("toy", options=OPTIONS, runs_dir=tmp_path)
@@ -321,28 +320,29 @@ def test_a_report_shows_its_own_evaluation_though_another_process_judged_anew(tm
             hampkit.compare("toy", defenses=["undefended", "hamp"], options=OPTIONS, runs_dir=tmp_path)
         return [(tmp_path / name).read_bytes() for name in ("report.html", "results.json")]
 
-    real, before = pipeline.evaluate_problem, again()
+    module = running if call is hampkit.run else comparing
+    real, before = module.evaluate, again()
 
     def evaluate(*given):
         found = real(*given)
         (found.run.folder / "details.json").write_text('{"curves": {}, "scores": {}, "provenance": {}}')
         return found
 
-    monkeypatch.setattr(pipeline, "evaluate_problem", evaluate)
+    monkeypatch.setattr(module, "evaluate", evaluate)
     assert again() == before
 
 
 def test_json_is_what_this_command_found(cli, monkeypatch):
     assert cli("run", "toy/undefended", *WORDS, "--quiet")[0] == 0
     expected = Path("runs/results.json").read_text()
-    real = api.report_on
+    real = running.report_on
 
     def report_on(*given):
         results = real(*given)
         results.files["json"].write_text("{}\n")  # by another process with the same folder
         return results
 
-    monkeypatch.setattr(api, "report_on", report_on)
+    monkeypatch.setattr(running, "report_on", report_on)
     assert cli("run", "toy/undefended", *WORDS, "--json") == (0, expected, "")
 
 
@@ -377,17 +377,17 @@ def test_the_files_of_a_report_are_written_under_one_lock(tmp_path, monkeypatch,
 def test_a_report_refuses_a_result_and_details_of_two_attacks(tmp_path, monkeypatch):
     """What a kill between the two files leaves: a table of one attack beside the charts of another."""
     run = tmp_path / hampkit.run("toy/undefended", options=OPTIONS, attacks=["loss"], runs_dir=tmp_path).models[0].run
-    real = pipeline.write_json
+    real = attack.write_json
 
     def killed(path, document):
         if path.name == "result.json" and path.parent == run:
             raise KeyboardInterrupt
         real(path, document)
 
-    monkeypatch.setattr(pipeline, "write_json", killed)
+    monkeypatch.setattr(attack, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         hampkit.attack(run, "loss", options={"judge.candidates": "all"})
-    monkeypatch.setattr(pipeline, "write_json", real)
+    monkeypatch.setattr(attack, "write_json", real)
     with pytest.raises(UserError, match=f"two different attacks.*hampkit attack {run}"):
         hampkit.write_report(run, out=tmp_path)
     hampkit.attack(run, "loss", options={"judge.candidates": "all"})

@@ -338,10 +338,7 @@ def test_lists_of_texts_are_given_in_the_library_too(write_table):
     table = {"data": write_table(), "label": "risk", "runs_dir": "runs"}
     options = {"epochs": 1, "neural.epochs": 1, "data.drop": ["town", "age"]}
     fewer = hampkit.train("undefended", options=options, **table)
-    assert (
-        fewer.problem.dataset.x.shape[1]
-        < hampkit.train("undefended", options={"epochs": 1}, **table).problem.dataset.x.shape[1]
-    )
+    assert fewer.pool.x.shape[1] < hampkit.train("undefended", options={"epochs": 1}, **table).pool.x.shape[1]
     with pytest.raises(hampkit.UserError, match="'a, b' holds a comma"):
         hampkit.train("undefended", options={"data.drop": ["a, b"]}, **table)
 
@@ -463,8 +460,8 @@ def test_options_of_one_thing_are_listed_alone(cli, refused):
 
 def test_options_list_the_words_that_they_take(cli):
     """Every word of every choice, of attacks, defenses, generators, data sets and sections."""
-    from hampkit.cli.catalog import SECTIONS
     from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS
+    from hampkit.workflows.catalog import SECTIONS
 
     lines, out = cli("list", "options")[1].splitlines(), 0
     classes = [("data", DATASETS), ("defense", DEFENSES), ("generator", GENERATORS), ("", ATTACKS)]

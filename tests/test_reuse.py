@@ -20,7 +20,9 @@ from hampkit.runs.store import Run, write_json
 from hampkit.shadow_models import plan as planning
 from hampkit.shadow_models import train as shadows
 from hampkit.shadow_models.reuse import Lender
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
+from hampkit.workflows.train import content_of
 
 QUICK = {
     "rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small",
@@ -112,7 +114,7 @@ def test_other_rows_of_a_file_are_named_and_other_rows_for_validation_are_anothe
     options = {**QUICK, "split.permutation": str(tmp_path / "reversed.npy")}
     with pytest.raises(UserError, match=r"split.seed is 5 there and replaced by a split.permutation here"):
         hampkit.run("toy/undefended", options=options, shadows_from=lender, force=True, runs_dir=tmp_path / "o")
-    table = prepare(load_recipe("toy/undefended", {k: str(v) for k, v in QUICK.items()}), Settings()).table
+    table = prepare(load_recipe("toy/undefended", {k: str(v) for k, v in QUICK.items()}), Session()).table
     start, stop = table.segments["validation"]
     order[start:stop] = order[start:stop][::-1]
     np.save(tmp_path / "swapped.npy", order)
@@ -155,13 +157,13 @@ def test_a_lender_with_a_damaged_job_lends_nothing(lender, tmp_path):
     victim.write_bytes(victim.read_bytes()[:-4] + b"spam")
     with pytest.raises(UserError, match="no finished shadow models"):
         Lender.of(copy)
-    assert Lender.of(lender).shadowing.models == 8
+    assert Lender.of(lender).config.models == 8
 
 
 def cut(runs, job, *counts):
     """A run whose jobs hold so many models, grown from one count to the next: its folder."""
-    problem = prepare(load_recipe("toy/undefended", {k: str(v) for k, v in QUICK.items()}), Settings())
-    run = Run.create(runs, problem.folder, lambda folder: write_run(problem, folder))
+    problem = prepare(load_recipe("toy/undefended", {k: str(v) for k, v in QUICK.items()}), Session())
+    run = Run.create(runs, problem.folder, lambda folder: write_run(content_of(problem), folder))
     mode = asdict(planning.ExecutionMode(threads=1, job=job))
     run.step("shadows/paired-0/launch", lambda folder: write_json(folder / "mode.json", mode))
     for models in counts:
@@ -191,8 +193,8 @@ def lent(folder):
 def test_every_number_whose_jobs_are_whole_is_lent(tmp_path, job, counts, sets, damaged, left):
     folder = cut(tmp_path, job, *counts)
     assert lent(folder) == sets
-    assert Lender.of(folder).shadowing.models == max(sets)
-    assert Lender.of(folder, sets[0]).shadowing.models == sets[0]
+    assert Lender.of(folder).config.models == max(sets)
+    assert Lender.of(folder, sets[0]).config.models == sets[0]
     (victim,) = folder.glob(f"shadows/*/{damaged}/population.npy")
     victim.write_bytes(b"spam")
     (folder / "shadows" / "paired-0" / "notes-of-mine").mkdir()

@@ -20,14 +20,17 @@ from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.data.splits import shadow_members
 from hampkit.judging.leave_one_out import records, repeated_scores, scores_of, variance_used
-from hampkit.launch.local import run_jobs
+from hampkit.launch.local import LocalProcesses, run_jobs
 from hampkit.report import limits
-from hampkit.runs.store import write_json
-from hampkit.shadow_models.train import folder_of, masks
+from hampkit.runs.run_files import write_run
+from hampkit.runs.store import Run, write_json
+from hampkit.shadow_models.base import ShadowSet
+from hampkit.shadow_models.train import folder_of
 from hampkit.stats import clustered, metrics
-from hampkit.targets.trained import ShadowSet
-from hampkit.workflows import attack as pipeline
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
+from hampkit.workflows.shadow import for_each_other, for_target, plan_shadows, train_shadow_models
+from hampkit.workflows.train import content_of
 
 QUICK = {"rows": 600, "features": 24, "classes": 4, "flip": 0.35, "epochs": 6, "neural.epochs": 2, "net": "mlp-small"}
 WORDS = [f"{k}={v}" for k, v in QUICK.items()]
@@ -41,7 +44,7 @@ def runs(tmp_path_factory):
 
 def problem_of(folder, models=8, **options):
     texts = {k: str(v) for k, v in {**QUICK, **options, "shadows.models": models}.items()}
-    return prepare(load_recipe("toy/undefended", texts), Settings(runs_dir=folder))
+    return prepare(load_recipe("toy/undefended", texts), Session(runs_dir=folder))
 
 
 def signals(folder):
@@ -138,11 +141,11 @@ def test_records_are_of_an_attack_turned_around_where_it_points_the_wrong_way(tm
 def test_every_defense_gets_the_same_masks_and_sets_as_large_as_the_targets(runs):
     folder, _ = runs
     problem = problem_of(folder)
-    members = masks(problem, problem.recipe.shadows)
+    members = problem.shadow_task().of(problem.recipe.shadows).masks()
     hamp = prepare(
-        replace(load_recipe("toy/hamp", {k: str(v) for k, v in QUICK.items()}), shadows=ShadowConfig(8)), Settings()
+        replace(load_recipe("toy/hamp", {k: str(v) for k, v in QUICK.items()}), shadows=ShadowConfig(8)), Session()
     )
-    assert np.array_equal(members, masks(hamp, hamp.recipe.shadows))
+    assert np.array_equal(members, hamp.shadow_task().of(hamp.recipe.shadows).masks())
     assert set(members.sum(1).tolist()) == {int(problem.task.members.sum())}
     assert (members.sum(0) == 4).all()
 
@@ -202,25 +205,30 @@ def test_a_damaged_signals_file_is_noticed_and_only_its_job_is_made_again(runs):
 def test_processes_and_one_process_give_the_same_signals(tmp_path):
     """The same threads in both: a matrix product of two threads may differ in the last digit."""
     problem = problem_of(tmp_path)
-    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
-    from hampkit.shadow_models import train as shadows
+    run = Run.create(tmp_path, problem.folder, lambda f: write_run(content_of(problem), f))
     from hampkit.shadow_models.plan import ExecutionMode
 
     one, two = ExecutionMode(threads=1, job=2), ExecutionMode(threads=1, job=2, workers=2)
-    alone = shadows.train(problem, ShadowConfig(4), Settings(runs_dir=tmp_path), run, one)
+
+    def trained(mode):
+        task = problem.shadow_task().of(ShadowConfig(4))
+        run.step(f"{folder_of(task.config)}/launch", lambda f: write_json(f / "mode.json", asdict(mode)))
+        return train_shadow_models(replace(problem, recipe=task.recipe), run, Session(runs_dir=tmp_path))
+
+    alone = trained(one)
     first = [np.array(p) for p in alone.parts]
     import shutil
 
     shutil.rmtree(run.folder / "shadows")
-    both = shadows.train(problem, ShadowConfig(4), Settings(runs_dir=tmp_path), run, two)
+    both = trained(two)
     assert all(np.array_equal(a, b) for a, b in zip(first, both.parts, strict=True))
 
 
 # the command, which kills itself, not its workers, when it hears of the n-th job that is done
 DYING = """
 import os, signal, sys
-from hampkit.cli import app as cli
-from hampkit.shadow_models import train as shadows
+from hampkit.__main__ import main
+from hampkit.launch import local
 
 def told(function, context, jobs, workers, event):
     def count(message):
@@ -233,8 +241,8 @@ def told(function, context, jobs, workers, event):
     run_jobs(function, context, jobs, workers, count)
 
 left = int(sys.argv.pop(1))
-run_jobs, shadows.run_jobs = shadows.run_jobs, told
-cli.main()
+run_jobs, local.run_jobs = local.run_jobs, told
+main()
 """
 
 
@@ -250,7 +258,7 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
     def prepared(folder):
         """A run whose jobs hold one model each, so that there is something to interrupt."""
         problem = problem_of(folder / "runs", models)
-        run = pipeline.Run.create(folder / "runs", problem.folder, lambda f: pipeline.write_run(problem, f))
+        run = Run.create(folder / "runs", problem.folder, lambda f: write_run(content_of(problem), f))
         mode = asdict(ExecutionMode(threads=1, workers=2, job=1))
         run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", mode))
         return run.folder
@@ -473,7 +481,7 @@ def test_shadow_models_that_learnt_nothing_are_no_targets_and_the_report_says_so
 
 
 def collapsed(shadows, *which):
-    return ShadowSet(shadows, "made up", untrained=which)
+    return ShadowSet(shadows.parts, shadows.members, shadows.population, "made up", untrained=which)
 
 
 def test_collapsed_models_attack_neither_the_target_nor_one_another():
@@ -481,14 +489,14 @@ def test_collapsed_models_attack_neither_the_target_nor_one_another():
     loud = shadows.parts[0].copy()
     loud[[5, 8]] = 99.0
     attack = LiraOnline()
-    for_target, for_loud = (collapsed(replace(shadows, parts=(p,)), 5, 8).for_target() for p in (*shadows.parts, loud))
-    assert for_target.models.tolist() == [0, 1, 2, 3, 4, 6, 7, 9, 10, 11]
-    assert (for_target.left_out(), shadows.left_out()) == (2, 0)
+    quiet, noisy = (for_target(collapsed(replace(shadows, parts=(p,)), 5, 8)) for p in (*shadows.parts, loud))
+    assert quiet.models.tolist() == [0, 1, 2, 3, 4, 6, 7, 9, 10, 11]
+    assert (quiet.left_out(), shadows.left_out()) == (2, 0)
     t, z = shadows.signals()[3][:, None].astype(float), shadows.background()[3]
-    assert np.array_equal(attack.score_signals(t, z, for_target), attack.score_signals(t, z, for_loud))
+    assert np.array_equal(attack.score_signals(t, z, quiet), attack.score_signals(t, z, noisy))
     quiet, loud = (collapsed(replace(shadows, parts=(p,)), 5, 8) for p in (*shadows.parts, loud))
-    assert quiet.for_each_other().left_out() == 2
-    quiet, loud = (repeated_scores(attack, s.for_each_other(), s.targets()) for s in (quiet, loud))
+    assert for_each_other(quiet).left_out() == 2
+    quiet, loud = (repeated_scores(attack, for_each_other(s), s.targets()) for s in (quiet, loud))
     assert np.array_equal(quiet, loud)
 
 
@@ -496,14 +504,14 @@ def test_collapsed_models_stay_where_too_few_would_remain():
     for models, which, scheme in ((4, (0,), "paired"), (8, (0, 1, 2, 3, 4), "published")):
         shadowed = collapsed(made_up(models, 200, scheme=scheme)[0], *which)
         assert len(shadowed.for_target()) == models
-        assert shadowed.for_each_other().left_out() == 0
+        assert for_each_other(shadowed).left_out() == 0
         assert shadowed.used() == "made up"
     lonely = collapsed(
         made_up(6, 200)[0], 0, 2
     )  # of some examples one model of a side is left: none once it is the target
     assert len(lonely.for_target()) == 4
     assert lonely.used() == "made up-without-0-2"
-    assert lonely.for_each_other().left_out() == 0
+    assert for_each_other(lonely).left_out() == 0
     assert lonely.targets() == [1, 3, 4, 5]
 
 
@@ -511,7 +519,7 @@ def test_collapsed_models_stay_where_too_few_would_remain():
 def test_the_sizes_of_the_sides_tell_nothing_where_models_are_left_out(scheme):
     shadows, members = made_up(12, 400, scheme=scheme)
     shadowed = collapsed(shadows, 5, 8)
-    shadows = shadowed.for_each_other()
+    shadows = for_each_other(shadowed)
     for t in shadowed.targets():
         left = shadows.without(t)
         assert not {t, 5, 8} & set(left.models.tolist())
@@ -532,7 +540,7 @@ def test_targets_that_leak_nothing_are_at_chance_where_models_are_left_out(schem
     for seed in range(24):
         shadows, members = made_up(8, 400, seed=seed, scheme=scheme)
         shadowed = collapsed(shadows, 2, 3)
-        scores = repeated_scores(LiraOnline(), shadowed.for_each_other(), shadowed.targets())
+        scores = repeated_scores(LiraOnline(), for_each_other(shadowed), shadowed.targets())
         aucs.append(metrics.auc(scores.ravel(), members[shadowed.targets()].ravel()))
     assert abs(np.mean(aucs) - 0.5) < 0.01  # four standard errors
 
@@ -543,7 +551,7 @@ def test_one_collapsed_target_would_swallow_all_the_errors_that_are_allowed():
     flat = shadows.parts[0].copy()
     flat[5] = 0.0
     shadows = replace(shadows, parts=(flat,))
-    targets = ShadowSet(shadows, "made up", untrained=(5,)).targets()
+    targets = collapsed(shadows, 5).targets()
     assert targets == [m for m in range(32) if m != 5]
     scores = {len(t): repeated_scores(Rmia(), shadows, t) for t in (list(range(32)), targets)}
     all_, rest = (clustered.tpr_point(scores[n], members[t], 0.001).value for n, t in ((32, range(32)), (31, targets)))
@@ -683,22 +691,22 @@ def test_what_was_measured_is_measured_once_unless_asked_anew(monkeypatch, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked = []
     monkeypatch.setattr(planning, "seconds_of", lambda problem, ways: asked.extend(ways) or [0.5] * len(ways))
-    settings = Settings(runs_dir=tmp_path)
-    first = pipeline.plan_shadows(problem_of(tmp_path), settings)
+    settings = Session(runs_dir=tmp_path)
+    first = plan_shadows(problem_of(tmp_path), settings)
     ways = len(asked)
     assert ways == 1, "on a CPU shadow models are trained one by one"
-    assert pipeline.plan_shadows(problem_of(tmp_path), settings) == first
-    assert pipeline.plan_shadows(problem_of(tmp_path, seed=4), settings).seconds == first.seconds
+    assert plan_shadows(problem_of(tmp_path), settings) == first
+    assert plan_shadows(problem_of(tmp_path, seed=4), settings).seconds == first.seconds
     assert len(asked) == ways
     for change in ({"lr": 0.002}, {"net": "mlp"}, {"rows": 640}):
-        pipeline.plan_shadows(problem_of(tmp_path, **change), settings)
+        plan_shadows(problem_of(tmp_path, **change), settings)
     assert len(asked) == 4 * ways, "another recipe, network or size is measured"
-    pipeline.plan_shadows(problem_of(tmp_path), settings, anew=True)
+    plan_shadows(problem_of(tmp_path), settings, anew=True)
     assert len(asked) == 5 * ways
     (tmp_path / "cache").joinpath("hampkit", "measured").chmod(0o500)
     for file in tmp_path.rglob("measured/*.json"):
         file.write_text('{"seconds per model": "spam"}')
-    assert pipeline.plan_shadows(problem_of(tmp_path), settings) == first, "a damaged file is no use and no error"
+    assert plan_shadows(problem_of(tmp_path), settings) == first, "a damaged file is no use and no error"
     assert len(asked) == 6 * ways
     (tmp_path / "cache").joinpath("hampkit", "measured").chmod(0o700)
 
@@ -742,28 +750,28 @@ def test_a_plan_for_what_was_begun_is_about_the_way_it_runs(measured, tmp_path):
     """Its models are stacked by eight, though one by one is much quicker: seconds, memory and words are those of stacks."""
     from hampkit.shadow_models.plan import ExecutionMode
 
-    problem, settings = problem_of(tmp_path, 16), Settings(runs_dir=tmp_path)
-    free = pipeline.plan_shadows(problem, settings)
+    problem, settings = problem_of(tmp_path, 16), Session(runs_dir=tmp_path)
+    free = plan_shadows(problem, settings)
     assert (free.mode.width, free.mode.workers, free.seconds) == (1, 4, 16 * 4.0 / 4 + 4)
-    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
+    run = Run.create(tmp_path, problem.folder, lambda f: write_run(content_of(problem), f))
     mode = ExecutionMode(width=8, job=8)
     run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", asdict(mode)))
     measured.clear()
-    found = pipeline.plan_shadows(problem, settings)
+    found = plan_shadows(problem, settings)
     assert [way.width for way in measured] == [8], "on a CPU no other way is measured, and this one was not"
     assert (found.mode, found.seconds) == (mode, 16 * 30.0)
     assert found.memory < free.memory
     assert "(8 together): about 8 min" in found.line()
-    assert "(4 together): about 2 min" in pipeline.plan_shadows(problem_of(tmp_path, 4), settings).line()
-    assert pipeline.plan_shadows(problem, settings, anew=True) == found
+    assert "(4 together): about 2 min" in plan_shadows(problem_of(tmp_path, 4), settings).line()
+    assert plan_shadows(problem, settings, anew=True) == found
 
 
 def test_a_plan_for_processes_that_were_begun_counts_those_of_now(measured, tmp_path):
     problem = problem_of(tmp_path, 16)
-    run = pipeline.Run.create(tmp_path, problem.folder, lambda f: pipeline.write_run(problem, f))
-    mode = asdict(pipeline.plan_shadows(problem, Settings(runs_dir=tmp_path)).mode)
+    run = Run.create(tmp_path, problem.folder, lambda f: write_run(content_of(problem), f))
+    mode = asdict(plan_shadows(problem, Session(runs_dir=tmp_path)).mode)
     run.step(f"{folder_of(problem.recipe.shadows)}/launch", lambda f: write_json(f / "mode.json", mode))
-    two = pipeline.plan_shadows(problem, Settings(runs_dir=tmp_path, workers=2))
+    two = plan_shadows(problem, Session(runs_dir=tmp_path, launcher=LocalProcesses(2)))
     assert (two.mode.workers, two.seconds) == (2, 16 * 4.0 / 2 + 4)
     assert "(2 at a time, one thread each)" in two.line()
 
@@ -773,7 +781,8 @@ def test_a_plan_has_no_more_processes_than_jobs_and_no_more_speed_than_cores(
     measured, tmp_path, workers, processes, seconds
 ):
     few, many = (
-        pipeline.plan_shadows(problem_of(tmp_path, 8), Settings(runs_dir=tmp_path, workers=w)) for w in (1, workers)
+        plan_shadows(problem_of(tmp_path, 8), Session(runs_dir=tmp_path, launcher=LocalProcesses(w)))
+        for w in (1, workers)
     )
     assert f"({processes} at a time, one thread each{'' if processes < 4 else ' on 4 cores'})" in many.line()
     assert "8 shadow models (trained one at a time): about" in few.line()
@@ -788,10 +797,8 @@ def test_jobs_are_cut_by_the_number_of_models_alone(measured, tmp_path, monkeypa
     cut = []
     for workers, seconds in ((1, 0.001), (3, 0.001), (8, 1000.0)):
         monkeypatch.setattr(planning, "seconds_of", lambda problem, ways, seconds=seconds: [seconds for _ in ways])
-        settings = Settings(runs_dir=tmp_path, workers=workers)
-        cut.append(
-            [pipeline.plan_shadows(problem_of(tmp_path, m), settings, anew=True).mode.job for m in (8, 130, 1024)]
-        )
+        settings = Session(runs_dir=tmp_path, launcher=LocalProcesses(workers))
+        cut.append([plan_shadows(problem_of(tmp_path, m), settings, anew=True).mode.job for m in (8, 130, 1024)])
     assert cut == [[1, 3, 16]] * 3
     assert planning._cut(planning.ExecutionMode(width=16), 128).job == 16
     assert planning._cut(planning.ExecutionMode(width=8), 1024).job == 16

@@ -20,7 +20,8 @@ from hampkit.data.strata import stratified
 from hampkit.errors import Notice, UserError
 from hampkit.registry import DATASETS
 from hampkit.types import Dataset, Domain
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 RARE = Path(__file__).parent / "cases" / "rare-class.csv"  # 400 rows, 3 of them of class z
 PUBLISHED = ("location30", "purchase100", "texas100", "cifar10", "cifar100")
@@ -148,14 +149,14 @@ def test_published_data_sets_keep_their_permutation():
 def test_the_seed_does_not_decide_whether_a_table_with_a_rare_class_can_be_split():
     for seed in range(12):
         with pytest.warns(Notice, match=r"'z' \(members [123], validation [01], test [01], non-members [012]\)"):
-            prepare(load_recipe("undefended", {"seed": str(seed)}, str(RARE), "kind"), Settings())
+            prepare(load_recipe("undefended", {"seed": str(seed)}, str(RARE), "kind"), Session())
 
 
 def test_a_given_permutation_is_taken_as_it_is(tmp_path):
     order = np.random.default_rng(1).permutation(400)
     np.save(tmp_path / "p.npy", order)
     recipe = load_recipe("undefended", {"split.permutation": str(tmp_path / "p.npy")}, str(RARE), "kind")
-    assert prepare(recipe, Settings()).table.permutation.tolist() == order.tolist()
+    assert prepare(recipe, Session()).table.permutation.tolist() == order.tolist()
 
 
 def test_the_command_says_what_it_did_with_a_rare_class(cli):

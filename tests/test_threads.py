@@ -13,10 +13,13 @@ import hampkit
 from hampkit.attacks.neural import Neural
 from hampkit.config.recipe import load_recipe
 from hampkit.errors import Notice, UserError
+from hampkit.launch import local
+from hampkit.launch.local import LocalProcesses
 from hampkit.training import trainer
 from hampkit.training.threads import threads
 from hampkit.workflows import target_jobs
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 QUICK = ["epochs=2", "neural.epochs=2"]
 
@@ -24,11 +27,11 @@ QUICK = ["epochs=2", "neural.epochs=2"]
 @pytest.mark.parametrize(("given", "said"), [(4, False), (5, True), (0, False)])
 def test_more_threads_than_cores_are_warned_of(monkeypatch, given, said):
     """More threads than cores wait for one another. The number that follows from the data is nobody's choice."""
-    monkeypatch.setattr("hampkit.workflows.problem.cores", lambda: 4)
-    monkeypatch.setattr("hampkit.workflows.problem._threads", lambda dataset: 8)
+    monkeypatch.setattr("hampkit.workflows.problem_checks.cores", lambda: 4)
+    monkeypatch.setattr("hampkit.workflows.prepare._threads", lambda dataset: 8)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        prepare(load_recipe("toy/undefended", {"rows": "300", "train.threads": str(given)}), Settings())
+        prepare(load_recipe("toy/undefended", {"rows": "300", "train.threads": str(given)}), Session())
     texts = [str(w.message) for w in found if issubclass(w.category, Notice)]
     assert any("train.threads=5 is more than the 4 cores" in t and "take train.threads=4" in t for t in texts) == said
 
@@ -95,7 +98,7 @@ def _fail(zero):
 
 
 def test_the_usual_number_is_that_of_the_data_and_another_one_is_another_run(tmp_path):
-    settings = Settings(runs_dir=tmp_path, device="cpu")
+    settings = Session(runs_dir=tmp_path, device="cpu")
     usual, one, three = (
         prepare(load_recipe("toy/undefended", options), settings)
         for options in ({}, {"threads": "1"}, {"threads": "3"})
@@ -132,7 +135,7 @@ OPTIONS = {"rows": "300", "features": "8", "classes": "3", "epochs": "2"}
 
 
 def problems(folder, *recipes):
-    settings = Settings(runs_dir=folder, device="cpu", workers=2)
+    settings = Session(runs_dir=folder, device="cpu", launcher=LocalProcesses(2))
     return [prepare(load_recipe(recipe, OPTIONS | more), settings) for recipe, more in recipes], settings
 
 
@@ -143,7 +146,7 @@ def test_targets_that_are_jobs_are_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(target_jobs, "ALONE", -1.0)
     there, settings = problems(tmp_path / "there", *recipes)
     told = []
-    monkeypatch.setattr(target_jobs, "run_jobs", noted(told, target_jobs.run_jobs))
+    monkeypatch.setattr(local, "run_jobs", noted(told, local.run_jobs))
     assert target_jobs.train_targets(iter(there), settings) == {}
     assert told == [sorted(p.folder for p in there)]
     stack = "models/000-000/stack.safetensors"

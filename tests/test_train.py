@@ -364,7 +364,7 @@ def test_the_trained_network_can_be_taken_out(tmp_path, monkeypatch, net):
     """With the buffers of batch norm and in evaluation mode, as a copy."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     trained = hampkit.train("toy/undefended", options={"rows": 300, "epochs": 1, "net": net}, runs_dir=tmp_path)
-    x, network = trained.problem.test.x, trained.network()
+    x, network = trained.test.x, trained.network()
     with torch.no_grad():
         assert torch.allclose(network(x.float()).double(), trained.black_box().query(x, seed=0), atol=1e-5)
         for p in network.parameters():

@@ -23,7 +23,8 @@ from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer, trainer
 from hampkit.training.augment import augmented
 from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Domain, Stack
-from hampkit.workflows.problem import Settings, prepare
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.session import Session
 
 pytestmark = pytest.mark.numeric
 
@@ -366,7 +367,7 @@ def test_the_expected_time_is_that_of_a_training(tmp_path, monkeypatch):
     """On a clock that counts work: 1 for a row in training, 0.2 for a row that is answered."""
     clock = Work(monkeypatch)
     recipe = load_recipe("toy/undefended", {"epochs": "40"})
-    problem = prepare(recipe, Settings(runs_dir=tmp_path, device="cpu"))
+    problem = prepare(recipe, Session(runs_dir=tmp_path, device="cpu"))
     expected, _ = measuring.seconds_per_model(problem, replace(problem.trainer, width=1), [])
     members = torch.arange(len(problem.task.pool)).unsqueeze(0) < len(problem.task.pool) // 2
     task = replace(problem.task, members=members, val=problem.shadow_val)

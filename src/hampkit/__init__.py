@@ -13,26 +13,38 @@ from hampkit.errors import Notice, UserError
 
 if TYPE_CHECKING:
     from hampkit import attacks, blackbox, defenses, metrics, nn, signals, stats
-    from hampkit.api import attack, plan, run, shadow, train, write_report
-    from hampkit.judging.results import AttackResult, ModelResult, Results
-    from hampkit.judging.strongest import Comparison
-    from hampkit.targets.trained import Trained
-    from hampkit.workflows.compare import compare
+    from hampkit.api import (
+        AttackResult,
+        Comparison,
+        ModelResult,
+        Plan,
+        Progress,
+        Recipe,
+        Results,
+        Session,
+        Trained,
+        attack,
+        compare,
+        plan,
+        recipe,
+        run,
+        shadow,
+        train,
+        write_report,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
-    "AttackResult", "Comparison", "ModelResult", "Notice", "Results", "Trained", "UserError", "__version__",
-    "attack", "attacks", "blackbox", "compare", "defenses", "metrics", "nn", "plan", "run",
+    "AttackResult", "Comparison", "ModelResult", "Notice", "Plan", "Progress", "Recipe", "Results", "Session", "Trained",
+    "UserError", "__version__", "attack", "attacks", "blackbox", "compare", "defenses", "metrics", "nn", "plan", "recipe", "run",
     "shadow", "signals", "stats", "train", "write_report",
 ]  # fmt: skip
 
-_HOME = {
-    **dict.fromkeys(("attack", "plan", "run", "shadow", "train", "write_report"), "hampkit.api"),
-    **dict.fromkeys(("AttackResult", "ModelResult", "Results"), "hampkit.judging.results"),
-    "Trained": "hampkit.targets.trained",
-    "compare": "hampkit.workflows.compare",
-    "Comparison": "hampkit.judging.strongest",
-}
+_API = (
+    "AttackResult", "Comparison", "ModelResult", "Plan", "Progress", "Recipe", "Results", "Session", "Trained", "attack",
+    "compare", "plan", "recipe", "run", "shadow", "train", "write_report",
+)  # fmt: skip
+_HOME = dict.fromkeys(_API, "hampkit.api")
 _MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals", "stats")
 
 

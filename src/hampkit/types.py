@@ -5,11 +5,13 @@ Axes: N examples, M models, B batch rows, C classes, V views of one example, K k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -180,3 +182,70 @@ class Stack:
             {k: torch.cat([s.buffers[k] for s in stacks]) for k in first.buffers},
             tuple(h for s in stacks for h in s.history),
         )
+
+
+class Target(Protocol):
+    """What is attacked: a trained run, somebody's model, a table of predictions. Attacks and judging never see which."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def fingerprint(self) -> str:
+        """Of what is attacked: weights, a file of predictions, the code of a callable."""
+        ...
+
+    @property
+    def pool(self) -> Dataset:
+        """P candidates, members and non-members."""
+        ...
+
+    @property
+    def membership(self) -> NDArray[np.bool_]:
+        """(P,) the truth, which only judging reads."""
+        ...
+
+    @property
+    def population(self) -> Dataset | None:
+        """Rows of the same kind that are in nobody's training."""
+        ...
+
+    @property
+    def own_logits(self) -> Tensor | None:
+        """(P, C) float64: answers before the release, if the tool has them."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What a report must state of it, with "summary" in words."""
+        ...
+
+    def query(self, x: Tensor, seed: int) -> Tensor:
+        """Released logits (N, C) float64 for raw inputs x (N, *shape)."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where jobs run. The result never depends on which launcher, how many workers or their order."""
+
+    @property
+    def workers(self) -> int:
+        """Jobs at once that were asked for; 0: as many as fit."""
+        ...
+
+    def at_once(self, threads: int) -> int:
+        """How many jobs of so many threads run at the same time."""
+        ...
+
+    def map(
+        self, function: str, context: dict[str, Any], jobs: Sequence[Any], event: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Run ``function(context) → (job, tell) → None`` over all jobs; everything that is passed is JSON.
+
+        function: ``package.module:name``, called once per worker. ``tell`` sends a dict to ``event`` in this process.
+        Raises: `UserError` of the first job that fails; the others are stopped.
+        """
+        ...
+
+    def limited(self, workers: int) -> Launcher:
+        """The same launcher with at most so many jobs at once."""
+        ...

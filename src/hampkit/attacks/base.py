@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit import signals
+from hampkit.registry import ATTACKS
 from hampkit.rng import derive, numpy_rng
 
 Scores = NDArray[np.float64]
@@ -330,3 +331,9 @@ def blocks(n: int, rows: int = 4096) -> Iterator[slice]:
     """Slices of n examples, so that what is in memory at once does not grow with their number."""
     for start in range(0, n, rows):
         yield slice(start, min(start + rows, n))
+
+
+def option_names(attack: str) -> list[str]:
+    """The options of a registered attack in the order of its fields; none for an attack that is not installed."""
+    cls = ATTACKS.classes().get(attack)
+    return [] if cls is None else [f.name for f in fields(cls)]

@@ -169,7 +169,7 @@ def run(
     A RECIPE is DATA/DEFENSE, a .toml file, or a bare DEFENSE together with --data FILE --label COLUMN.
     """
     from hampkit import api
-    from hampkit.cli.terminal import Bars, Download, sayer
+    from hampkit.cli.terminal import Bars, sayer
 
     recipes, options = split(words or [], group)
     bars = Bars(not quiet)
@@ -177,7 +177,7 @@ def run(
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
             out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force,
-            workers=workers, say=sayer(quiet or json), track=bars.track, progress=Download(bars),
+            workers=workers, progress=bars.progress(sayer(quiet or json)),
         )  # fmt: skip
     _show(results, json, quiet)
 
@@ -194,14 +194,14 @@ def shadow(
 ) -> None:  # fmt: skip
     """Train shadow models of a recipe and print the run folder that holds them."""
     from hampkit import api
-    from hampkit.cli.terminal import Bars, Download
+    from hampkit.cli.terminal import Bars
 
     options = only_options(words or [], group, keep_models)
     bars = Bars(not quiet)
     with bars.shown():
         folder = api.shadow(
             recipe, models, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
-            runs_dir=runs_dir, device=device, workers=workers, track=bars.track, progress=Download(bars),
+            runs_dir=runs_dir, device=device, workers=workers, progress=bars.progress(),
         )  # fmt: skip
     print(folder)
 
@@ -231,19 +231,20 @@ def train(
 ) -> None:  # fmt: skip
     """Train recipes and print their run folders."""
     from hampkit import api
-    from hampkit.cli.terminal import Bars, Download
+    from hampkit.cli.terminal import Bars
+    from hampkit.workflows.recipes import Given
+    from hampkit.workflows.run import check
 
     recipes, options = split(words or [], group)
     if not recipes:
         raise UserError("train needs a recipe, e.g. hampkit train digits/hamp (hampkit list recipes shows all)")
-    given: dict[str, Any] = {"options": options, "seed": seed, "data": data or "", "label": label}
-    given |= {"data_dir": data_dir, "runs_dir": runs_dir, "device": device}
-    bars = Bars(not quiet)
+    bars, given = Bars(not quiet), Given(options, seed, data or "", label)
+    session = api.Session(runs_dir, data_dir, device, progress=bars.progress())
     with bars.shown():
-        each = api.check(*recipes, **given, progress=Download(bars))
+        each = check(recipes, given, session)
     for recipe, own in zip(recipes, each, strict=True):
         with bars.shown():
-            trained = api.train(recipe, **{**given, "options": own}, track=bars.track, progress=Download(bars))
+            trained = api.train(recipe, options=own.options, seed=seed, data=data or "", label=label, session=session)
         a = trained.accuracy
         print(
             trained.folder
@@ -261,14 +262,14 @@ def attack(
 ) -> None:  # fmt: skip
     """Attack the model of a run folder, by default with every attack."""
     from hampkit import api
-    from hampkit.cli.terminal import Bars, Download
+    from hampkit.cli.terminal import Bars
 
     names, options = split(words or [])
     bars = Bars(not quiet)
     with bars.shown():
         results = api.attack(
             run, *names, options=options, data_dir=data_dir, out=out, device=device, shadows=shadows,
-            shadows_from=shadows_from or "", force=force, workers=workers, track=bars.track, progress=Download(bars),
+            shadows_from=shadows_from or "", force=force, workers=workers, progress=bars.progress(),
         )  # fmt: skip
     _show(results, json, quiet)
 
@@ -287,24 +288,25 @@ def compare(
 
     Default: digits. With several DATA the pages lie in a folder each below the runs folder.
     """
-    from hampkit.cli.terminal import Bars, Download, sayer, show_comparison
-    from hampkit.workflows.compare import check_all
-    from hampkit.workflows.compare import compare as compare_all
+    from hampkit import api
+    from hampkit.cli.terminal import Bars, sayer, show_comparison
+    from hampkit.workflows.compare import Compared, check_all
+    from hampkit.workflows.recipes import Given
 
     names, options = split(words or [], group)
     if data and names:
         raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
     sets = [""] if data else list(dict.fromkeys(names)) or ["digits"]
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
-    check_all(sets, chosen, options, data_dir)
+    check_all(sets, Compared(defenses=chosen, given=Given(options)), api.Session(data_dir=data_dir, device="cpu"))
     found, bars = [], Bars(not quiet)
     for name in sets:
         with bars.shown():
-            found.append(compare_all(
+            found.append(api.compare(
                 name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
                 seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
                 out=(out or runs_dir) / name if len(sets) > 1 else out, device=device, workers=workers,
-                say=sayer(quiet or json), track=bars.track, progress=Download(bars),
+                progress=bars.progress(sayer(quiet or json)),
             ))  # fmt: skip
     if json:
         print(dumps([c.to_json() for c in found] if len(found) > 1 else found[0].to_json(), indent=1))
@@ -338,7 +340,7 @@ def list_(
     hampkit list options NAME lists those of one section, such as train or data, of one data set, defense, generator or attack.
     hampkit list recipes NAME prints one recipe, DATA/DEFENSE or a .toml file, with the origin of each value.
     """
-    from hampkit.cli.catalog import listing
+    from hampkit.workflows.catalog import listing
 
     names, options = split(words or [])
     print("\n".join(listing(what, names, options)))
@@ -347,8 +349,8 @@ def list_(
 @data_app.command("fetch")
 def data_fetch(name: str, data_dir: DataDir = None, debug: Debug = False) -> None:
     """Find a data set, or download it into the cache, and check it."""
-    from hampkit.cli.catalog import describe_data
     from hampkit.cli.terminal import Bars, Download
+    from hampkit.workflows.catalog import describe_data
 
     bars = Bars(True)
     with bars.shown():
@@ -359,7 +361,7 @@ def data_fetch(name: str, data_dir: DataDir = None, debug: Debug = False) -> Non
 @data_app.command("check")
 def data_check(name: str, data_dir: CheckDir = None, debug: Debug = False) -> None:
     """Check the files of a data set without downloading anything: shape, hash, class counts."""
-    from hampkit.cli.catalog import describe_data
+    from hampkit.workflows.catalog import describe_data
 
     print("\n".join(describe_data(name, data_dir, download=False)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,11 +19,11 @@ from rich.progress import (
 )
 
 from hampkit.cli.terminal_table import Column, Kind, show_table, stdout_console
-from hampkit.stats.strength import finding
+from hampkit.report.attack import finding
 
 if TYPE_CHECKING:
-    from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
-    from hampkit.judging.strongest import Comparison
+    from hampkit import api
+    from hampkit.api import AttackResult, Comparison, ModelResult, Rate, RepeatedResult, Results
 
 
 class Bars:
@@ -38,20 +38,26 @@ class Bars:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self.progress = Progress(*columns, console=console, disable=not (show and console.is_terminal), transient=True)
+        self.bars = Progress(*columns, console=console, disable=not (show and console.is_terminal), transient=True)
         self.tasks: dict[str, TaskID] = {}
+
+    def progress(self, say: Callable[[str], None] = lambda line: None) -> api.Progress:
+        """What the library reports to: these bars, and a function for lines in words."""
+        from hampkit import api
+
+        return api.Progress(self.track, say, Download(self))
 
     def track(self, what: str, done: int, total: int) -> None:
         """Told by the library how far it is."""
         task = self.tasks.get(what)
-        if task is None or self.progress.tasks[self.progress.task_ids.index(task)].finished:
-            task = self.tasks[what] = self.progress.add_task(what, total=total)
-        self.progress.update(task, completed=done, total=total)
+        if task is None or self.bars.tasks[self.bars.task_ids.index(task)].finished:
+            task = self.tasks[what] = self.bars.add_task(what, total=total)
+        self.bars.update(task, completed=done, total=total)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[Bars]:
         # older versions of Rich end a disabled bar with an empty line
-        with contextlib.nullcontext() if self.progress.disable else self.progress:
+        with contextlib.nullcontext() if self.bars.disable else self.bars:
             yield self
 
 

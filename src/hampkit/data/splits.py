@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,3 +335,10 @@ def _halves_of_units(rng: np.random.Generator, times: int, together: NDArray[np.
         chosen[order] = sizes[order].cumsum() - sizes[order] / 2 < len(together) / 2
         row[:] = chosen[unit]
     return drawn
+
+
+def data_fingerprint(sha256: str, order: Tensor | None) -> str:
+    """The hash of a data set; with a permutation (N,) that the user gave, of both."""
+    if order is None:
+        return sha256
+    return hashlib.sha256(sha256.encode() + order.numpy().tobytes()).hexdigest()

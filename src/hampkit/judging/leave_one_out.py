@@ -61,7 +61,7 @@ def _named(attack: SignalAttack, shadows: Shadows) -> Iterator[None]:
 
 
 def judge_repeated(
-    attack: SignalAttack, scores: Scores, members: Bools, strict: bool = False, units: Any = None
+    attack: str, scores: Scores, members: Bools, strict: bool = False, units: Any = None
 ) -> RepeatedResult:
     """All numbers of one attack over M targets, pooled, with intervals clustered by model and by units (N,), default examples."""
     each = grouped.number(units, scores.shape[1]) / scores.shape[1]  # effective number of examples per row
@@ -80,7 +80,7 @@ def judge_repeated(
         "pooled": within.value > auc.high,
     }
     return RepeatedResult(
-        attack=attack.name,
+        attack=attack,
         models=len(scores),
         examples=scores.shape[1],
         auc=auc,

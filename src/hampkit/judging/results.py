@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hampkit.registry import ATTACKS
+from hampkit.attacks.base import option_names
 from hampkit.stats.metrics import Interval
 from hampkit.stats.strength import finding
 
@@ -252,8 +252,8 @@ def _measured(result: AttackResult | RepeatedResult) -> dict[str, Any]:
 
 def _options(d: dict[str, Any]) -> dict[str, Any]:
     """The options of an attack's result in the order of the attack's fields; files have them in alphabetical order."""
-    given, cls = d.get("options", {}), ATTACKS.classes().get(d["attack"])
-    names = [f.name for f in fields(cls)] if cls is not None and given else []
+    given = d.get("options", {})
+    names = option_names(d["attack"]) if given else []
     return {name: given[name] for name in [*names, *given] if name in given}
 
 

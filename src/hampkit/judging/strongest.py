@@ -1,9 +1,8 @@
-"""Every defense on one split under the same attacks: what each costs and what it still gives away."""
+"""The worst of several attacks on a model, chosen on one half and judged on the other; and what a comparison consists of."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -11,30 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.config.recipe import Recipe
-from hampkit.defenses import Plain
 from hampkit.errors import UserError
 from hampkit.judging.evaluate import rates
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.leave_one_out import judge_repeated
 from hampkit.judging.results import ModelResult, Rate
-from hampkit.registry import ATTACKS
-from hampkit.rng import derive, numpy_rng, torch_rng
-from hampkit.runs.store import Run
+from hampkit.rng import derive, numpy_rng
 from hampkit.stats import grouped, metrics
 from hampkit.stats.clustered import auc_interval
 from hampkit.stats.clustered import mean_auc as clustered_mean
 from hampkit.stats.metrics import Interval
-from hampkit.targets.trained import Evaluated, Trained
-from hampkit.workflows import attack as pipeline
-from hampkit.workflows.problem import Problem, Settings
 
 TARGET, REPEATED = "target", "leave-one-out"
 # The choices are made on each other's half: where k attacks have one AUC, the two judged AUCs correlate by M²/(k − 1), with M the
 # expected maximum of k standard normals; that is 0.32 for two attacks, 0.36 for three, 0.26 for ten, and 0 where one is the best
 CORRELATION = 0.36
 BOTH = " / "  # between the names of two attacks
-TIMED_ROWS, ENOUGH = 256, 0.5  # asked for the inference overhead, and seconds after which it is not timed again
 Bools = NDArray[np.bool_]
 Half = dict[str, tuple[Any, ...]]  # attack → scores, membership and, where rows of one target are in groups, these
 
@@ -90,62 +81,6 @@ class Comparison:
         return {"schema": 2, "hampkit": document.pop("version"), **document, "flags": texts}
 
 
-def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], settings: Settings) -> Entry:
-    """One defense, trained and attacked with several seeds."""
-    results = [e.result for e in evaluated]
-    trained = [pipeline.train_problem(p, settings) for p in problems]
-    first = results[0]
-    accuracy = {k: float(np.mean([r.accuracy[k] for r in results])) for k in first.accuracy}
-    queries, overhead = _serving(trained[0])
-    return Entry(
-        recipe=first.recipe,
-        defense=first.defense,
-        runs=tuple(e.run.name for e in evaluated),
-        accuracy=accuracy,
-        test=_test_accuracy(results),
-        leak=worst(problems, evaluated),
-        highest={"tpr": _highest(results, "tpr_at_fpr"), "tnr": _highest(results, "tnr_at_fnr")},
-        seconds=float(np.mean([t.history["seconds"] for t in trained])),
-        queries=queries,
-        overhead=overhead,
-        summary=_summary(results),
-    )
-
-
-def _summary(results: Sequence[ModelResult]) -> str:
-    """The defense's report on its models, given once if all seeds agree and seed by seed otherwise."""
-    seeds: dict[str, list[int]] = {}
-    for r in results:
-        seeds.setdefault(str(r.facts.get("summary", "")), []).append(r.seed)
-    if len(seeds) == 1:
-        return next(iter(seeds))
-    who = {said: f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}" for said, of in seeds.items()}
-    return "; ".join(f"{who[said]}: {said or 'nothing'}" for said in seeds)
-
-
-def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
-    """The attack that finds most on one half, judged on the other half; both ways round, and the mean of both.
-
-    On a half of the candidates the attack with the highest lower bound of the AUC is chosen, as a verdict does: by the AUC
-    itself, one that finds nothing and scatters widely would often come before one that surely finds a little. On a half of the
-    shadow models, with many more scores, the highest AUC is: the widths of intervals over a few models are themselves uncertain,
-    and what varies between the models is mostly common to all attacks.
-
-    The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
-    With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates. The interval
-    is for the AUC of the worst of these attacks, whichever that is. It begins where that of the chosen ones does, whose AUC is
-    not higher, and ends no lower than the interval of any attack on all candidates, so of the worst one too.
-    """
-    results = [e.result for e in evaluated]
-    strict = problems[0].recipe.judge.strict  # one judge for all seeds
-    if all(r.repeated for r in results):
-        cases = [_repeated_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
-        if all(case.enough() for case in cases):
-            return flagged(_judged(cases, REPEATED, strict), results)
-    cases = [_target_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
-    return flagged(_judged(cases, TARGET, strict), results)
-
-
 def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
     """With the flags that the attack has in any seed, and `inverted` where any attack has it.
 
@@ -160,7 +95,7 @@ def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Halves:
     """Scores of every attack on one run, (N,) or (T, N), and who is a member, of two halves."""
 
     one: Half
@@ -172,40 +107,19 @@ class _Case:
         return all(len(scores) >= 2 for half in (self.one, self.other) for scores, *_ in half.values())
 
 
-def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
-    one, other = {}, {}
-    for name, place in details["scores"].items():
-        file = np.load(run.folder / place, allow_pickle=False)
-        scores, member, group = file["scores"], file["member"], pipeline.group_of(file)
-        mine = _half_of_each(member, problem.recipe.seed, group)
-        arrays = [scores, member, *([] if group is None else [group])]
-        one[name], other[name] = (tuple(array[half] for array in arrays) for half in (mine, ~mine))
-    return _Case(one, other)
-
-
-def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> _Case:
-    one, other = {}, {}
-    members = pipeline.shadow_membership(problem)[:, problem.once]
-    for name, (place, targets) in details["repeated"].items():
-        scores = np.load(run.folder / place, allow_pickle=False)["scores"].astype(np.float64)
-        member, mine = members[targets], _half_of_models(targets, problem.recipe)
-        one[name], other[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
-    return _Case(one, other, problem.units()[problem.once])
-
-
 def _half(n: int, seed: int) -> Bools:
     """(n,) half of them, drawn by a run's seed; at least one on either side of two or more."""
     return numpy_rng(derive(seed, "choosing half")).permutation(n) < n // 2
 
 
-def _half_of_models(targets: Sequence[int], recipe: Recipe) -> Bools:
+def half_of_models(targets: Sequence[int], paired: bool, seed: int) -> Bools:
     """(T,) half of the models. Twins stay together: what one has learnt the other has not, and luck turns."""
-    groups = np.asarray(targets) // 2 if recipe.shadows.scheme == "paired" else np.asarray(targets)
+    groups = np.asarray(targets) // 2 if paired else np.asarray(targets)
     kinds, of = np.unique(groups, return_inverse=True)
-    return _half(len(kinds), recipe.seed)[of]
+    return _half(len(kinds), seed)[of]
 
 
-def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
+def half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
     """(n,) half of the members and half of the non-members, in whole groups (n,) where there are groups.
 
     Errors: `UserError` where there are fewer than two of either.
@@ -225,7 +139,7 @@ def _half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
     return half
 
 
-def _judged(cases: Sequence[_Case], judged: str, strict: bool = False) -> Leak:
+def judged_by_halves(cases: Sequence[Halves], judged: str, strict: bool = False) -> Leak:
     first, second = (_best(halves, judged) for halves in ([c.one for c in cases], [c.other for c in cases]))
     parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
     measured = [_measure(both, judged, c.units, strict) for both, c in zip(parts, cases, strict=True)]
@@ -258,7 +172,7 @@ def _interval(arrays: tuple[Any, ...], judged: str, units: Any) -> Interval:
     return auc_interval(arrays[0], arrays[1], units)
 
 
-def _highest_end(case: _Case, judged: str) -> float:
+def _highest_end(case: Halves, judged: str) -> float:
     """The highest upper bound of the AUC among all attacks, each on both halves together."""
     together = (zip(case.one[name], case.other[name], strict=True) for name in case.one)
     return max(_interval(tuple(np.concatenate(both) for both in pairs), judged, case.units).high for pairs in together)
@@ -267,7 +181,7 @@ def _highest_end(case: _Case, judged: str) -> float:
 def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
     """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
     if judged == REPEATED:
-        found = [judge_repeated(ATTACKS.get(name)(), scores, member, strict, units) for name, scores, member in parts]
+        found = [judge_repeated(name, scores, member, strict, units) for name, scores, member in parts]
         rated = [(f.tpr_at_fpr[0], f.tnr_at_fnr[0]) for f in found]
         auc = clustered_mean([(scores, member) for _, scores, member in parts], units, correlation=CORRELATION)
     else:
@@ -316,7 +230,7 @@ def _over_seeds(found: Sequence[Interval]) -> Interval:
     return Interval(mean, max(0.0, mean - max(by, below)), min(1.0, mean + max(by, above)))
 
 
-def _test_accuracy(results: Sequence[ModelResult]) -> Interval:
+def test_accuracy_of(results: Sequence[ModelResult]) -> Interval:
     def one(result: ModelResult) -> Interval:
         n, rate = result.rows["test"], result.accuracy["test"]
         if "test" in result.sizes:
@@ -326,7 +240,7 @@ def _test_accuracy(results: Sequence[ModelResult]) -> Interval:
     return _over_seeds([one(r) for r in results])
 
 
-def _highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:
+def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:
     """The attack with the highest rate at 0.1 %, as the published comparison takes it: mean over seeds, target's attacks only."""
     found: dict[str, list[Rate]] = {}
     for result in results:
@@ -335,32 +249,3 @@ def _highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bo
     values = {name: float(np.mean([rate.value for rate in rates])) for name, rates in found.items()}
     name = max(values, key=lambda n: values[n])
     return name, values[name], all(rate.resolved for rate in found[name])
-
-
-def _serving(trained: Trained) -> tuple[float, float]:
-    """Forward passes per answer, and how much longer an answer takes than the network's own; measured now."""
-    problem = trained.problem
-    x = problem.test.x[:TIMED_ROWS]
-    release = problem.defense.release(trained.models.state_of(0), problem.dataset.domain)
-    if isinstance(release, Plain):
-        return 1.0, 1.0
-    asked = 0
-
-    def ask(rows: Any) -> Any:
-        nonlocal asked
-        asked += len(rows)
-        return problem.trainer.predict(trained.models.stack, rows)[0]
-
-    release(ask, x, torch_rng(0))
-    passes = asked / len(x)
-    plain, released = [], []
-    begun = time.perf_counter()
-    while len(plain) < 3 or (len(plain) < 30 and time.perf_counter() - begun < ENOUGH):
-        clock = [time.perf_counter()]
-        ask(x)
-        clock.append(time.perf_counter())
-        release(ask, x, torch_rng(0))
-        clock.append(time.perf_counter())
-        plain.append(clock[1] - clock[0])
-        released.append(clock[2] - clock[1])
-    return passes, min(released) / max(min(plain), 1e-9)  # what else the machine does only ever adds

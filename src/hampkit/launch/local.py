@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from hampkit.errors import RunBusy, UserError
@@ -23,6 +24,22 @@ from hampkit.registry import load_object
 Event = Callable[[dict[str, Any]], None]
 LAST_WORDS = 5.0  # seconds that may pass until what a process said before it ended is read
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class LocalProcesses:
+    """A `hampkit.types.Launcher`: processes of this machine."""
+
+    workers: int = 0  # jobs at once; 0: as many as the cores hold
+
+    def at_once(self, threads: int) -> int:
+        return self.workers or at_once(threads)
+
+    def limited(self, workers: int) -> LocalProcesses:
+        return LocalProcesses(workers)
+
+    def map(self, function: str, context: dict[str, Any], jobs: Sequence[Any], event: Event) -> None:
+        run_jobs(function, context, jobs, self.at_once(1), event)
 
 
 def cores() -> int:

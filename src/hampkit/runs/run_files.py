@@ -1,55 +1,69 @@
-"""What a run folder says of itself beside its steps: the recipe, how it is attacked, where it is trained, who is a member."""
+"""The files of a run folder beside its steps: the recipe, how it is attacked, its environment, its split."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from hampkit.data.splits import SEGMENTS
+from hampkit.config.recipe import Recipe
 from hampkit.errors import UserError
 from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, readable, write_file, write_json
-from hampkit.workflows.problem import Problem
 
 SPLIT, LOCAL = "split.npz", "local.json"
 AGAIN = "run again the recipe of that folder: that writes the file anew and trains nothing that is there"
 
 
-def write_run(problem: Problem, folder: Path) -> None:
-    write_json(folder / "recipe.json", problem.recipe.training())
-    complete(problem, folder)
+@dataclass(frozen=True)
+class RunContent:
+    """What the files of a run folder hold."""
+
+    recipe: Recipe
+    rows: Mapping[str, NDArray[np.int64]]  # of the data set, in each segment of the split
+    seeds: tuple[int, ...]  # of the target
+    device: torch.device
 
 
-def complete(problem: Problem, folder: Path) -> None:
-    """How it is attacked, where it is trained and who is a member, where that does not stand there yet."""
-    recipe = problem.recipe
-    local = {
+def write_run(content: RunContent, folder: Path) -> None:
+    write_json(folder / "recipe.json", content.recipe.training())
+    complete(content, folder)
+
+
+def complete(content: RunContent, folder: Path) -> None:
+    """Write local.json, env.json and split.npz where they are missing or damaged."""
+    if _wrong(folder / LOCAL):
+        write_json(folder / LOCAL, _local(content.recipe))
+    if not readable(folder / "env.json"):  # asked for only then: it starts git
+        write_json(folder / "env.json", environment(content.device))
+    rows = content.rows
+    # of the whole pool: an evaluation with shadow models may take a part of the non-members only
+    members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
+    split = {"members": members[None], "seeds": np.array(content.seeds), **_prefixed(rows)}
+    found = _arrays(folder / SPLIT)
+    if found.keys() == split.keys() and all(_same(found[key], split[key]) for key in split):
+        return
+    file = io.BytesIO()
+    np.savez(file, **split)
+    write_file(folder / SPLIT, file.getvalue())
+
+
+def _local(recipe: Recipe) -> dict[str, Any]:
+    """How a run is attacked, and where its files lie."""
+    return {
         "judge": asdict(recipe.judge),
         "attacks": {name: dict(options) for name, options in recipe.attacks.items()},
         "shadows": asdict(recipe.shadows),
         "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
-        "inputs": recipe.defense.options.get("file") or "",  # whole already
+        "inputs": recipe.defense.options.get("file") or "",  # an absolute path already
         "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
     }
-    if _wrong(folder / LOCAL):
-        write_json(folder / LOCAL, local)
-    if not readable(folder / "env.json"):  # asked for only then: it starts git
-        write_json(folder / "env.json", environment(problem.trainer.device))
-    rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
-    # of the whole pool: an evaluation with shadow models may take a part of the non-members only
-    members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
-    split = {"members": members[None], "seeds": np.array(problem.task.seeds), **_prefixed(rows)}
-    found = _arrays(folder / SPLIT)
-    if found.keys() == split.keys() and all(_same(found[key], split[key]) for key in split):
-        return
-    content = io.BytesIO()
-    np.savez(content, **split)
-    write_file(folder / SPLIT, content.getvalue())
 
 
 def local_of(folder: Path) -> dict[str, Any]:
@@ -71,12 +85,12 @@ def _wrong(path: Path) -> str:
     return f"was edited or damaged: {bad[0]}, not a section with keys" if bad else ""
 
 
-def rows_of(folder: Path) -> dict[str, np.ndarray]:
-    """The rows of the data in every segment of a run's split. Errors: `UserError`."""
-    found, names = _arrays(folder / SPLIT), _prefixed(dict.fromkeys(SEGMENTS))
+def rows_of(folder: Path, segments: Sequence[str]) -> dict[str, np.ndarray]:
+    """The rows of the data set in these segments of a run's split. Raises: `UserError` if the file is missing or damaged."""
+    found, names = _arrays(folder / SPLIT), _prefixed(dict.fromkeys(segments))
     if not all(key in found and found[key].dtype == np.int64 and found[key].ndim == 1 for key in names):
         raise UserError(f"{folder / SPLIT} is missing or damaged; {AGAIN}")
-    return {name: found[key] for name, key in zip(SEGMENTS, names, strict=True)}
+    return {name: found[key] for name, key in zip(segments, names, strict=True)}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -13,12 +13,11 @@ from hampkit.errors import UserError
 from hampkit.launch.local import at_once, cores
 from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, write_json
-from hampkit.shadow_models import timing as measuring
-from hampkit.stats import grouped
+from hampkit.shadow_models import timing
+from hampkit.shadow_models.base import ShadowTask
 from hampkit.training import Trainer
 from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.threads import threads
-from hampkit.workflows.problem import Problem
 
 SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
 START = 4.0  # seconds that an interpreter takes to start
@@ -96,63 +95,77 @@ class Plan:
         return f"{said} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
 
 
+@dataclass(frozen=True)
+class Judged:
+    """How many examples the attacks with shadow models are judged on."""
+
+    members: int
+    nonmembers: int
+    left_out: int  # non-members that would be judged without shadow models
+    # effective numbers, if groups or copies of rows depend on each other: of non-members against the target, of leave-one-out's
+    independent: float
+    independent_repeated: float
+
+
 def plan(
-    problem: Problem,
-    models: int,
+    task: ShadowTask,
+    judged: Judged,
+    mode: ExecutionMode | None = None,
+    *,
     workers: int = 0,
     cache: Path | None = None,
     anew: bool = True,
-    mode: ExecutionMode | None = None,
 ) -> Plan:
-    """Measure a few steps of every way to run and take the quickest; workers: 0 takes as many as the cores hold.
+    """The expected cost of shadow models, from a few measured steps of every mode; the quickest one is taken.
 
-    cache: a folder that keeps what was measured, per device, network and recipe; anew: measure again all the same.
-    mode: how they run, where that is settled: then it is this that is measured.
+    mode: the settled one, if there is one; then only it is measured. workers: processes; 0: as many as the cores hold.
+    cache: a folder that keeps measurements per device, network and recipe; anew: measure again all the same.
     """
-    ways = _ways(problem, models, workers)
-    if mode is None:
-        seconds = _measured(problem, ways, cache, anew)
-        cut = [_cut(way, models) for way in ways]
-        _, best = min((way.seconds(each, models), k) for k, (way, each) in enumerate(zip(cut, seconds, strict=True)))
-        mode, each = cut[best], seconds[best]
-        if workers == 0 and each * models < SHORT and mode.workers > 1:
-            mode = replace(mode, workers=1)
-    else:
-        each = _of_one(problem, mode, ways, cache, anew)
-    pool, others = len(problem.task.pool), len(problem.test)
-    signals = 4 * (pool * problem.views + min(others, 10_000))
-    history = 100 + (14 * problem.trainer.config.epochs if problem.trainer.config.select == "best" else 0)  # as JSON
-    disk = models * (signals + history) + 600 * -(-models // mode.job)
-    members, nonmembers = problem.judged()
-    alone, each_time = _independent(problem)
+    models = task.config.models
+    mode, each = (
+        _best(task, workers, cache, anew) if mode is None else (mode, _of_one(task, mode, workers, cache, anew))
+    )
     return Plan(
         models=models,
         mode=mode,
         each=each,
         seconds=mode.seconds(each, models) + START * (mode.processes(models) > 1),
-        memory=_memory(problem, mode, models),
-        disk=disk,
-        fpr_target=10 / alone,
-        fpr_repeated=20 / (models * each_time),
-        members=members,
-        nonmembers=nonmembers,
-        left_out=problem.left_out(),
+        memory=_memory(task, mode, models),
+        disk=_disk(task, mode, models),
+        fpr_target=10 / judged.independent,
+        fpr_repeated=20 / (models * judged.independent_repeated),
+        members=judged.members,
+        nonmembers=judged.nonmembers,
+        left_out=judged.left_out,
     )
 
 
-def _independent(problem: Problem) -> tuple[float, float]:
-    """The effective numbers of non-members judged against the target and of examples in leave-one-out, see `grouped.number`."""
-    judged, units = problem.candidates().judged, problem.units()
-    others, once = judged[judged >= problem.table.members_count], problem.once
-    return grouped.number(units[others], len(others)), grouped.number(units[once], int(once.sum()))
+def _best(task: ShadowTask, workers: int, cache: Path | None, anew: bool) -> tuple[ExecutionMode, float]:
+    """The quickest mode and its seconds per model."""
+    models, ways = task.config.models, _ways(task, workers)
+    seconds = _measured(task, ways, cache, anew)
+    cut = [_cut(way, models) for way in ways]
+    _, best = min((way.seconds(each, models), k) for k, (way, each) in enumerate(zip(cut, seconds, strict=True)))
+    mode, each = cut[best], seconds[best]
+    if workers == 0 and each * models < SHORT and mode.workers > 1:
+        mode = replace(mode, workers=1)
+    return mode, each
 
 
-def _ways(problem: Problem, models: int, workers: int) -> list[ExecutionMode]:
+def _disk(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
+    """Bytes of signals, histories and manifests."""
+    config = task.trainer.config
+    signals = 4 * (len(task.task.pool) * task.views + len(task.population))
+    history = 100 + (14 * config.epochs if config.select == "best" else 0)  # as JSON
+    return models * (signals + history) + 600 * -(-models // mode.job)
+
+
+def _ways(task: ShadowTask, workers: int) -> list[ExecutionMode]:
     """On a CPU there is one: which one is quicker would differ from day to day, and with it the last digits of a model."""
-    threads = problem.recipe.train.threads
-    if problem.trainer.device.type == "cpu":
+    threads = task.recipe.train.threads
+    if task.trainer.device.type == "cpu":
         return [ExecutionMode(1, workers or at_once(threads), threads)]
-    widths = [1, *(width for width in STACKS if width <= max(models, 8))]
+    widths = [1, *(width for width in STACKS if width <= max(task.config.models, 8))]
     return [
         ExecutionMode(width, 1, threads, cuda_graphs=r)
         for width in widths
@@ -169,39 +182,40 @@ def _cut(mode: ExecutionMode, models: int) -> ExecutionMode:
     return replace(mode, job=mode.width * -(-stacks // MOST_JOBS))
 
 
-def _measured(problem: Problem, ways: list[ExecutionMode], cache: Path | None, anew: bool) -> list[float]:
-    """Seconds per model of every way, from now or from before."""
-    path = _path(problem, ways, cache)
-    seconds = None if anew else _remembered(path, len(ways))
+def _measured(task: ShadowTask, ways: list[ExecutionMode], cache: Path | None, anew: bool) -> list[float]:
+    """Seconds per model of every way, cached ones unless they are to be measured anew."""
+    path = _path(task, ways, cache)
+    seconds = None if anew else _cached(path, len(ways))
     if seconds is None:
-        seconds = seconds_of(problem, ways)
-        _remember(path, seconds)
+        seconds = seconds_of(task, ways)
+        _keep(path, seconds)
     return seconds
 
 
-def _of_one(problem: Problem, mode: ExecutionMode, ways: list[ExecutionMode], cache: Path | None, anew: bool) -> float:
-    """Seconds per model of one way: where all were measured before, and it to the end, that of then."""
+def _of_one(task: ShadowTask, mode: ExecutionMode, workers: int, cache: Path | None, anew: bool) -> float:
+    """Cached seconds per model in this mode if a complete measurement exists, else measured now."""
+    ways = _ways(task, workers)
     mode = replace(mode, workers=1, job=1)  # neither changes what a model takes
-    before = None if anew else _remembered(_path(problem, ways, cache), len(ways))
+    before = None if anew else _cached(_path(task, ways, cache), len(ways))
     for way, seconds in zip(ways, before or [], strict=False):
         if replace(way, workers=1) == mode and seconds < NEVER:
             return seconds
-    return _measured(problem, [mode], cache, anew)[0]
+    return _measured(task, [mode], cache, anew)[0]
 
 
-def _path(problem: Problem, ways: list[ExecutionMode], cache: Path | None) -> Path | None:
+def _path(task: ShadowTask, ways: list[ExecutionMode], cache: Path | None) -> Path | None:
     """A name for all that the speed depends on: the device, the versions, the network and how it is trained."""
     if cache is None:
         return None
-    device = environment(problem.trainer.device)
-    recipe = {k: v for k, v in problem.recipe.training().items() if k != "seed"}
-    size = [len(problem.task.pool), *problem.task.pool.shape]
+    device = environment(task.trainer.device)
+    recipe = {k: v for k, v in task.recipe.training().items() if k != "seed"}
+    size = [len(task.task.pool), *task.task.pool.shape]
     key = content_hash([recipe, size, device["device"], device["versions"], [asdict(w) for w in ways]])[:16]
     return cache / "measured" / f"{key}.json"
 
 
-def _remembered(path: Path | None, ways: int) -> list[float] | None:
-    """The seconds per model of each way, or nothing where they were not measured or the file is no use."""
+def _cached(path: Path | None, ways: int) -> list[float] | None:
+    """Seconds per model of each way from an earlier measurement; None without one, or if its file is damaged."""
     try:
         seconds = read_json(path, "seconds per model")["seconds per model"] if path is not None else None
     except UserError:
@@ -210,36 +224,36 @@ def _remembered(path: Path | None, ways: int) -> list[float] | None:
     return seconds if valid else None
 
 
-def _remember(path: Path | None, seconds: list[float]) -> None:
+def _keep(path: Path | None, seconds: list[float]) -> None:
     if path is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs a measurement, nothing else
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"seconds per model": [min(s, NEVER) for s in seconds]})
 
 
-def seconds_of(problem: Problem, ways: list[ExecutionMode]) -> list[float]:
+def seconds_of(task: ShadowTask, ways: list[ExecutionMode]) -> list[float]:
     """Seconds per model of a whole training in each way; infinite for one that is soon seen to be slower than another."""
     found: list[float] = []
     best: list[float] = []
     for mode in ways:
         with threads(mode.threads):
-            seconds, first = measuring.seconds_per_model(problem, mode.of(problem.trainer), best)
+            seconds, first = timing.seconds_per_model(task, mode.of(task.trainer), best)
         if seconds <= min(found, default=math.inf):
             best = [s / mode.workers for s in first]
         found.append(seconds)
     return found
 
 
-def _memory(problem: Problem, mode: ExecutionMode, models: int) -> int:
+def _memory(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
     """Training: this process's peak so far, and per model weights, gradients, momentum, the update and the best checkpoint.
 
     Judging: four copies of the answers to the pool, and of all scores of leave-one-out five numbers each.
     """
     now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    net = problem.task.net()
+    net = task.task.net()
     weights = 4 * sum(p.numel() for p in net.parameters())
-    pool = len(problem.task.pool)
-    judging = now + 8 * pool * (4 * problem.task.pool.num_classes * problem.views + 5 * models)
+    pool = len(task.task.pool)
+    judging = now + 8 * pool * (4 * task.task.pool.num_classes * task.views + 5 * models)
     return max(mode.processes(models) * (now + 5 * weights * mode.width), judging)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from hampkit.config.recipe import ShadowConfig, canonical_json
+from hampkit.data.splits import SEGMENTS, data_fingerprint
 from hampkit.errors import UserError
 from hampkit.runs.run_files import rows_of
 from hampkit.runs.store import Run, read_json
-from hampkit.shadow_models import train as shadows
-from hampkit.shadow_models.plan import ExecutionMode
-from hampkit.targets.trained import ShadowSet
-from hampkit.workflows.problem import Problem, fingerprint
+from hampkit.shadow_models import train
+from hampkit.shadow_models.base import ShadowSet, ShadowTask
 
 ASKED = ("members", "nonmembers", "test")  # the pool, and the population
 TRAINING = ("reference", "validation", "remaining")  # what else a training may see
@@ -32,7 +31,7 @@ class Lender:
     """A run that has shadow models, and which of them are meant."""
 
     run: Run
-    shadowing: ShadowConfig
+    config: ShadowConfig
     force: bool  # take them although they were trained otherwise; results are flagged `mismatched`
 
     @staticmethod
@@ -51,10 +50,13 @@ class Lender:
             else f"{folder} has no finished shadow models; train them: hampkit run RECIPE --shadows M"
         )
 
-    def lend(self, problem: Problem) -> ShadowSet:
-        """Its shadow models as evidence about the target of a problem. Errors: `UserError` where they do not fit."""
-        others = self._check_rows(problem)
-        ours = json.loads(canonical_json(problem.recipe.training()))  # as a file holds it: lists for tuples
+    def load_for(self, task: ShadowTask) -> ShadowSet:
+        """These shadow models as evidence about the target of a task.
+
+        Raises: `UserError` if they were trained on other data, another split, or (without ``force``) by another recipe.
+        """
+        others = self._check_rows(task)
+        ours = json.loads(canonical_json(task.recipe.training()))  # as a file holds it: lists for tuples
         differences = _differences(ours, self.run.recipe()) + others
         if differences and not self.force:
             raise UserError(
@@ -62,25 +64,27 @@ class Lender:
                 + (f" and {len(differences) - 1} more" if len(differences) > 1 else "")
                 + "; train its own (--shadows M), or add --force to attack with them and have the results flagged mismatched"
             )
-        mode = ExecutionMode(**read_json(self.run.folder / shadows.folder_of(self.shadowing) / "launch" / "mode.json"))
-        untrained = shadows.untrained(self.shadowing, self.run, mode)
-        name = f"{self.run.name}-{shadows.name_of(self.shadowing)}"
-        return ShadowSet(shadows.read(problem, self.shadowing, self.run, mode), name, untrained, tuple(differences))
+        mode = train.read_mode(self.run.folder / train.folder_of(self.config) / "launch")
+        found = train.read(task.of(self.config), self.run, mode)
+        return replace(found, name=f"{self.run.name}-{found.name}", differences=tuple(differences))
 
-    def _check_rows(self, problem: Problem) -> list[str]:
-        """The same examples at the same places, or the answers are about others: no force helps. Returned: other differences."""
-        here = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
-        there = rows_of(self.run.folder)
-        ours, theirs = problem.recipe.training(), self.run.recipe()
+    def _check_rows(self, task: ShadowTask) -> list[str]:
+        """Other differences between the splits, in words.
+
+        Raises: `UserError` if an example of the pool or the population is another one: then every signal is of another example.
+        """
+        here = {name: task.table.rows(name).numpy() for name in task.table.segments}
+        there = rows_of(self.run.folder, SEGMENTS)
+        ours, theirs = task.recipe.training(), self.run.recipe()
         order = torch.from_numpy(np.concatenate(list(there.values())))
-        known = {fingerprint(problem.dataset.sha256, given): given is not None for given in (None, order)}
+        by_file = {data_fingerprint(task.sha256, given): given is not None for given in (None, order)}
         found = theirs["data"]["sha256"]
-        if found in known and all(np.array_equal(here[name], there[name]) for name in ASKED):
+        if found in by_file and all(np.array_equal(here[name], there[name]) for name in ASKED):
             others = [name for name in TRAINING if not np.array_equal(here[name], there[name])]
             return [f"the rows of the split's segment {name} are others" for name in others]
         what = "other data"
-        if found in known:
-            a, b = _drawn(ours, bool(problem.recipe.split.permutation)), _drawn(theirs, known[found])
+        if found in by_file:
+            a, b = _drawn(ours, bool(task.recipe.split.permutation)), _drawn(theirs, by_file[found])
             how = [f"split.{k} is {b[k]} there and {a[k]} here" for k in a if a[k] != b.get(k)]
             what = f"another split of the data ({', '.join(how) or 'other rows in its split.npz'}; give both the same)"
         raise UserError(
@@ -112,9 +116,9 @@ def finished(run: Run) -> list[ShadowConfig]:
         whole = {job.name for job in folder.glob("[0-9]*-[0-9]*") if run.done(str(job.relative_to(run.folder)))}
         ends = {int(job.rpartition("-")[2]) + 1 for job in whole if re.fullmatch(r"\d+-\d+", job)}
         for count in sorted(n for n in ends if n >= 4 and n % 2 == 0 and n == int(models or n)):
-            shadowing = ShadowConfig(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
-            if set(shadows.jobs(shadowing, ExecutionMode(**read_json(mode)))) <= whole:
-                found.append(shadowing)
+            config = ShadowConfig(count, scheme, int(seed), kept is not None, int(views or 1))  # pyright: ignore[reportArgumentType]
+            if set(train.job_names(config, train.read_mode(mode.parent))) <= whole:
+                found.append(config)
     return found
 
 
@@ -123,7 +127,7 @@ def last_used(run: Run) -> tuple[ShadowConfig | None, str]:
     name = _named_in_details(run)
     if not name:
         return None, ""
-    own = next((s for s in finished(run) if shadows.name_of(s) == name), None)
+    own = next((s for s in finished(run) if train.name_of(s) == name), None)
     return own, "" if own is not None else re.sub(r"-(published|paired)-\d+-\d+(-views\d+)?$", "", name)
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from hampkit.defenses import Models
 from hampkit.rng import derive
+from hampkit.shadow_models.base import ShadowTask
 from hampkit.targets.blackbox import BlackBox
 from hampkit.training import Objective, Trainer
 from hampkit.training.trainer import silent
 from hampkit.types import Stack, Task
-from hampkit.workflows.problem import Problem
 
 FEW, MANY = 4, 12  # batches of an epoch
 ASKED = 512  # rows that the release is timed on
@@ -94,36 +94,35 @@ class MeasuringTrainer(Trainer):
         return stack, time.perf_counter() - clock
 
 
-def seconds_per_model(problem: Problem, way: Trainer, best: list[float]) -> tuple[float, list[float]]:
-    """Of a whole training of the problem's defense by such a trainer; infinite where another way is quicker.
+def seconds_per_model(task: ShadowTask, way: Trainer, best: list[float]) -> tuple[float, list[float]]:
+    """Seconds of a whole training of the defense by such a trainer, per model; infinite where another way is quicker.
 
     best: what the first steps took in the best way so far; returned with those of this one.
     """
-    width = way.width
-    members = torch.zeros(width, len(problem.task.pool), dtype=torch.bool)
-    members[:, : len(problem.task.pool) // 2] = True
-    seeds = tuple(derive(problem.recipe.seed, "measure", m) for m in range(width))
-    task = replace(problem.task, members=members, seeds=seeds, val=problem.shadow_val)
+    width, pool = way.width, len(task.task.pool)
+    members = torch.zeros(width, pool, dtype=torch.bool)
+    members[:, : pool // 2] = True
+    seeds = tuple(derive(task.recipe.seed, "measure", m) for m in range(width))
     clock = Clock(best=best)
     trainer = MeasuringTrainer(way.config, way.device, width, silent, cuda_graphs=way.cuda_graphs, clock=clock)
     begun = time.perf_counter()
     try:
-        models = problem.defense.fit(task, trainer)
+        models = task.defense.fit(replace(task.task, members=members, seeds=seeds), trainer)
     except TooSlow:
         return math.inf, clock.first
     trained = (time.perf_counter() - begun - clock.measured + clock.expected) / width
-    return trained + _asking(problem, models), clock.first
+    return trained + _asking(task, models), clock.first
 
 
-def _asking(problem: Problem, models: Models) -> float:
-    """Seconds that one model takes to answer what a shadow model is asked: some releases cost more than a training."""
-    release = problem.defense.release(models.state_of(0), problem.dataset.domain)
-    box = BlackBox(models.stack.take([0]), release, problem.trainer)
-    rows = problem.task.pool.x[:ASKED]
+def _asking(task: ShadowTask, models: Models) -> float:
+    """Seconds that one model takes to answer all queries to a shadow model: some releases cost more than a training."""
+    release = task.defense.release(models.state_of(0), task.domain)
+    box = BlackBox(models.stack.take([0]), release, task.trainer)
+    rows = task.task.pool.x[:ASKED]
     begun = time.perf_counter()
     box.query(rows, seed=0)
     each = (time.perf_counter() - begun) / len(rows)
-    return each * (len(problem.task.pool) * problem.views + min(len(problem.test), 10_000))
+    return each * (len(task.task.pool) * task.views + len(task.population))
 
 
 def _synchronize(device: torch.device) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hampkit.config.sections import MOST_VIEWS
-from hampkit.training.augment import shifted
+from hampkit.nets.shift import shifted
 
 SHIFTS = ((0, 0), *((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x))
-assert 2 * len(SHIFTS) == MOST_VIEWS
+COUNT = 2 * len(SHIFTS)  # with and without mirroring
 
 
 def augmented(x: Tensor, k: int) -> Tensor:
@@ -22,7 +21,7 @@ def augmented(x: Tensor, k: int) -> Tensor:
     >>> augmented(torch.arange(4).view(1, 1, 1, 4), 1).flatten().tolist()
     [3, 2, 1, 0]
     """
-    assert 0 <= k < MOST_VIEWS, k
+    assert 0 <= k < COUNT, k
     if k == 0:
         return x
     y, z = SHIFTS[k // 2]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hampkit import signals
 from hampkit.defenses.base import Release
 from hampkit.rng import derive, torch_rng
 from hampkit.training import Trainer
@@ -19,6 +22,11 @@ class BlackBox:
         self._stack, self._release, self._trainer = stack, release, trainer
         self.queries = 0  # rows answered so far
 
+    @property
+    def about(self) -> str:
+        """What the release does, in a line for reports."""
+        return self._release.about
+
     def query(self, x: Tensor, seed: int) -> Tensor:
         """Released logits (N, C) float64 for raw inputs (N, *shape); the seed is that of the service's own noise."""
         self.queries += len(x)
@@ -27,3 +35,8 @@ class BlackBox:
 
     def _ask(self, x: Tensor) -> Tensor:
         return self._trainer.predict(self._stack, x)[0]
+
+
+def scaled_logits(box: BlackBox, x: Tensor, y: Tensor, seed: int) -> NDArray[np.float32]:
+    """Scaled logits (N,) of the released answers to inputs x (N, *shape) with labels y (N,): see `hampkit.signals`."""
+    return signals.scaled_logit(box.query(x, seed), y).float().numpy()

@@ -1,37 +1,66 @@
-"""What a run holds once it is trained: the model behind its black box, and its shadow models."""
+"""A model that was trained here, as a `hampkit.types.Target`."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from hampkit.attacks import Shadows
-from hampkit.defenses import Models
-from hampkit.judging.results import ModelResult
-from hampkit.runs.store import Run
+from hampkit.defenses import Defense, Models
+from hampkit.rng import forked
+from hampkit.runs.store import Run, load_tensors
 from hampkit.targets.blackbox import BlackBox
-from hampkit.workflows.problem import Problem
+from hampkit.training import Trainer
+from hampkit.types import Dataset, Domain, History, Stack, Task
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model on disk."""
+    """A trained model on disk, with the data that it is attacked on."""
 
     run: Run
-    problem: Problem
+    title: str  # DATA/DEFENSE
+    fingerprint: str  # sha256 of the weights
     models: Models
-    accuracy: dict[str, float]  # train, val, test: fractions, from the network's own answers
-    history: dict[str, Any]
+    defense: Defense
+    trainer: Trainer
+    domain: Domain
+    pool: Dataset = field(repr=False)  # (P,) members and non-members
+    membership: NDArray[np.bool_] = field(repr=False)  # (P,)
+    population: Dataset | None = field(repr=False)  # rows of the same kind that no model was trained on
+    test: Dataset = field(repr=False)
+    accuracy: Mapping[str, float]  # train, val, test: fractions, from the network's own answers
+    history: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
         return self.run.folder
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the defense reports of this model, with "summary" in words."""
+        return self.history.get("facts", {})
+
+    @property
+    def own_logits(self) -> Tensor:
+        """(P, C) float64: the network's answers to the pool, before the release."""
+        return self.trainer.predict(self.models.stack, self.pool.x)[0].double()
+
+    def query(self, x: Tensor, seed: int) -> Tensor:
+        """Released logits (N, C) float64 for raw inputs x (N, *shape); the seed is that of the service's own noise."""
+        return self.black_box().query(x, seed)
+
+    def black_box(self) -> BlackBox:
+        """The model as its users meet it; it counts their queries."""
+        release = self.defense.release(self.models.state_of(0), self.domain)
+        return BlackBox(self.models.stack, release, self.trainer)
 
     def network(self) -> nn.Module:
         """The trained network alone, on the CPU, in evaluation mode: raw inputs (N, *shape) float32 → its own logits (N, C).
@@ -39,69 +68,22 @@ class Trained:
         What the defense does to answers is not in it; `hampkit.nn.HampModel` puts HAMP's around a network that serves.
         """
         net, values = copy.deepcopy(self.models.stack.net).cpu().eval(), self.models.stack.state(0)
-        with torch.no_grad():  # load_state_dict knows no buffers that are not persistent
+        with torch.no_grad():  # load_state_dict leaves out buffers that are not persistent
             for name, tensor in (*net.named_parameters(), *net.named_buffers()):
                 if name in values:
                     tensor.copy_(values[name])
         return net
 
-    def black_box(self) -> BlackBox:
-        """The model as its users meet it."""
-        release = self.problem.defense.release(self.models.state_of(0), self.problem.dataset.domain)
-        return BlackBox(self.models.stack, release, self.problem.trainer)
 
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What an evaluation found, as it was while the run's lock was held: another process may replace the files later."""
-
-    run: Run
-    result: ModelResult
-    details: dict[str, Any]  # what a report shows beside the result: curves, histograms, provenance
-
-
-@dataclass(frozen=True)
-class ShadowSet:
-    """Trained shadow models, and a name for them."""
-
-    shadows: Shadows
-    name: str
-    untrained: tuple[int, ...] = ()  # of them: they learnt next to nothing with every seed tried
-    differences: tuple[str, ...] = ()  # where they were not trained as the target was: how, in words
-
-    def targets(self) -> list[int]:
-        """Those that leave-one-out attacks: nobody releases a model that learnt next to nothing.
-
-        Two such of 128 took the pooled TPR@0.1%FPR of RMIA from 8.8 % to 1.0 %, and every TNR to nearly nothing, because the
-        few errors that are allowed all fall on them.
-        """
-        trained = self._trained()
-        return trained if len(trained) >= 2 else list(range(len(self.shadows)))
-
-    def for_target(self) -> Shadows:
-        """The shadow models that attack the target: without the untrained, which an adversary sees have learnt nothing.
-
-        Except where fewer than four models, or no model of one side of an example, would remain: then all.
-        """
-        return replace(self.shadows, models=np.array(self._trained())) if self._enough(1) else self.shadows
-
-    def for_each_other(self) -> Shadows:
-        """The shadow models that attack one another: all, but the answers of the untrained do not count, see `for_target`."""
-        if not self.untrained or not self._enough(2):  # of an example's side one may be the target itself
-            return self.shadows
-        counts = np.ones_like(self.shadows.members)
-        counts[list(self.untrained)] = False
-        return replace(self.shadows, counts=counts)
-
-    def used(self) -> str:
-        """A name for the shadow models that attack the target."""
-        left = sorted(set(range(len(self.shadows))) - set(self.for_target().models.tolist()))
-        return "-".join([self.name, *(["without", *map(str, left)] if left else [])])
-
-    def _trained(self) -> list[int]:
-        return [m for m in range(len(self.shadows)) if m not in self.untrained]
-
-    def _enough(self, least: int) -> bool:
-        """Whether four trained models, and on each side of every example so many, are left."""
-        members = self.shadows.members[self._trained()]
-        return len(members) >= 4 and bool((np.minimum(members.sum(0), (~members).sum(0)) >= least).all())
+def read_models(task: Task, folder: Path, history: Mapping[str, Any]) -> Models:
+    """The models whose tensors a step folder holds; history: the content of its history.json."""
+    groups: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "state": {}}
+    for key, tensor in load_tensors(folder / "stack.safetensors").items():
+        kind, _, name = key.partition(".")
+        groups[kind][name] = tensor
+    with forked(0):
+        net = task.net()
+    past = tuple(
+        History(tuple(h["seeds"]), h["epoch"], tuple(h["val_accuracy"]), h["diverged"]) for h in history["models"]
+    )
+    return Models(Stack(net, groups["params"], groups["buffers"], past), groups["state"])

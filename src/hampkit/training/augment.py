@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hampkit.nets.shift import shifted
 from hampkit.rng import derive, numpy_rng
 
 
@@ -30,9 +31,3 @@ def _places(size: int, u: Tensor, move: bool) -> Tensor:
     most = max(1, size // 8)
     by = (u * (2 * most + 1)).floor().long() - most if move else torch.zeros_like(u, dtype=torch.int64)
     return shifted(size, by)
-
-
-def shifted(size: int, by: Tensor) -> Tensor:
-    """Places 0 … size − 1 moved by (…) int64, reflected at both ends: (…, size)."""
-    places = (torch.arange(size, device=by.device) + by.unsqueeze(-1)).abs()
-    return torch.where(places >= size, 2 * (size - 1) - places, places).clamp(0, size - 1)

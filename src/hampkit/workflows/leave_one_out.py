@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hampkit.attacks import Attack, SignalAttack
+from hampkit.attacks import Attack, Shadows, SignalAttack
 from hampkit.code_hash import code_of
-from hampkit.config.recipe import content_hash
 from hampkit.judging.evaluate import unusual
 from hampkit.judging.leave_one_out import Record, judge_repeated, records, repeated_scores, variance_used
 from hampkit.judging.results import RepeatedResult
 from hampkit.report.cells import safe
-from hampkit.runs.store import read_json, write_file, write_json
+from hampkit.runs.step import Step
+from hampkit.runs.store import Run, read_json, write_file, write_json
+from hampkit.shadow_models.base import ShadowSet
 from hampkit.stats.strength import finding, side
-from hampkit.targets.trained import ShadowSet, Trained
-from hampkit.workflows.problem import Settings
+from hampkit.workflows.problem import Problem
+from hampkit.workflows.session import Session
+from hampkit.workflows.shadow import for_each_other
 
 VERSION = 7  # raised when leave-one-out would give other numbers on the same signals
 
@@ -30,74 +34,94 @@ RECORDS = "records.csv"
 RECORD_COLUMNS = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
 
 
+@dataclass(frozen=True)
+class _Shadowed:
+    """The shadow models of a problem, as attackers of one another."""
+
+    problem: Problem
+    found: ShadowSet
+
+    @cached_property
+    def shadows(self) -> Shadows:
+        return for_each_other(self.found)
+
+    @cached_property
+    def targets(self) -> list[int]:
+        return self.found.targets()
+
+    @cached_property
+    def members(self) -> Any:
+        """(T, N) bool over the rows that are judged."""
+        return self.shadows.membership()[self.targets][:, self.problem.once]
+
+
 def leave_one_out(
-    trained: Trained, attacks: list[Attack], shadowed: ShadowSet, settings: Settings, randomised: bool
+    problem: Problem, run: Run, attacks: list[Attack], found: ShadowSet, session: Session
 ) -> tuple[tuple[RepeatedResult, ...], dict[str, tuple[str, list[int]]]]:
-    """Leave-one-out of every attack that looks at signals alone, and the records of the strongest one.
+    """Leave-one-out of every attack that looks at signals alone; writes the records of the strongest one.
 
-    Beside the results, where each attack's scores (T, N) lie in the run, and which models are their targets. Each set of features
-    is judged once, see `Problem.once`; intervals are clustered by group, where rows are in groups.
-
-    randomised: the release draws noise, as for the target.
+    Returned beside the results: where each attack's scores (T, N) lie in the run, and which models are their targets. Each set of
+    features is judged once, see `Problem.once`; intervals are clustered by group, where rows are in groups.
     """
-    recipe, run = trained.problem.recipe, trained.run
+    shadowed = _Shadowed(problem, found)
     chosen = [a for a in attacks if isinstance(a, SignalAttack)]
-    title = f"leave-one-out of {recipe.title}"
-    targets, shadows = shadowed.targets(), shadowed.for_each_other()
-    once, units = trained.problem.once, trained.problem.units()
-    members = shadows.membership()[targets][:, once]
-    found: list[tuple[RepeatedResult, Path]] = []
-    untrained, left_out = len(shadows) - len(targets), shadows.left_out()
-    done, total = 0, len(chosen) * len(members)
-    for attack in chosen:
+    title, done, total = f"leave-one-out of {problem.recipe.title}", 0, len(chosen) * len(shadowed.targets)
 
-        def write(folder: Path, attack: SignalAttack = attack) -> None:
-            def step() -> None:
-                nonlocal done
-                done += 1
-                settings.track(title, done, total)
+    def scored() -> None:
+        nonlocal done
+        done += 1
+        session.progress.track(title, done, total)
 
-            scores = repeated_scores(attack, shadows, targets, step)[:, once]
-            np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
-            result = judge_repeated(attack, scores, members, recipe.judge.strict, units[once])
-            result = replace(result, variance=variance_used(attack, shadows, targets))
-            write_json(folder / "result.json", result.to_json())
-
-        options = asdict(attack)  # pyright: ignore[reportArgumentType]
-        what = {"version": VERSION, "strict": recipe.judge.strict, "options": options, "targets": targets}
-        what |= {"left_out": left_out, "code": code_of(type(attack))}
-        name = f"{attack.name}-{content_hash(what)[:8]}"
-        place = run.step(f"leave-one-out/{shadowed.name}/{name}", write)
-        result = RepeatedResult.from_json(read_json(place / "result.json"))
-        flags = (*result.flags, *(["randomised"] if randomised else []))
-        found.append(
-            (replace(result, flags=flags, untrained=untrained, left_out=left_out, options=unusual(attack)), place)
-        )
-    if found:
-        best, place = max(found, key=lambda f: finding(**vars(f[0].auc)))
-        scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
-        # an attack below 0.5 finds what it finds when it is turned around
-        scores *= -1 if side(**vars(best.auc)) < 0 else 1
-        _write_records(trained, best.attack, records_of(trained, scores, members))
-    places = {r.attack: (str((place / "scores.npz").relative_to(run.folder)), list(targets)) for r, place in found}
-    return tuple(result for result, _ in found), places
+    steps = {attack.name: _step(attack, shadowed, scored) for attack in chosen}
+    results = [step.of(run) for step in steps.values()]
+    if results:
+        best = max(results, key=lambda r: finding(**vars(r.auc)))
+        _write_records(shadowed, run, best, run.folder / steps[best.attack].place)
+    places = {name: (f"{step.place}/scores.npz", list(shadowed.targets)) for name, step in steps.items()}
+    return tuple(results), places
 
 
-def records_of(trained: Trained, scores: Any, members: Any) -> list[Record]:
+def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None]) -> Step[RepeatedResult]:
+    """The scores (T, N) and the result of one attack."""
+    problem, shadows, targets = shadowed.problem, shadowed.shadows, shadowed.targets
+    strict, left_out = problem.recipe.judge.strict, shadows.left_out()
+    options = asdict(attack)  # pyright: ignore[reportArgumentType]
+    key = {"version": VERSION, "strict": strict, "options": options, "targets": targets}
+    key |= {"left_out": left_out, "code": code_of(type(attack))}
+
+    def write(folder: Path) -> None:
+        once = problem.once
+        scores = repeated_scores(attack, shadows, targets, scored)[:, once]
+        np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
+        result = judge_repeated(attack.name, scores, shadowed.members, strict, problem.units()[once])
+        write_json(folder / "result.json", replace(result, variance=variance_used(attack, shadows, targets)).to_json())
+
+    def read(folder: Path) -> RepeatedResult:
+        result = RepeatedResult.from_json(read_json(folder / "result.json"))
+        untrained = len(shadows) - len(targets)
+        return replace(result, untrained=untrained, left_out=left_out, options=unusual(attack))
+
+    return Step(f"leave-one-out/{shadowed.found.name}/{attack.name}", key, write, read)
+
+
+def records_of(problem: Problem, scores: Any, members: Any) -> list[Record]:
     """Per example that is judged: how exposed it is over all shadow models."""
-    problem = trained.problem
     pool, names = problem.task.pool, problem.dataset.classes
     rows = torch.cat([problem.table.rows("members"), problem.table.rows("nonmembers")])[: len(pool)]
     y, rows = (column[torch.from_numpy(problem.once)].tolist() for column in (pool.y, rows))
     return records(scores, members, rows, [names[c] if names else str(c) for c in y])
 
 
-def _write_records(trained: Trained, attack: str, found: list[Record]) -> None:
+def _write_records(shadowed: _Shadowed, run: Run, best: RepeatedResult, place: Path) -> None:
+    """Write records.csv from the scores of the strongest attack."""
+    scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
+    # an attack below 0.5 finds what it finds when it is turned around
+    scores *= -1 if side(**vars(best.auc)) < 0 else 1
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(RECORD_COLUMNS.split(","))
-    for r in found:
+    for r in records_of(shadowed.problem, scores, shadowed.members):
         a = r.advantage
         numbers = [f"{v:.6g}" for v in (r.separation, a.value, a.low, a.high)]
-        writer.writerow([r.row, safe(r.label), attack, *numbers, r.found, r.inside, r.outside])
-    write_file(trained.run.folder / RECORDS, out.getvalue())
+        writer.writerow([r.row, safe(r.label), best.attack, *numbers, r.found, r.inside, r.outside])
+    write_file(run.folder / RECORDS, out.getvalue())

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
+from hampkit.errors import UserError
 from hampkit.judging.flags import FLAGS
-from hampkit.judging.results import ERROR, AttackResult, Difference, ModelResult, Results, clearer
-from hampkit.registry import ATTACKS, DEFENSES, Registry
+from hampkit.judging.results import (
+    ERROR,
+    AttackResult,
+    Difference,
+    ModelResult,
+    Rate,
+    RepeatedResult,
+    Results,
+    clearer,
+)
+from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
 from hampkit.runs.locks import reports
-from hampkit.runs.store import write_file, write_json
-from hampkit.targets.trained import Evaluated
-from hampkit.workflows import attack as pipeline
+from hampkit.runs.store import Run, read_json, writable, write_file, write_json
+from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
+
+RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
+
+
+__all__ = ["AttackResult", "ModelResult", "Rate", "RepeatedResult", "Results", "report_on", "write_report"]
 
 
 def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
@@ -55,7 +70,7 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
     found, tried = [], max(one.distinct(), other.distinct())
     for pair in ((_surest(one), other.highest()), (one.highest(), _surest(other))):
         names = (pair[0].attack, pair[1].attack)
-        spans = pipeline.paired_difference(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
+        spans = paired_difference(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
         if not spans:
             return None
         found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
@@ -89,3 +104,29 @@ def _threat(cls: Any) -> str:
     known = " and the membership of a known part of both groups, to fit on" if "known" in cls.needs else ""
     cut = "" if cls.threshold is not None else " The threshold of its balanced accuracy is taken from the known part."
     return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
+
+
+def write_report(*runs: str | Path, out: str | Path) -> Results:
+    """One report over runs that were attacked before; computes nothing anew."""
+    found = [Run.at(Path(folder).resolve()) for folder in runs]
+    for r in found:
+        if not (r.folder / "result.json").is_file():
+            raise UserError(f"{r.folder} was never attacked; run: hampkit attack {r.folder}")
+    documents = [read_json(r.folder / "result.json", *RESULT_KEYS) for r in found]
+    for r, document in zip(found, documents, strict=True):
+        if not document["attacks"]:
+            raise UserError(f"{r.folder / 'result.json'} holds no attacks; run: hampkit attack {r.folder}")
+    writable(Path(out))
+    try:
+        for r, document in zip(found, documents, strict=True):
+            check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
+        models = [
+            Evaluated(r, ModelResult.from_json(d), details_of(r, d)) for r, d in zip(found, documents, strict=True)
+        ]
+        return report_on(models, Path(out))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:
+        where = " or ".join(str(r.folder) for r in found)
+        raise UserError(
+            f"result.json, details.json or the scores of {where} were edited or damaged ({type(error).__name__}: {error});"
+            " attack again: hampkit attack RUN"
+        ) from error

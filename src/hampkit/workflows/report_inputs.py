@@ -1,59 +1,74 @@
-"""What a report shows beside the results: curves, histograms, provenance."""
+"""What a report shows beside the results: curves, histograms, provenance, and the difference of two models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hampkit import signals
-from hampkit.judging.evaluate import Case
-from hampkit.runs.store import read_json
-from hampkit.stats import metrics
-from hampkit.targets.trained import ShadowSet, Trained
+from hampkit.config.recipe import Recipe, content_hash
+from hampkit.errors import UserError
+from hampkit.judging.results import ModelResult
+from hampkit.runs.store import Run, read_json
+from hampkit.shadow_models.base import ShadowSet
+from hampkit.stats import grouped, metrics
+from hampkit.stats.metrics import Interval
+from hampkit.targets.trained import Trained
 
 
-def describe(
-    trained: Trained, case: Case, scores: Mapping[str, Any], answers: Path, shadowed: ShadowSet | None = None
-) -> dict[str, Any]:
-    problem = trained.problem
-    member, y = problem.task.members[0].numpy(), problem.task.pool.y.numpy()
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found, as it was while the run's lock was held: another process may replace the files later."""
+
+    run: Run
+    result: ModelResult
+    details: dict[str, Any]  # what a report shows beside the result: curves, histograms, provenance
+
+
+def describe(target: Trained, recipe: Recipe, answers: Path, shadow_set: ShadowSet | None) -> dict[str, Any]:
+    """The losses before and after the release, and where the model comes from."""
+    env = read_json(target.folder / "env.json", "python", "versions", "device", "git")
+    return {
+        "histogram": _losses(target, answers),
+        "release": target.black_box().about,
+        "provenance": {
+            "recipe": {
+                **recipe.training(),
+                "judge": asdict(recipe.judge),
+                "attacks": {name: dict(options) for name, options in recipe.attacks.items()},
+            },
+            "versions": {"python": env["python"], **env["versions"]},
+            "device": env["device"],
+            "git": env["git"],
+            "seeds": [s for h in target.models.stack.history for s in h.seeds],
+            "started": target.history["started"],
+            "seconds": target.history["seconds"],
+            "shadows": shadow_set and {"name": shadow_set.name, "differences": list(shadow_set.differences)},
+        },
+    }
+
+
+def _losses(target: Trained, answers: Path) -> dict[str, Any]:
+    """Histograms of the loss of members and non-members, before and after the release."""
+    y = target.pool.y.numpy()
     losses = {
         part: signals.loss(np.load(answers / f"{part}.npy", allow_pickle=False), y) for part in ("own", "released")
     }
     top = float(np.quantile(np.concatenate(list(losses.values())), 0.99)) or 1.0
     edges = np.linspace(0, top, 31)
-    env = read_json(trained.run.folder / "env.json", "python", "versions", "device", "git")
     return {
-        "curves": {name: _curve(s, case.member) for name, s in scores.items()},
-        "histogram": {
-            "signal": "loss",
-            "unit": "nats",
-            "before": _histogram(losses["own"], member, edges),
-            "after": _histogram(losses["released"], member, edges),
-        },
-        "release": problem.defense.release(trained.models.state_of(0), problem.dataset.domain).about,
-        "provenance": {
-            "recipe": {
-                **problem.recipe.training(),
-                "judge": asdict(problem.recipe.judge),
-                "attacks": {name: dict(options) for name, options in problem.recipe.attacks.items()},
-            },
-            "versions": {"python": env["python"], **env["versions"]},
-            "device": env["device"],
-            "git": env["git"],
-            "seeds": [s for h in trained.models.stack.history for s in h.seeds],
-            "started": trained.history["started"],
-            "seconds": trained.history["seconds"],
-            "shadows": None if shadowed is None else {"name": shadowed.name, "differences": list(shadowed.differences)},
-        },
+        "signal": "loss",
+        "unit": "nats",
+        "before": _histogram(losses["own"], target.membership, edges),
+        "after": _histogram(losses["released"], target.membership, edges),
     }
 
 
-def _curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
+def curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
     """The corners of a ROC, thinned to a number that a page can hold: evenly in both rates and in their logarithms."""
     fpr, tpr = metrics.roc(scores, member)
     turn = np.r_[True, (np.diff(fpr)[1:] * np.diff(tpr)[:-1] != np.diff(fpr)[:-1] * np.diff(tpr)[1:]), True]
@@ -76,3 +91,46 @@ def _histogram(values: Any, member: Any, edges: Any) -> dict[str, list[float]]:
         for name, rows in (("members", member), ("nonmembers", ~member))
     }
     return {"edges": np.round(edges, 6).tolist(), **counts}
+
+
+def paired_difference(
+    a: Evaluated, b: Evaluated, attack_a: str, attack_b: str, levels: Sequence[float] = (0.95,)
+) -> list[Interval]:
+    """AUC of one attack on one model minus that of another on a second model, paired, with an interval for each level.
+
+    Empty where the candidates differ.
+    """
+    files = [
+        np.load(model.run.folder / model.details["scores"][name], allow_pickle=False)
+        for model, name in ((a, attack_a), (b, attack_b))
+    ]
+    (first, second), members = ([f["scores"] for f in files], [f["member"] for f in files])
+    if not np.array_equal(*members) or len({_same_split(model) for model in (a, b)}) > 1:
+        return []
+    return [grouped.auc_difference(first, second, members[0], group_of(files[0]), level) for level in levels]
+
+
+def group_of(scores: Any) -> Any:
+    """The groups of an attack's scores.npz, None where its rows are in none."""
+    return scores.get("group")
+
+
+def _same_split(model: Evaluated) -> str:
+    recipe, judged = model.run.recipe(), model.details["provenance"]["recipe"]["judge"]
+    return content_hash([recipe["data"], recipe["split"], recipe["seed"], judged])
+
+
+def details(run: Run) -> dict[str, Any]:
+    """What a report shows beside the result: curves, histograms, provenance."""
+    return read_json(run.folder / "details.json", "curves", "scores", "provenance")
+
+
+def details_of(run: Run, document: Any) -> dict[str, Any]:
+    """The details of the run's result, given as its file holds it. Errors: `UserError` where they belong to another attack."""
+    found, result = details(run), content_hash(document)
+    if found.get("result", result) != result:
+        raise UserError(
+            f"result.json and details.json of {run.folder} are of two different attacks: the last one was interrupted, or is"
+            f" still running; attack again: hampkit attack {run.folder}"
+        )
+    return found

@@ -1,4 +1,4 @@
-"""The trained target of a run on disk: weights, states of the releases, and how they came to be."""
+"""Train the target of a run, or find it: weights, states of the releases, accuracies, history."""
 
 from __future__ import annotations
 
@@ -6,20 +6,55 @@ import datetime
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from hampkit.defenses import Models
-from hampkit.rng import forked
-from hampkit.runs.store import load_tensors, save_tensors, write_json
+from hampkit.code_hash import file_hash
+from hampkit.runs.locks import locked
+from hampkit.runs.run_files import RunContent, complete, write_run
+from hampkit.runs.step import Step
+from hampkit.runs.store import Run, read_json, save_tensors, write_json
 from hampkit.stats import grouped
-from hampkit.types import Dataset, History, Stack
+from hampkit.targets.trained import Trained, read_models
+from hampkit.training.threads import threads
+from hampkit.types import Dataset, Stack
 from hampkit.workflows.problem import Problem
+from hampkit.workflows.session import Session
+
+TARGET = "models/000-000"
 
 
-def write(problem: Problem, folder: Path) -> None:
-    """Train, and keep weights, releases and how they came to be; where rows are in groups also what accuracies are worth."""
+def train(problem: Problem, session: Session, wait: bool = True) -> Trained:
+    """The trained target of a problem; wait: for another process that holds the run, see `hampkit.runs.locks.locked`."""
+    with locked(session.runs_dir, problem.folder, wait), threads(problem.recipe.train.threads):
+        return train_locked(problem, create(problem, session))
+
+
+def train_locked(problem: Problem, run: Run) -> Trained:
+    """The same where the run's lock is held."""
+    return target_step(problem, run).of(run)
+
+
+def create(problem: Problem, session: Session) -> Run:
+    """The run of a problem, made where it does not exist; its lock must be held."""
+    content = content_of(problem)
+    run = Run.create(session.runs_dir, problem.folder, lambda folder: write_run(content, folder))
+    complete(content, run.folder)  # what was deleted or damaged since: it follows from the recipe
+    return run
+
+
+def content_of(problem: Problem) -> RunContent:
+    rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
+    return RunContent(problem.recipe, rows, problem.task.seeds, problem.trainer.device)
+
+
+def target_step(problem: Problem, run: Run) -> Step[Trained]:
+    return Step(TARGET, None, lambda folder: _write(problem, folder), lambda folder: _read(problem, run, folder))
+
+
+def _write(problem: Problem, folder: Path) -> None:
+    """Train; with groups of rows, also the number of independent rows behind each accuracy."""
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
     models = problem.defense.fit(problem.task, problem.trainer)
     save_tensors(folder / "stack.safetensors", models.tensors())
@@ -37,23 +72,29 @@ def write(problem: Problem, folder: Path) -> None:
     write_json(folder / "history.json", history)
 
 
-def read(problem: Problem, folder: Path, history: dict[str, Any]) -> Models:
-    """The models that were written; history: what `history.json` holds."""
-    groups: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "state": {}}
-    for key, tensor in load_tensors(folder / "stack.safetensors").items():
-        kind, _, name = key.partition(".")
-        groups[kind][name] = tensor
-    with forked(0):
-        net = problem.task.net()
-    past = tuple(
-        History(tuple(h["seeds"]), h["epoch"], tuple(h["val_accuracy"]), h["diverged"]) for h in history["models"]
+def _read(problem: Problem, run: Run, folder: Path) -> Trained:
+    history = read_json(folder / "history.json")
+    return Trained(
+        run=run,
+        title=problem.recipe.title,
+        fingerprint=file_hash(folder / "stack.safetensors"),
+        models=read_models(problem.task, folder, history),
+        defense=problem.defense,
+        trainer=problem.trainer,
+        domain=problem.dataset.domain,
+        pool=problem.task.pool,
+        membership=problem.task.members[0].numpy(),
+        population=problem.population(),
+        test=problem.test,
+        accuracy={name: history["accuracy"][name] for name in ("train", "val", "test")},
+        history=history,
     )
-    return Models(Stack(net, groups["params"], groups["buffers"], past), groups["state"])
 
 
 def _members(problem: Problem) -> Dataset:
     return problem.task.pool.take(problem.task.members[0].nonzero().squeeze(-1))
 
 
-def _right(problem: Problem, stack: Stack, data: Dataset) -> Any:
+def _right(problem: Problem, stack: Stack, data: Dataset) -> NDArray[np.bool_]:
+    """(n,) whether the network's own answer is the label."""
     return (problem.trainer.predict(stack, data.x)[0].argmax(-1) == data.y).numpy()

@@ -1,0 +1,12 @@
+"""Shifts of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def shifted(size: int, by: Tensor) -> Tensor:
+    """Places 0 … size − 1 moved by (…) int64, reflected at both ends: (…, size)."""
+    places = (torch.arange(size, device=by.device) + by.unsqueeze(-1)).abs()
+    return torch.where(places >= size, 2 * (size - 1) - places, places).clamp(0, size - 1)

@@ -1,0 +1,96 @@
+"""Where data and runs lie, and on what they run: a `Session` holds it all, and nothing in it changes a result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from hampkit.data.base import Place
+from hampkit.errors import UserError
+from hampkit.launch.local import LocalProcesses
+from hampkit.shadow_models.plan import MOST_WORKERS
+from hampkit.training.trainer import silent
+from hampkit.types import Launcher
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a session reports what it does."""
+
+    track: Callable[[str, int, int], None] = silent  # (work, parts done, parts in all)
+    say: Callable[[str], None] = lambda line: None  # a line in words, such as the plan of shadow models
+    downloads: Any = False  # pooch's progress bar
+
+
+@dataclass(frozen=True)
+class Session:
+    """Folders, device, launcher and progress of one or more calls."""
+
+    runs_dir: Path = Path("runs")
+    data_dir: Path | None = None  # searched for data files before the user's cache; default: $HAMPKIT_DATA
+    device: str = "auto"  # auto, cpu, cuda, or one of several GPUs as cuda:1
+    launcher: Launcher = field(default_factory=LocalProcesses)
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def cache(self) -> Path:
+        """The user's cache folder."""
+        return self.place().cache
+
+    def place(self) -> Place:
+        """Where data sets look for their files."""
+        return Place.default(self.data_dir, progress=self.progress.downloads)
+
+    def torch_device(self) -> torch.device:
+        """Raises: `UserError` for a device that this machine lacks."""
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            raise UserError(f"--device {self.device} must be auto, cpu, cuda or cuda:N, a GPU by its number from 0")
+        there = torch.cuda.device_count() if self.device != "cpu" and torch.cuda.is_available() else 0
+        if self.device.startswith("cuda") and not there:
+            raise UserError(
+                f"--device {self.device}: this machine has no CUDA device that torch can use; take --device cpu or auto"
+            )
+        if self.device.startswith("cuda:") and int(self.device[5:]) >= there:
+            raise UserError(
+                f"--device {self.device}: this machine has {there} CUDA devices, cuda:0 to cuda:{there - 1}"
+            )
+        return torch.device(self.device if self.device != "auto" else "cuda" if there else "cpu")
+
+
+class Where(TypedDict, total=False):
+    """The fields of a `Session` as keyword arguments, and ``workers`` for a launcher of local processes."""
+
+    session: Session
+    runs_dir: str | Path
+    data_dir: str | Path | None
+    device: str
+    workers: int
+    launcher: Launcher
+    progress: Progress
+
+
+def session_of(where: Where) -> Session:
+    """The session with these fields changed. Raises: `TypeError` for an unknown name, `UserError` for a number of workers."""
+    given: dict[str, Any] = dict(where)
+    session, workers = given.pop("session", None) or Session(), given.pop("workers", 0)
+    known = {f.name for f in fields(Session)}
+    if unknown := sorted(set(given) - known):
+        raise TypeError(
+            f"unexpected keyword argument {unknown[0]!r}; a session has {', '.join(sorted(known))} and workers"
+        )
+    if not 0 <= workers <= MOST_WORKERS:
+        raise UserError(
+            f"workers={workers} must be a number of processes up to {MOST_WORKERS}, or 0 for as many as the cores hold"
+        )
+    if workers:
+        given["launcher"] = given.get("launcher", session.launcher).limited(workers)
+    if "runs_dir" in given:
+        given["runs_dir"] = Path(given["runs_dir"])
+    if given.get("data_dir") is not None:
+        given["data_dir"] = Path(given["data_dir"])
+    return replace(session, **given)

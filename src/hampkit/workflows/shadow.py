@@ -1,0 +1,128 @@
+"""Train the shadow models of a problem, or find them, and plan what they cost."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hampkit.attacks import Shadows
+from hampkit.config.sections import ShadowConfig
+from hampkit.errors import Notice, UserError
+from hampkit.runs.locks import locked
+from hampkit.runs.store import Run, read_json
+from hampkit.shadow_models import train as shadow_training
+from hampkit.shadow_models.base import ShadowSet
+from hampkit.shadow_models.plan import ExecutionMode, Judged, Plan, plan
+from hampkit.stats import grouped
+from hampkit.training.threads import threads
+from hampkit.workflows.open_run import recipe_of_run
+from hampkit.workflows.prepare import prepare
+from hampkit.workflows.problem import Problem
+from hampkit.workflows.session import Session
+from hampkit.workflows.train import create
+
+WORKER = "hampkit.workflows.shadow:worker"
+
+
+def shadow(problem: Problem, session: Session) -> Run:
+    """Train the recipe's shadow models, or find those that were trained before."""
+    with locked(session.runs_dir, problem.folder), threads(problem.recipe.train.threads):
+        run = create(problem, session)
+        train_shadow_models(problem, run, session)
+    return run
+
+
+def train_shadow_models(problem: Problem, run: Run, session: Session) -> ShadowSet:
+    """The same where the run's lock is held."""
+    task = problem.shadow_task()
+    step = shadow_training.launch_step(task.config, lambda: plan_shadows(problem, session).mode)
+    mode = _resized(step.of(run), session)
+    missing = shadow_training.missing_jobs(task.config, run, mode)
+    done, title = task.config.models - sum(map(len, missing)), f"shadow models of {problem.recipe.title}"
+    session.progress.track(title, done, task.config.models)
+
+    def event(message: dict[str, Any]) -> None:
+        nonlocal done
+        done += message["trained"]
+        session.progress.track(title, done, task.config.models)
+
+    if mode.workers > 1 and len(missing) > 1:
+        session.launcher.limited(mode.workers).map(WORKER, _context(problem, run, mode, session), missing, event)
+    else:
+        work = shadow_training.worker(task, run, mode)
+        for job in missing:
+            work(job, event)
+    return shadow_training.read(task, run, mode)
+
+
+def worker(context: dict[str, Any]) -> Callable[..., None]:
+    """What a worker process does with its jobs: see `hampkit.types.Launcher`."""
+    run, mode = Run(Path(context["run"])), ExecutionMode(**context["mode"])
+    data_dir = None if context["data_dir"] is None else Path(context["data_dir"])
+    session = Session(run.folder.parent, data_dir, context["device"])
+    recipe = recipe_of_run(run.recipe(), read_json(run.folder / "local.json", "judge", "attacks"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # the process that started this one has shown it
+        problem = prepare(replace(recipe, shadows=ShadowConfig(**context["shadows"])), session)
+    if problem.folder != run.name:
+        raise UserError(
+            f"the data or the source of {run.name} changed while it was trained; run the same command again"
+        )
+    return shadow_training.worker(problem.shadow_task(), run, mode)
+
+
+def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan:
+    """The expected cost of the shadow models; if some were trained already, in the mode that they were trained in.
+
+    anew: measure again what was measured before for this device and network.
+    """
+    run, config = Run(session.runs_dir / problem.folder), problem.recipe.shadows
+    launch = f"{shadow_training.folder_of(config)}/launch"
+    mode = _resized(shadow_training.read_mode(run.folder / launch), session) if run.done(launch) else None
+    workers = session.launcher.workers
+    task = problem.shadow_task()
+    planned = plan(task, judged_of(problem), mode, workers=workers, cache=session.cache, anew=anew)
+    return planned if mode is not None else replace(planned, note=shadow_training.left_aside(config, run))
+
+
+def judged_of(problem: Problem) -> Judged:
+    """How many examples are judged, and how many independent ones they amount to: see `hampkit.stats.grouped.number`."""
+    members, nonmembers = problem.judged()
+    judged, units, once = problem.candidates().judged, problem.units(), problem.once
+    others = judged[judged >= problem.table.members_count]
+    alone = grouped.number(units[others], len(others))
+    return Judged(members, nonmembers, problem.left_out(), alone, grouped.number(units[once], int(once.sum())))
+
+
+def for_target(found: ShadowSet) -> Shadows:
+    """The evidence of the shadow models that attack the target: see `ShadowSet.for_target`."""
+    rows, models = np.arange(found.members.shape[1]), np.array(found.for_target())
+    return Shadows(found.parts, found.members, found.population, rows, models)
+
+
+def for_each_other(found: ShadowSet) -> Shadows:
+    """The evidence of the shadow models that attack one another: see `ShadowSet.counts`."""
+    rows, models = np.arange(found.members.shape[1]), np.arange(len(found))
+    return Shadows(found.parts, found.members, found.population, rows, models, found.counts())
+
+
+def _context(problem: Problem, run: Run, mode: ExecutionMode, session: Session) -> dict[str, Any]:
+    """What a worker needs, as JSON."""
+    return {
+        "run": str(run.folder.resolve()),
+        "data_dir": None if session.data_dir is None else str(session.data_dir),
+        "device": str(problem.trainer.device),
+        "shadows": asdict(problem.recipe.shadows),
+        "mode": asdict(mode),
+    }
+
+
+def _resized(mode: ExecutionMode, session: Session) -> ExecutionMode:
+    """The mode in which shadow models were begun, in as many processes as are asked for now."""
+    workers = session.launcher.workers
+    return replace(mode, workers=workers) if mode.workers > 1 and workers else mode
