@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.stats import grouped, metrics
-from hampkit.stats.metrics import Interval, Point
+from hampkit.stats.intervals import Interval, clopper_pearson, codes_of, jeffreys, kish, normal_quantile
+from hampkit.stats.metrics import Point
 from hampkit.stats.roc import Counts, check_scores, count
 
 Array = NDArray[np.float64]
@@ -106,9 +107,7 @@ def _interval(value: float, rows: Iterable[Array], models: int, units: _Units, l
         own = max(min(models, 3 * effective) - 1, 1.0)
         degrees = (variance + unseen) ** 2 / (variance**2 / own + unseen**2 / degrees)
     size = max(size, 1 / (1 / models + 1 / examples))
-    low, high = metrics.jeffreys(
-        value, size * (metrics.normal_quantile(level) / _student(degrees + 1, level)) ** 2, level
-    )
+    low, high = jeffreys(value, size * (normal_quantile(level) / _student(degrees + 1, level)) ** 2, level)
     return Interval(value, float(low), float(high))
 
 
@@ -158,7 +157,7 @@ def points(
     for k, rate in enumerate(wanted):
         worth[rate] = _worth(s, m, counts, rate, left[:, k], kinds, strict, level, turned)
     ends = (
-        metrics.clopper_pearson(point.value * worth[rate], worth[rate], level)
+        clopper_pearson(point.value * worth[rate], worth[rate], level)
         for rate, point in zip(looked_at, found, strict=True)
     )
     return [replace(point, low=low, high=high) for point, (low, high) in zip(found, ends, strict=True)]
@@ -279,7 +278,7 @@ def _worth(
     q, fewer = value * (1 - value), min(groups, units.effective)
     variance += units.unseen(q)
     n = min(members, q / variance) if variance > 0 else members * units.effective / s.shape[1]
-    return max(n * (metrics.normal_quantile(level) / _student(fewer, level)) ** 2, 1.0)
+    return max(n * (normal_quantile(level) / _student(fewer, level)) ** 2, 1.0)
 
 
 def _centered(of_members: Array, of_nonmembers: Array, value: float, m: NDArray[np.bool_]) -> Iterator[Array]:
@@ -310,10 +309,10 @@ class _Units(NamedTuple):
 
     @classmethod
     def of(cls, units: Any, examples: int) -> _Units:
-        codes = grouped.codes_of(units, (examples,), "example")
+        codes = codes_of(units, (examples,), "example")
         if codes is None:
             return cls(None, examples, float(examples))
-        return cls(codes, int(codes.max()) + 1, grouped.kish(codes))
+        return cls(codes, int(codes.max()) + 1, kish(codes))
 
     def unseen(self, q: float) -> float:
         """The variance of a rate p that is due to unseen units: min(q/K, 1/(10 K²)), with q = p (1 − p) and K their number.

@@ -16,6 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hampkit.stats.intervals import (
+    Interval,
+    clopper_pearson,
+    effective_size,
+    jeffreys,
+    mean_rate,
+    normal_quantile,
+)
 from hampkit.stats.roc import Counts, best_threshold, check_scores, count
 
 __all__ = [
@@ -55,15 +63,6 @@ class Roc(NamedTuple):
 
     fpr: Array
     tpr: Array
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -121,54 +120,6 @@ def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation:
     members, nonmembers = (sum(len(both[k]) for both in placed) for k in (0, 1))
     low, high = jeffreys(value, effective_size(value, variance, members, nonmembers), level)
     return Interval(value, float(low), float(high))
-
-
-def mean_rate(parts: Sequence[Interval], independent: bool = True) -> Interval:
-    """The mean of rates with intervals of their own, by the MOVER (Zou & Donner 2008): the distances to the ends are added as
-    deviations are, or, where the rates are not independent, as they are, which is the most that they can amount to.
-    """
-    if not parts:
-        raise ValueError("the mean of no rates: give at least one interval")
-    together = math.hypot if independent else (lambda *distances: sum(distances))
-    value = sum(p.value for p in parts) / len(parts)
-    below = together(*(p.value - p.low for p in parts)) / len(parts)
-    above = together(*(p.high - p.value for p in parts)) / len(parts)
-    return Interval(value, max(0.0, value - below), min(1.0, value + above))
-
-
-def effective_size(value: Any, variance: Any, members: float, nonmembers: float) -> Any:
-    """The number of independent yes-or-no answers that would give the AUC this variance; also of arrays.
-
-    max(min(m, n), A (1 − A) / (v + 1/(5m²) + 1/(5n²))), with v DeLong's variance (DeLong et al. 1988), m members and n
-    non-members. No two distributions make the variance larger than A (1 − A) / min(m, n) (Birnbaum & Klose 1957). The two terms
-    beside v stand for examples that were not seen: v may be 0 by chance. With 1/6 in place of 1/5 a more complete separation
-    could take more than a third of the width from the lower bound; larger fractions give wider intervals.
-    """
-    unseen = 1 / (5 * members**2) + 1 / (5 * nonmembers**2)
-    return np.maximum(min(members, nonmembers), value * (1 - value) / (variance + unseen))
-
-
-def jeffreys(rate: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
-    """Jeffreys' interval of a rate seen in n independent cases, which need not be a whole number; also of arrays.
-
-    Of k = rate · n hits and e = n − k errors, the quantile (1 − level)/2 of Beta(k + min(½, k/4), e + ½), and the same for the
-    errors (Brown, Cai & DasGupta 2001, section 4.1, with min(½, k/4) for ½). With ½ the upper bound could not come closer to
-    1 than a fixed share of 1/n, however close the rate is.
-
-    >>> [round(float(end), 4) for end in jeffreys(1.0, 10)]
-    [0.7828, 1.0]
-    """
-    rate, n = np.asarray(rate, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    hits, errors = rate * n, (1 - rate) * n
-    return np.minimum(_lower(hits, errors, level), rate), np.maximum(1 - _lower(errors, hits, level), rate)
-
-
-def _lower(hits: Array, errors: Array, level: float) -> Array:
-    from scipy.stats import beta  # SciPy takes a second to import
-
-    seen = hits > 1e-6  # below that the bound is 0 in floating point
-    bound = beta.ppf(_tail(level), np.where(seen, hits + np.minimum(0.5, hits / 4), 1.0), errors + 0.5)
-    return np.where(seen, bound, 0.0)
 
 
 def auc_difference(a: Any, b: Any, member: Any, level: float = 0.95) -> Interval:
@@ -313,24 +264,6 @@ def balanced_point(scores: Any, member: Any, threshold: float, level: float = 0.
     return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
-def clopper_pearson(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """The exact binomial interval of a rate of which k of n were seen (Clopper & Pearson 1934).
-
-    k and n need not be whole numbers: n is the number of independent rows that some dependent ones are worth (Korn & Graubard
-    1998).
-
-    >>> tuple(round(v, 4) for v in clopper_pearson(0, 10))
-    (0.0, 0.3085)
-    """
-    assert 0 <= k <= n != 0, (k, n)
-    from scipy.stats import beta  # SciPy takes a second to import
-
-    tail = _tail(level)
-    low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
-    return min(low, k / n), max(high, k / n)
-
-
 def placements(s: Array, m: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Per member the share of non-members below it, per non-member the share of members above it; ties count half."""
     pos, neg = s[m], s[~m]
@@ -349,17 +282,3 @@ def _share_below(values: Array, others: Array) -> Array:
         both = np.searchsorted(ordered, part, "left") + np.searchsorted(ordered, part, "right")
         shares[start : start + len(part)] = both / (2 * len(others))
     return shares
-
-
-def normal_quantile(level: float) -> float:
-    """z with P(|Z| ≤ z) = level for a standard normal Z. Errors: `ValueError` for a level outside (0, 1)."""
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(1 - _tail(level))
-
-
-def _tail(level: float) -> float:
-    """The probability on either side of an interval. Errors: `ValueError` for a level outside (0, 1)."""
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, such as 0.95")
-    return (1 - level) / 2
