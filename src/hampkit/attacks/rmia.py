@@ -21,6 +21,7 @@ import numpy as np
 
 from hampkit.attacks.base import HeldOut, Left, Scores, Shadows, SignalAttack, blocks, sides
 from hampkit.errors import UserError
+from hampkit.stats.roc import auc
 
 Score = Literal["log-ratio", "share"]
 
@@ -116,7 +117,7 @@ def _aucs(target: Scores, out: Scores, member: Any) -> Scores:
     if member.all() or not member.any():
         return np.zeros(len(GRID))
     (t_in, t_out), (o_in, o_out) = ((v[member], v[~member]) for v in (target, out))
-    return np.array([_auc(t_in - _usual(o_in, a), t_out - _usual(o_out, a)) for a in GRID])
+    return np.array([auc(t_in - _usual(o_in, a), t_out - _usual(o_out, a)) for a in GRID])
 
 
 def _best(aucs: Scores) -> float:
@@ -166,15 +167,6 @@ def _log_sum_of(kept: Scores) -> Scores:
 
 def _log_sigmoid(s: Any) -> Scores:
     return -np.logaddexp(0, -np.asarray(s, dtype=np.float64))
-
-
-def _auc(members: Scores, others: Scores) -> float:
-    """The share of pairs in which the member has the higher score, ties counted half."""
-    members, others = np.sort(members), np.sort(others)
-    below = np.searchsorted(others, members)
-    tied = others[np.minimum(below, len(others) - 1)] == members
-    ties = np.searchsorted(others, members[tied], side="right") - below[tied]
-    return float((below.sum() + ties.sum() / 2) / len(members) / len(others))
 
 
 class _Others:

@@ -1,8 +1,10 @@
-"""Intervals where rows come in groups, such as those of one person: groups are independent, rows of one group are not.
+"""AUCs and rates of one model if rows come in groups, such as the rows of one person: only groups are independent.
 
-Each function takes groups (N,), of which none holds members and non-members; None, or groups of one row each, give what
-`hampkit.stats.metrics` gives. Errors: `ValueError` for groups of another length or of members and non-members, and as there.
-What the intervals cover: `benchmarks.intervals groups`, docs/intervals.md.
+Each function takes groups (N,): rows with equal values are one group, and no group holds members and non-members. With None,
+or with one row in each group, the result is that of `hampkit.stats.metrics`.
+Coverage: `benchmarks.intervals groups`, docs/intervals.md.
+
+Raises: `ValueError` for groups of another length, for a group that holds members and non-members, and as in `metrics`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from hampkit.stats.intervals import (
     Interval,
     clopper_pearson,
     codes_of_sides,
+    degrees_of_freedom,
     effective_size,
     jeffreys,
     kish,
@@ -52,16 +55,19 @@ Array = NDArray[np.float64]
 
 
 def auc_interval(scores: Any, member: Any, groups: Any = None, level: float = 0.95) -> Interval:
-    """AUC with Jeffreys' interval for the `effective_size` of groups.
+    """The AUC of scores (N,) with Jeffreys' interval for the `effective_size` of groups.
 
-    DeLong's variance is clustered by group (Obuchowski 1997), for m members and n non-members stand their `Moments.groups`, and
-    Student's t enters as the factor (z/t)² of the size (Korn & Graubard 1998).
+    DeLong's variance is clustered by group (Obuchowski 1997). The effective size takes Kish's numbers of groups for the numbers
+    of members and non-members, and Student's t enters as the factor (z/t)² of that size (Korn & Graubard 1998).
     """
     return mean_auc([(scores, member, groups)], level)
 
 
 def mean_auc(parts: Sequence[Sequence[Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:
-    """The mean AUC of parts that share no group, (scores, member) or (scores, member, groups) each: see `metrics.mean_auc`."""
+    """The mean AUC of parts that share no group, see `metrics.mean_auc`.
+
+    parts: (scores, member) or (scores, member, groups) of each part, all (Nₖ,).
+    """
     checked = [(*check_scores(s, m), codes_of_sides(g[0] if g else None, m)) for s, m, *g in parts]
     if all(g is None for _, _, g in checked):
         return metrics.mean_auc([(s, m) for s, m, _ in checked], level, correlation)
@@ -76,13 +82,14 @@ def mean_auc(parts: Sequence[Sequence[Any]], level: float = 0.95, correlation: f
     members, nonmembers = (sum(both[k].groups for both in sides) for k in (0, 1))
     size = effective_size(value, variance, members, nonmembers)
     unseen = [1 / (5 * side.groups**2) for side in every]
-    size *= student_factor([side.variance + u for side, u in zip(every, unseen, strict=True)], every, level)
+    total = [side.variance + u for side, u in zip(every, unseen, strict=True)]
+    size *= student_factor(degrees_of_freedom(total, every), level)
     low, high = jeffreys(value, size, level)
     return Interval(value, float(low), float(high))
 
 
 def auc_difference(a: Any, b: Any, member: Any, groups: Any = None, level: float = 0.95) -> Interval:
-    """AUC(a) − AUC(b) on the same examples: `metrics.auc_difference` with the variance clustered by group, and Student's t."""
+    """AUC(a) − AUC(b) of scores (N,) of the same examples, as `metrics.auc_difference`, with a variance clustered by group."""
     g = codes_of_sides(groups, member)
     if g is None:
         return metrics.auc_difference(a, b, member, level)
@@ -93,7 +100,7 @@ def auc_difference(a: Any, b: Any, member: Any, groups: Any = None, level: float
     if smaller < 1 + 1e-9:
         return Interval(value, -1.0, 1.0)
     variances = [side.variance for side in both]
-    z = normal_quantile(level) / math.sqrt(student_factor(variances, both, level))
+    z = normal_quantile(level) / math.sqrt(student_factor(degrees_of_freedom(variances, both), level))
     half = math.hypot(z * math.sqrt(sum(variances)), 1 - float(jeffreys(1.0, smaller, level)[0]))
     return Interval(value, max(-1.0, value - half), min(1.0, value + half))
 
@@ -101,31 +108,31 @@ def auc_difference(a: Any, b: Any, member: Any, groups: Any = None, level: float
 def tpr_point(
     scores: Any, member: Any, fpr: float, strict: bool = False, groups: Any = None, level: float = 0.95
 ) -> tuple[Point, tuple[float, float]]:
-    """TPR at FPR, with the interval for the threshold as given, and that for a true FPR of ``fpr``: see `metrics.tpr_bounds`.
+    """The TPR at an FPR of scores (N,), and its `metrics.tpr_bounds`.
 
-    Clopper and Pearson's for the `size_of_rate` of members; the threshold is as uncertain as with as many non-members as the
-    `size_of_rate` of false positives. Equal scores count as in `metrics.tpr_bounds`.
+    The interval of the point takes the threshold as given: Clopper and Pearson's for the `size_of_rate` of the members. The
+    bounds are those for a true FPR of ``fpr``, with the `size_of_rate` of false positives in place of the number of non-members.
     """
     g = codes_of_sides(groups, member)
     if g is None:
         return metrics.tpr_point(scores, member, fpr, strict, level), metrics.tpr_bounds(scores, member, fpr, level)
     s, m = check_scores(scores, member)
-    return _point(s, m, g, count(s, m), fpr, strict, level)
+    return _point(_Grouped(s, m, g, count(s, m)), fpr, strict, level)
 
 
 def tnr_point(
     scores: Any, member: Any, fnr: float, strict: bool = False, groups: Any = None, level: float = 0.95
 ) -> tuple[Point, tuple[float, float]]:
-    """TNR at FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
+    """The TNR at an FNR: `tpr_point` of the negated scores, with members and non-members exchanged."""
     g = codes_of_sides(groups, member)
     if g is None:
         return metrics.tnr_point(scores, member, fnr, strict, level), metrics.tnr_bounds(scores, member, fnr, level)
     s, m = check_scores(scores, member)
-    return _point(-s, ~m, g, count(s, m).turned(), fnr, strict, level)
+    return _point(_Grouped(-s, ~m, g, count(s, m).turned()), fnr, strict, level)
 
 
 def balanced_point(scores: Any, member: Any, threshold: float, groups: Any = None, level: float = 0.95) -> Interval:
-    """Balanced accuracy: `metrics.balanced_point` with Clopper and Pearson's intervals for the `size_of_rate` of both rates."""
+    """The balanced accuracy of score ≥ threshold, as `metrics.balanced_point`, with the `size_of_rate` of both rates."""
     g = codes_of_sides(groups, member)
     if g is None:
         return metrics.balanced_point(scores, member, threshold, level)
@@ -134,9 +141,17 @@ def balanced_point(scores: Any, member: Any, threshold: float, groups: Any = Non
     return mean_rate([rate(hits[side], g[side], level) for side in (m, ~m)])
 
 
-def _point(
-    s: Array, m: NDArray[np.bool_], g: NDArray[np.int64], counts: Counts, fpr: float, strict: bool, level: float
-) -> tuple[Point, tuple[float, float]]:
+class _Grouped(NamedTuple):
+    """Scores of rows in groups."""
+
+    scores: Array  # (N,)
+    member: NDArray[np.bool_]  # (N,)
+    groups: NDArray[np.int64]  # (N,)
+    counts: Counts
+
+
+def _point(of: _Grouped, fpr: float, strict: bool, level: float) -> tuple[Point, tuple[float, float]]:
+    s, m, g, counts = of
     point = metrics.counted_point(counts, fpr, strict, level)
     above = s >= point.threshold
     of_members = size_of_rate(above[m], g[m], level)
