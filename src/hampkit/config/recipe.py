@@ -9,18 +9,17 @@ is the resolved recipe.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hampkit.code_hash import code_of, file_hash
-from hampkit.config.extends import Address, Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
+from hampkit.code_hash import code_of
+from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
 from hampkit.config.schema import build, field_names, parse_text
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
-from hampkit.errors import UserError, did_you_mean, unknown_key
+from hampkit.content import Address, content_hash, file_hash
+from hampkit.errors import UserError, did_you_mean, one_line, unknown_key
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 
 # raised when the same recipe would train other weights, so that old runs are not taken for new ones
@@ -88,19 +87,6 @@ class Recipe:
     def folder(self) -> str:
         """The name of its run folder, ``<data>-<defense>-<hash8>``."""
         return f"{self.title.replace('/', '-')}-{content_hash(self.training())[:8]}"
-
-
-def content_hash(document: Any) -> str:
-    """sha256 of the canonical JSON of a document.
-
-    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
-    True
-    """
-    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
-
-
-def canonical_json(document: Any) -> str:
-    return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
@@ -255,7 +241,9 @@ def _absolute(defense: Part) -> Part:
     try:
         return replace(defense, options={**defense.options, "file": str(Path(file).expanduser().resolve())})
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"defense.file={file!r} names no file ({error}); give the path of an existing one") from None
+        raise UserError(
+            f"defense.file={file!r} names no file ({one_line(error)}); give the path of an existing one"
+        ) from None
 
 
 def _options(cls: type, values: Mapping[str, Any], place: str) -> dict[str, Any]:

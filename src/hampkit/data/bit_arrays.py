@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from hampkit.data.bits import Bits, Expected, join, packed
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
 
 _BLOCK = 1 << 26  # bytes of an array that are looked at at once
 
@@ -83,8 +83,7 @@ def _readable(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged header may raise anything
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"cannot read {path} ({text:.160}); replace it by a whole file or remove it") from None
+        raise UserError(f"cannot read {path} ({one_line(error)}); replace it by a whole file or remove it") from None
 
 
 def _open(path: Path, name: str, stream: IO[bytes], expected: Expected) -> _Array:

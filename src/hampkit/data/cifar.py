@@ -13,7 +13,7 @@ import torch
 from hampkit.data.base import Place, Source, fingerprint
 from hampkit.data.fetch import PublicFile, fetch, find, known, read_members
 from hampkit.data.safe_pickle import NotPlain, read_plain
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset, Domain
 
@@ -131,7 +131,7 @@ def _folder_files(folder: Path, form: Form) -> dict[str, bytes]:
                 ) from None
         except OSError as error:
             raise UserError(
-                f"cannot read {folder / name}: {error.strerror or error}; make it readable or remove the folder"
+                f"cannot read {folder / name}: {one_line(error)}; make it readable or remove the folder"
             ) from None
     return files
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, TypeVar
 
+from hampkit.content import file_hash
 from hampkit.data.base import Place
-from hampkit.errors import UserError, shortened
+from hampkit.errors import UserError, one_line
 
 T = TypeVar("T")
 _TIMEOUT = 30  # seconds without an answer
@@ -55,7 +55,7 @@ def fetch(place: Place, file: PublicFile) -> Path:
 def verify(path: Path, file: PublicFile) -> None:
     """Raises `UserError` unless the checksum of ``path`` is the expected one, where one is."""
     kind, _, expected = file.checksum.partition(":")
-    if kind and (found := digest(path, kind)) != expected:
+    if kind and (found := checksum(path, kind)) != expected:
         source = f" from {file.url}" if file.url else ""
         raise UserError(
             f"{path} is not the expected file: {kind} {found}, expected {expected};"
@@ -105,7 +105,7 @@ def read_member(archive: Path, name: str, limit: int = 1 << 30) -> bytes:
 def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
     cached = place.cache / file.name
     kind, _, expected = file.checksum.partition(":")
-    if cached.is_file() and (not kind or digest(cached, kind) == expected):
+    if cached.is_file() and (not kind or checksum(cached, kind) == expected):
         return file, cached
     if not place.download:
         raise UserError(_by_hand(place, file, "this command downloads nothing"))
@@ -116,7 +116,7 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
             ask: Any = pooch.HTTPDownloader(progressbar=place.progress, timeout=_TIMEOUT)
             return file, Path(pooch.retrieve(file.url, file.checksum or None, file.name, place.cache, downloader=ask))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's wrong checksum is a ValueError
-        reason = f"the download failed: {type(error).__name__}: {shortened(str(error))}"
+        reason = f"the download failed: {one_line(error, named=True)}"
         raise UserError(_by_hand(place, file, reason)) from None
 
 
@@ -128,16 +128,12 @@ def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
     return f"no file {file.name} and {reason}; put {file.name}{checksum} from {file.url} into {folder}{other}"
 
 
-def digest(path: Path, kind: str) -> str:
-    """The md5 or sha256 of a file in hex digits; raises `UserError` where it cannot be read."""
-    value = hashlib.new(kind, usedforsecurity=False)
+def checksum(path: Path, algorithm: str) -> str:
+    """The md5 or sha256 of a file in hex digits. Raises: `UserError` if it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                value.update(block)
+        return file_hash(path, algorithm)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it") from None
-    return value.hexdigest()
+        raise UserError(f"cannot read {path}: {one_line(error)}; make it readable or remove it") from None
 
 
 @contextmanager
@@ -147,8 +143,9 @@ def _readable(archive: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
-        text = shortened(str(error), 120) or type(error).__name__
-        raise UserError(f"{archive} is damaged or no archive ({text}); fetch it again or remove it") from None
+        raise UserError(
+            f"{archive} is damaged or no archive ({one_line(error, 120)}); fetch it again or remove it"
+        ) from None
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from hampkit.data.fetch import digest
-from hampkit.errors import UserError
+from hampkit.data.fetch import checksum
+from hampkit.errors import UserError, one_line
 
 RECORD = "first-seen.json"  # in the cache folder: {"texas100/texas100.npz": sha256}
 
@@ -66,7 +66,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
 
 
 def _compare(record_path: Path, record: dict[str, str], path: Path, name: str) -> Seen:
-    found, known = digest(path, "sha256"), record.get(name)
+    found, known = checksum(path, "sha256"), record.get(name)
     if known not in (None, found):
         raise UserError(
             f"{path} is not the file first seen under this name: sha256 {found}, recorded {known};"
@@ -83,8 +83,9 @@ def _read(path: Path) -> dict[str, str]:
         if not (isinstance(record, dict) and all(isinstance(value, str) for value in record.values())):
             raise ValueError("no mapping of names to hashes")
     except (OSError, ValueError) as error:  # a broken record must not accept what the whole one would have refused
-        text = " ".join(str(error).split())
-        raise UserError(f"cannot read {path} ({text:.120}); delete it to accept the files as they are now") from None
+        raise UserError(
+            f"cannot read {path} ({one_line(error, 120)}); delete it to accept the files as they are now"
+        ) from None
     return record
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from hampkit.errors import one_line
+
 _RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")
 TUPLES = 24  # an array takes about seven
 LARGEST = 2**32  # below it no two whole numbers have one hash
@@ -35,8 +37,7 @@ def read_plain(content: bytes) -> Any:
     except NotPlain:
         raise
     except Exception as error:  # a damaged pickle may raise anything
-        text = " ".join(str(error).split())
-        raise NotPlain(f"{type(error).__name__}: {text:.100}") from None
+        raise NotPlain(one_line(error, 120, named=True)) from None
 
 
 def _check(content: bytes) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.data.strata import stratified
-from hampkit.errors import UserError, did_you_mean, shortened
+from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.types import Dataset
 
 SEGMENTS = ("members", "reference", "validation", "test", "unused", "nonmembers", "remaining")
@@ -207,8 +207,7 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
         if isinstance(order, np.lib.npyio.NpzFile):
             order.close()  # it is refused below
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        text = "it is empty" if isinstance(error, EOFError) else shortened(text, 120) or type(error).__name__
+        text = "it is empty" if isinstance(error, EOFError) else one_line(error, 120)
         raise UserError(f"cannot read {place}: {text}; give a .npy file of {n} whole numbers") from None
     if not isinstance(order, np.ndarray) or order.dtype.kind not in "iu":
         what = order.dtype if isinstance(order, np.ndarray) else "an archive of arrays"

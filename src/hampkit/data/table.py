@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hampkit.data.base import Place, Source, fingerprint
-from hampkit.errors import UserError, did_you_mean, of_numpy, one_line
+from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.types import Dataset, Domain
 
 MIN_ROWS = 44  # the smallest number that the default split can cut into its segments
@@ -286,7 +286,7 @@ def _arrays(path: Path, label: str, drop: Sequence[str], group: str) -> _Raw:
         raise
     except Exception as error:  # a damaged archive may raise anything
         raise UserError(
-            f"cannot read {path}: {of_numpy(error)}; write it with numpy.savez(file, x=…, y=…), no arrays of objects"
+            f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, x=…, y=…), no arrays of objects"
         ) from None
     if x.dtype.kind not in "biuf" or x.ndim < 2:
         raise UserError(f"array {x_name!r} of {path} is {x.dtype} {x.shape}; give numbers of shape (rows, features…)")

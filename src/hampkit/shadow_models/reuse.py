@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hampkit.config.recipe import ShadowConfig, canonical_json
+from hampkit.config.recipe import ShadowConfig
+from hampkit.content import canonical_json
 from hampkit.errors import UserError
 from hampkit.runs.run_files import rows_of
 from hampkit.runs.store import Run, read_json

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from hampkit.attacks import Attack
-from hampkit.code_hash import code_of, file_hash
-from hampkit.config.recipe import Recipe, content_hash
+from hampkit.code_hash import code_of
+from hampkit.config.recipe import Recipe
 from hampkit.config.schema import build
+from hampkit.content import content_hash, file_hash
 from hampkit.errors import UserError
 from hampkit.judging import flags as checks
 from hampkit.judging.evaluate import Case, build_case, judge_scores, judged_together, score, shuffled

@@ -13,7 +13,7 @@ import torch
 
 from hampkit.attacks import Attack, SignalAttack
 from hampkit.code_hash import code_of
-from hampkit.config.recipe import content_hash
+from hampkit.content import content_hash
 from hampkit.judging.evaluate import unusual
 from hampkit.judging.leave_one_out import Record, judge_repeated, records, repeated_scores, variance_used
 from hampkit.judging.results import RepeatedResult

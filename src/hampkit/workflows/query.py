@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hampkit.attacks import Population
-from hampkit.config.recipe import content_hash
+from hampkit.content import content_hash
 from hampkit.errors import UserError
 from hampkit.rng import derive
 from hampkit.runs.store import write_json
