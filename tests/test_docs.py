@@ -110,7 +110,7 @@ def test_the_recipe_of_ones_own_fits_a_small_table(write_table):
     Path("my.toml").write_text(text)
     columns = {"customer_id": [f"c{i}" for i in range(200)], "age": [i % 7 for i in range(200)]}
     write_table("customers.csv", 200, **columns, churned=[i % 2 for i in range(200)])
-    assert prepare(load_recipe("my.toml"), Settings()).table.members_count > 50
+    assert prepare(load_recipe("my.toml"), Settings()).table.n_members > 50
 
 
 def test_the_recipe_that_extends_another_and_what_is_shown_of_one_are_as_printed(tmp_path, monkeypatch):

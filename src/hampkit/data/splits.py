@@ -106,7 +106,7 @@ class SplitTable:
         return len(self.permutation)
 
     @property
-    def members_count(self) -> int:
+    def n_members(self) -> int:
         """P."""
         return self.segments["members"][1]
 
@@ -117,7 +117,7 @@ class SplitTable:
 
     def population(self) -> Tensor:
         """The first 2P rows (2P,) int64, members first: what the published shadow models were trained on."""
-        return self.permutation[: 2 * self.members_count]
+        return self.permutation[: 2 * self.n_members]
 
 
 def split_table(
@@ -228,7 +228,7 @@ def check_classes(dataset: Dataset, table: SplitTable, by_seed: bool = True) -> 
         name, rows = _class(dataset, c)
         remedy = "raise split.train_size or change split.seed" if by_seed else "or raise split.train_size"
         raise UserError(
-            f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.members_count}"
+            f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.n_members}"
             f" members; remove or merge the class, {remedy}"
         )
 

@@ -143,7 +143,7 @@ def plan(
 def _independent(problem: Problem) -> tuple[float, float]:
     """The effective numbers of non-members judged against the target and of examples in leave-one-out, see `grouped.number`."""
     judged, units = problem.candidates().judged, problem.units()
-    others, once = judged[judged >= problem.table.members_count], problem.once
+    others, once = judged[judged >= problem.table.n_members], problem.once
     return grouped.number(units[others], len(others)), grouped.number(units[once], int(once.sum()))
 
 

@@ -206,8 +206,8 @@ def _informative(pooled: Pooled, rate: float) -> float | None:
     value, counts = _smooth(pooled, rate), pooled.counts
     if 0 < value < 1:
         return rate
-    end = 1.0 if value == 0 else 1 / counts.nonmembers
-    rate = rate or end / counts.nonmembers / 2  # 0 cannot be doubled
+    end = 1.0 if value == 0 else 1 / counts.n_nonmembers
+    rate = rate or end / counts.n_nonmembers / 2  # 0 cannot be doubled
     steps = math.ceil(abs(math.log2(end / rate)))
     # each about twice or half the one before
     others = (rate * (end / rate) ** (k / steps) for k in range(1, steps + 1))
@@ -217,8 +217,8 @@ def _informative(pooled: Pooled, rate: float) -> float | None:
 def _smooth(pooled: Pooled, rate: float) -> float:
     """The TPR at a rate, interpolated within tied scores: the TPR itself jumps there."""
     counts = pooled.counts
-    most = metrics.allowed(rate, counts.nonmembers, pooled.strict)
-    return _hits(lambda k: (int(counts.tp[k]), int(counts.fp[k])), len(counts.fp), most) / counts.members
+    most = metrics.allowed(rate, counts.n_nonmembers, pooled.strict)
+    return _hits(lambda k: (int(counts.tp[k]), int(counts.fp[k])), len(counts.fp), most) / counts.n_members
 
 
 def _hits(at: Callable[[int], tuple[int, int]], size: int, most: int) -> float:
@@ -236,14 +236,14 @@ def _without_each(pooled: Pooled, rates: Sequence[float]) -> Array:
     counts, found = pooled.counts, []
     for group in _groups(pooled.member):
         mine, others = _sides(pooled, group)
-        members, nonmembers = counts.members - len(mine), counts.nonmembers - len(others)
+        n_members, n_nonmembers = counts.n_members - len(mine), counts.n_nonmembers - len(others)
 
         def left(k: int, mine: Array = mine, others: Array = others) -> tuple[int, int]:
             at = counts.thresholds[k]
             return int(counts.tp[k]) - _above(mine, at), int(counts.fp[k]) - _above(others, at)
 
-        most = (metrics.allowed(rate, nonmembers, pooled.strict) for rate in rates)
-        found.append([_hits(left, len(counts.fp), n) / max(members, 1) for n in most])  # members may be 0
+        most = (metrics.allowed(rate, n_nonmembers, pooled.strict) for rate in rates)
+        found.append([_hits(left, len(counts.fp), n) / max(n_members, 1) for n in most])  # no members may be left
     return np.array(found).reshape(len(found), len(rates))
 
 
@@ -285,18 +285,18 @@ def _effective_members(pooled: Pooled, rate: float, left: Array) -> float:
     value = _smooth(pooled, rate)
     q, fewer = value * (1 - value), min(groups, pooled.units.effective)
     variance += pooled.units.unseen(q)
-    members, examples = pooled.counts.members, pooled.scores.shape[1]
-    n = min(members, q / variance) if variance > 0 else members * pooled.units.effective / examples
+    n_members, examples = pooled.counts.n_members, pooled.scores.shape[1]
+    n = min(n_members, q / variance) if variance > 0 else n_members * pooled.units.effective / examples
     return max(n * student_factor(fewer - 1, pooled.level), 1.0)
 
 
 def _contributions(pooled: Pooled, rate: float) -> Iterator[Array]:
     """(N,) for each model what its pairs contribute to the error of the TPR at a rate, by the delta method."""
     point, counts, slope = pooled.point(rate), pooled.counts, _slope(pooled.counts, rate)
-    members, others = counts.members, counts.nonmembers
-    false = point.errors / others
-    of_others = [-slope * (above - false) / others for above in (0, 1)]
-    of_members = [(above - point.value) / members for above in (0, 1)]
+    n_members, n_nonmembers = counts.n_members, counts.n_nonmembers
+    fpr = point.errors / n_nonmembers
+    of_others = [-slope * (above - fpr) / n_nonmembers for above in (0, 1)]
+    of_members = [(above - point.value) / n_members for above in (0, 1)]
     parts = np.array(of_others + of_members)
     return (parts[(scores >= point.threshold) + 2 * inside] for scores, inside in pooled.rows())
 
@@ -314,10 +314,10 @@ def _centered(of_members: Array, of_nonmembers: Array, value: float, m: Bools) -
 
 def _slope(counts: Counts, fpr: float) -> float:
     """The slope of the pooled ROC around a false-positive rate, from half of it to twice it."""
-    _, tp, fp, members, nonmembers = counts
-    ends = (counts.above(metrics.allowed(min(rate, 1.0), nonmembers)) for rate in (fpr / 2, 2 * fpr))
+    _, tp, fp, n_members, n_nonmembers = counts
+    ends = (counts.above(metrics.allowed(min(rate, 1.0), n_nonmembers)) for rate in (fpr / 2, 2 * fpr))
     (tp_a, fp_a), (tp_b, fp_b) = ((int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0) for k in ends)
-    return (tp_b - tp_a) / members / ((fp_b - fp_a) / nonmembers) if fp_b > fp_a else 0.0
+    return (tp_b - tp_a) / n_members / ((fp_b - fp_a) / n_nonmembers) if fp_b > fp_a else 0.0
 
 
 class _Units(NamedTuple):

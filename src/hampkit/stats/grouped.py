@@ -79,8 +79,8 @@ def mean_auc(parts: Sequence[Sequence[Any]], level: float = 0.95, correlation: f
     if min(side.groups for side in every) < 1 + 1e-9:
         return Interval(value, 0.0, 1.0)
     variance = (1 + correlation) * sum(side.variance for side in every) / len(parts) ** 2
-    members, nonmembers = (sum(both[k].groups for both in sides) for k in (0, 1))
-    size = effective_size(value, variance, members, nonmembers)
+    n_members, n_nonmembers = (sum(both[k].groups for both in sides) for k in (0, 1))
+    size = effective_size(value, variance, n_members, n_nonmembers)
     unseen = [1 / (5 * side.groups**2) for side in every]
     total = [side.variance + u for side, u in zip(every, unseen, strict=True)]
     size *= student_factor(degrees_of_freedom(total, every), level)

@@ -87,7 +87,7 @@ def bonferroni_level(error: float, n_tests: int) -> float:
     return 1 - error / max(n_tests, 1)
 
 
-def effective_size(value: Any, variance: Any, members: float, nonmembers: float) -> Any:
+def effective_size(value: Any, variance: Any, n_members: float, n_nonmembers: float) -> Any:
     """The number of independent yes-or-no answers that would give an AUC this variance. Also for arrays.
 
     max(min(m, n), A (1 − A) / (v + 1/(5m²) + 1/(5n²))), with A the AUC, v DeLong's variance (DeLong et al. 1988), m members and
@@ -95,8 +95,8 @@ def effective_size(value: Any, variance: Any, members: float, nonmembers: float)
     beside v stand for unseen examples, because v may be 0 by chance. With 1/6 in place of 1/5 a more complete separation could
     take more than a third of the interval's width off the lower bound; larger fractions give wider intervals.
     """
-    unseen = 1 / (5 * members**2) + 1 / (5 * nonmembers**2)
-    return np.maximum(min(members, nonmembers), value * (1 - value) / (variance + unseen))
+    unseen = 1 / (5 * n_members**2) + 1 / (5 * n_nonmembers**2)
+    return np.maximum(min(n_members, n_nonmembers), value * (1 - value) / (variance + unseen))
 
 
 def rate(hits: Any, groups: Any = None, level: float = 0.95) -> Interval:

@@ -84,8 +84,8 @@ def roc(scores: Any, member: Any) -> Roc:
     >>> roc([0.9, 0.1], [True, False]).tpr.tolist()
     [0.0, 1.0, 1.0]
     """
-    _, tp, fp, members, nonmembers = count(scores, member)
-    return Roc(np.r_[0, fp] / nonmembers, np.r_[0, tp] / members)
+    _, tp, fp, n_members, n_nonmembers = count(scores, member)
+    return Roc(np.r_[0, fp] / n_nonmembers, np.r_[0, tp] / n_members)
 
 
 def auc(scores: Any, member: Any) -> float:
@@ -121,8 +121,8 @@ def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation:
         return Interval(value, 0.0, 1.0)
     variance = sum(_variance_of_mean(group) for both in placed for group in both) / len(placed) ** 2
     variance *= 1 + correlation
-    members, nonmembers = (sum(len(both[k]) for both in placed) for k in (0, 1))
-    low, high = jeffreys(value, effective_size(value, variance, members, nonmembers), level)
+    n_members, n_nonmembers = (sum(len(both[k]) for both in placed) for k in (0, 1))
+    low, high = jeffreys(value, effective_size(value, variance, n_members, n_nonmembers), level)
     return Interval(value, float(low), float(high))
 
 
@@ -159,11 +159,11 @@ def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level:
 
 def counted_point(counts: Counts, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
     """`tpr_point` of counted scores, so that several rates need one sort."""
-    thresholds, tp, fp, members, nonmembers = counts
-    k = counts.above(allowed(fpr, nonmembers, strict))
+    thresholds, tp, fp, n_members, n_nonmembers = counts
+    k = counts.above(allowed(fpr, n_nonmembers, strict))
     hits, errors = (int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0)
-    low, high = clopper_pearson(hits, members, level)
-    return Point(hits / members, low, high, hits, members, errors, float(thresholds[k - 1]) if k else math.inf)
+    low, high = clopper_pearson(hits, n_members, level)
+    return Point(hits / n_members, low, high, hits, n_members, errors, float(thresholds[k - 1]) if k else math.inf)
 
 
 def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tuple[float, float]:
@@ -179,8 +179,8 @@ def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tup
 
 def counted_bounds(counts: Counts, fpr: float, level: float = 0.95) -> tuple[float, float]:
     """`tpr_bounds` of counted scores."""
-    fewest, most = (cut.hits(counts) for cut in cuts(counts, fpr, counts.nonmembers, level))
-    low, high = clopper_pearson(fewest, counts.members, level)[0], clopper_pearson(most, counts.members, level)[1]
+    fewest, most = (cut.hits(counts) for cut in cuts(counts, fpr, counts.n_nonmembers, level))
+    low, high = clopper_pearson(fewest, counts.n_members, level)[0], clopper_pearson(most, counts.n_members, level)[1]
     assert low <= high, (low, high)
     return low, high
 
@@ -193,7 +193,7 @@ def cuts(counts: Counts, fpr: float, size: float, level: float = 0.95) -> tuple[
     """
     from scipy.stats import binom
 
-    tail, scale = (1 - level) / 2, counts.nonmembers / size
+    tail, scale = (1 - level) / 2, counts.n_nonmembers / size
     fewest, most = (scale * float(binom.ppf(q, max(int(size), 1), fpr)) for q in (tail, 1 - tail))
     return Cut.before(counts, math.ceil(fewest)), Cut.before(counts, math.floor(most) + 1)
 
@@ -211,7 +211,7 @@ class Cut(NamedTuple):
         Among b non-members with one score in random order, the j-th has on average j/(b + 1) of the members with that score
         before it.
         """
-        if k <= 0 or k > counts.nonmembers:
+        if k <= 0 or k > counts.n_nonmembers:
             return Cut(0, 0.0) if k <= 0 else Cut(len(counts.fp) - 1, 1.0)
         index = counts.above(k - 1)
         before = int(counts.fp[index - 1]) if index else 0

@@ -20,8 +20,8 @@ class Counts(NamedTuple):
     thresholds: NDArray[np.float64]  # (K,)
     tp: NDArray[np.signedinteger[Any]]  # (K,)
     fp: NDArray[np.signedinteger[Any]]  # (K,)
-    members: int
-    nonmembers: int
+    n_members: int
+    n_nonmembers: int
 
     def above(self, most: int) -> int:
         """The number of thresholds with at most this number of non-members at or above them."""
@@ -33,11 +33,11 @@ class Counts(NamedTuple):
 
         The new counts take over the arrays, of which there may be millions of entries: these counts cannot be used any more.
         """
-        for side, of in ((self.tp, self.members), (self.fp, self.nonmembers)):
+        for side, of in ((self.tp, self.n_members), (self.fp, self.n_nonmembers)):
             side[1:], side[0] = side[:-1].copy(), 0
             np.subtract(of, side, out=side)  # at or below a threshold = not above it
         np.negative(self.thresholds, out=self.thresholds)
-        return Counts(self.thresholds[::-1], self.fp[::-1], self.tp[::-1], self.nonmembers, self.members)
+        return Counts(self.thresholds[::-1], self.fp[::-1], self.tp[::-1], self.n_nonmembers, self.n_members)
 
 
 def check_scores(scores: Any, member: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -70,13 +70,13 @@ def count(scores: Any, member: Any) -> Counts:
     return Counts(s if last.all() else s[last], tp, fp, int(tp[-1]), int(fp[-1]))
 
 
-def auc(members: Any, nonmembers: Any) -> float:
+def auc(of_members: Any, of_nonmembers: Any) -> float:
     """The share of pairs in which the member has the higher score, from (m,) and (n,) scores; ties count half.
 
     >>> auc([0.9, 0.5], [0.5])
     0.75
     """
-    high, low = np.sort(members), np.sort(nonmembers)
+    high, low = np.sort(of_members), np.sort(of_nonmembers)
     below = np.searchsorted(low, high)
     tied = low[np.minimum(below, len(low) - 1)] == high
     ties = np.searchsorted(low, high[tied], side="right") - below[tied]
@@ -118,10 +118,10 @@ def best_threshold(scores: Any, member: Any) -> float:
     >>> best_threshold([0.9, 0.8, 0.1], [True, True, False])
     0.8
     """
-    thresholds, tp, fp, members, nonmembers = count(scores, member)
+    thresholds, tp, fp, n_members, n_nonmembers = count(scores, member)
     best, found = 0.0, math.inf
     for start in range(0, len(tp), _BLOCK):
-        gain = tp[start : start + _BLOCK] / members - fp[start : start + _BLOCK] / nonmembers
+        gain = tp[start : start + _BLOCK] / n_members - fp[start : start + _BLOCK] / n_nonmembers
         k = int(np.argmax(gain))
         if gain[k] > best:
             best, found = float(gain[k]), float(thresholds[start + k])

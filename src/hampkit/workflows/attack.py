@@ -213,7 +213,7 @@ def _attack(
     released, around = answers.read(problem, asked)
     case = build_case(
         problem.task.pool,
-        problem.table.members_count,
+        problem.table.n_members,
         released,
         recipe.judge,
         recipe.seed,
