@@ -1,0 +1,107 @@
+"""Values of a user's file: compact arrays, classes and their domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hampkit.errors import UserError, did_you_mean
+from hampkit.types import Domain
+
+MIN_ROWS = 44  # the smallest number that the default split can cut into its segments
+
+
+class RawTable(NamedTuple):
+    """What a file holds, before labels are numbered."""
+
+    x: np.ndarray  # (N, *shape) uint8 or float32
+    labels: np.ndarray | list[str]  # (N,)
+    label: str  # "column 'x'" or "array 'y'"
+    blocks: tuple[tuple[int, int], ...] = ()  # column ranges of one-hot blocks
+    notes: tuple[str, ...] = ()
+    group: np.ndarray | None = None  # (N,) int64: rows with the same number belong together
+
+
+def compact(what: str, values: np.ndarray, otherwise: str) -> np.ndarray:
+    """Numbers as uint8 where that loses nothing, else as float32; raises `UserError` where a value is not finite."""
+    if values.dtype.kind in "bui" or bool(np.isfinite(values).all()):
+        low, high = values.min(), values.max()
+        if low >= 0 and high <= 255 and (values.dtype.kind != "f" or bool((values == np.floor(values)).all())):
+            return np.ascontiguousarray(values, dtype=np.uint8)
+    with np.errstate(over="ignore"):  # what does not fit into float32 becomes inf and is reported below
+        floats = np.ascontiguousarray(values, dtype=np.float32)
+    bad = ~np.isfinite(floats)
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise UserError(
+            f"{what} has {values[place]} in data row {place[0] + 1}, not a finite number (float32);"
+            f" fill it, remove the row{otherwise}"
+        )
+    return floats
+
+
+def class_labels(path: Path, raw: RawTable) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels → ``(N,)`` int64 in 0 … C-1, in the order of the sorted values, and their names."""
+    what = f"label {raw.label} of {path}"
+    values = raw.labels
+    if isinstance(values, list):
+        codes, names = encode(values)
+    else:
+        if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
+            row = int(np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))[0])
+            kind = "no class" if np.isnan(values[row]) else "more like a regression target than a class"
+            raise UserError(
+                f"{what} has {values[row]} in data row {row + 1}: {kind};"
+                " name another column by --label or put its values into classes"
+            )
+        distinct, codes = np.unique(values, return_inverse=True)
+        names = [_name(value) for value in distinct.tolist()]
+    if len(names) < 2:
+        raise UserError(f"{what} has one class only, {names[0]!r:.40}; name another with at least two by --label")
+    if 2 * len(names) > len(codes):
+        raise UserError(
+            f"{what} has {len(names)} distinct values in {len(codes)} rows: more like an identifier or a regression"
+            " target; name another by --label"
+        )
+    return codes.astype(np.int64), tuple(names)
+
+
+def domain_of(x: Tensor, groups: tuple[tuple[int, int], ...]) -> Domain:
+    """Bounds per column of a table, one pair for all of an image; whole numbers have step 1."""
+    rows = x if x.dim() == 2 else x.reshape(-1, 1)
+    low, high = rows.amin(0).float(), rows.amax(0).float()
+    # Above 2^24 float32 has no step of 1 any more.
+    whole = (rows == rows.round()).all(0) if x.is_floating_point() else torch.ones(low.shape, dtype=torch.bool)
+    step = (whole & (torch.maximum(low.abs(), high.abs()) < 2**24)).float()
+    if x.dim() == 2:
+        return Domain(low, high, step, groups)
+    return Domain.grid(tuple(x.shape[1:]), float(low), float(high), float(step))
+
+
+def encode(values: list[Any]) -> tuple[np.ndarray, list[str]]:
+    """Texts → codes ``(N,)`` int64 and the sorted distinct texts."""
+    texts = [str(value) for value in values]
+    names = sorted(set(texts))
+    index = {name: code for code, name in enumerate(names)}
+    return np.fromiter((index[text] for text in texts), np.int64, len(texts)), names
+
+
+def near(word: str, names: Iterable[str]) -> str:
+    hint = did_you_mean(word, names)
+    return f"{hint} " if hint.startswith("did you mean") else ""
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) else str(value)
