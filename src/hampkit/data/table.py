@@ -12,7 +12,7 @@ import torch
 from hampkit.data.base import Place, Source, fingerprint
 from hampkit.data.table_arrays import read_arrays
 from hampkit.data.table_columns import read_table
-from hampkit.data.table_values import MIN_ROWS, class_labels, domain_of, listed
+from hampkit.data.table_values import MIN_ROWS, Names, class_labels, domain_of, listed
 from hampkit.errors import UserError
 from hampkit.types import Dataset
 
@@ -21,7 +21,7 @@ _SUFFIXES = (".csv", ".parquet", ".npz")
 
 @dataclass(frozen=True)
 class File(Source):
-    """A table of your own: numbers stay numbers, text columns become one-hot blocks, labels become 0 … C-1."""
+    """A table of your own: text columns become one-hot blocks, labels become 0 … C-1."""
 
     name: ClassVar[str] = "file"
     stratified: ClassVar[bool] = True
@@ -38,9 +38,8 @@ class File(Source):
         object.__setattr__(self, "title", plain[:60])  # it becomes part of a folder's name
 
     def load(self, place: Place) -> Dataset:
-        path = _existing(self.file)
-        read = read_arrays if path.suffix.lower() == ".npz" else read_table
-        raw = read(path, self.label, self.drop, self.group)
+        path, names = _existing(self.file), Names(self.label, self.group, self.drop)
+        raw = read_arrays(path, names) if path.suffix.lower() == ".npz" else read_table(path, names)
         if len(raw.x) < MIN_ROWS:
             raise UserError(f"{path} has {len(raw.x)} rows; at least {MIN_ROWS} are needed for a split, give more")
         if raw.group is not None and not raw.group.any():

@@ -1,76 +1,87 @@
-"""A .csv or .parquet file: columns of numbers and of categories, a label, and possibly a group."""
+"""A .csv or .parquet file of a user: columns of numbers and of categories, a label, and possibly a group."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hampkit.data.table_values import MIN_ROWS, RawTable, compact, encode, listed, near
+from hampkit.data.table_values import MIN_ROWS, Names, RawTable, compact, encode, listed, similar
 from hampkit.errors import UserError, one_line
 
 MAX_CATEGORIES = 100  # distinct values of a text column; more is an identifier, or numbers written as text
 _KIND = {".csv": ".csv file with commas between its columns, in UTF-8", ".parquet": ".parquet file"}
 
 
-def read_table(path: Path, label: str, drop: Sequence[str], group: str) -> RawTable:
-    table = _read(path, label, group)
-    names: list[str] = table.column_names
-    _check_names(path, names, label, drop, group)
+def read_table(path: Path, names: Names) -> RawTable:
+    """The columns of a .csv or .parquet file. Raises: `UserError` for a damaged file, and for missing or unsuitable columns."""
+    table = _read(path, names)
+    _check_names(path, table.column_names, names)
     if table.num_rows == 0:
         raise UserError(f"{path} has a header but no rows; give at least {MIN_ROWS} rows")
-    features = [name for name in names if name not in (label, group, *drop)]
-    if not features:
-        rest = f" and group {group!r}" if group else ""
+    features = _features(path, table.column_names, names)
+    parts = [_block(path, name, table.column(name)) for name in features]
+    edges = np.cumsum([0, *(block.shape[1] for block, _ in parts)]).tolist()
+    return RawTable(
+        np.concatenate([block for block, _ in parts], axis=1),  # uint8 only if all blocks are, else float32
+        _label_values(path, names.label, table.column(names.label)),
+        f"column {names.label!r}",
+        tuple((edges[k], edges[k + 1]) for k, (_, one_hot) in enumerate(parts) if one_hot),
+        tuple(_identifier_note(path, table, name) for name in features if _is_identifier(name, table.column(name))),
+        _group_values(path, names.group, table.column(names.group)) if names.group else None,
+    )
+
+
+def _features(path: Path, columns: list[str], names: Names) -> list[str]:
+    found = [name for name in columns if name not in (names.label, names.group, *names.drop)]
+    if not found:
+        rest = f" and group {names.group!r}" if names.group else ""
         raise UserError(
-            f"{path} has no features besides label {label!r}{rest} and data.drop={list(drop)}; keep at least one"
+            f"{path} has no features besides label {names.label!r}{rest} and data.drop={list(names.drop)}; keep at least one"
         )
-    blocks, groups, notes, width = [], [], [], 0
-    for name in features:
-        block, grouped = _block(path, name, table.column(name))
-        if _is_identifier(name, table.column(name)):
-            notes.append(
-                f"column {name!r} of {path} looks like an identifier: {table.num_rows} whole numbers, no two alike; a network"
-                f" learns such a column by heart: leave it out with drop=[{name}]"
-            )
-        if grouped:
-            groups.append((width, width + block.shape[1]))
-        blocks.append(block)
-        width += block.shape[1]
-    x = np.concatenate(blocks, axis=1)  # uint8 only if all blocks are, else float32
-    belongs = _group_values(path, group, table.column(group)) if group else None
-    labels = _label_values(path, label, table.column(label))
-    return RawTable(x, labels, f"column {label!r}", tuple(groups), tuple(notes), belongs)
+    return found
 
 
-def _read(path: Path, label: str, group: str) -> Any:
-    """A pyarrow Table with readable column names. Labels and groups that are too long for a number are read as text."""
+def _identifier_note(path: Path, table: Any, name: str) -> str:
+    return (
+        f"column {name!r} of {path} looks like an identifier: {table.num_rows} whole numbers, no two alike; a network"
+        f" learns such a column by heart: leave it out with drop=[{name}]"
+    )
+
+
+def _read(path: Path, names: Names) -> Any:
+    """A pyarrow Table with readable column names. Raises: `UserError` for a damaged file."""
     import pyarrow as pa
-    import pyarrow.csv
     import pyarrow.parquet
 
     try:
         if path.suffix.lower() == ".csv":
-            _check_separator(path)
-            options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
-            table = pyarrow.csv.read_csv(path, convert_options=options)
-            exact = [
-                name for name in (label, group) if table.column_names.count(name) == 1 and _inexact(table.column(name))
-            ]
-            if exact:
-                options.column_types = dict.fromkeys(exact, pa.string())
-                table = pyarrow.csv.read_csv(path, convert_options=options)
+            table = _read_csv(path, names)
         else:
             with pyarrow.parquet.ParquetFile(path) as file:  # unlike read_table, it does not read columns from the path
                 table = file.read()
-        assert table.column_names is not None  # names that are no UTF-8 raise here
+        assert table.column_names is not None  # names that are not UTF-8 raise here
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
         what = _KIND[path.suffix.lower()]
         raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete {what}?") from None
+
+
+def _read_csv(path: Path, names: Names) -> Any:
+    """A pyarrow Table; labels and groups with more digits than a number can hold are read as text."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    _check_separator(path)
+    options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    table = pyarrow.csv.read_csv(path, convert_options=options)
+    wanted = [n for n in (names.label, names.group) if table.column_names.count(n) == 1 and _inexact(table.column(n))]
+    if not wanted:
+        return table
+    options.column_types = dict.fromkeys(wanted, pa.string())
+    return pyarrow.csv.read_csv(path, convert_options=options)
 
 
 def _check_separator(path: Path) -> None:
@@ -84,7 +95,7 @@ def _check_separator(path: Path) -> None:
 
 
 def _inexact(column: Any) -> bool:
-    """Whether whole numbers may have merged: beyond 2^53 a float64 does not hold every one."""
+    """Whether different whole numbers may have become equal: a float64 represents all of them only up to 2^53."""
     import pyarrow as pa
 
     if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
@@ -93,16 +104,19 @@ def _inexact(column: Any) -> bool:
     return bool((np.isfinite(values) & (np.abs(values) > 2**53)).any())
 
 
-def _check_names(path: Path, names: list[str], label: str, drop: Sequence[str], group: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+def _check_names(path: Path, columns: list[str], names: Names) -> None:
+    label, group, drop = names
+    twice = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
     if twice:
         raise UserError(f"{path} has columns with the same name: {listed(twice)}; rename them, or add a header line")
     if not label:
-        raise UserError(f"{path} needs the name of its label column; give --label COLUMN, one of {listed(names)}")
+        raise UserError(f"{path} needs the name of its label column; give --label COLUMN, one of {listed(columns)}")
     grouped = [(group, "data.group")] if group else []
     for name, place in ((label, "label"), *grouped, *((name, "data.drop") for name in drop)):
-        if name not in names:
-            raise UserError(f"no column {name!r} ({place}) in {path}; {near(name, names)}columns: {listed(names)}")
+        if name not in columns:
+            raise UserError(
+                f"no column {name!r} ({place}) in {path}; {similar(name, columns)}columns: {listed(columns)}"
+            )
     if label in drop:
         raise UserError(f"column {label!r} of {path} is the label and in data.drop={list(drop)}; take it out of one")
     if group and group in (label, *drop):
@@ -111,7 +125,7 @@ def _check_names(path: Path, names: list[str], label: str, drop: Sequence[str], 
 
 
 def _block(path: Path, name: str, column: Any) -> tuple[np.ndarray, bool]:
-    """One feature column as ``(N, k)`` uint8 or float32, and whether it is a one-hot block."""
+    """One feature column as (N, k) uint8 or float32, and whether it is one-hot."""
     what = f"column {name!r} of {path}"
     _check_nulls(what, column, f", or leave the column out with data.drop=[{name}]")
     if _is_text(column.type):
@@ -133,7 +147,7 @@ def _block(path: Path, name: str, column: Any) -> tuple[np.ndarray, bool]:
 
 
 def _is_identifier(name: str, column: Any) -> bool:
-    """Whether whole numbers, no two alike, rise or fall from row to row or carry the name of an identifier."""
+    """Whether whole numbers without repeats are sorted, or their column is named like an identifier."""
     import pyarrow as pa
 
     if not pa.types.is_integer(column.type):
@@ -177,7 +191,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _numbers(column: Any) -> np.ndarray | None:
-    """A numeric or boolean column as ``(N,)``, None if it is something else."""
+    """A numeric or boolean column as (N,); None for any other column."""
     import pyarrow as pa
 
     kind = column.type
