@@ -134,7 +134,7 @@ def split_table(
     The permutation is that of the .npy file if there is one. Else with labels (n,) every segment gets its share of each class,
     see `hampkit.data.strata`; without it is ``numpy.random.default_rng(seed).permutation(n)``. With groups (n,) segments end
     where a group ends: each end moves by at most half of the largest group.
-    Raises: `UserError` for an unknown layout, a T that does not fit, a file without a permutation of n rows, and too large groups.
+    Raises: `UserError` for an unknown layout, a T that does not fit, a file without a permutation of n rows, and large groups.
     """
     if layout not in LAYOUTS:
         raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
