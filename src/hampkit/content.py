@@ -25,7 +25,10 @@ def flatten(document: Mapping[str, Any]) -> dict[Address, Any]:
 
 
 def canonical_json(document: Any) -> str:
-    """The JSON of a document with sorted keys and without spaces. Raises: `ValueError` for NaN and infinity."""
+    """The JSON of a document with sorted keys and without spaces.
+
+    Raises: `ValueError` for NaN and infinity.
+    """
     return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -39,7 +42,10 @@ def content_hash(document: Any) -> str:
 
 
 def file_hash(path: Path, algorithm: str = "sha256") -> str:
-    """The sha256 or md5 of the content of a file in hex digits, read block by block. Raises: `OSError`."""
+    """The sha256 or md5 of the content of a file in hex digits, read block by block.
+
+    Raises: `OSError`.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -29,7 +29,10 @@ class Registry:
     base: str  # "hampkit.defenses.base:Defense"
 
     def get(self, name: str) -> type[Any]:
-        """The class with this name. Raises: `UserError` for an unknown name."""
+        """The class with this name.
+
+        Raises: `UserError` for an unknown name.
+        """
         known = self.classes()
         if name not in known:
             raise UserError(f"unknown {self.kind} {name!r}; {did_you_mean(name, known)}")
@@ -108,7 +111,10 @@ def _is_subclass(value: Any, base: type) -> bool:
 
 
 def load_object(path: str) -> Any:
-    """The object at ``package.module:attribute``. Raises: `UserError` if it cannot be imported or does not exist."""
+    """The object at ``package.module:attribute``.
+
+    Raises: `UserError` if it cannot be imported or does not exist.
+    """
     module, _, attribute = path.partition(":")
     if not module or not attribute:
         raise UserError(f"{path!r} is no import path; write package.module:attribute")

@@ -145,7 +145,10 @@ class Attack(ABC):
 
     @final
     def __call__(self, evidence: Evidence) -> Scores:
-        """Scores (N,) float64, higher means member. Raises: `ValueError` if needed evidence is missing."""
+        """Scores (N,) float64, higher means member.
+
+        Raises: `ValueError` if needed evidence is missing.
+        """
         missing = [need for need in self.needs if getattr(evidence, need) is None]
         if missing:
             raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence lacks")

@@ -102,7 +102,10 @@ def shipped(data: str, defense: str) -> Source:
 
 
 def from_file(path: Path) -> Source:
-    """A recipe from a user's own file. Raises: `UserError` for a file that is missing or is no valid recipe."""
+    """A recipe from a user's own file.
+
+    Raises: `UserError` for a file that is missing or is no valid recipe.
+    """
     document = _read(path)
     data = document.get("data")
     named = data.get("name") if isinstance(data, Mapping) else data
@@ -122,7 +125,10 @@ def shipped_recipes() -> list[str]:
 
 
 def check_keys(document: Mapping[str, Any], place: str) -> None:
-    """Check the top-level keys of a recipe. Raises: `UserError` for an unknown one."""
+    """Check the top-level keys of a recipe.
+
+    Raises: `UserError` for an unknown one.
+    """
     for key in document:
         if key not in KEYS:
             near = did_you_mean(key, {*KEYS, "extends"})

@@ -95,7 +95,8 @@ class Recipe:
 def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
     """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column.
 
-    overrides: key → value as written on the command line. Raises: `UserError` for an unknown or invalid recipe, key or value.
+    overrides: key → value as written on the command line.
+    Raises: `UserError` for an unknown or invalid recipe, key or value.
     """
     return load_resolved(reference, overrides, file, label)[0]
 
@@ -121,7 +122,10 @@ def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
 
 
 def check_effect(recipe: Recipe, keys: Iterable[str]) -> None:
-    """Check that options of attacks have an effect. Raises: `UserError` for an attack that lacks its shadow models."""
+    """Check that options of attacks have an effect.
+
+    Raises: `UserError` for an attack that lacks its shadow models.
+    """
     for key in keys:
         name = key.removeprefix("attacks.").rpartition(".")[0]
         if not recipe.shadows.models and "shadows" in getattr(ATTACKS.classes().get(name), "needs", ()):
@@ -163,7 +167,10 @@ def keys(reference: str, file: str = "", label: str = "") -> list[str]:
 
 
 def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Recipe:
-    """A checked recipe from nested plain values, as read from TOML or JSON. Raises: `UserError` for an invalid one."""
+    """A checked recipe from nested plain values, as read from TOML or JSON.
+
+    Raises: `UserError` for an invalid one.
+    """
     check_keys(document, place)
     data, defense = (_part(document, kind, place) for kind in ("data", "defense"))
     seed = build(_Seed, {"seed": document.get("seed", 0)}, place).seed
@@ -186,7 +193,10 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with another seed. Raises: `UserError` for a seed outside [0, 2^63)."""
+    """The recipe with another seed.
+
+    Raises: `UserError` for a seed outside [0, 2^63).
+    """
     return replace(recipe, seed=build(_Seed, {"seed": seed}, "--seed").seed)
 
 

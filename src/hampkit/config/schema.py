@@ -31,7 +31,9 @@ def build(cls: type[T], values: Mapping[str, Any], place: str) -> T:
 
 
 def coerce(value: Any, hint: Any, place: str) -> Any:
-    """A value as the type of a field. place: its address, for messages. Raises: `UserError` for a value that does not fit.
+    """A value as the type of a field. place: its address, for messages.
+
+    Raises: `UserError` for a value that does not fit.
 
     >>> coerce(1, float, "train.lr")
     1.0
@@ -68,7 +70,10 @@ def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
 
 
 def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", label: str = "") -> None:
-    """Check seed, table and label by `once`. Raises: `UserError` for one that is also given by its key."""
+    """Check seed, table and label by `once`.
+
+    Raises: `UserError` for one that is also given by its key.
+    """
     if seed is not None:
         once(f"--seed {seed}", options, "seed")
     if data:

@@ -26,7 +26,10 @@ class Place:
 
     @staticmethod
     def default(data_dir: str | Path | None = None, download: bool = True, progress: Any = False) -> Place:
-        """The given folder or else $HAMPKIT_DATA, with the user's cache. Raises: `UserError` if that is no folder."""
+        """The given folder or else $HAMPKIT_DATA, with the user's cache.
+
+        Raises: `UserError` if that is no folder.
+        """
         import pooch
 
         given, origin = (data_dir, "--data-dir") if data_dir else (os.environ.get("HAMPKIT_DATA"), "$HAMPKIT_DATA")
@@ -46,7 +49,10 @@ class Source(ABC):
 
     @abstractmethod
     def load(self, place: Place) -> Dataset:
-        """The whole data set, in the order of its source. Raises: `UserError` if its files are missing or not as expected."""
+        """The whole data set, in the order of its source.
+
+        Raises: `UserError` if its files are missing or not as expected.
+        """
 
     def examine(self, place: Place) -> tuple[Dataset, list[str]]:
         """The data set, and lines for `hampkit data check`: the files that it came from, and how they were verified."""

@@ -28,7 +28,10 @@ class _Array(NamedTuple):
 
 
 def read_table(paths: tuple[Path, ...], expected: Expected) -> Bits:
-    """One .npy file (N, 1 + d): labels from 1 to C in column 0, then d bits. Raises: `UserError` for other content."""
+    """One .npy file (N, 1 + d): labels from 1 to C in column 0, then d bits.
+
+    Raises: `UserError` for other content.
+    """
     (path,) = paths
     labels: list[np.ndarray] = []
 
@@ -46,7 +49,10 @@ def read_table(paths: tuple[Path, ...], expected: Expected) -> Bits:
 
 
 def read_pair(paths: tuple[Path, ...], expected: Expected) -> Bits:
-    """Two .npy files: bits (N, d), and labels (N,) from 1 to C. Raises: `UserError` for other content."""
+    """Two .npy files: bits (N, d), and labels (N,) from 1 to C.
+
+    Raises: `UserError` for other content.
+    """
     features, labels = paths
     with _readable(features), features.open("rb") as stream:
         rows = _features(_open(features, "array", stream, expected), expected)
@@ -59,7 +65,10 @@ def read_pair(paths: tuple[Path, ...], expected: Expected) -> Bits:
 
 
 def read_npz(paths: tuple[Path, ...], expected: Expected) -> Bits:
-    """One .npz file with bits ``features`` (N, d) and one-hot ``labels`` (N, C). Raises: `UserError` for other content."""
+    """One .npz file with bits ``features`` (N, d) and one-hot ``labels`` (N, C).
+
+    Raises: `UserError` for other content.
+    """
     (path,) = paths
     with _readable(path), zipfile.ZipFile(path) as archive:
         for name in ("features", "labels"):
@@ -87,7 +96,10 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path, name: str, stream: IO[bytes], expected: Expected) -> _Array:
-    """The header of an array. Raises: `ValueError` for no such header, `UserError` for an array that is not numeric."""
+    """The header of an array.
+
+    Raises: `ValueError` for no such header, `UserError` for an array that is not numeric.
+    """
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
@@ -126,7 +138,10 @@ def _features(array: _Array, expected: Expected) -> np.ndarray:
 
 
 def _bits(array: _Array, block: np.ndarray, first: int, expected: Expected, column: int = 1) -> np.ndarray:
-    """A block (n, d) as uint8. column: the number of its first column, for the message. Raises: `UserError` unless 0 or 1."""
+    """A block (n, d) as uint8. column: the number of its first column, for the message.
+
+    Raises: `UserError` unless 0 or 1.
+    """
     bad = (block != 0) & (block != 1)  # NaN is neither
     if bad.any():
         row, place = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
@@ -136,7 +151,10 @@ def _bits(array: _Array, block: np.ndarray, first: int, expected: Expected, colu
 
 
 def _numbered(array: _Array, labels: np.ndarray, first: int, expected: Expected) -> np.ndarray:
-    """Labels (n,) in 1 … C of any numeric type → (n,) uint8 in 0 … C-1. Raises: `UserError` for other labels."""
+    """Labels (n,) in 1 … C of any numeric type → (n,) uint8 in 0 … C-1.
+
+    Raises: `UserError` for other labels.
+    """
     good = (labels >= 1) & (labels <= expected.classes) & (labels == np.floor(labels))
     if not good.all():
         row = int(good.argmin())
@@ -147,7 +165,10 @@ def _numbered(array: _Array, labels: np.ndarray, first: int, expected: Expected)
 
 
 def _hot(array: _Array, block: np.ndarray, first: int, expected: Expected) -> np.ndarray:
-    """One-hot labels (n, C) → (n,) uint8 in [0, C). Raises: `UserError` unless each row has a single 1."""
+    """One-hot labels (n, C) → (n,) uint8 in [0, C).
+
+    Raises: `UserError` unless each row has a single 1.
+    """
     bad = (_bits(array, block, first, expected).sum(1, dtype=np.int64)) != 1
     if bad.any():
         row = int(bad.argmax())

@@ -14,12 +14,18 @@ _BLOCK = 1 << 25  # bytes of text that are read at once
 
 
 def read_rows(stream: IO[bytes], path: Path, expected: Expected) -> np.ndarray:
-    """Lines ``bit,…,bit`` → packed bits (N, ceil(d / 8)). Raises: `UserError` for any other line."""
+    """Lines ``bit,…,bit`` → packed bits (N, ceil(d / 8)).
+
+    Raises: `UserError` for any other line.
+    """
     return packed(_bits(lines, first, path, expected) for first, lines in _blocks(stream, path, expected))
 
 
 def read_labelled_rows(stream: IO[bytes], path: Path, expected: Expected) -> tuple[np.ndarray, np.ndarray]:
-    """Lines ``label,bit,…,bit`` → packed bits (N, ceil(d / 8)) and labels (N,) in [0, C). Raises: `UserError` for others."""
+    """Lines ``label,bit,…,bit`` → packed bits (N, ceil(d / 8)) and labels (N,) in [0, C).
+
+    Raises: `UserError` for others.
+    """
     labels: list[np.ndarray] = []
 
     def bits() -> Iterator[np.ndarray]:
@@ -33,7 +39,10 @@ def read_labelled_rows(stream: IO[bytes], path: Path, expected: Expected) -> tup
 
 
 def read_labels(stream: IO[bytes], path: Path, expected: Expected) -> np.ndarray:
-    """Lines with one label from 1 to C each → (N,) uint8 in [0, C). Raises: `UserError` for any other line."""
+    """Lines with one label from 1 to C each → (N,) uint8 in [0, C).
+
+    Raises: `UserError` for any other line.
+    """
     parts = [_labels(lines, first, path, expected) for first, lines in _blocks(stream, path, expected)]
     return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 

@@ -23,7 +23,10 @@ class Expected:
     remedy: str  # how to get the expected file
 
     def wrong(self, path: Path, found: str, expected: str) -> NoReturn:
-        """Refuse a file. Raises: `UserError`, always."""
+        """Refuse a file.
+
+        Raises: `UserError`, always.
+        """
         raise UserError(f"{path} is not {self.title}: {found}, expected {expected}; {self.remedy}")
 
 
@@ -45,7 +48,10 @@ def packed(blocks: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def join(path: Path, expected: Expected, bits: np.ndarray, labels: np.ndarray) -> Bits:
-    """Packed bits (N, ceil(d / 8)) and labels (N,) as one table. Raises: `UserError` for other lengths and for N < 2."""
+    """Packed bits (N, ceil(d / 8)) and labels (N,) as one table.
+
+    Raises: `UserError` for other lengths and for N < 2.
+    """
     if len(bits) != len(labels):
         expected.wrong(path, f"{len(bits)} rows of features and {len(labels)} labels", "as many labels as rows")
     if len(bits) < 2:

@@ -139,7 +139,10 @@ def _folder_files(folder: Path, form: Form) -> dict[str, bytes]:
 def _parsed(
     form: Form, path: Path, files: Mapping[str, bytes], classes: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Images (N, 3, 32, 32) uint8, labels (N,) int64 and the names of the classes. Raises: `UserError` for other content."""
+    """Images (N, 3, 32, 32) uint8, labels (N,) int64 and the names of the classes.
+
+    Raises: `UserError` for other content.
+    """
     images = np.empty((TRAIN + TEST, *SHAPE), np.uint8)
     labels = np.empty(TRAIN + TEST, np.int64)
     start = 0

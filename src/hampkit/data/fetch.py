@@ -36,7 +36,10 @@ def obtain(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = (
 
 
 def find(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = ()) -> tuple[PublicFile, Path] | None:
-    """The first of ``files`` in ``place.data_dir`` or its sub-``folders``, or None. Raises: `UserError` for a wrong checksum."""
+    """The first of ``files`` in ``place.data_dir`` or its sub-``folders``, or None.
+
+    Raises: `UserError` for a wrong checksum.
+    """
     if place.data_dir is None:
         return None
     for folder in (place.data_dir, *(place.data_dir / name for name in folders)):
@@ -48,12 +51,18 @@ def find(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = ())
 
 
 def fetch(place: Place, file: PublicFile) -> Path:
-    """The file in the cache, downloaded if it is missing. Raises: `UserError` with instructions to get it by hand."""
+    """The file in the cache, downloaded if it is missing.
+
+    Raises: `UserError` with instructions to get it by hand.
+    """
     return _download(place, file)[1]
 
 
 def verify(path: Path, file: PublicFile) -> None:
-    """Check the checksum of a file, if one is published. Raises: `UserError` for another one."""
+    """Check the checksum of a file, if one is published.
+
+    Raises: `UserError` for another one.
+    """
     kind, _, expected = file.checksum.partition(":")
     if kind and (found := checksum(path, kind)) != expected:
         source = f" from {file.url}" if file.url else ""
@@ -99,7 +108,10 @@ def parse_members(
 
 
 def read_member(archive: Path, name: str, limit: int = 1 << 30) -> bytes:
-    """The content of one member of a tar archive. Raises: `UserError` as `read_members`."""
+    """The content of one member of a tar archive.
+
+    Raises: `UserError` as `read_members`.
+    """
     return read_members(archive, [name], limit)[name]
 
 
@@ -130,7 +142,10 @@ def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
 
 
 def checksum(path: Path, algorithm: str) -> str:
-    """The md5 or sha256 of a file in hex digits. Raises: `UserError` if it cannot be read."""
+    """The md5 or sha256 of a file in hex digits.
+
+    Raises: `UserError` if it cannot be read.
+    """
     try:
         return file_hash(path, algorithm)
     except OSError as error:

@@ -25,7 +25,10 @@ class Seen(NamedTuple):
 
 
 def look(cache: Path, data_set: str, paths: Iterable[Path]) -> list[Seen]:
-    """The files with their sha256. Raises: `UserError` if another sha256 is recorded under the same name."""
+    """The files with their sha256.
+
+    Raises: `UserError` if another sha256 is recorded under the same name.
+    """
     record = _read(cache / RECORD)
     return [_compare(cache / RECORD, record, path, f"{data_set}/{path.name}") for path in paths]
 

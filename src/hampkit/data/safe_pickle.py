@@ -30,7 +30,10 @@ class NotPlain(ValueError):
 
 
 def read_plain(content: bytes) -> Any:
-    """The dictionary in a pickle: texts of Python 2 as bytes, arrays as `numpy.ndarray` of uint8. Raises: `NotPlain`."""
+    """The dictionary in a pickle: texts of Python 2 as bytes, arrays as `numpy.ndarray` of uint8.
+
+    Raises: `NotPlain`.
+    """
     try:
         _check(content)
         return _filled(_Plain(content).load())

@@ -154,7 +154,10 @@ def split_table(
 
 
 def _check_groups(groups: Tensor, sizes: tuple[int, ...], permutation_file: str) -> None:
-    """Check that every segment is larger than the largest group, so that none becomes empty. Raises: `UserError`."""
+    """Check that every segment is larger than the largest group, so that none becomes empty.
+
+    Raises: `UserError`.
+    """
     if permutation_file:
         raise UserError("split.permutation and data.group both decide which rows go together; leave one out")
     largest, smallest = int(groups.bincount().max()), min(size for size in sizes if size)
@@ -308,7 +311,10 @@ def shadow_members(
 
 
 def _check_halves(masks: NDArray[np.bool_]) -> None:
-    """Check the sizes of models: with few or large units they may be far from a half. Raises: `UserError`."""
+    """Check the sizes of models: with few or large units they may be far from a half.
+
+    Raises: `UserError`.
+    """
     sizes, n = masks.sum(1), masks.shape[1]
     worst = int(np.abs(sizes - n / 2).argmax())
     if abs(sizes[worst] - n / 2) > n / 4:

@@ -12,7 +12,10 @@ from hampkit.errors import UserError, one_line
 
 
 def read_arrays(path: Path, names: Names) -> RawTable:
-    """The arrays of a .npz file. Raises: `UserError` for a damaged file, and for missing or unsuitable arrays."""
+    """The arrays of a .npz file.
+
+    Raises: `UserError` for a damaged file, and for missing or unsuitable arrays.
+    """
     if names.drop:
         raise UserError(
             f"data.drop={list(names.drop)} needs named columns, {path} has arrays; leave the columns out of 'x'"

@@ -16,7 +16,10 @@ _KIND = {".csv": ".csv file with commas between its columns, in UTF-8", ".parque
 
 
 def read_table(path: Path, names: Names) -> RawTable:
-    """The columns of a .csv or .parquet file. Raises: `UserError` for a damaged file, and for missing or unsuitable columns."""
+    """The columns of a .csv or .parquet file.
+
+    Raises: `UserError` for a damaged file, and for missing or unsuitable columns.
+    """
     table = _read(path, names)
     _check_names(path, table.column_names, names)
     if table.num_rows == 0:
@@ -52,7 +55,10 @@ def _identifier_note(path: Path, table: Any, name: str) -> str:
 
 
 def _read(path: Path, names: Names) -> Any:
-    """A pyarrow Table with readable column names. Raises: `UserError` for a damaged file."""
+    """A pyarrow Table with readable column names.
+
+    Raises: `UserError` for a damaged file.
+    """
     import pyarrow as pa
     import pyarrow.parquet
 

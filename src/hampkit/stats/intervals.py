@@ -195,7 +195,10 @@ def student_factor(degrees: float, level: float) -> float:
 
 
 def normal_quantile(level: float) -> float:
-    """z with P(|Z| ≤ z) = level for a standard normal Z. Raises: `ValueError` for a level outside (0, 1)."""
+    """z with P(|Z| ≤ z) = level for a standard normal Z.
+
+    Raises: `ValueError` for a level outside (0, 1).
+    """
     from statistics import NormalDist
 
     return NormalDist().inv_cdf(1 - _tail(level))
@@ -210,7 +213,10 @@ def _lower(hits: Array, errors: Array, level: float) -> Array:
 
 
 def _tail(level: float) -> float:
-    """The probability on either side of an interval. Raises: `ValueError` for a level outside (0, 1)."""
+    """The probability on either side of an interval.
+
+    Raises: `ValueError` for a level outside (0, 1).
+    """
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1, such as 0.95")
     return (1 - level) / 2

@@ -59,7 +59,10 @@ def check_scores(scores: Any, member: Any) -> tuple[NDArray[np.float64], NDArray
 
 
 def count(scores: Any, member: Any) -> Counts:
-    """The counts of scores (N,) and membership (N,). Raises: `ValueError` as `check_scores`."""
+    """The counts of scores (N,) and membership (N,).
+
+    Raises: `ValueError` as `check_scores`.
+    """
     s, m = check_scores(scores, member)
     order = np.argsort(s, kind="stable")[::-1]
     s, m = s[order], m[order]
