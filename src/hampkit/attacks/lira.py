@@ -42,6 +42,29 @@ def lira_scores(
 ) -> Scores:
     """Scores from the scaled logits φ of M shadow models and a target: (M, N), (M, N) bool, (N,) → (N,), higher means member.
 
+    variant, variance, center: see `LiraOptions`. shadow_counts: (M, N) bool, which answers are used, default all.
+    Raises: `UserError` for too few models on a side.
+
+    >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
+    True
+    """
+    options = LiraOptions(variant, variance, center)
+    s, inside, outside, t = _checked(shadow_scores, shadow_members, target_scores, shadow_counts)
+    if variant == "global":
+        return t
+    fitted = []
+    for chosen, name in ((outside, "OUT"), (inside, "IN"))[: 1 if options.offline else 2]:
+        counts = chosen.sum(0)
+        used = options.variance_of(counts, name, len(s))
+        fitted.append(_distribution(_side(s, chosen, counts, options), used, options))
+    return _compared(t, *fitted)
+
+
+@dataclass(frozen=True)
+class LiraOptions:
+    """A variant of LiRA and its options.
+
+    variant:
     online    ln N(φ; center_in, sd_in) − ln N(φ; center_out, sd_out)
     offline   logit of Φ((φ − center_out) / sd_out): one-sided, with OUT models only
     …-fixed   the same with one standard deviation for all examples
@@ -51,27 +74,8 @@ def lira_scores(
     example but shrunk towards a common value, with Student's distribution; ``auto``, pooled for …-fixed, else per-example from
     32 models on each side, pooled below, and global if each example has one score.
     center: ``mean``, or ``median`` as published, which finds less with few models (docs/shadow-attacks.md).
-    shadow_counts: (M, N) bool, which answers are used, default all.
-    Raises: `UserError` for too few models on a side.
-
-    >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
-    True
+    Raises: `UserError` for unknown options and for options that exclude each other.
     """
-    how = How(variant, variance, center)
-    s, inside, outside, t = _checked(shadow_scores, shadow_members, target_scores, shadow_counts)
-    if variant == "global":
-        return t
-    laws = []
-    for chosen, name in ((outside, "OUT"), (inside, "IN"))[: 1 if how.offline else 2]:
-        counts = chosen.sum(0)
-        used = how.variance_of(counts, name, len(s))
-        laws.append(_law(_side(s, chosen, counts, how), used, how))
-    return _compared(t, *laws)
-
-
-@dataclass(frozen=True)
-class How:
-    """A variant of LiRA and its options, checked."""
 
     variant: Variant = "online"
     variance: Variance = "auto"
@@ -148,7 +152,7 @@ class _Side:
 
 
 @dataclass(frozen=True)
-class _Law:
+class _Distribution:
     """The distribution of the scores of one side, per example: normal or Student's."""
 
     center: Scores  # (N,)
@@ -164,14 +168,14 @@ class _Law:
         return moderated.logit_cdf((t - self.center) / self.scale, self.freedom)
 
 
-def _law(side: _Side, variance: str, how: How) -> _Law:
+def _distribution(side: _Side, variance: str, options: LiraOptions) -> _Distribution:
     center = side.mean if side.median is None else side.median
     if variance == "moderated":
         prior = moderated.fit(side.squares, side.counts - 1)
         variances = prior.variances(side.squares, side.counts - 1)
-        wider = 1 + (1 if how.by_mean else np.pi / 2) / side.counts  # the center is uncertain too
+        wider = 1 + (1 if options.by_mean else np.pi / 2) / side.counts  # the center is uncertain too
         scale = np.sqrt(variances * wider)
-        return _Law(center, np.maximum(scale, FLOOR), prior.freedom + side.counts - 1)
+        return _Distribution(center, np.maximum(scale, FLOOR), prior.freedom + side.counts - 1)
     if variance == "per-example":
         scale = np.sqrt(side.squares / side.counts)
     elif variance == "pooled":
@@ -180,21 +184,21 @@ def _law(side: _Side, variance: str, how: How) -> _Law:
         of = side.counts.sum()
         between = side.mean - (side.counts * side.mean).sum() / of
         scale = np.sqrt((side.squares.sum() + (side.counts * between**2).sum()) / of)
-    return _Law(center, np.maximum(scale, FLOOR))
+    return _Distribution(center, np.maximum(scale, FLOOR))
 
 
-def _compared(t: Scores, out: _Law, in_: _Law | None = None) -> Scores:
+def _compared(t: Scores, out: _Distribution, in_: _Distribution | None = None) -> Scores:
     return out.logit(t) if in_ is None else in_.log_density(t) - out.log_density(t)
 
 
-def _side(s: Any, chosen: Bools, counts: Ints, how: How) -> _Side:
+def _side(s: Any, chosen: Bools, counts: Ints, options: LiraOptions) -> _Side:
     """The statistics (N,) of the chosen scores of each example: (M, N), (M, N) bool, (N,) → (N,) each."""
-    found = np.empty((2 if how.by_mean else 3, len(counts)))
+    found = np.empty((2 if options.by_mean else 3, len(counts)))
     for rows in blocks(len(counts)):
         part, those, n = np.asarray(s[:, rows], dtype=np.float64), chosen[:, rows], np.maximum(counts[rows], 1)
         mean = np.where(those, part, 0).sum(0) / n
         found[:2, rows] = mean, (np.where(those, part - mean, 0) ** 2).sum(0)
-        if not how.by_mean:
+        if not options.by_mean:
             found[2, rows] = _median(_sorted(part, those), n)
     return _Side(counts, *found)
 
@@ -214,13 +218,13 @@ def _at(ordered: Scores, place: Ints) -> Scores:
     return ordered[np.clip(place, 0, len(ordered) - 1), np.arange(len(place))]
 
 
-def _each_left_out(s: Any, held_out: HeldOut, how: How) -> tuple[_Side, _Side, _Side]:
+def _each_left_out(s: Any, held_out: HeldOut, options: LiraOptions) -> tuple[_Side, _Side, _Side]:
     """The side that each model is on, without that model (M, N), and both whole sides (N,), IN and OUT.
 
     If the answer of a model is not used, its side is the whole one.
     """
     members, both = held_out.members, sides(held_out.members, held_out.counted)
-    inside, outside = (_side(s, chosen, counts, how) for chosen, counts in zip(both, held_out.sizes, strict=True))
+    inside, outside = (_side(s, chosen, counts, options) for chosen, counts in zip(both, held_out.sizes, strict=True))
     each = [np.empty(members.shape) for _ in inside.statistics()]
     for rows in blocks(members.shape[1], 512):
         part, member = np.asarray(s[:, rows], dtype=np.float64), members[:, rows]
@@ -262,18 +266,18 @@ def _median_without_each(part: Scores, chosen: Bools, counts: Ints) -> Scores:
     return (low + high) / 2
 
 
-def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], how: How) -> Iterator[Scores]:
+def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], options: LiraOptions) -> Iterator[Scores]:
     """For each target its scores (N,), attacked by the other models, from statistics that are computed once."""
-    if how.variant == "global":
+    if options.variant == "global":
         yield from (np.asarray(s[t], dtype=np.float64) for t in targets)
         return
-    each, *whole = _each_left_out(s, held_out, how)
+    each, *whole = _each_left_out(s, held_out, options)
     for t in targets:
-        laws, left = [], held_out.without(t)
-        for name, k in (("OUT", 1), ("IN", 0))[: 1 if how.offline else 2]:
-            used = how.variance_of(left.sizes[k], name, int(left.used.sum()))
-            laws.append(_law(each.of(left.rows[k], left.sizes[k], whole[k]), used, how))
-        yield _compared(np.asarray(s[t], dtype=np.float64), *laws)
+        fitted, left = [], held_out.without(t)
+        for name, k in (("OUT", 1), ("IN", 0))[: 1 if options.offline else 2]:
+            used = options.variance_of(left.sizes[k], name, int(left.used.sum()))
+            fitted.append(_distribution(each.of(left.rows[k], left.sizes[k], whole[k]), used, options))
+        yield _compared(np.asarray(s[t], dtype=np.float64), *fitted)
 
 
 def _checked(
@@ -301,7 +305,7 @@ class _Lira(SignalAttack):
     center: Any  # of the scores of each side; median: as published
 
     def __post_init__(self) -> None:
-        _ = self._how()
+        _ = self._options()
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
@@ -311,17 +315,19 @@ class _Lira(SignalAttack):
         return np.mean(views, axis=0)
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
-        views = [_repeated(shadows.signals(v), shadows.held_out, targets, self._how()) for v in range(shadows.views())]
+        views = [
+            _repeated(shadows.signals(v), shadows.held_out, targets, self._options()) for v in range(shadows.views())
+        ]
         for scores in zip(*views, strict=True):
             yield np.mean(scores, axis=0)
 
     def variance_used(self, inside: Ints, outside: Ints) -> str:
-        how, of = self._how(), (("OUT", outside), ("IN", inside))
-        used = [how.variance_of(counts, name) for name, counts in of[: 1 if how.offline else 2]]
-        return "" if how.variant == "global" else " and ".join(sorted(set(used)))
+        options, of = self._options(), (("OUT", outside), ("IN", inside))
+        used = [options.variance_of(counts, name) for name, counts in of[: 1 if options.offline else 2]]
+        return "" if options.variant == "global" else " and ".join(sorted(set(used)))
 
-    def _how(self) -> How:
-        return How(self.variant, self.variance, self.center)
+    def _options(self) -> LiraOptions:
+        return LiraOptions(self.variant, self.variance, self.center)
 
 
 @dataclass(frozen=True)
