@@ -140,17 +140,20 @@ def split_table(
         raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
     sizes = LAYOUTS[layout].sizes(_train_size(n, train_size, layout))
     edges = [*np.cumsum([0, *sizes]).tolist(), n]
-    rng = np.random.default_rng(seed)
-    if permutation_file:
-        order = _read_permutation(permutation_file, n)
-    else:
-        units = np.arange(n) if groups is None else groups.numpy()
-        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng, sizes[0])
+    order = _read_permutation(permutation_file, n) if permutation_file else _drawn(n, seed, sizes[0], labels, groups)
     if groups is not None:
         _check_groups(groups, sizes, permutation_file)
         edges = _at_groups(groups.numpy()[order], edges)
     segments = {name: (edges[i], edges[i + 1]) for i, name in enumerate(SEGMENTS)}
     return SplitTable(torch.from_numpy(order.astype(np.int64)), segments)
+
+
+def _drawn(n: int, seed: int, first: int, labels: Tensor | None, groups: Tensor | None) -> NDArray[np.int64]:
+    """(n,) a random permutation, stratified by labels (n,) if there are any; the ``first`` rows become the members."""
+    rng = np.random.default_rng(seed)
+    if labels is None:
+        return rng.permutation(n)
+    return stratified(labels.numpy(), np.arange(n) if groups is None else groups.numpy(), rng, first)
 
 
 def _check_groups(groups: Tensor, sizes: tuple[int, ...], permutation_file: str) -> None:
