@@ -118,8 +118,8 @@ def test_values_are_read_as_what_they_look_like(text, value):
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({"defense": "hamp"}, "does not say its data"),
-        ({"data": "toy"}, "does not say its defense"),
+        ({"defense": "hamp"}, "must name its data"),
+        ({"data": "toy"}, "must name its defense"),
         ({"data": "toy", "defense": "hamp", "trian": {}}, "did you mean 'train'"),
         ({"data": "toy", "defense": "hamp", "train": 3}, "section"),
         ({"data": "toy", "defense": {"name": "hamp", "gamma": "high"}}, "a number"),

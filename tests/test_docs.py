@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,19 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 def blocks(name):
     return BLOCK.findall((ROOT / name).read_text("utf-8"))
+
+
+def of_class(name):
+    """The example of CONTRIBUTING that defines a class."""
+    (text,) = (block for block in blocks("CONTRIBUTING.md") if f"class {name}(" in block)
+    return text
+
+
+def entry_points():
+    from hampkit.config.extends import tomllib
+
+    (snippet,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    return tomllib.loads(snippet)["project"]["entry-points"]
 
 
 @pytest.mark.parametrize("k", range(2))
@@ -32,9 +46,8 @@ def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tm
     from hampkit.registry import ATTACKS, DEFENSES
     from hampkit.training import Trainer
 
-    defense_text, attack_text = blocks("CONTRIBUTING.md")
-    plugin("defenses", "my_confidence_penalty", defense_text)
-    plugin("attacks", "my_hinge", attack_text)
+    plugin("defenses", "my_confidence_penalty", of_class("ConfidencePenalty"))
+    plugin("attacks", "my_hinge", of_class("Hinge"))
     defense = DEFENSES.get("my-confidence-penalty")(beta=0.2)
     stacked, alone = (defense.fit(task, Trainer(short, width=w)).stack for w in (8, 1))
     for key, value in stacked.params.items():
@@ -48,6 +61,61 @@ def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tm
     assert "my-hinge" in ATTACKS.classes()
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package as its owner installs it: the classes of CONTRIBUTING as printed, named by the entry points as printed."""
+    from hampkit import registry
+
+    folder, points = tmp_path / "site", []
+    about = folder / "mypackage-1.0.dist-info"
+    for path in (folder / "mypackage", about):
+        path.mkdir(parents=True)
+    for group, named in entry_points().items():
+        points += [f"[{group}]", *(f"{key} = {value}" for key, value in named.items())]
+        for module, name in (value.split(":") for value in named.values()):
+            (folder / f"{module.replace('.', '/')}.py").write_text(of_class(name))
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("\n".join(points) + "\n")
+    monkeypatch.syspath_prepend(str(folder))
+    registry._scan.cache_clear()
+    yield
+    registry._scan.cache_clear()
+    for name in [name for name in sys.modules if name.split(".")[0] == "mypackage"]:
+        del sys.modules[name]
+
+
+def test_a_package_of_ones_own_brings_attacks_with_shadow_models_data_defenses_and_generators(installed, tmp_path, cli):
+    """With every group of entry points; leave-one-out needs what the attack with shadow models is given."""
+    import hampkit
+
+    words = {"rows": 300, "train.epochs": 1, "shadows.models": 4}
+    Path("my.toml").write_text('data = "my-halves"\ndefense = "my-confidence-penalty"\nnet = "mlp-small"\n')
+    results = hampkit.run("my.toml", options=words, attacks=["my-calibrated", "my-hinge"], runs_dir=tmp_path / "runs")
+    (model,) = results.models
+    assert [a.attack for a in model.attacks] == ["my-calibrated", "my-hinge"]
+    assert list(Path("runs").glob("*/leave-one-out/*/my-calibrated-*")), "every shadow model is attacked by the others"
+    Path("dmp.toml").write_text('data = "my-halves"\nnet = "mlp-small"\n[defense]\nname = "dmp"\n')
+    quick = ["train.epochs=1", "defense.generator=my-independent", "synthetic=100", "distill.epochs=1"]
+    code, _, err = cli("train", "dmp.toml", *quick, "--quiet")
+    assert code == 0, err
+
+
+def test_an_attack_and_a_defense_have_twelve_lines():
+    for name in ("Calibrated", "Hinge", "ConfidencePenalty"):
+        body = of_class(name).split("@dataclass")[1].split('"""\n', 1)[1]
+        assert len([line for line in body.splitlines() if line.strip()]) <= 12, name
+
+
+def test_every_field_of_the_evidence_is_explained():
+    from dataclasses import fields
+
+    from hampkit.attacks import Evidence
+
+    table = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("| field | type | content |")[1].split("\n\n")[0]
+    named = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", ", ".join(named)) == [f.name for f in fields(Evidence)]
+
+
 def test_recipes_and_version_are_described():
     import hampkit
 
@@ -55,15 +123,13 @@ def test_recipes_and_version_are_described():
     assert "make run" in (ROOT / "README.md").read_text()
 
 
-def test_the_entry_points_of_contributing_are_those_that_are_read():
-    from hampkit.config.extends import tomllib
-    from hampkit.registry import ATTACKS, DEFENSES
+def test_the_entry_points_of_contributing_are_all_that_are_read():
+    from hampkit import registry
 
-    (snippet,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
-    groups = tomllib.loads(snippet)["project"]["entry-points"]
-    assert set(groups) == {DEFENSES.package, ATTACKS.package}
+    groups = entry_points()
+    assert set(groups) == {r.package for r in vars(registry).values() if isinstance(r, registry.Registry)}
     classes = {value.partition(":")[2] for points in groups.values() for value in points.values()}
-    assert all(f"class {name}(" in "".join(blocks("CONTRIBUTING.md")) for name in classes)
+    assert all(of_class(name) for name in classes)
 
 
 def test_every_column_of_records_is_explained_and_the_reports_name_the_file():
@@ -112,7 +178,7 @@ def test_the_recipe_of_ones_own_fits_a_small_table(write_table):
     Path("my.toml").write_text(text)
     columns = {"customer_id": [f"c{i}" for i in range(200)], "age": [i % 7 for i in range(200)]}
     write_table("customers.csv", 200, **columns, churned=[i % 2 for i in range(200)])
-    assert prepare(load_recipe("my.toml"), Session()).table.members_count > 50
+    assert prepare(load_recipe("my.toml"), Session()).table.n_members > 50
 
 
 def test_the_recipe_that_extends_another_and_what_is_shown_of_one_are_as_printed(tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hampkit.config.extends import LONGEST, addresses, from_file, merge, resolve, shipped, tomllib
+from hampkit.config.content import flatten
+from hampkit.config.extends import LONGEST, from_file, merge, resolve, shipped, tomllib
 from hampkit.config.recipe import accepts, load_recipe, recipe_from_dict
 from hampkit.errors import UserError
 from hampkit.registry import DATASETS, DEFENSES
@@ -26,7 +27,7 @@ def written(data, name):
 def flat(document):
     """Address → value."""
     found = {}
-    for address in addresses(document):
+    for address in flatten(document):
         value = document
         for key in address:
             value = value[key]

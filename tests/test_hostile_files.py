@@ -14,7 +14,7 @@ import pytest
 from hampkit.data import safe_pickle
 from hampkit.data.base import Place
 from hampkit.data.cifar import Cifar10
-from hampkit.data.fetch import digest, read_members
+from hampkit.data.fetch import checksum, read_members
 from hampkit.data.safe_pickle import NotPlain, read_plain
 from hampkit.data.table import File
 from hampkit.data.tables100 import Purchase100
@@ -183,7 +183,7 @@ def test_archives_damaged_in_uncommon_ways_are_one_line(case, tmp_path, monkeypa
     assert "remove it" in said
     form = Cifar10.forms[0]  # the same in the place of a public archive
     path = path.rename(tmp_path / form.archive.name)
-    archive = replace(form.archive, checksum=f"md5:{digest(path, 'md5')}")
+    archive = replace(form.archive, checksum=f"md5:{checksum(path, 'md5')}")
     monkeypatch.setattr(Cifar10, "forms", (replace(form, archive=archive),))
     assert str(path) in _one_line(lambda: Cifar10().load(Place(tmp_path, tmp_path / "cache", download=False)))
 

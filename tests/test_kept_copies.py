@@ -109,7 +109,7 @@ def test_persons_and_copies_are_joined(twice):
     options = {"data.group": "person", "judge.copies": "keep"}
     with pytest.warns(Notice, match="have the same features"):
         problem = prepare(load_recipe("undefended", options, str(twice), "label"), Session())
-    pool, members = problem.task.pool, problem.table.members_count
+    pool, members = problem.task.pool, problem.table.n_members
     assert pool.group is not None
     logits = torch.zeros(len(pool), 1, 2, dtype=torch.float64)
     case = build_case(pool, members, logits, JudgeConfig(copies="keep"), 0, once=problem.once, units=problem.units())
@@ -127,7 +127,7 @@ def test_a_plan_counts_groups_and_not_their_rows(twice, copies):
     with pytest.warns(Notice, match="have the same features"):
         problem = prepare(load_recipe("undefended", options, str(twice), "label"), Session())
     judged = problem.candidates().judged
-    others = problem.units()[judged[judged >= problem.table.members_count]].tolist()
+    others = problem.units()[judged[judged >= problem.table.n_members]].tolist()
     every = problem.units()[problem.once].tolist()
     wanted = [len(of) ** 2 / sum(of.count(unit) ** 2 for unit in set(of)) for of in (others, every)]
     assert planning._independent(problem) == pytest.approx(wanted)

@@ -350,3 +350,14 @@ def test_an_interval_of_a_share_that_is_no_count_holds_it():
         for rate in np.linspace(0, 1, 41):
             low, high = metrics.clopper_pearson(rate * n, n)
             assert 0 <= low <= rate <= high <= 1
+
+
+def test_the_former_name_offers_what_it_did():
+    """Also what lies in other modules of stats now."""
+    import hampkit
+
+    names = """Counts Cut Interval Point Roc allowed auc auc_difference auc_interval balanced_accuracy balanced_point
+    best_threshold clopper_pearson count cuts effective_size jeffreys mean_auc mean_rate roc tnr_at_fnr tnr_bounds tnr_point
+    tpr_at_fpr tpr_bounds tpr_point"""
+    assert [n for n in names.split() if getattr(hampkit.metrics, n, None) is not getattr(metrics, n)] == []
+    assert set(names.split()) == set(metrics.__all__)

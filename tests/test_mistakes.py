@@ -286,7 +286,7 @@ SHAPES = {
     "neural=[x]": ('attacks = {neural = ["x"]}\n' + DATA + DEFENSE, [], ["attacks.neural must be a section", "['x']"]),
     "train=5": ("train = 5\n" + DATA + DEFENSE, ["lr=0.1"], ["train must be a section", "5"]),
     "attacks=3 and an option": ("attacks = 3\n" + DATA + DEFENSE, ["neural.epochs=1"], ["attacks must be a section"]),
-    "data=3": ("data = 3\n" + DEFENSE, ["lr=0.1"], ["does not say its data"]),
+    "data=3": ("data = 3\n" + DEFENSE, ["lr=0.1"], ["must name its data"]),
 }
 
 

@@ -52,7 +52,7 @@ def test_published_segments(layout):
     assert list(table.segments) == list(SEGMENTS)
     assert [stop for _, stop in table.segments.values()] == [*stops, n]
     assert [start for start, _ in table.segments.values()] == [0, *stops]
-    assert table.members_count == stops[0]
+    assert table.n_members == stops[0]
     assert len(table) == n
 
 
@@ -90,7 +90,7 @@ def test_segments_are_disjoint_complete_and_as_large_as_they_can_be(n, seed):
     rows = torch.cat([table.rows(name) for name in SEGMENTS])
     assert sorted(rows.tolist()) == list(range(n))
     largest = max(t for t in range(20, n) if 2 * int(0.9 * t) + 2 * int(0.2 * t) <= n)
-    assert table.members_count == int(0.9 * largest)
+    assert table.n_members == int(0.9 * largest)
     assert len(table.rows("members")) == len(table.rows("nonmembers"))
 
 
@@ -100,7 +100,7 @@ def test_the_largest_size_fits_and_one_more_does_not(layout):
     largest = LAYOUTS[layout].largest(n)
     assert sum(LAYOUTS[layout].sizes(largest)) <= n
     assert all(sum(LAYOUTS[layout].sizes(t)) > n for t in range(largest + 1, largest + 2000))
-    assert split_table(n, 0, layout, 0).members_count == int(0.9 * largest)
+    assert split_table(n, 0, layout, 0).n_members == int(0.9 * largest)
     more = largest + 1
     refused(lambda: split_table(n, more, layout, 0), f"train_size={more}", f"at most {largest}", str(n), layout)
 
@@ -115,7 +115,7 @@ def test_too_few_rows_and_too_small_sizes():
     refused(lambda: split_table(800, 0, "location30", 0), "800 rows", "'location30'", "another layout")
     refused(lambda: split_table(1000, 19, "default", 0), "split.train_size=19", "at least 20")
     refused(lambda: split_table(1000, -5, "default", 0), "split.train_size=-5", "at least 20")
-    assert split_table(44, 20, "default", 0).members_count == 18
+    assert split_table(44, 20, "default", 0).n_members == 18
 
 
 def test_unknown_layout():

@@ -62,7 +62,7 @@ def test_a_label_alone_is_no_evidence_of_membership(rows, classes):
     found = []
     for seed in range(60):
         table = split_table(len(y), 0, "default", seed, labels=torch.from_numpy(y))
-        p, pool = table.members_count, y[torch.cat([table.rows("members"), table.rows("nonmembers")]).numpy()]
+        p, pool = table.n_members, y[torch.cat([table.rows("members"), table.rows("nonmembers")]).numpy()]
         judged = candidates(np.ones(2 * p, bool), p, 0.45, 0.05).judged
         rare = pool[judged] < classes
         found.append(rare[judged < p].sum() - rare[judged >= p].sum())

@@ -10,7 +10,7 @@ import pytest
 import hampkit
 
 ROOT = Path(hampkit.__file__).parent
-# Whom a part may import beside itself: `docs/architecture.md`. Everything may import these three.
+# Whom a part may import beside itself: `docs/architecture.md`. Everything may import these four.
 EVERYBODY = {"errors", "rng", "types"}
 WORKFLOWS = {
     "api", "attacks", "code_hash", "config", "data", "defenses", "generators", "judging", "launch", "nets", "registry",

@@ -221,10 +221,10 @@ def test_rates_without_two_models_are_those_of_the_others(models, turned):
     rng = np.random.default_rng(models)
     member = rng.random((models, 60)) < 0.4
     scores = np.round(rng.standard_normal(member.shape) + member, 1)
-    counts = metrics.count(scores.ravel(), member.ravel())
-    counts = counts.turned() if turned else counts
+    pooled = clustered.Pooled.of(scores, member)
+    pooled = pooled.exchanged() if turned else pooled
     rates, size = [0.01, 0.05, 0.3, 1.0], 1 if models == 3 else 2
-    found = clustered._without_each(scores, member, counts, rates, False, turned)
+    found = clustered._without_each(pooled, rates)
     groups = [np.arange(k, min(k + size, models)) for k in range(0, models, size)]
     for row, group in zip(found, groups, strict=True):
         s, m = np.delete(scores, group, axis=0).ravel(), np.delete(member, group, axis=0).ravel()

@@ -1,4 +1,4 @@
-"""The exception that means: the user can mend this. And the one warning."""
+"""The exceptions and the warning that hampkit raises for its users, and the parts of their messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake the user can mend. Its text is one line: the value, the place and the remedy.
+    """A mistake that the user can correct. Its text is one line with the value, the place and the remedy.
 
     The command line prints it as ``hampkit: error: …`` and exits with 2; the library raises it.
     """
@@ -18,11 +18,11 @@ class RunBusy(UserError):
 
 
 class Notice(UserWarning):
-    """Something that is allowed and probably not meant, in one line. The command line prints ``hampkit: warning: …``."""
+    """Something that is allowed but probably not intended, in one line. The command line prints ``hampkit: warning: …``."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence part for an unknown name: the nearest known ones, or all of them when none is near.
+    """The part of a message about an unknown name that suggests similar names, or lists all if none is similar.
 
     >>> did_you_mean("hmap", ["hamp", "undefended"])
     "did you mean 'hamp'?"
@@ -32,7 +32,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A sentence part that names the nearest known names; empty when none is near.
+    """The part of a message that suggests similar names; empty if none is similar.
 
     >>> nearest("hmap", ["hamp", "undefended"]), nearest("x", ["hamp"])
     ("did you mean 'hamp'?", '')
@@ -42,7 +42,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def shortened(text: str, most: int = 160) -> str:
-    """Somebody else's message on one line, cut between words.
+    """A text on one line, cut between words to at most ``most`` characters.
 
     >>> shortened("a message of\\nmany words", 16)
     'a message of …'
@@ -53,26 +53,28 @@ def shortened(text: str, most: int = 160) -> str:
     return (line[: most - 1].rsplit(" ", 1)[0] if " " in line[: most - 1] else line[: most - 2]) + " …"
 
 
-def one_line(error: Exception) -> str:
-    """Somebody else's error on one line, without the path that an `OSError` repeats."""
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())))
+def one_line(error: BaseException, most: int = 160, named: bool = False) -> str:
+    """The text of any exception on one line of at most ``most`` characters.
 
+    The path that an `OSError` repeats is left out, and so is NumPy's advice to unpickle a file. named: the name of the
+    exception comes first.
 
-def of_numpy(error: Exception) -> str:
-    """What numpy says of a file that it cannot read, in one line, and never its advice to run what stands in it.
-
-    >>> of_numpy(ValueError("This file contains pickled (object) data. If you trust the file you can load it unsafely …"))
+    >>> one_line(FileNotFoundError(2, "No such file", "x.csv")), one_line(KeyError(), named=True)
+    ('No such file', 'KeyError')
+    >>> one_line(ValueError("This file contains pickled (object) data. If you trust the file you can load it unsafely …"))
     'it is no file of numpy'
     """
-    text = one_line(error)
+    name, text = type(error).__name__, (isinstance(error, OSError) and error.strerror) or str(error)
     if "contains pickled" in text:
-        return "it is no file of numpy"
-    return "it holds objects" if "allow_pickle" in text else text
+        text = "it is no file of numpy"
+    elif "allow_pickle" in text:
+        text = "it holds objects"
+    text = f"{name}: {text}" if named and text.strip() else text
+    return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())), most) or name
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """What to say of an unknown option: there are too many to print them all.
+    """The part of a message about an unknown option that suggests some: there are too many to list all.
 
     >>> unknown_key("title", ["gamma", "split.train_size"])
     'nearest: split.train_size, gamma; hampkit list options shows all'

@@ -1,3 +1,3 @@
-"""`hampkit.stats.metrics` under the name of before, for one release."""
+"""The former name of `hampkit.stats.metrics`, for one release."""
 
 from hampkit.stats.metrics import *  # noqa: F403

@@ -1,7 +1,7 @@
-"""Names → classes. A new defense or attack is one new file: it is found because it lies in the package.
+"""Names → classes. Every module of the packages below is searched, so that a new defense or attack is one new file.
 
-Third parties register by entry point: group ``hampkit.defenses``, ``hampkit.attacks`` or ``hampkit.generators``, any name,
-value ``package.module:Class``.
+Other packages register a class by an entry point in the group ``hampkit.defenses``, ``hampkit.attacks``, ``hampkit.data`` or
+``hampkit.generators``, with any name and the value ``package.module:Class``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from types import GenericAlias, ModuleType
 from typing import Any
 
 from hampkit.code_hash import code_of
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, one_line
 
 
 @dataclass(frozen=True)
 class Registry:
-    """All concrete classes with a ``name`` below ``base`` (``module:Class``) in a package, and those of entry points."""
+    """All concrete subclasses of one base class that have a ``name``, in a package of hampkit and among entry points."""
 
     kind: str  # "defense", for error messages
-    package: str  # "hampkit.defenses"; also the entry point group
+    package: str  # "hampkit.defenses"; also the group of the entry points
     base: str  # "hampkit.defenses.base:Defense"
 
     def get(self, name: str) -> type[Any]:
+        """The class with this name.
+
+        Raises: `UserError` for an unknown name.
+        """
         known = self.classes()
         if name not in known:
             raise UserError(f"unknown {self.kind} {name!r}; {did_you_mean(name, known)}")
@@ -46,7 +50,10 @@ GENERATORS = Registry("generator", "hampkit.generators", "hampkit.generators.bas
 
 
 def check_installed(where: object, defense: str, attacks: Iterable[str] = ()) -> None:
-    """Errors: `UserError` where a run was made with what is not here any more."""
+    """Check that the defense and the attacks of an earlier run are still installed. where: the run, for the message.
+
+    Raises: `UserError` for the first that is not.
+    """
     remedy = "install the package or put back the file that brought it"
     if defense not in DEFENSES.classes():
         raise UserError(f"{where} was trained with the defense {defense!r}, which is not installed here; {remedy}")
@@ -60,24 +67,32 @@ def check_installed(where: object, defense: str, attacks: Iterable[str] = ()) ->
 
 @functools.cache
 def _scan(registry: Registry) -> dict[str, type[Any]]:
+    """Every class of a registry by name; an entry point replaces a class of the package that has the same name."""
     base = load_object(registry.base)
+    found = {cls.name: cls for cls in [*_in_package(registry, base), *_in_entry_points(registry, base)]}
+    for cls in found.values():
+        code_of(cls)  # hashed now: the file may be edited later, and the code that runs is that of the import
+    return found
+
+
+def _in_package(registry: Registry, base: type[Any]) -> list[Any]:
     package = importlib.import_module(registry.package)
     modules = [
         _import(f"{registry.package}.{m.name}", f"{getattr(m.module_finder, 'path', registry.package)}/{m.name}.py")
         for m in pkgutil.iter_modules(package.__path__)
     ]
-    found: dict[str, type[Any]] = {}
-    for cls in (cls for module in modules for cls in _concrete(module, base)):
-        found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
+    return [cls for module in modules for cls in _concrete(module, base)]
+
+
+def _in_entry_points(registry: Registry, base: type[Any]) -> list[Any]:
+    found = []
     for point in importlib.metadata.entry_points(group=registry.package):
         cls = _loaded(point)
         if not (_is_subclass(cls, base) and hasattr(cls, "name")):
             raise UserError(
                 f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__} with a name"
             )
-        found[cls.name] = cls  # pyright: ignore[reportAttributeAccessIssue]
-    for cls in found.values():
-        code_of(cls)  # taken now: a file that is edited later is not the one that was imported
+        found.append(cls)
     return found
 
 
@@ -91,21 +106,26 @@ def _concrete(module: ModuleType, base: type) -> list[type]:
 
 
 def _is_subclass(value: Any, base: type) -> bool:
-    """Whether it is a class below ``base``; in Python 3.10 ``dict[str, int]`` passes for a class and cannot be asked."""
+    """Whether a value is a subclass of ``base``. In Python 3.10 ``dict[str, int]`` is a type too, and `issubclass` raises."""
     return isinstance(value, type) and not isinstance(value, GenericAlias) and issubclass(value, base)
 
 
 def load_object(path: str) -> Any:
-    """``package.module:attribute`` → the object, with one clear line when there is none."""
+    """The object at ``package.module:attribute``.
+
+    Raises: `UserError` if it cannot be imported or does not exist.
+    """
     module, _, attribute = path.partition(":")
     if not module or not attribute:
         raise UserError(f"{path!r} is no import path; write package.module:attribute")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"cannot import {module!r} of {path!r}: {error}; is it installed and on PYTHONPATH?") from error
-    except (Exception, SystemExit) as error:  # whatever a user's module raises, it is about that module
-        raise UserError(f"cannot import {module!r} of {path!r}: {_said(error)}") from error
+        raise UserError(
+            f"cannot import {module!r} of {path!r}: {one_line(error)}; is it installed and on PYTHONPATH?"
+        ) from error
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise UserError(f"cannot import {module!r} of {path!r}: {one_line(error, named=True)}") from error
     if not hasattr(found, attribute):
         names = [n for n in vars(found) if n.isidentifier() and not n.startswith("_")]
         raise UserError(f"module {module!r} has no {attribute!r}; {did_you_mean(attribute, names)}")
@@ -116,7 +136,7 @@ def _import(name: str, file: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise UserError(f"cannot load {file}: {_said(error)}; mend the file or take it away") from error
+        raise UserError(f"cannot load {file}: {one_line(error, named=True)}; correct or remove the file") from error
 
 
 def _loaded(point: importlib.metadata.EntryPoint) -> Any:
@@ -124,8 +144,4 @@ def _loaded(point: importlib.metadata.EntryPoint) -> Any:
         return point.load()
     except (Exception, SystemExit) as error:
         where = f"cannot load {point.value} (entry point {point.name} in {point.group})"
-        raise UserError(f"{where}: {_said(error)}; mend or uninstall that package") from error
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{where}: {one_line(error, named=True)}; correct or uninstall that package") from error

@@ -1,4 +1,4 @@
-"""Randomness with an address: every random number comes from a seed derived from the recipe's seed and a purpose."""
+"""Seeds and generators. Every random number comes from a seed that is derived from the recipe's seed and a purpose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def derive(seed: int, *purpose: object) -> int:
-    """A new seed in [0, 2^63) for one purpose; equal arguments give equal seeds, others independent ones.
+    """A new seed in [0, 2^63) for one purpose. Equal arguments give equal seeds, other arguments independent ones.
 
     >>> derive(0, "init") == derive(0, "init"), derive(0, "init") == derive(0, "batches")
     (True, False)
@@ -21,17 +21,18 @@ def derive(seed: int, *purpose: object) -> int:
 
 
 def torch_rng(seed: int) -> torch.Generator:
-    """A CPU generator: numbers are drawn on the CPU and moved, so that every device sees the same ones."""
+    """A generator on the CPU. Numbers are drawn there and then moved, so that they are the same for every device."""
     return torch.Generator().manual_seed(seed)
 
 
 def numpy_rng(seed: int) -> np.random.Generator:
+    """NumPy's default generator with this seed."""
     return np.random.default_rng(seed)
 
 
 @contextlib.contextmanager
 def forked(seed: int) -> Iterator[None]:
-    """Code that uses torch's global generator (module initialisation, dropout) runs seeded; the global state is put back."""
+    """Seed torch's global generators for code that uses them (initialisation, dropout), and restore their state afterwards."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -1,8 +1,8 @@
-"""What one answer says about its example: pure functions of logits ``(..., C)`` and labels ``(...)``, in float64.
+"""Signals of one answer: pure functions of logits ``(..., C)`` and labels ``(...)`` → ``(...)``, in float64.
 
-Every signal is computed from logits with the log-probabilities written so that nothing cancels or underflows: float32
-probabilities saturate at 1 for confident models and tie thousands of examples exactly where low false-positive rates
-are decided. NumPy arrays in, NumPy arrays out; torch tensors in, torch tensors out.
+Every signal is computed from logits, with log-probabilities in a form that does not cancel or underflow. Float32 probabilities
+saturate at 1 for confident models, and thousands of examples tie at the high scores that decide low false-positive rates.
+NumPy arrays give NumPy arrays, torch tensors give torch tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Signal = Callable[[Any, Any], Any]
 
 
 def correct(logits: Any, y: Any) -> Any:
-    """1 where the predicted label is y, else 0; the first class wins a tie, as in argmax.
+    """1 if the predicted label is y, else 0; the first class wins a tie, as in argmax.
 
     >>> correct(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0])).tolist()
     [1.0, 0.0]
@@ -27,7 +27,7 @@ def correct(logits: Any, y: Any) -> Any:
 
 
 def confidence(logits: Any, y: Any) -> Any:
-    """Probability of the true label, p_y = softmax(z)_y.
+    """The probability of the true label, p_y = softmax(z)_y.
 
     >>> confidence(np.array([0.0, 0.0]), np.array(1)).item()
     0.5
@@ -41,7 +41,7 @@ def scaled_logit(logits: Any, y: Any) -> Any:
 
 
 def loss(logits: Any, y: Any) -> Any:
-    """Cross-entropy −ln p_y in nats.
+    """The cross-entropy −ln p_y in nats.
 
     >>> round(loss(np.array([0.0, 0.0]), np.array(1)).item(), 6)
     0.693147
@@ -52,7 +52,7 @@ def loss(logits: Any, y: Any) -> Any:
 
 
 def entropy(logits: Any, y: Any = None) -> Any:
-    """Entropy −Σ p ln p in nats; the label plays no role and may be left out."""
+    """The entropy −Σ p ln p in nats; the label is not used and may be left out."""
     return _apply(lambda z, y: _entropy(z), logits, np.zeros(np.shape(logits)[:-1], dtype=np.int64) if y is None else y)
 
 
@@ -62,7 +62,7 @@ def modified_entropy(logits: Any, y: Any) -> Any:
 
 
 def hinge(logits: Any, y: Any) -> Any:
-    """z_y − max_{j≠y} z_j: how far the true label is ahead."""
+    """The margin of the true label, z_y − max_{j≠y} z_j."""
     return _apply(lambda z, y: _pick(z, y) - _others(z, y).amax(-1), logits, y)
 
 
@@ -95,13 +95,13 @@ def _margin(z: Tensor, y: Tensor) -> Tensor:
 
 
 def _log_probabilities(z: Tensor) -> tuple[Tensor, Tensor]:
-    """ln p and ln(1 − p) for every class, both with full relative precision."""
+    """ln p and ln(1 − p) for every class (..., C), both with full relative precision."""
     top = z.argmax(-1, keepdim=True)
     shifted = z - z.gather(-1, top)
     log_rest = torch.logsumexp(shifted.scatter(-1, top, -torch.inf), -1, keepdim=True)  # ln Σ_{j≠top} exp(z_j − z_top)
     log_total = torch.log1p(log_rest.exp())
     log_p = shifted - log_total
-    # below one half, 1 − p does not cancel; the top class is the sum of the others
+    # 1 − p does not cancel for p below one half; for the top class it is the sum of the others
     p = log_p.exp()
     log_not = torch.log1p(-p.clamp_max(0.5)).where(p <= 0.5, torch.zeros_like(p))
     return log_p, log_not.scatter(-1, top, log_rest - log_total)

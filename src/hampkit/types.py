@@ -1,4 +1,4 @@
-"""What the parts hand to each other.
+"""The types that the parts of hampkit exchange.
 
 Axes: N examples, M models, B batch rows, C classes, V views of one example, K known examples. The model is axis 0.
 """
@@ -18,10 +18,10 @@ from torch.func import functional_call
 
 @dataclass(frozen=True)
 class Domain:
-    """The set that inputs come from, as far as it is public: bounds, step and one-hot blocks, not a distribution.
+    """The public set of possible inputs: bounds, step and one-hot blocks. It is not a distribution.
 
-    low, high, step: ``(*shape)`` float32; step 0 means continuous, else values are low, low + step, …, high.
-    groups: ``[start, stop)`` column ranges of which exactly one is 1 (a category in one-hot form; tables only).
+    low, high, step: (*shape) float32; step 0 means continuous, else values are low, low + step, …, high.
+    groups: [start, stop) ranges of columns, exactly one of which is 1 (a category in one-hot form; tables only).
     """
 
     low: Tensor
@@ -31,11 +31,11 @@ class Domain:
 
     @staticmethod
     def grid(shape: tuple[int, ...], low: float, high: float, step: float) -> Domain:
-        """The same bounds for every coordinate, e.g. ``grid((446,), 0, 1, 1)`` for binary features."""
+        """The domain with the same bounds for every coordinate, such as ``grid((446,), 0, 1, 1)`` for binary features."""
         return Domain(torch.full(shape, low), torch.full(shape, high), torch.full(shape, step))
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """``(n, *shape)`` float32, independent and uniform over the domain (HAMP's "random non-member" inputs)."""
+        """(n, *shape) float32, independent and uniform over the domain (HAMP's "random non-member" inputs)."""
         u = torch.rand((n, *self.low.shape), generator=rng)
         span = self.high - self.low
         steps = torch.where(self.step > 0, (span / self.step.clamp_min(1e-12)).round() + 1, torch.ones_like(span))
@@ -47,7 +47,7 @@ class Domain:
         return x
 
     def snap(self, x: Tensor) -> Tensor:
-        """Every value moved to the nearest one of the domain, (N, *shape) float64; continuous ones only into its bounds."""
+        """Inputs (N, *shape) with each value moved to the nearest one of the domain, (N, *shape) float64."""
         low, high, step = (t.double() for t in (self.low, self.high, self.step))
         x = torch.nan_to_num(x).clamp(low, high)
         stepped = low + ((x - low) / step.clamp_min(1e-12)).round() * step
@@ -56,9 +56,9 @@ class Domain:
 
 @dataclass(frozen=True)
 class Dataset:
-    """N labelled examples, kept as compact as they came.
+    """N labelled examples.
 
-    x: ``(N, *shape)`` uint8 or float32, raw values (a network normalises by itself); y: ``(N,)`` int64 in [0, C).
+    x: (N, *shape) uint8 or float32, raw values (a network normalises its inputs); y: (N,) int64 in [0, C).
     """
 
     name: str
@@ -66,36 +66,38 @@ class Dataset:
     y: Tensor
     num_classes: int
     domain: Domain
-    sha256: str = ""  # of the content, so that results name the data they came from
+    sha256: str = ""  # of the content: results name the data that they came from
     classes: tuple[str, ...] = ()  # names of the labels
-    mean: tuple[float, ...] | None = None  # constants for normalisation that are public knowledge (one, or per channel)
+    mean: tuple[float, ...] | None = None  # public constants for normalisation (one, or one per channel)
     std: tuple[float, ...] | None = None
-    notes: tuple[str, ...] = ()  # what is allowed and probably not meant, each in a line
-    group: Tensor | None = None  # (N,) int64: rows with the same number, of one person say, stay on one side of a split
+    notes: tuple[str, ...] = ()  # one line for each thing that is allowed but probably not intended
+    group: Tensor | None = (
+        None  # (N,) int64: rows with equal numbers, such as those of one person, stay on one side of a split
+    )
 
     def __len__(self) -> int:
         return len(self.y)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
+        """The shape of one example, (*shape)."""
         return tuple(self.x.shape[1:])
 
     def take(self, rows: Tensor) -> Dataset:
-        """The same data set with only these rows, in this order."""
+        """The data set with only these rows (n,) int64, in this order."""
         group = None if self.group is None else self.group[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], group=group)
 
 
 class Batch(NamedTuple):
-    """One batch of one model (the trainer adds the model axis in front and maps over it).
+    """One batch of one model. The trainer adds the model axis in front and maps over it.
 
-    A NamedTuple because torch.func maps over it as it is. Rows with weight 0 are padding and must not count.
+    It is a NamedTuple because torch.func can map over one. Rows with weight 0 are padding and must not count.
     """
 
     x: Tensor  # (B, *shape) float32
     y: Tensor  # (B,) int64
-    target: Tensor  # (B, C) float32, or (B, 0) where the defense gives no targets
+    target: Tensor  # (B, C) float32, or (B, 0) if the defense has no soft targets
     weight: Tensor  # (B,) float32
 
 
@@ -108,9 +110,9 @@ class Task:
 
     pool: Dataset
     members: Tensor  # (M, N) bool: model m trains on example i
-    seeds: tuple[int, ...]  # (M,) the only source of randomness
+    seeds: tuple[int, ...]  # (M,) the only source of randomness of each model
     net: Callable[[], nn.Module]
-    reference: Dataset | None = None  # non-members a defense may use
+    reference: Dataset | None = None  # non-members that a defense may use
     val: Dataset | None = None  # for choosing a checkpoint
 
     def __post_init__(self) -> None:
@@ -121,46 +123,47 @@ class Task:
         return len(self.seeds)
 
     def only(self, models: list[int]) -> Task:
-        """The same problem for some of its models."""
+        """The task with only these of its models."""
         return replace(self, members=self.members[models], seeds=tuple(self.seeds[m] for m in models))
 
 
 @dataclass(frozen=True)
 class History:
-    """How one model came to be."""
+    """How one model was trained."""
 
-    seeds: tuple[int, ...]  # every seed that was tried, the one that was kept last
+    seeds: tuple[int, ...]  # all seeds that were tried; the last one was kept
     epoch: int  # whose weights were kept, from 0
     val_accuracy: tuple[float, ...] = ()  # after each epoch, a fraction
-    diverged: str = ""  # why the model is no use, or nothing
+    diverged: str = ""  # why the model is of no use; empty: it is
 
 
 @dataclass(frozen=True)
 class Stack:
     """M networks of one architecture."""
 
-    net: nn.Module  # the structure; its own weights are never used
+    net: nn.Module  # the architecture; its own weights are never used
     params: dict[str, Tensor]  # each (M, *shape)
     buffers: dict[str, Tensor] = field(default_factory=dict)  # each (M, *shape)
-    history: tuple[History, ...] = ()  # (M,), where the stack was trained here
-    mixed: bool = False  # while it is trained: its matrix products are computed in bfloat16
+    history: tuple[History, ...] = ()  # (M,), or empty if the stack was not trained here
+    mixed: bool = False  # in training matrix products are computed in bfloat16
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the networks' inputs: float32, or float64 where their weights are float64."""
+        """The type of the networks' inputs: float64 if their weights are float64, else float32."""
         return torch.promote_types(next(iter(self.params.values())).dtype, torch.float32)
 
     def forward(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Logits (B, C) of one model in training, float32: pure, but for what batch norm writes into the buffers."""
+        """Logits (B, C) of one model in training for x (B, *shape): pure, except that batch norm writes into the buffers."""
         if not self.mixed:
             return functional_call(self.net, (params, buffers), (x,))
         with torch.autocast(x.device.type, torch.bfloat16):
             return functional_call(self.net, (params, buffers), (x,)).float()
 
     def take(self, models: list[int]) -> Stack:
+        """The stack with only these of its models."""
         return Stack(
             self.net,
             {k: v[models] for k, v in self.params.items()},
@@ -169,12 +172,12 @@ class Stack:
         )
 
     def state(self, m: int) -> dict[str, Tensor]:
-        """Model m as an ordinary state dict."""
+        """The state dict of model m."""
         return {k: v[m] for k, v in (self.params | self.buffers).items()}
 
     @staticmethod
     def join(stacks: list[Stack]) -> Stack:
-        """Several stacks of one architecture, one after the other."""
+        """One stack of all models of several stacks with one architecture, in this order."""
         first = stacks[0]
         return Stack(
             first.net,

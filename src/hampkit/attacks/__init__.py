@@ -1,7 +1,7 @@
 """Membership inference attacks, one family per file. A new file here is a new attack.
 
-Attacks see answers, never networks and never true membership: this package imports only types, registry, signals, nets
-and the pure helpers ranking, stats and rng, and a test holds it to that.
+Attacks see answers, never networks and never true membership. So this package imports only the ground floor, `registry`,
+`signals`, `nets`, `stats.roc` and `stats.moderated`; `tests/test_structure.py` checks it.
 """
 
 from hampkit.attacks.base import Attack, Evidence, Known, Population, Shadows, SignalAttack

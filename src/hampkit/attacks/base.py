@@ -1,4 +1,7 @@
-"""What an attack is: all that an adversary holds goes in, one score per candidate comes out."""
+"""What an attack is: the evidence of an adversary goes in, one score per candidate comes out.
+
+Axes: N candidates, K known examples, M shadow models, P examples of their pool, Z examples of a population, V views, C classes.
+"""
 
 from __future__ import annotations
 
@@ -22,30 +25,31 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Known:
-    """Examples whose membership the adversary knows: half of both groups in the published evaluation."""
+    """Examples whose membership the adversary knows: half of members and of non-members in the published evaluation."""
 
     x: Tensor  # (K, *shape) raw inputs
     y: Tensor  # (K,) int64
     logits: Tensor  # (K, V, C) float64, the released answers
     member: Tensor  # (K,) bool
     fit: Tensor  # (K,) bool: for fitting; the others are for choosing a checkpoint
-    rows: Tensor | None = None  # (K,) int64, their places in the shadow models' pool
+    rows: Tensor | None = None  # (K,) int64, their rows in the pool of the shadow models
 
 
 @dataclass(frozen=True)
 class Shadows:
-    """Models that the adversary trained in the target's way, each on another half of a pool that holds the candidates.
+    """Models that the adversary trained like the target, each on about half of a pool that contains the candidates.
 
-    Their answers were released as the target's are. What is kept of an answer is its scaled logit ln p_y − ln(1 − p_y), from
-    which confidence and loss follow.
+    An IN model of an example was trained on it, an OUT model was not. The answers went through the same release as the
+    target's. Of an answer its scaled logit ln p_y − ln(1 − p_y) is kept, from which confidence and loss follow.
+    M' models were trained; M of them are used.
     """
 
-    parts: tuple[NDArray[np.float32], ...]  # each (m, P, V), memory-mapped; their m add up to all models
-    members: NDArray[np.bool_]  # (M, P): model m was trained on example i of the pool
-    population: NDArray[np.float32]  # (M, Z): answers to examples that no model was trained on
-    rows: NDArray[np.int64]  # (N,) the candidates' places in the pool
-    models: NDArray[np.int64]  # which of all models these are
-    counts: NDArray[np.bool_] | None = None  # (M, P): whose answer to which example counts; None: all
+    parts: tuple[NDArray[np.float32], ...]  # each (m, P, V) scaled logits, memory-mapped; the m add up to M'
+    members: NDArray[np.bool_]  # (M', P): model m was trained on example i of the pool
+    population: NDArray[np.float32]  # (M', Z): scaled logits of examples that no model was trained on
+    rows: NDArray[np.int64]  # (N,) the candidates' rows in the pool
+    models: NDArray[np.int64]  # (M,) the models that are used
+    counts: NDArray[np.bool_] | None = None  # (M', P): which answers are used; None: all
 
     @functools.cached_property
     def held_out(self) -> HeldOut:
@@ -53,31 +57,32 @@ class Shadows:
         return HeldOut(self.membership(), self.counted())
 
     def __len__(self) -> int:
+        """M."""
         return len(self.models)
 
     def signals(self, view: int = 0) -> NDArray[np.float32]:
-        """Scaled logits (M, N) of one view of the candidates."""
+        """(M, N) scaled logits of one view of the candidates."""
         return np.concatenate([part[:, :, view] for part in self.parts])[np.ix_(self.models, self.rows)]
 
     def membership(self) -> NDArray[np.bool_]:
-        """(M, N): which model was trained on which candidate."""
+        """(M, N) bool: which model was trained on which candidate."""
         return self.members[np.ix_(self.models, self.rows)]
 
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(N,) each: how many IN and how many OUT models count for each candidate."""
+        """The numbers of IN and of OUT models that are used for each candidate: (N,), (N,)."""
         inside, outside = sides(self.membership(), self.counted())
         return inside.sum(0), outside.sum(0)
 
     def counted(self) -> NDArray[np.bool_] | None:
-        """(M, N): whose answer to which candidate counts; None: all."""
+        """(M, N) bool: which answers are used; None: all."""
         return None if self.counts is None else self.counts[np.ix_(self.models, self.rows)]
 
     def views(self) -> int:
-        """Number of answers per example."""
+        """V, the number of answers per example."""
         return self.parts[0].shape[2]
 
     def answers_of(self, t: int) -> Scores:
-        """Scaled logits (N, V) of the t-th of these models, as an attack gets them of its target."""
+        """(N, V) scaled logits of the t-th of these models, as an attack gets them from its target."""
         first = int(self.models[t])
         for part in self.parts:
             if first < len(part):
@@ -86,67 +91,68 @@ class Shadows:
         raise IndexError(f"there is no shadow model {self.models[t]}")
 
     def left_out(self) -> int:
-        """Number of shadow models that no attack uses."""
+        """The number of trained shadow models that no attack uses."""
         silent = 0 if self.counts is None else int((~self.counts[self.models].any(axis=1)).sum())
         return len(self.members) - len(self.models) + silent
 
     def without(self, t: int) -> Shadows:
-        """The shadow models that attack the t-th of these, see `HeldOut`."""
+        """The shadow models by which the t-th of these models is attacked, see `HeldOut`."""
         kept = self.held_out.counts(t)
         counts = np.ones_like(self.members)
         counts[np.ix_(self.models, self.rows)] = kept
         return replace(self, models=self.models[kept.any(1)], counts=counts)
 
     def background(self) -> NDArray[np.float32]:
-        """Scaled logits (M, Z) of the population."""
+        """(M, Z) scaled logits of the population."""
         return self.population[self.models]
 
 
 @dataclass(frozen=True)
 class Population:
-    """Examples of the same kind as the candidates that no model was trained on or chosen by, and the target's answers."""
+    """Examples like the candidates, but used for training or choosing no model, with the target's answers."""
 
     y: Tensor  # (Z,) int64
-    logits: Tensor  # (Z, 1, C) float64
+    logits: Tensor  # (Z, 1, C) float64, the released answers
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All an adversary holds about the candidates; their true membership is not in here."""
+    """Everything that an adversary has on N candidates. Their true membership is not part of it."""
 
     x: Tensor  # (N, *shape) raw inputs
     y: Tensor  # (N,) int64
     logits: Tensor  # (N, V, C) float64, the released answers to V views of each candidate
     seed: int = 0  # for attacks that draw random numbers
-    known: Known | None = None
-    shadows: Shadows | None = None
-    population: Population | None = None
-    oracle: Any | None = None
+    known: Known | None = None  # examples of known membership
+    shadows: Shadows | None = None  # models that the adversary trained
+    population: Population | None = None  # non-members that nobody trained on
+    oracle: Any | None = None  # further queries; no attack uses them yet
 
     def of_known(self) -> Evidence:
-        """The same adversary, asked about the examples that it knows already (for choosing a threshold)."""
+        """The evidence of the same adversary on the known examples as candidates, for choosing a threshold."""
         assert self.known is not None
         return replace(self, x=self.known.x, y=self.known.y, logits=self.known.logits)
 
 
 class Attack(ABC):
-    """Subclasses are frozen dataclasses: fields are options, the docstring and `paper` the text in the report."""
+    """An attack. Subclasses are frozen dataclasses: fields are options, docstring and `paper` are the text in the report."""
 
     name: ClassVar[str]
     paper: ClassVar[str]
     reference: ClassVar[str]  # authors and year, for the report
-    needs: ClassVar[tuple[str, ...]] = ()  # evidence that must be present: the threat model
-    label_only: ClassVar[bool] = False  # uses nothing of an answer but its label
-    threshold: ClassVar[float | None] = (
-        None  # member where score ≥ threshold; None: the judge takes one from the known part
-    )
+    needs: ClassVar[tuple[str, ...]] = ()  # fields of the evidence that must be present: the threat model
+    label_only: ClassVar[bool] = False  # uses only the predicted label of an answer
+    threshold: ClassVar[float | None] = None  # member if score ≥ threshold; None: chosen on the known examples
 
     @final
     def __call__(self, evidence: Evidence) -> Scores:
-        """Scores (N,) float64, higher means member. Errors: `ValueError` where needed evidence is missing."""
+        """Scores (N,) float64, higher means member.
+
+        Raises: `ValueError` if needed evidence is missing.
+        """
         missing = [need for need in self.needs if getattr(evidence, need) is None]
         if missing:
-            raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence does not hold")
+            raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence lacks")
         scores = np.asarray(self._scores(evidence), dtype=np.float64)
         assert scores.shape == (len(evidence.y),), (
             f"{self.name}: scores {scores.shape} for {len(evidence.y)} candidates"
@@ -159,7 +165,7 @@ class Attack(ABC):
         """Scores (N,), higher means member, always."""
 
     def variance_used(self, inside: NDArray[np.int64], outside: NDArray[np.int64]) -> str:
-        """The variance of the scores where so many IN and OUT models count per example (N,); empty: it needs none."""
+        """The name of the variance that is used for these numbers of IN and OUT models (N,); empty: the attack uses none."""
         return ""
 
     def _scores(self, evidence: Evidence) -> Scores | Tensor:
@@ -167,7 +173,7 @@ class Attack(ABC):
 
 
 class SignalAttack(Attack):
-    """An attack that looks at one number per answer, the scaled logit, beside those of shadow models and of a population."""
+    """An attack on the scaled logit of each answer, compared with those of shadow models and of a population."""
 
     needs = ("shadows", "population")
 
@@ -179,12 +185,12 @@ class SignalAttack(Attack):
         background = signals.scaled_logit(first_view(population.logits), population.y)
         return self.score_signals(target.cpu().numpy(), background.cpu().numpy(), evidence.shadows)
 
-    score: Any = _scores  # a subclass may have an option of this name
+    score: Any = _scores  # a subclass may have an option with this name
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
-        """Leave-one-out: the scores (N,) of one shadow model after the other by the rest, see `HeldOut`.
+        """Leave-one-out: for each of the given shadow models its scores (N,), attacked by the other models, see `HeldOut`.
 
-        This is the plain way, which starts anew for every target; an attack may have a quicker one with the same numbers.
+        This simple version starts anew for every target. A subclass may have a faster one with the same numbers.
         """
         for t in targets:
             background = shadows.background()[t].astype(np.float64)
@@ -192,57 +198,57 @@ class SignalAttack(Attack):
 
     @abstractmethod
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
-        """Scores (N,) from the target's scaled logits of candidates (N, V) and population (Z,); higher means member."""
+        """Scores (N,), higher means member, from the target's scaled logits of candidates (N, V) and population (Z,)."""
 
 
 def first_view(logits: Tensor) -> Tensor:
-    """The answers to the examples themselves: (N, V, C) → (N, C)."""
+    """The answers to the unchanged examples: (N, V, C) → (N, C)."""
     assert logits.dtype == torch.float64, f"answers must be float64, not {logits.dtype}"
     return logits[:, 0]
 
 
 class Left(NamedTuple):
-    """The models left out when one model is the target, and the numbers that remain; pairs are IN and OUT."""
+    """The models that are left out when one model is the target, and the numbers that remain: for IN and for OUT."""
 
-    rows: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: the model that is left out, −1: none
-    sizes: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: models that are left
-    heard: NDArray[np.bool_]  # (M,) models any of whose answers counts
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: the model that is left out; −1: none
+    sizes: tuple[NDArray[np.int64], NDArray[np.int64]]  # (N,) each: the number of models that remain
+    used: NDArray[np.bool_]  # (M,) models with an answer that is used
 
 
 class HeldOut:
-    """What each of M models is attacked without: itself, and of every example one model of the other side.
+    """The answers that are left out when each of M models is the target: its own, and for each example one of the other side.
 
-    So both sides are as large whichever side the target is on. Where every example is IN for half of the models, the target's own
-    side would be the smaller one and its centre the less certain: of targets that leak nothing LiRA would take members for
-    non-members (AUC 0.42 with 4 models, 0.46 with 8, simulated), and the sizes of the sides alone would tell who is a member.
-    The one of the other side is the target's twin where there is one: it holds exactly what the target does not, and its
-    answers would tell more than any adversary could know. Else it is drawn, without a look at any answer.
+    The sides of an example are its IN models and its OUT models. Leaving out the target alone would make its own side the
+    smaller one: the sizes of the sides would reveal membership, and the mean of the smaller side is less certain. LiRA then took
+    members for non-members of targets that leak nothing (simulated AUC 0.42 with 4 models, 0.46 with 8). So one model of the
+    other side is left out too. If the target has a twin, a model that was trained on exactly the other examples, it is the twin,
+    whose answers would reveal more than any adversary has. Otherwise it is drawn without regard to the answers.
 
-    Without twins the sides are made equal first, by leaving out drawn models of the larger one: models may have left before,
-    and membership of one model is not quite independent of that of another (half of the models hold each example). For a
-    target that was drawn there, both sides are as large already.
+    Without twins the sides are made equal first, by leaving out drawn models of the larger side. They may be unequal because
+    models that learnt nothing are missing, and as half of the models hold each example, the membership of one model is not quite
+    independent of that of another. If the target itself was drawn for an example, its sides are equal already.
     """
 
     def __init__(self, members: Any, counted: Any = None) -> None:
-        """members: (M, N) bool; counted: (M, N) bool, whose answer to which example counts, default all."""
+        """members: (M, N) bool; counted: (M, N) bool, which answers are used, default all."""
         self.members = np.asarray(members, dtype=bool)
         self.twins = _twins(self.members)
         counts = np.ones(self.members.shape, dtype=bool) if counted is None else np.asarray(counted, dtype=bool)
         self.counted = counts if (self.twins >= 0).any() else _balanced(self.members, counts)
 
     def partner(self, t: int) -> NDArray[np.int64]:
-        """(N,) the model of the other side that is left out with model t; −1: none."""
+        """(N,) for each example the model of the other side that is left out with model t; −1: none."""
         n = self.members.shape[1]
         if self.twins[t] >= 0:
             return np.full(n, self.twins[t])
-        partner = self.drawn(self.members[t].astype(np.int64), t)  # of the other side
+        partner = self.drawn(self.members[t].astype(np.int64), t)
         partner[~self.counted[t]] = -1
         return partner
 
     def drawn(self, side: Any, seed: int, gone: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """(N,) of each example one of the IN (side 0) or OUT (1) models that count, −1 where there is none.
+        """(N,) for each example a random one of its IN (side 0) or OUT (1) models that are used; −1: there is none.
 
-        side: a number or (N,). gone: (N,) a model of that side that has left before, −1: none.
+        side: a number or (N,). gone: (N,) a model of that side that cannot be drawn; −1: none.
         """
         order, place = self._order
         columns = np.arange(self.members.shape[1])
@@ -254,21 +260,19 @@ class HeldOut:
         return np.where(size > left, order[side, np.minimum(k, order.shape[1] - 1), columns], -1)
 
     def without(self, t: int) -> Left:
-        """What is left out where model t is the target, and what is left."""
+        """The models that are left out when model t is the target, and the numbers that remain."""
         member, partner = self.members[t], self.partner(t)
         columns, models = np.arange(len(partner)), len(self.members)
         counts = self.counted[partner, columns] & (partner >= 0)  # a twin's answer may be missing anyway
         gone = self.counted[t].astype(np.int64), counts.astype(np.int64)
         own, other = (np.where(member == side, *gone) for side in (True, False))
         inside, outside = self.sizes
-        heard = self._counted_per_model > np.bincount(partner[counts], minlength=models)
-        heard[t] = False
-        return Left(
-            (np.where(member, t, partner), np.where(member, partner, t)), (inside - own, outside - other), heard
-        )
+        used = self._counted_per_model > np.bincount(partner[counts], minlength=models)
+        used[t] = False
+        return Left((np.where(member, t, partner), np.where(member, partner, t)), (inside - own, outside - other), used)
 
     def counts(self, t: int) -> NDArray[np.bool_]:
-        """(M, N) bool: whose answers count where model t is the target."""
+        """(M, N) bool: the answers that are used when model t is the target."""
         counts, partner = self.counted.copy(), self.partner(t)
         counts[t] = False
         columns = np.flatnonzero(partner >= 0)
@@ -281,13 +285,13 @@ class HeldOut:
 
     @functools.cached_property
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(N,) each: how many IN and how many OUT models count."""
+        """The numbers of IN and of OUT models that are used for each example: (N,), (N,)."""
         inside, outside = sides(self.members, self.counted)
         return inside.sum(0), outside.sum(0)
 
     @functools.cached_property
     def _order(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        """For IN and OUT the model numbers per example, counted models first (2, M, N); each model's place among them (M, N)."""
+        """The models of each example, used ones first, for IN and OUT (2, M, N); the place of each model among them (M, N)."""
         both = sides(self.members, self.counted)
         order, place = np.empty((2, *self.members.shape), dtype=np.int16), np.empty(self.members.shape, dtype=np.int16)
         for rows in blocks(self.members.shape[1], 512):
@@ -299,7 +303,7 @@ class HeldOut:
 
 
 def _twins(members: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(M,) of each model the first that holds exactly what it does not; −1: there is none."""
+    """(M,) for each model the first one that was trained on exactly the other examples; −1: there is none."""
     first: dict[bytes, int] = {}
     for m, row in enumerate(np.packbits(members, axis=1)):
         first.setdefault(row.tobytes(), m)
@@ -307,7 +311,7 @@ def _twins(members: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _balanced(members: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The same counts without as many drawn models of an example's larger side as it has more than the other."""
+    """``counted`` (M, N) without drawn models of each example's larger side, so that both sides are equal."""
     inside, outside = sides(members, counted)
     more = inside.sum(0) - outside.sum(0)
     columns = np.flatnonzero(more)
@@ -322,13 +326,13 @@ def _balanced(members: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray
 
 
 def sides(members: Any, counted: Any = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(M, N) bool each: which models count as IN for an example, and which as OUT."""
+    """The used IN models and the used OUT models of each example: (M, N) bool, (M, N) bool."""
     m = np.asarray(members, dtype=bool)
     return (m, ~m) if counted is None else (m & counted, ~m & counted)
 
 
 def blocks(n: int, rows: int = 4096) -> Iterator[slice]:
-    """Slices of n examples, so that what is in memory at once does not grow with their number."""
+    """Slices of n examples, which bound the memory in use."""
     for start in range(0, n, rows):
         yield slice(start, min(start + rows, n))
 

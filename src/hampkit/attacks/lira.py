@@ -1,8 +1,8 @@
-"""LiRA (Carlini et al. 2022): is the target's answer more like that of models that saw the example, or of those that did not?
+"""LiRA (Carlini et al. 2022): a likelihood ratio of the target's answer under IN models against OUT models.
 
-Scores of shadow models on one example are taken as normal, separately for the models that were trained on it (IN) and those
-that were not (OUT). Differs from the published evaluation (protocol Q13, Q14): the fixed variance of OUT comes from OUT models
-and is that within examples, not between them; the offline test is one-sided; the center is the mean, not the median.
+The scores of shadow models on one example are modelled as normal, separately for the models that were trained on it (IN) and
+those that were not (OUT). This differs from the published evaluation (protocol Q13, Q14) in three ways: the fixed variance of
+OUT is that of OUT models within examples, the offline test is one-sided, and the center is the mean, not the median.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Ints = NDArray[np.int64]
 VARIANTS = ("online", "online-fixed", "offline", "offline-fixed", "global")
 VARIANCES = ("auto", "per-example", "pooled", "global", "moderated")
 CENTERS = ("mean", "median")
-ENOUGH = 32  # models on a side from which on each example gets a variance of its own (Carlini et al.: 64 shadow models)
-FLOOR = 1e-6  # of a standard deviation: equal scores of all models are a coincidence, not certainty
+ENOUGH = 32  # models on a side from which each example gets a variance of its own (Carlini et al.: 64 shadow models)
+FLOOR = 1e-6  # lowest standard deviation: equal scores of all models are a coincidence
 
 
 def lira_scores(
@@ -40,38 +40,42 @@ def lira_scores(
     shadow_counts: Any = None,
     center: Center = "mean",
 ) -> Scores:
-    """Membership scores from the scaled logits φ of M shadow models: (M, N), (M, N) bool, (N,) → (N,), higher means member.
+    """Scores from the scaled logits φ of M shadow models and a target: (M, N), (M, N) bool, (N,) → (N,), higher means member.
 
-    online          ln N(φ; center_in, sd_in) − ln N(φ; center_out, sd_out)
-    offline         logit of Φ((φ − center_out) / sd_out): one-sided, only models that did not see the example
-    …-fixed         the same with one standard deviation for all examples
-    global          φ itself
-    variance: ``per-example`` (population deviation of an example's own scores), ``pooled`` (one, from the deviations within
-    examples), ``global`` (published for …-fixed: one, of all scores, so that differences between examples count),
-    ``moderated`` (per example, shrunk towards what is usual, with Student's distribution in place of the normal), ``auto``
-    (pooled for …-fixed; else per example from 32 models a side on, pooled below, global where each example has one score).
-    shadow_counts: (M, N) bool, whose answer to which example counts; default all.
-    center: ``mean``, or ``median`` as published, which finds less with few models (docs/shadow-attacks.md).
-    Errors: `UserError` where a side has too few models.
+    variant, variance, center: see `LiraOptions`. shadow_counts: (M, N) bool, which answers are used, default all.
+    Raises: `UserError` for too few models on a side.
 
     >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
     True
     """
-    how = How(variant, variance, center)
+    options = LiraOptions(variant, variance, center)
     s, inside, outside, t = _checked(shadow_scores, shadow_members, target_scores, shadow_counts)
     if variant == "global":
         return t
-    laws = []
-    for chosen, name in ((outside, "OUT"), (inside, "IN"))[: 1 if how.offline else 2]:
+    fitted = []
+    for chosen, name in ((outside, "OUT"), (inside, "IN"))[: 1 if options.offline else 2]:
         counts = chosen.sum(0)
-        used = how.variance_of(counts, name, len(s))
-        laws.append(_law(_side(s, chosen, counts, how), used, how))
-    return _compared(t, *laws)
+        used = options.variance_of(counts, name, len(s))
+        fitted.append(_distribution(_side(s, chosen, counts, options), used, options))
+    return _compared(t, *fitted)
 
 
 @dataclass(frozen=True)
-class How:
-    """A variant of LiRA and its options, checked."""
+class LiraOptions:
+    """A variant of LiRA and its options.
+
+    variant:
+    online    ln N(φ; center_in, sd_in) − ln N(φ; center_out, sd_out)
+    offline   logit of Φ((φ − center_out) / sd_out): one-sided, with OUT models only
+    …-fixed   the same with one standard deviation for all examples
+    global    φ
+    variance: ``per-example``, of an example's own scores (divided by their number); ``pooled``, one from the deviations within
+    examples; ``global``, one of all scores, differences between examples included (published for …-fixed); ``moderated``, per
+    example but shrunk towards a common value, with Student's distribution; ``auto``, pooled for …-fixed, else per-example from
+    32 models on each side, pooled below, and global if each example has one score.
+    center: ``mean``, or ``median`` as published, which finds less with few models (docs/shadow-attacks.md).
+    Raises: `UserError` for unknown options and for options that exclude each other.
+    """
 
     variant: Variant = "online"
     variance: Variance = "auto"
@@ -103,13 +107,17 @@ class How:
     def by_mean(self) -> bool:
         return self.center == "mean"
 
-    def variance_of(self, counts: Ints, name: str, models: int | None = None) -> str:
-        """The variance for a side with so many of the models per example (N,). Errors: `UserError` where these are too few."""
+    def variance_of(self, counts: Ints, name: str, n_models: int | None = None) -> str:
+        """The variance for a side with these numbers of models per example (N,).
+
+        name (IN or OUT) and n_models (of both sides) are for the message.
+        Raises: `UserError` for too few models.
+        """
         few, many = int(counts.min(initial=2**31)), int(counts.max(initial=0))
         if few < 1:
             raise UserError(
-                f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {models or 'the'} shadow models;"
-                " take more (--shadows), or a variant that does not need them"
+                f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {n_models or 'the'} shadow"
+                " models; take more (--shadows), or a variant that does not need them"
             )
         if self.variance == "auto":
             return "per-example" if few >= ENOUGH and not self.fixed else "pooled" if many > 1 else "global"
@@ -123,15 +131,15 @@ class How:
 
 @dataclass(frozen=True)
 class _Side:
-    """The scores of one side: per example (N,), or per model and example (M, N) where that model is left out."""
+    """Statistics of the scores of one side: per example (N,), or per left-out model and example (M, N)."""
 
     counts: Ints  # models
     mean: Scores
     squares: Scores  # summed squared deviations from the mean
-    median: Scores | None = None  # where it is the center
+    median: Scores | None = None  # only if it is the center
 
     def of(self, rows: Ints, counts: Ints, whole: _Side) -> _Side:
-        """From (M, N): of each example the side without that model (N,), ``whole`` where it is −1."""
+        """From (M, N): for each example the side (N,) without the model in rows (N,), and ``whole`` if that is −1."""
         columns = np.arange(len(rows))
         pairs = zip(self.statistics(), whole.statistics(), strict=True)
         return _Side(counts, *(np.where(rows < 0, all_, each[rows, columns]) for each, all_ in pairs))
@@ -144,29 +152,30 @@ class _Side:
 
 
 @dataclass(frozen=True)
-class _Law:
-    """The distribution of one side's scores: normal or Student's, per example or with one scale."""
+class _Distribution:
+    """The distribution of the scores of one side, per example: normal or Student's."""
 
-    center: Scores
+    center: Scores  # (N,)
     scale: Any  # a number or (N,)
     freedom: Any = np.inf  # of Student's distribution, a number or (N,); ∞: normal
 
     def log_density(self, t: Scores) -> Scores:
+        """The logarithm of the density at t (N,)."""
         return moderated.log_density((t - self.center) / self.scale, self.freedom) - np.log(self.scale)
 
     def logit(self, t: Scores) -> Scores:
-        """A monotone form of the p-value that never saturates."""
+        """ln F(t) − ln(1 − F(t)) for t (N,), which does not saturate as the p-value does."""
         return moderated.logit_cdf((t - self.center) / self.scale, self.freedom)
 
 
-def _law(side: _Side, variance: str, how: How) -> _Law:
+def _distribution(side: _Side, variance: str, options: LiraOptions) -> _Distribution:
     center = side.mean if side.median is None else side.median
     if variance == "moderated":
         prior = moderated.fit(side.squares, side.counts - 1)
         variances = prior.variances(side.squares, side.counts - 1)
-        wider = 1 + (1 if how.by_mean else np.pi / 2) / side.counts  # the center is uncertain too
+        wider = 1 + (1 if options.by_mean else np.pi / 2) / side.counts  # the center is uncertain too
         scale = np.sqrt(variances * wider)
-        return _Law(center, np.maximum(scale, FLOOR), prior.freedom + side.counts - 1)
+        return _Distribution(center, np.maximum(scale, FLOOR), prior.freedom + side.counts - 1)
     if variance == "per-example":
         scale = np.sqrt(side.squares / side.counts)
     elif variance == "pooled":
@@ -175,27 +184,27 @@ def _law(side: _Side, variance: str, how: How) -> _Law:
         of = side.counts.sum()
         between = side.mean - (side.counts * side.mean).sum() / of
         scale = np.sqrt((side.squares.sum() + (side.counts * between**2).sum()) / of)
-    return _Law(center, np.maximum(scale, FLOOR))
+    return _Distribution(center, np.maximum(scale, FLOOR))
 
 
-def _compared(t: Scores, out: _Law, in_: _Law | None = None) -> Scores:
+def _compared(t: Scores, out: _Distribution, in_: _Distribution | None = None) -> Scores:
     return out.logit(t) if in_ is None else in_.log_density(t) - out.log_density(t)
 
 
-def _side(s: Any, chosen: Bools, counts: Ints, how: How) -> _Side:
-    """The statistics of the chosen scores of each column: (M, N), (M, N), (N,) → (N,)."""
-    found = np.empty((2 if how.by_mean else 3, len(counts)))
+def _side(s: Any, chosen: Bools, counts: Ints, options: LiraOptions) -> _Side:
+    """The statistics (N,) of the chosen scores of each example: (M, N), (M, N) bool, (N,) → (N,) each."""
+    found = np.empty((2 if options.by_mean else 3, len(counts)))
     for rows in blocks(len(counts)):
         part, those, n = np.asarray(s[:, rows], dtype=np.float64), chosen[:, rows], np.maximum(counts[rows], 1)
         mean = np.where(those, part, 0).sum(0) / n
         found[:2, rows] = mean, (np.where(those, part - mean, 0) ** 2).sum(0)
-        if not how.by_mean:
+        if not options.by_mean:
             found[2, rows] = _median(_sorted(part, those), n)
     return _Side(counts, *found)
 
 
 def _sorted(part: Scores, chosen: Bools) -> Scores:
-    """The chosen scores of each column in order, the others behind them: far quicker than nanmedian."""
+    """The chosen scores of each column in order, then ∞: (M, b) → (M, b). Much faster than `numpy.nanmedian`."""
     return np.sort(np.where(chosen, part, np.inf), axis=0)
 
 
@@ -205,17 +214,17 @@ def _median(ordered: Scores, counts: Ints) -> Scores:
 
 
 def _at(ordered: Scores, place: Ints) -> Scores:
-    """Of each column the entry at its place."""
+    """The entry of each column (M, b) at a place (b,): (b,)."""
     return ordered[np.clip(place, 0, len(ordered) - 1), np.arange(len(place))]
 
 
-def _each_left_out(s: Any, held_out: HeldOut, how: How) -> tuple[_Side, _Side, _Side]:
-    """The side that each model is on without it (M, N), and both sides whole (N,): IN, OUT.
+def _each_left_out(s: Any, held_out: HeldOut, options: LiraOptions) -> tuple[_Side, _Side, _Side]:
+    """The side that each model is on, without that model (M, N), and both whole sides (N,), IN and OUT.
 
-    A model whose answer does not count changes nothing: its side is whole.
+    If the answer of a model is not used, its side is the whole one.
     """
     members, both = held_out.members, sides(held_out.members, held_out.counted)
-    inside, outside = (_side(s, chosen, counts, how) for chosen, counts in zip(both, held_out.sizes, strict=True))
+    inside, outside = (_side(s, chosen, counts, options) for chosen, counts in zip(both, held_out.sizes, strict=True))
     each = [np.empty(members.shape) for _ in inside.statistics()]
     for rows in blocks(members.shape[1], 512):
         part, member = np.asarray(s[:, rows], dtype=np.float64), members[:, rows]
@@ -226,9 +235,10 @@ def _each_left_out(s: Any, held_out: HeldOut, how: How) -> tuple[_Side, _Side, _
 
 
 def _without_each(part: Scores, chosen: Bools, whole: _Side) -> list[Scores]:
-    """The statistics of each column without each of the chosen scores: (M, b), (M, b), (b,) → (M, b) each.
+    """The statistics of each column without each of its chosen scores: (M, b), (M, b) bool, (b,) → (M, b) each.
 
-    squares − n / (n − 1) · (x − mean)², which is exact but for the score farthest from the mean: it may be nearly all of the sum.
+    The squares become squares − n / (n − 1) · (x − mean)². For the score farthest from the mean this would cancel, because that
+    score may make up nearly all of the sum: there the statistics are computed anew.
     """
     counts, columns = whole.counts, np.arange(part.shape[1])
     left = np.maximum(counts - 1, 1)
@@ -247,7 +257,7 @@ def _without_each(part: Scores, chosen: Bools, whole: _Side) -> list[Scores]:
 
 
 def _median_without_each(part: Scores, chosen: Bools, counts: Ints) -> Scores:
-    """From one sort: without a score, all above it move down by one place."""
+    """The medians of each column without each of its scores, from one sort: (M, b). All scores above it move down by one."""
     ordered = _sorted(part, chosen)
     low, high = (
         np.where(part <= _at(ordered, k), _at(ordered, k + 1), _at(ordered, k))
@@ -256,18 +266,18 @@ def _median_without_each(part: Scores, chosen: Bools, counts: Ints) -> Scores:
     return (low + high) / 2
 
 
-def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], how: How) -> Iterator[Scores]:
-    """Scores (N,) of one target after the other by the rest, from statistics that are taken once."""
-    if how.variant == "global":
+def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], options: LiraOptions) -> Iterator[Scores]:
+    """For each target its scores (N,), attacked by the other models, from statistics that are computed once."""
+    if options.variant == "global":
         yield from (np.asarray(s[t], dtype=np.float64) for t in targets)
         return
-    each, *whole = _each_left_out(s, held_out, how)
+    each, *whole = _each_left_out(s, held_out, options)
     for t in targets:
-        laws, left = [], held_out.without(t)
-        for name, k in (("OUT", 1), ("IN", 0))[: 1 if how.offline else 2]:
-            used = how.variance_of(left.sizes[k], name, int(left.heard.sum()))
-            laws.append(_law(each.of(left.rows[k], left.sizes[k], whole[k]), used, how))
-        yield _compared(np.asarray(s[t], dtype=np.float64), *laws)
+        fitted, left = [], held_out.without(t)
+        for name, k in (("OUT", 1), ("IN", 0))[: 1 if options.offline else 2]:
+            used = options.variance_of(left.sizes[k], name, int(left.used.sum()))
+            fitted.append(_distribution(each.of(left.rows[k], left.sizes[k], whole[k]), used, options))
+        yield _compared(np.asarray(s[t], dtype=np.float64), *fitted)
 
 
 def _checked(
@@ -284,7 +294,7 @@ def _checked(
 
 
 class _Lira(SignalAttack):
-    """One variant; several views of an example count as independent, as in the paper's code: their mean score is taken."""
+    """One variant. Several views of an example count as independent, as in the paper's code: the score is their mean."""
 
     paper = "https://arxiv.org/abs/2112.03570"
     reference = "Carlini et al. 2022"
@@ -295,32 +305,34 @@ class _Lira(SignalAttack):
     center: Any  # of the scores of each side; median: as published
 
     def __post_init__(self) -> None:
-        _ = self._how()
+        _ = self._options()
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
         m, counted = shadows.membership(), shadows.counted()
-        how = self.variant, self.variance, counted, self.center
-        views = [lira_scores(shadows.signals(v), m, target[:, v], *how) for v in range(target.shape[1])]
+        options = self.variant, self.variance, counted, self.center
+        views = [lira_scores(shadows.signals(v), m, target[:, v], *options) for v in range(target.shape[1])]
         return np.mean(views, axis=0)
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
-        views = [_repeated(shadows.signals(v), shadows.held_out, targets, self._how()) for v in range(shadows.views())]
+        views = [
+            _repeated(shadows.signals(v), shadows.held_out, targets, self._options()) for v in range(shadows.views())
+        ]
         for scores in zip(*views, strict=True):
             yield np.mean(scores, axis=0)
 
     def variance_used(self, inside: Ints, outside: Ints) -> str:
-        how, of = self._how(), (("OUT", outside), ("IN", inside))
-        used = [how.variance_of(counts, name) for name, counts in of[: 1 if how.offline else 2]]
-        return "" if how.variant == "global" else " and ".join(sorted(set(used)))
+        options, of = self._options(), (("OUT", outside), ("IN", inside))
+        used = [options.variance_of(counts, name) for name, counts in of[: 1 if options.offline else 2]]
+        return "" if options.variant == "global" else " and ".join(sorted(set(used)))
 
-    def _how(self) -> How:
-        return How(self.variant, self.variance, self.center)
+    def _options(self) -> LiraOptions:
+        return LiraOptions(self.variant, self.variance, self.center)
 
 
 @dataclass(frozen=True)
 class LiraOnline(_Lira):
-    """Likelihood ratio of the shadow models that saw the example against those that did not."""
+    """Likelihood ratio of the answer under IN models, trained on the example, against OUT models."""
 
     name: ClassVar[str] = "lira-online"
     variant: ClassVar[Variant] = "online"
@@ -330,7 +342,7 @@ class LiraOnline(_Lira):
 
 @dataclass(frozen=True)
 class LiraOnlineFixed(_Lira):
-    """Likelihood ratio with one variance for all examples: steadier where there are few shadow models."""
+    """Likelihood ratio with one variance for all examples, which is more stable with few shadow models."""
 
     name: ClassVar[str] = "lira-online-fixed"
     variant: ClassVar[Variant] = "online-fixed"
@@ -340,7 +352,7 @@ class LiraOnlineFixed(_Lira):
 
 @dataclass(frozen=True)
 class LiraOffline(_Lira):
-    """How surprising the answer would be for models that did not see the example: one-sided, no model saw a candidate."""
+    """One-sided test of the answer under OUT models, for an adversary without models trained on a candidate."""
 
     name: ClassVar[str] = "lira-offline"
     variant: ClassVar[Variant] = "offline"
@@ -360,7 +372,7 @@ class LiraOfflineFixed(_Lira):
 
 @dataclass(frozen=True)
 class LiraGlobal(_Lira):
-    """The scaled logit against one threshold for all examples: what the other variants find beyond it, shadow models add."""
+    """The scaled logit with one threshold for all examples: the baseline that shows what shadow models add."""
 
     name: ClassVar[str] = "lira-global"
     variant: ClassVar[Variant] = "global"

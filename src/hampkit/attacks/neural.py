@@ -1,4 +1,4 @@
-"""The neural attack: a network learns from the known part what the answers to members look like."""
+"""The neural attack: a network is trained on the known examples to recognise answers to members."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Features = tuple[Tensor, Tensor, Tensor]  # logits (N, C), labels (N,), loss (N,
 
 @dataclass(frozen=True)
 class Neural(Attack):
-    """A network that sees logits, label and loss learns on the known part to tell members from non-members.
+    """A network is trained on the known examples to tell members from non-members by logits, label and loss.
 
-    Differs from the published code: members are the positive class (there the two rates are exchanged), a release's
-    noise is not drawn again in every epoch, and batches are shuffled.
+    It differs from the published code in three ways: members are the positive class (there the two rates are exchanged), the
+    noise of a release is not drawn again in every epoch, and batches are shuffled.
     """
 
     name: ClassVar[str] = "neural"
@@ -35,8 +35,8 @@ class Neural(Attack):
     threshold: ClassVar[float | None] = 0.0
 
     epochs: int = 200  # passes over the larger group of known examples
-    batch_size: int = 256  # half of them members
-    lr: float = 5e-4  # of Adam; a tenth of it from the middle on, as published
+    batch_size: int = 256  # rows, half of them members
+    lr: float = 5e-4  # of Adam; a tenth of it in the second half, as published
     wide: bool = False  # the larger last part published for Location30
     small_init: bool = False  # weights from N(0, 0.01²), as published: it starts very slowly
 
@@ -54,7 +54,7 @@ class Neural(Attack):
             return net.logit(*scale.features(evidence.logits, evidence.y)).double().cpu().numpy()
 
     def _train(self, known: Known, scale: _Scale, seed: int) -> AttackNet:
-        """Adam on the squared error; keeps the weights with the best balanced accuracy on the known examples set aside."""
+        """Adam on the squared error. The weights with the best balanced accuracy on the known examples for choosing are kept."""
         with forked(derive(seed, "neural", "init")):
             net = AttackNet(known.logits.shape[-1], self.wide, self.small_init).to(known.logits.device)
         optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
@@ -67,14 +67,14 @@ class Neural(Attack):
                 optimizer.zero_grad()
                 ((net(*(f[rows] for f in features)) - wanted[rows]) ** 2).mean().backward()
                 optimizer.step()
-            right = _right(net, features, known.member, ~known.fit)
-            if right > best:
-                best, chosen = right, copy.deepcopy(net.state_dict())
+            accuracy = _balanced_accuracy(net, features, known.member, ~known.fit)
+            if accuracy > best:
+                best, chosen = accuracy, copy.deepcopy(net.state_dict())
         net.load_state_dict(chosen)
         return net
 
     def _batches(self, known: Known, seed: int) -> Iterator[Tensor]:
-        """Half members, half non-members; the smaller group is gone through again until the larger one is done."""
+        """Rows of batches, half members and half non-members; the smaller group is repeated until the larger one is used up."""
         rng, half = torch_rng(seed), self.batch_size // 2
         groups = [(known.fit & (known.member == side)).nonzero().squeeze(-1) for side in (True, False)]
         groups = [rows[torch.randperm(len(rows), generator=rng).to(rows.device)] for rows in groups]
@@ -86,10 +86,10 @@ class Neural(Attack):
 
 @dataclass(frozen=True)
 class _Scale:
-    """Shift and scale of logits and loss over the known fitting examples.
+    """Mean and standard deviation of logits and loss over the known examples for fitting.
 
-    The published network sees raw logits. A released model may put them at any scale, and a network that never starts
-    would be read as a model that leaks nothing.
+    The published network gets raw logits. A release may put them on any scale, and a network that fails to learn for that reason
+    would look like a model that leaks nothing.
     """
 
     logits: tuple[float, float]
@@ -112,8 +112,8 @@ def _scaled(values: Tensor, by: tuple[float, float]) -> Tensor:
 
 
 @torch.no_grad()
-def _right(net: AttackNet, features: Features, member: Tensor, rows: Tensor) -> float:
-    """Balanced accuracy: where non-members are many, always saying non-member would be right most of the time."""
+def _balanced_accuracy(net: AttackNet, features: Features, member: Tensor, rows: Tensor) -> float:
+    """The mean of TPR and TNR on some rows (K,) bool: with many non-members, accuracy alone rewards predicting non-member."""
     right = (net.logit(*(f[rows] for f in features)) >= 0) == member[rows]
     shares = [
         right[member[rows] == side].double().mean() for side in (True, False) if bool((member[rows] == side).any())

@@ -1,4 +1,4 @@
-"""The attacks of Ye et al. 2022 that LiRA and RMIA are measured against: thresholds from the population, and per example."""
+"""The attacks of Ye et al. 2022, with a threshold from a population (P) or from shadow models per example (R)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ YE = "https://arxiv.org/abs/2111.09679"
 
 
 def attack_r_scores(shadow_scores: Any, shadow_members: Any, target_scores: Any, shadow_counts: Any = None) -> Scores:
-    """Share of the OUT models that give the example no higher a score than the target: (M, N), (M, N), (N,) → (N,).
+    """The share of OUT models whose score of an example is at most the target's: (M, N), (M, N) bool, (N,) → (N,).
 
-    Any signal that grows with the true label's probability gives the same result. shadow_counts: (M, N) bool, whose answer to
-    which example counts; default all.
+    Any signal that increases with the probability of the true label gives the same result. shadow_counts: (M, N) bool, which
+    answers are used, default all.
+    Raises: `UserError` for an example without an OUT model.
     """
     s, t = np.asarray(shadow_scores), np.asarray(target_scores)
     _, outside = sides(shadow_members, shadow_counts)
@@ -28,29 +29,32 @@ def attack_r_scores(shadow_scores: Any, shadow_members: Any, target_scores: Any,
     return ((s <= t) & outside).sum(0) / counts
 
 
-def _check_counts(counts: Any, models: int) -> None:
+def _check_counts(counts: Any, n_models: int) -> None:
     if counts.min(initial=1) < 1:
         raise UserError(
-            f"{int((counts < 1).sum())} of {len(counts)} examples have no OUT model among {models} shadow models; take more"
+            f"{int((counts < 1).sum())} of {len(counts)} examples have no OUT model among {n_models} shadow models; take more"
             " (--shadows)"
         )
 
 
 def _no_higher(s: Any, outside: Any) -> NDArray[np.int16]:
-    """How many of the OUT models of an example give it no higher a score than each model does: (M, N), (M, N) bool → (M, N)."""
+    """The number of OUT models of an example whose score is at most that of each model: (M, N), (M, N) bool → (M, N)."""
     found = np.empty(s.shape, dtype=np.int16)
     for rows in blocks(s.shape[1], 512):
         order = np.argsort(s[:, rows], axis=0)
         part, counted = (np.take_along_axis(a[:, rows], order, axis=0) for a in (s, outside))
         below = np.cumsum(counted, axis=0, dtype=np.int16)
-        below[:-1][part[:-1] == part[1:]] = np.iinfo(np.int16).max  # of equal scores all have the count of the last
+        below[:-1][part[:-1] == part[1:]] = np.iinfo(np.int16).max  # equal scores all get the count of the last
         below = np.minimum.accumulate(below[::-1], axis=0)[::-1]
         np.put_along_axis(found[:, rows], order, below, axis=0)
     return found
 
 
 def attack_p_scores(target_scores: Any, target_population: Any) -> Scores:
-    """Share of the population with no higher a score than the example: (N,), (Z,) → (N,)."""
+    """The share of the population with at most the score of the example: (N,), (Z,) → (N,).
+
+    Raises: `UserError` for an empty population.
+    """
     z = np.sort(np.asarray(target_population, dtype=np.float64))
     if not len(z):
         raise UserError("attack-p needs at least one population example")
@@ -59,7 +63,7 @@ def attack_p_scores(target_scores: Any, target_population: Any) -> Scores:
 
 @dataclass(frozen=True)
 class AttackR(SignalAttack):
-    """Predicts membership where the confidence in the true label is higher than in most models that did not see the example."""
+    """Predicts membership where the confidence in the true label is higher than that of most OUT models."""
 
     name: ClassVar[str] = "attack-r"
     paper: ClassVar[str] = YE
@@ -67,7 +71,7 @@ class AttackR(SignalAttack):
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
-        # the shadow models' answers are kept as float32: compare like with like
+        # shadow models' answers are stored as float32, so the target's are rounded alike
         t = target[:, 0].astype(np.float32)
         return attack_r_scores(shadows.signals(), shadows.membership(), t, shadows.counted())
 
@@ -78,7 +82,7 @@ class AttackR(SignalAttack):
         for t in targets:
             left = held_out.without(t)
             rows, counts = left.rows[1], left.sizes[1]
-            _check_counts(counts, int(left.heard.sum()))
+            _check_counts(counts, int(left.used.sum()))
             gone = outside[rows, columns] & (rows >= 0) & (s[rows, columns] <= s[t])
             yield (no_higher[t] - gone) / counts
 

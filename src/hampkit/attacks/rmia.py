@@ -1,14 +1,14 @@
-"""RMIA (Zarifzadeh et al. 2024): a member is likelier under the target than it usually is.
+"""RMIA (Zarifzadeh et al. 2024): the probability of an example under the target, relative to that under other models.
 
-Two scores. ``log-ratio`` is ln p(x | target) − ln p(x). ``share`` is the published one: the share of a population that the ratio
-of x exceeds by a factor gamma. Within one target both have the same order: the share is a non-decreasing function of the
-log ratio, and where it is constant our share is split by the log ratio. Across targets the share is not comparable, because it
-depends on how the target answers the population.
+There are two scores. ``log-ratio`` is ln p(x | target) − ln p(x). ``share`` is the published score: the share of a population
+whose ratio that of x exceeds by a factor gamma. Within one target both have the same order: the share is a non-decreasing
+function of the log ratio, and we break its ties by the log ratio. Across targets the share is not comparable, because it
+depends on the target's answers to the population.
 
-Two later attacks have the order of the log ratio too, and are not attacks of their own here. BASE (Lassila et al. 2025,
-arXiv 2505.24089) is ln p(x | target) minus the log mean over the shadow models: ``rmia`` where both sides have as many models,
-``rmia-offline`` with a = 1. InfoRMIA (Tao and Shokri 2025, arXiv 2510.05582) corrects the log ratio by a divergence over the
-population, one number per target.
+Two later attacks have the order of the log ratio too and are not separate attacks here. BASE (Lassila et al. 2025,
+arXiv 2505.24089) is ln p(x | target) minus the log mean over the shadow models: ``rmia`` with equally many models on both
+sides, ``rmia-offline`` with a = 1. InfoRMIA (Tao and Shokri 2025, arXiv 2510.05582) corrects the log ratio by a divergence
+over the population, one number per target.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ import numpy as np
 
 from hampkit.attacks.base import HeldOut, Left, Scores, Shadows, SignalAttack, blocks, sides
 from hampkit.errors import UserError
+from hampkit.stats.roc import auc
 
 Score = Literal["log-ratio", "share"]
 
 GRID = tuple(k / 10 for k in range(11))  # of a, as in the paper's own search
-USUAL_A = 0.3  # where there is nothing to choose it by
+USUAL_A = 0.3  # if there is no evidence to choose it by
 USUAL_GAMMA = 2.0  # as in the paper
 MOCK_TARGETS = 4  # shadow models that are attacked to choose a
 ROUNDING = 1e-7  # of summed AUCs
-LOST = 1e-5  # of a sum: what is left of it has lost five digits
+LOST = 1e-5  # share of a sum below which the rest of it has lost five digits
 
 
 def log_ratio(
@@ -40,12 +41,13 @@ def log_ratio(
     offline: bool = False,
     shadow_counts: Any = None,
 ) -> Scores:
-    """ln p(x | target) − ln p(x): (M, N), (M, N) bool, (N,) → (N,), higher means member.
+    """ln p(x | target) − ln p(x) from scaled logits φ: (M, N), (M, N) bool, (N,) → (N,), higher means member.
 
-    All scores are scaled logits φ, p = σ(φ). p(x) online: ½ (mean over IN models + mean over OUT models); offline, where
-    p_in = a · p_out + 1 − a is supposed: ½ ((1 + a) · mean over OUT models + 1 − a). shadow_counts: (M, N) bool, whose answer
-    to which example counts; default all. In logarithms throughout: probabilities of 1e-4000 are as good as any.
-    Source: arXiv 2312.03262. Errors: `UserError` for a outside [0, 1], or an example without a model on a side that is needed.
+    p = σ(φ). Online p(x) is ½ (mean over IN models + mean over OUT models). Offline it is ½ ((1 + a) · mean over OUT models +
+    1 − a), which assumes p_in = a · p_out + 1 − a. Everything is computed in logarithms, so that probabilities such as 1e-4000
+    do not underflow. shadow_counts: (M, N) bool, which answers are used, default all.
+    Raises: `UserError` for a outside [0, 1], and for an example without a model on a side that is needed.
+    Source: arXiv 2312.03262.
     """
     if not 0 <= a <= 1:
         raise UserError(f"a={a} must lie in [0, 1]")
@@ -77,17 +79,19 @@ def rmia_scores(
     smooth: bool = False,
     shadow_counts: Any = None,
 ) -> Scores:
-    """Share of the population that an example dominates: (M, N), (M, N) bool, (N,), (M, Z), (Z,) → (N,), higher means member.
+    """The share of a population that an example dominates: (M, N), (M, N) bool, (N,), (M, Z), (Z,) → (N,), higher means member.
 
-    Λ = p(x | target) / p(x), see `log_ratio`; the score is the share of population examples z with Λ(x) / Λ(z) ≥ gamma. No model
-    was trained on z, so that p(z) is always the offline one. smooth: ties are broken by Λ itself, without changing the order of
-    distinct scores. Source: arXiv 2312.03262. Errors: as `log_ratio`, and `UserError` for gamma ≤ 0 or no population.
+    With Λ = p(x | target) / p(x), see `log_ratio`, it is the share of population examples z with Λ(x) / Λ(z) ≥ gamma. No model
+    was trained on z, so p(z) is always the offline one. smooth: ties are broken by Λ without changing the order of distinct
+    scores. shadow_counts: as in `log_ratio`.
+    Raises: `UserError` as `log_ratio`, for gamma ≤ 0 and for an empty population.
+    Source: arXiv 2312.03262.
     """
     if not gamma > 0:
         raise UserError(f"gamma={gamma} must be above 0")
     x = log_ratio(shadow_scores, shadow_members, target_scores, a, offline, shadow_counts)
     others = np.asarray(shadow_population)
-    if shadow_counts is not None:  # a model none of whose answers counts plays no part here either
+    if shadow_counts is not None:  # a model without used answers is left out here too
         others = others[np.asarray(shadow_counts).any(axis=1)]
     z = log_ratio(others, np.zeros(others.shape, dtype=bool), target_population, a, offline=True)
     if not len(z):
@@ -96,10 +100,10 @@ def rmia_scores(
 
 
 def choose_a(shadow_scores: Any, shadow_members: Any, mocks: int = MOCK_TARGETS, shadow_counts: Any = None) -> float:
-    """The a with which an offline attack on some of the shadow models, by the others, has the highest mean AUC.
+    """The a of the offline attack with the highest mean AUC, when some shadow models are attacked by the others.
 
-    The target and its members play no part. The AUC of one model is the same by log ratio and by share. Of equal ones the
-    smallest; where no model can be attacked by the others, the usual one.
+    Scores and membership are those of M shadow models, (M, N); the target is not used. Log ratio and share have the same AUC
+    within one model. Ties give the smallest a. If no model can be attacked by the others, it is `USUAL_A`.
     """
     s, m = np.asarray(shadow_scores), np.asarray(shadow_members, dtype=bool)
     valid = np.ones(m.shape, dtype=bool) if shadow_counts is None else np.asarray(shadow_counts, dtype=bool)
@@ -112,31 +116,31 @@ def choose_a(shadow_scores: Any, shadow_members: Any, mocks: int = MOCK_TARGETS,
 
 
 def _aucs(target: Scores, out: Scores, member: Any) -> Scores:
-    """The AUC of the offline attack with every a: of ln p and of the mean over OUT models (n,), for a target."""
+    """(11,) the AUC of the offline attack for each a of `GRID`; target: ln p (n,), out: the log mean over OUT models (n,)."""
     if member.all() or not member.any():
         return np.zeros(len(GRID))
     (t_in, t_out), (o_in, o_out) = ((v[member], v[~member]) for v in (target, out))
-    return np.array([_auc(t_in - _usual(o_in, a), t_out - _usual(o_out, a)) for a in GRID])
+    return np.array([auc(t_in - _usual(o_in, a), t_out - _usual(o_out, a)) for a in GRID])
 
 
 def _best(aucs: Scores) -> float:
-    """The a with the highest AUC, the smallest of those that differ by rounding."""
+    """The a with the highest AUC (11,); of values that differ by rounding the smallest."""
     return GRID[int(np.flatnonzero(aucs >= aucs.max() - ROUNDING)[0])] if aucs.any() else USUAL_A
 
 
 def _dominated(x: Scores, z: Scores, gamma: float, smooth: bool) -> Scores:
-    """The share of z with x − z ≥ ln gamma, for every x."""
+    """(N,) for each log ratio x (N,) the share of z (Z,) with x − z ≥ ln gamma."""
     count = np.searchsorted(np.sort(z), x - np.log(gamma), side="right")
     return (count + 0.5 + np.arctan(x) / np.pi) / (len(z) + 1) if smooth else count / len(z)
 
 
 def _usual(out: Scores, a: float) -> Scores:
-    """ln p(x) = ln ½ ((1 + a) · mean + 1 − a) from ln of the mean over OUT models alone."""
+    """ln p(x) = ln ½ ((1 + a) · mean + 1 − a) from the logarithm of the mean over OUT models (N,)."""
     return out if a == 1 else np.log1p((1 + a) / 2 * np.expm1(out))
 
 
 def _log_mean(s: Any, chosen: Any, name: str, columns: Any = None) -> Scores:
-    """ln of the mean probability over the chosen models, of every example (of some: ``columns`` (N,) bool)."""
+    """The log mean probability of each example over the chosen models (M, N) bool; columns: (N,) bool, of these examples only."""
     counts = chosen.sum(0) if columns is None else chosen.sum(0)[columns]
     _check_sizes(counts, name, len(s))
     means = [_log_sum(s[:, rows], chosen[:, rows]) for rows in blocks(s.shape[1])]
@@ -144,21 +148,21 @@ def _log_mean(s: Any, chosen: Any, name: str, columns: Any = None) -> Scores:
     return (whole if columns is None else whole[columns]) - np.log(counts)
 
 
-def _check_sizes(counts: Any, name: str, models: int) -> None:
+def _check_sizes(counts: Any, name: str, n_models: int) -> None:
     if counts.min(initial=1) < 1:
         raise UserError(
-            f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {models} shadow models;"
+            f"{int((counts < 1).sum())} of {len(counts)} examples have no {name} model among {n_models} shadow models;"
             " take more (--shadows)" + (", or the offline attack" if name == "IN" else "")
         )
 
 
 def _log_sum(s: Any, chosen: Any) -> Scores:
-    """ln of the summed probabilities of the chosen ones, −∞ where there are none."""
+    """The log sum of the probabilities of the chosen models for each example: (M, b), (M, b) bool → (b,); −∞ for none."""
     return _log_sum_of(np.where(chosen, _log_sigmoid(s), -np.inf))
 
 
 def _log_sum_of(kept: Scores) -> Scores:
-    """ln of the sum of each column of logarithms."""
+    """The log sum of each column of logarithms: (M, b) → (b,)."""
     top = kept.max(0)
     with np.errstate(invalid="ignore"):
         return np.where(np.isneginf(top), top, top + np.log(np.exp(kept - top).sum(0)))
@@ -168,39 +172,30 @@ def _log_sigmoid(s: Any) -> Scores:
     return -np.logaddexp(0, -np.asarray(s, dtype=np.float64))
 
 
-def _auc(members: Scores, others: Scores) -> float:
-    """The share of pairs in which the member has the higher score, ties counted half."""
-    members, others = np.sort(members), np.sort(others)
-    below = np.searchsorted(others, members)
-    tied = others[np.minimum(below, len(others) - 1)] == members
-    ties = np.searchsorted(others, members[tied], side="right") - below[tied]
-    return float((below.sum() + ties.sum() / 2) / len(members) / len(others))
-
-
 class _Others:
-    """What the targets of leave-one-out share: every model's probabilities, and their sums over both sides of each example."""
+    """What all targets of leave-one-out share: the probabilities (M, N) of all models, and their sums over both sides."""
 
     def __init__(self, s: Any, held_out: HeldOut) -> None:
         self.s, self.held_out = s, held_out
         self.sides = sides(held_out.members, held_out.counted)
-        self.logs, self.parts = np.empty(s.shape), np.empty(s.shape)  # ln p, and p / the highest of its side
+        self.logs, self.parts = np.empty(s.shape), np.empty(s.shape)  # ln p, and p / the highest p of its side
         self.top, self.total = np.empty((2, s.shape[1])), np.empty((2, s.shape[1]))
         for rows in blocks(s.shape[1], 512):
             self.logs[:, rows] = logs = _log_sigmoid(s[:, rows])
             parts = [_scaled(logs, side[:, rows]) for side in self.sides]
-            self.parts[:, rows] = parts[0][1] + parts[1][1]  # a model is on one side, and 0 on the other
+            self.parts[:, rows] = parts[0][1] + parts[1][1]  # a model is on one side; on the other it is 0
             for k, (top, part) in enumerate(parts):
                 self.top[k, rows], self.total[k, rows] = top, part.sum(0)
 
     def log_sum(self, side: int, *gone: Any) -> Scores:
-        """ln of the sum over a side without one or two different models of it (N,), −1: none; −∞ where no model is left."""
+        """(N,) the log sum over a side without one or two models per example, each (N,) or −1; −∞ if no model remains."""
         columns = np.arange(self.s.shape[1])
         rest = self.total[side].copy()
         for rows in gone:
             rest -= np.where(rows >= 0, self.parts[rows, columns], 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = self.top[side] + np.log(rest)
-        lost = np.flatnonzero(~(rest > LOST * self.total[side]))  # nearly all of the sum has left: add up the others
+        lost = np.flatnonzero(~(rest > LOST * self.total[side]))  # most of the sum is gone: add up the rest anew
         kept = np.where(self.sides[side][:, lost], self.logs[:, lost], -np.inf)
         for rows in gone:
             there = np.flatnonzero(rows[lost] >= 0)
@@ -209,25 +204,26 @@ class _Others:
         return found
 
     def log_mean(self, side: int, left: Left) -> Scores:
+        """(N,) the log mean over the models of a side that remain."""
         size = left.sizes[side]
-        _check_sizes(size, ("IN", "OUT")[side], int(left.heard.sum()))
+        _check_sizes(size, ("IN", "OUT")[side], int(left.used.sum()))
         return self.log_sum(side, left.rows[side]) - np.log(size)
 
     def choose_a(self, t: int, left: Left) -> float:
-        """`choose_a` of what is left to attack model t with."""
-        heard, twins = np.flatnonzero(left.heard), self.held_out.twins
-        there = heard[(twins[heard] >= 0) & left.heard[twins[heard]]]
+        """`choose_a` of the models that remain when model t is the target."""
+        used, twins = np.flatnonzero(left.used), self.held_out.twins
+        there = used[(twins[used] >= 0) & left.used[twins[used]]]
         if (twins[twins[there]] != there).any() or (not len(there) and (twins >= 0).any()):
-            counts = self.held_out.counts(t)[heard]  # masks of no usual kind
-            return choose_a(self.s[heard], self.held_out.members[heard], shadow_counts=counts)
-        aucs = [self._mock(k, int(m), left) for k, m in enumerate(heard[:MOCK_TARGETS])]
+            counts = self.held_out.counts(t)[used]  # masks that are neither paired nor drawn
+            return choose_a(self.s[used], self.held_out.members[used], shadow_counts=counts)
+        aucs = [self._mock(k, int(m), left) for k, m in enumerate(used[:MOCK_TARGETS])]
         return _best(np.sum(aucs, axis=0))
 
     def _mock(self, place: int, m: int, left: Left) -> Scores:
-        """The AUCs of model m, in that place among what is left, by the rest of it."""
+        """(11,) the AUCs of model m, at this place among the models that remain, attacked by the others."""
         members, counted, twins = self.held_out.members, self.held_out.counted, self.held_out.twins
         columns, target = np.arange(members.shape[1]), left.rows[1]
-        together = twins[m] >= 0 and left.heard[twins[m]]
+        together = twins[m] >= 0 and left.used[twins[m]]
         partner = np.full(len(columns), twins[m]) if together else self.held_out.drawn(1, place, target)
         gone = np.where(members[m], partner, m)
         valid = counted[m] & (left.rows[0] != m) & (target != m)
@@ -238,7 +234,7 @@ class _Others:
 
 
 def _scaled(logs: Scores, chosen: Any) -> tuple[Scores, Scores]:
-    """The highest of the chosen of each column, 0 where there is none, and all as a share of it, 0 for the others."""
+    """The highest chosen probability of each column in logarithms (b,), 0 for none, and the chosen ones relative to it (M, b)."""
     top = np.where(chosen, logs, -np.inf).max(0)
     top[np.isneginf(top)] = 0
     return top, np.where(chosen, np.exp(np.where(chosen, logs - top, 0)), 0)
@@ -246,7 +242,7 @@ def _scaled(logs: Scores, chosen: Any) -> tuple[Scores, Scores]:
 
 @dataclass(frozen=True)
 class Rmia(SignalAttack):
-    """Predicts membership where the target finds the example likelier than it usually is."""
+    """Predicts membership where the true label is more probable under the target than under the shadow models."""
 
     name: ClassVar[str] = "rmia"
     paper: ClassVar[str] = "https://arxiv.org/abs/2312.03262"
@@ -254,8 +250,10 @@ class Rmia(SignalAttack):
     offline: ClassVar[bool] = False
 
     score: Score = "log-ratio"  # share: of the population that the example exceeds, as published
-    gamma: float | None = None  # with score=share: the factor to exceed it by; none: 2, as in the paper
-    a: float | None = None  # p_in = a · p_out + 1 − a where no model saw an example; none: chosen on shadow models
+    gamma: float | None = None  # with score=share: the factor by which to exceed it; none: 2, as in the paper
+    a: float | None = (
+        None  # p_in = a · p_out + 1 − a if no model was trained on an example; none: chosen on shadow models
+    )
 
     def __post_init__(self) -> None:
         place = f"attacks.{self.name}"
@@ -295,7 +293,7 @@ class Rmia(SignalAttack):
             usual = _usual(out, a) if self.offline else np.logaddexp(others.log_mean(0, left), out) - np.log(2)
             ratio = others.logs[t] - usual
             if population is not None:
-                out = _log_sum_of(population[left.heard]) - np.log(left.heard.sum())
+                out = _log_sum_of(population[left.used]) - np.log(left.used.sum())
                 ratio = _dominated(ratio, population[t] - _usual(out, a), self.gamma or USUAL_GAMMA, smooth=True)
             yield ratio
 
@@ -305,7 +303,7 @@ class Rmia(SignalAttack):
 
 @dataclass(frozen=True)
 class RmiaOffline(Rmia):
-    """RMIA without models that saw a candidate."""
+    """RMIA for an adversary without models trained on a candidate."""
 
     name: ClassVar[str] = "rmia-offline"
     offline: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Threshold attacks: one signal of one answer, held against one threshold or one per class."""
+"""Threshold attacks: one signal of one answer is compared with one threshold, or with one per class."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ YEOM = "https://arxiv.org/abs/1709.01604"
 
 
 class _Threshold(Attack):
-    """One member-positive signal; every threshold on it is a point of the ROC."""
+    """One signal that is higher for members."""
 
     @abstractmethod
     def signal(self, logits: Tensor, y: Tensor) -> Tensor:
-        """(N, C), (N,) → (N,), higher means member."""
+        """The signal of logits (N, C) and labels (N,): (N,), higher means member."""
 
     def score(self, evidence: Evidence) -> Scores:
         return self.signal(first_view(evidence.logits), evidence.y).cpu().numpy()
 
 
 class _PerClass(_Threshold):
-    """The same with a threshold per class, fitted on the known examples: the score is how far the signal is above it."""
+    """One signal with a threshold per class, fitted on the known examples: the score is the signal minus the threshold."""
 
     needs = ("known",)
     threshold = 0.0
@@ -37,22 +37,23 @@ class _PerClass(_Threshold):
     def score(self, evidence: Evidence) -> Scores:
         known = evidence.known
         assert known is not None
-        told = self.signal(first_view(known.logits), known.y).cpu().numpy()
+        values = self.signal(first_view(known.logits), known.y).cpu().numpy()
         thresholds = class_thresholds(
-            told, known.member.cpu().numpy(), known.y.cpu().numpy(), int(evidence.logits.shape[-1])
+            values, known.member.cpu().numpy(), known.y.cpu().numpy(), int(evidence.logits.shape[-1])
         )
         return super().score(evidence) - thresholds[evidence.y.cpu().numpy()]
 
 
-def class_thresholds(scores: Scores, member: np.ndarray, y: np.ndarray, classes: int) -> Scores:
-    """The threshold with the best balanced accuracy on the known examples of each class: (C,).
+def class_thresholds(scores: Scores, member: np.ndarray, y: np.ndarray, n_classes: int) -> Scores:
+    """(C,) for each class the threshold with the best balanced accuracy, from K known examples: (K,), (K,), (K,) → (C,).
 
-    Where a class has no known member or no known non-member, or no threshold beats chance there, that of all classes.
+    The threshold of all classes stands in for a class without known members or non-members, and for one in which no threshold
+    beats chance.
     """
     overall = best_threshold(scores, member)
     overall = overall if np.isfinite(overall) else float(scores.max())
-    found = np.full(classes, overall)
-    for c in range(classes):
+    found = np.full(n_classes, overall)
+    for c in range(n_classes):
         mine = y == c
         if member[mine].any() and not member[mine].all():
             threshold = best_threshold(scores[mine], member[mine])
@@ -62,7 +63,7 @@ def class_thresholds(scores: Scores, member: np.ndarray, y: np.ndarray, classes:
 
 @dataclass(frozen=True)
 class Correctness(_Threshold):
-    """Predicts membership where the predicted label is right. Uses nothing but the label, so no hiding of confidence helps."""
+    """Predicts membership where the predicted label is right. It uses only the label, so hiding the confidence does not help."""
 
     name: ClassVar[str] = "correctness"
     paper: ClassVar[str] = YEOM
@@ -76,7 +77,7 @@ class Correctness(_Threshold):
 
 @dataclass(frozen=True)
 class Confidence(_Threshold):
-    """Predicts membership where the confidence in the true label is high; by ln p_y − ln(1 − p_y), so nothing ties at 1."""
+    """Predicts membership where the confidence in the true label is high; by ln p_y − ln(1 − p_y), which has no ties at 1."""
 
     name: ClassVar[str] = "confidence"
     paper: ClassVar[str] = SONG
@@ -88,7 +89,7 @@ class Confidence(_Threshold):
 
 @dataclass(frozen=True)
 class Loss(_Threshold):
-    """Predicts membership where the cross-entropy is low. It orders examples as confidence does, but for rounding."""
+    """Predicts membership where the cross-entropy is low. Its order is that of confidence, except for rounding."""
 
     name: ClassVar[str] = "loss"
     paper: ClassVar[str] = YEOM
@@ -112,7 +113,7 @@ class Entropy(_Threshold):
 
 @dataclass(frozen=True)
 class ModifiedEntropy(_Threshold):
-    """Entropy that knows the true label: an answer that is surely wrong counts as uncertain."""
+    """Entropy that takes the true label into account: a confident wrong answer counts as uncertain."""
 
     name: ClassVar[str] = "modified-entropy"
     paper: ClassVar[str] = SONG
@@ -124,27 +125,27 @@ class ModifiedEntropy(_Threshold):
 
 @dataclass(frozen=True)
 class ConfidencePerClass(_PerClass, Confidence):
-    """Confidence, with a threshold per class fitted on the known part."""
+    """Confidence, with a threshold per class fitted on the known examples."""
 
     name: ClassVar[str] = "confidence-per-class"
 
 
 @dataclass(frozen=True)
 class LossPerClass(_PerClass, Loss):
-    """Loss, with a threshold per class fitted on the known part."""
+    """Loss, with a threshold per class fitted on the known examples."""
 
     name: ClassVar[str] = "loss-per-class"
 
 
 @dataclass(frozen=True)
 class EntropyPerClass(_PerClass, Entropy):
-    """Entropy, with a threshold per class fitted on the known part."""
+    """Entropy, with a threshold per class fitted on the known examples."""
 
     name: ClassVar[str] = "entropy-per-class"
 
 
 @dataclass(frozen=True)
 class ModifiedEntropyPerClass(_PerClass, ModifiedEntropy):
-    """Modified entropy, with a threshold per class fitted on the known part."""
+    """Modified entropy, with a threshold per class fitted on the known examples."""
 
     name: ClassVar[str] = "modified-entropy-per-class"

@@ -1,7 +1,7 @@
-"""``extends``: a recipe names another one and holds only what differs. Reading, merging, and the origin of each value.
+"""``extends``: a recipe names another one and contains only the values that differ.
 
-A chain of recipes is merged into one document before anything is checked or hashed, so that it makes no difference to a run
-whether a value was written in the recipe itself or inherited.
+A chain of recipes is merged into one document before it is checked and hashed, so that an inherited value has the same effect
+as one in the recipe itself. The origin of each value is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hampkit.errors import UserError, did_you_mean
+from hampkit.config.content import Address, flatten
+from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import DATASETS, DEFENSES
 
 if sys.version_info >= (3, 11):
@@ -21,25 +22,24 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
-Address = tuple[str, ...]  # of a value: ("train", "lr"), ("attacks", "neural", "epochs")
-
 BASE = "undefended"  # what a defense without a recipe of its own extends
-LONGEST = 4  # recipes in a chain: more, and nobody finds where a value was set
+LONGEST = 4  # recipes in a chain: in a longer one it is hard to find where a value was set
 KEYS = frozenset({"data", "split", "net", "train", "defense", "seed", "judge", "attacks", "shadows"})
 
 
 @dataclass(frozen=True)
 class Source:
-    """One recipe as it is written, before what it extends is merged in."""
+    """One recipe as written, before it is merged with the one that it extends."""
 
     name: str  # DATA/DEFENSE of a shipped recipe, else the path of a file
     values: Mapping[str, Any]
-    extends: Any  # as written; None: nothing
-    dataset: str  # in which a bare name in `extends` is looked up; empty: the recipe names none
-    path: Path | None  # of a user's own file; None: shipped
+    extends: Any  # as written; None: it extends no other recipe
+    dataset: str  # to which a bare name in `extends` belongs; empty: the recipe names no data set
+    path: Path | None  # of a user's own file; None: a recipe of the package
 
     @property
     def identity(self) -> str:
+        """The same text for the same recipe, however its path is written."""
         return self.name if self.path is None else str(self.path.resolve())
 
 
@@ -53,9 +53,9 @@ class Resolved:
 
 
 def resolve(source: Source, dataset: str = "") -> Resolved:
-    """Merge a recipe with all that it extends.
+    """Merge a recipe with all recipes that it extends.
 
-    dataset: the data set of files that name none themselves.
+    dataset: that of recipe files that name no data set.
     Raises: `UserError` for a missing or unreadable recipe, a circle, or more than four recipes in a chain.
     """
     chain = _chain(source, dataset)
@@ -63,14 +63,15 @@ def resolve(source: Source, dataset: str = "") -> Resolved:
     origins: dict[Address, str] = {}
     for each in reversed(chain):
         document = merge(document, each.values)
-        origins |= dict.fromkeys(addresses(each.values), each.name)
-    return Resolved(document, {a: origins[a] for a in addresses(document)}, tuple(each.name for each in chain))
+        origins |= dict.fromkeys(flatten(each.values), each.name)
+    return Resolved(document, {a: origins[a] for a in flatten(document)}, tuple(each.name for each in chain))
 
 
 def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
-    """The parent's values, section by section and key by key; where the child has the same key, the child's value.
+    """The parent's values, overridden key by key by the child's.
 
-    Options of another data set, defense or generator than the child's are not inherited: they belong to another class.
+    If the child has another data set, defense or generator, the options of the parent's are not inherited: they belong to
+    another class.
 
     >>> merge({"net": "mlp", "train": {"lr": 0.1, "epochs": 5}}, {"train": {"lr": 0.2}})
     {'net': 'mlp', 'train': {'lr': 0.2, 'epochs': 5}}
@@ -80,18 +81,6 @@ def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]
     return _over(
         {section: _inherited(section, values, child.get(section)) for section, values in parent.items()}, child
     )
-
-
-def addresses(document: Mapping[str, Any]) -> list[Address]:
-    """The addresses of all values.
-
-    >>> addresses({"net": "mlp", "defense": {"distill": {"lr": 0.1}}})
-    [('net',), ('defense', 'distill', 'lr')]
-    """
-    found: list[Address] = []
-    for key, value in document.items():
-        found += [(key, *inner) for inner in addresses(value)] if isinstance(value, Mapping) else [(key,)]
-    return found
 
 
 def shipped(data: str, defense: str) -> Source:
@@ -113,7 +102,10 @@ def shipped(data: str, defense: str) -> Source:
 
 
 def from_file(path: Path) -> Source:
-    """A recipe of the user's own. Raises: `UserError`."""
+    """A recipe from a user's own file.
+
+    Raises: `UserError` for a file that is missing or is no valid recipe.
+    """
     document = _read(path)
     data = document.get("data")
     named = data.get("name") if isinstance(data, Mapping) else data
@@ -121,7 +113,7 @@ def from_file(path: Path) -> Source:
 
 
 def shipped_recipes() -> list[str]:
-    """``DATA/DEFENSE`` of every recipe in the package, but for those of a user's own table."""
+    """``DATA/DEFENSE`` of every recipe in the package, except those for a user's own table."""
     root = resources.files("hampkit") / "recipes"
     return sorted(
         f"{data.name}/{recipe.name[:-5]}"
@@ -133,7 +125,10 @@ def shipped_recipes() -> list[str]:
 
 
 def check_keys(document: Mapping[str, Any], place: str) -> None:
-    """Raises: `UserError` for a top-level key that no recipe has."""
+    """Check the top-level keys of a recipe.
+
+    Raises: `UserError` for an unknown one.
+    """
     for key in document:
         if key not in KEYS:
             near = did_you_mean(key, {*KEYS, "extends"})
@@ -143,10 +138,10 @@ def check_keys(document: Mapping[str, Any], place: str) -> None:
 def _source(name: str, document: dict[str, Any], dataset: str, path: Path | None) -> Source:
     values = {k: v for k, v in document.items() if k != "extends"}
     check_keys(values, f"recipe {name}")
-    for kind in ("data", "defense"):  # data = "toy" is short for a section with a name
+    for kind in ("data", "defense"):  # data = "toy" stands for a section with a name
         if isinstance(values.get(kind), str):
             values[kind] = {"name": values[kind]}
-    for *section, key in addresses(values):
+    for *section, key in flatten(values):
         if key == "extends":
             where = ".".join(section)
             raise UserError(f"extends in section [{where}] of recipe {name} must stand above the first section")
@@ -159,9 +154,9 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"no recipe file {path}; give an existing .toml file or DATA/DEFENSE") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"recipe {path} is no valid TOML: {error}") from None
+        raise UserError(f"recipe {path} is no valid TOML: {one_line(error)}") from None
     except (OSError, ValueError) as error:  # a name with a null byte, text that is not UTF-8
-        raise UserError(f"cannot read recipe {str(path)!r}: {error}") from None
+        raise UserError(f"cannot read recipe {str(path)!r}: {one_line(error)}") from None
 
 
 def _chain(source: Source, dataset: str) -> list[Source]:
@@ -200,17 +195,17 @@ def _parent(child: Source, dataset: str) -> Source:
 
 
 def _beside(child: Source, named: str) -> Path:
-    """A path relative to the file in which it stands."""
+    """A path relative to the recipe file that contains it."""
     if child.path is None:
         raise UserError("a recipe of the package cannot extend a file; write DATA/DEFENSE")
     try:
         return child.path.parent / Path(named).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{error}; give the path of an existing file") from None
+        raise UserError(f"{one_line(error)}; give the path of an existing file") from None
 
 
 def _inherited(section: str, values: Any, child: Any) -> Any:
-    """What of a parent's section can be meant in the child."""
+    """The values of a parent's section that the child inherits."""
     if not (isinstance(values, Mapping) and isinstance(child, Mapping)):
         return values
     if section in ("data", "defense") and _differ(values, child, "name"):
@@ -225,7 +220,7 @@ def _differ(parent: Mapping[str, Any], child: Mapping[str, Any], key: str) -> bo
 
 
 def _over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """A new document, nested as deep as the two are."""
+    """``base`` overridden by ``top`` at every depth, as a new document."""
     merged = {key: _over(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}
     for key, value in top.items():
         below = merged.get(key)

@@ -1,38 +1,37 @@
-"""Recipes: everything that decides what is trained, as data. TOML files, JSON and ``key=value`` all end in a `Recipe`.
+"""Recipes: everything that decides what is trained and how it is attacked, from TOML files, JSON and ``key=value``.
 
 A recipe has the sections ``data``, ``split``, ``train``, ``defense``, ``judge``, ``attacks``, ``shadows`` and the keys ``net``
-and ``seed``. ``judge``, ``attacks`` and ``shadows`` say how a trained model is attacked; all the rest decides the training and
-enters the content hash. A TOML file may also have the key ``extends``, see `hampkit.config.extends`: what is checked and hashed
-is the resolved recipe.
+and ``seed``. ``judge``, ``attacks`` and ``shadows`` are about attacking a trained model. All the rest decides the training and
+is hashed. A TOML file may also have the key ``extends``, see `hampkit.config.extends`; the resolved recipe is checked and
+hashed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hampkit.code_hash import code_of, file_hash
-from hampkit.config.extends import Address, Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
+from hampkit.code_hash import code_of
+from hampkit.config.content import Address, content_hash, file_hash
+from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
 from hampkit.config.schema import build, field_names, parse_text
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
-from hampkit.errors import UserError, did_you_mean, unknown_key
+from hampkit.errors import UserError, did_you_mean, one_line, unknown_key
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 
-# raised when the same recipe would train other weights, so that old runs are not taken for new ones
+# incremented when the same recipe would train other weights, so that old runs are not reused
 TRAINING_VERSION = 8
 
-# fields that came later are hashed only where they are set: older runs are found again
+# newer fields are hashed only if they differ from these values, so that older runs are found again
 LATER = {"precision": "float32", "stop_after": 0, "patience": 0, "sampling": "shuffle", "augment": []}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A registered thing with all its options."""
+    """A registered data set or defense with all its options."""
 
     name: str
     options: Mapping[str, Any]
@@ -40,6 +39,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
+    """One training problem and how its models are attacked, with all defaults filled in."""
+
     data: Part
     split: SplitConfig
     net: str  # a registered network, timm:NAME, or package.module:factory
@@ -49,19 +50,20 @@ class Recipe:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attack name → its options
     shadows: ShadowConfig = field(default_factory=ShadowConfig)
-    fingerprint: str = ""  # sha256 of the data, set once they are loaded
+    fingerprint: str = ""  # sha256 of the data, set when they are loaded
 
     @property
     def title(self) -> str:
+        """``DATA/DEFENSE``."""
         return f"{self.data.options.get('title') or self.data.name}/{self.defense.name}"
 
     def training(self) -> dict[str, Any]:
-        """The part that decides the trained weights, canonical: what recipe.json holds and the hash covers."""
+        """The part that decides the trained weights: the content of recipe.json, which is hashed."""
         split = dataclasses.asdict(self.split)
-        split.pop("permutation")  # its content is in the fingerprint; where the file lay is not
+        split.pop("permutation")  # the fingerprint covers its content, and the path does not matter
         data = {k: v for k, v in self.data.options.items() if k != "file"}
         defense, code = {"name": self.defense.name, **_plain(dict(self.defense.options))}, self.code()
-        if "file" in code:  # likewise
+        if "file" in code:  # the same
             defense["file"] = ""
         return {
             "schema": 1,
@@ -76,42 +78,33 @@ class Recipe:
         }
 
     def code(self) -> dict[str, str]:
-        """Hashes of the source of the defense and of a network of the user's own, as far as it can be had."""
+        """Hashes of the source of the defense and of a user's own network, if it can be read, and of the defense's file."""
         found = {"defense": code_of(DEFENSES.get(self.defense.name))}
         if ":" in self.net:
             found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
         file = Path(str(self.defense.options.get("file") or "")).expanduser()
-        if file.is_file():  # of ready inputs: what it holds, not its name alone
+        if file.is_file():  # ready inputs: their content counts, not only the path
             found["file"] = file_hash(file)
         return {what: code for what, code in found.items() if code}
 
     def folder(self) -> str:
-        """The name of its run folder, ``<data>-<defense>-<hash8>``."""
+        """The name of the run folder, ``<data>-<defense>-<hash8>``."""
         return f"{self.title.replace('/', '-')}-{content_hash(self.training())[:8]}"
 
 
-def content_hash(document: Any) -> str:
-    """sha256 of the canonical JSON of a document.
-
-    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
-    True
-    """
-    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
-
-
-def canonical_json(document: Any) -> str:
-    return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
 def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
-    """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column."""
+    """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column.
+
+    overrides: key → value as written on the command line.
+    Raises: `UserError` for an unknown or invalid recipe, key or value.
+    """
     return load_resolved(reference, overrides, file, label)[0]
 
 
 def load_resolved(
     reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = ""
 ) -> tuple[Recipe, Resolved]:
-    """A recipe as `load_recipe` gives it, and the document it was made from, with the origin of each value."""
+    """A recipe as `load_recipe` gives it, and its document with the origin of each value."""
     found = _resolved(reference, file, label)
     given: dict[Address, str] = {}
     for key, text in (overrides or {}).items():
@@ -124,12 +117,15 @@ def load_resolved(
 
 
 def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
-    """Whether this recipe has such a key."""
+    """Whether a recipe has a key."""
     return bool(_addresses(_resolved(reference, file, label).document, key))
 
 
 def check_effect(recipe: Recipe, keys: Iterable[str]) -> None:
-    """Errors: `UserError` where an option is of an attack that this recipe gives no evidence for."""
+    """Check that options of attacks have an effect.
+
+    Raises: `UserError` for an attack that lacks its shadow models.
+    """
     for key in keys:
         name = key.removeprefix("attacks.").rpartition(".")[0]
         if not recipe.shadows.models and "shadows" in getattr(ATTACKS.classes().get(name), "needs", ()):
@@ -139,9 +135,9 @@ def check_effect(recipe: Recipe, keys: Iterable[str]) -> None:
 
 
 def unknown_option(key: str, references: Sequence[str], file: str = "", label: str = "") -> str:
-    """What to say of a key that none of these recipes has: whose option it is, or which keys are near.
+    """The error text for a key that none of these recipes has: the components with such an option, or similar keys.
 
-    An option of an attack is one only together with the attack's name.
+    An option of an attack needs the attack's name.
     """
     if key == "data.group":
         return "--group names a column of a table of one's own; add --data FILE with such a column, or leave it out"
@@ -151,10 +147,10 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
     owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()
               if last in {f.name for f in dataclasses.fields(cls)}]  # fmt: skip
     owners = ["a table of one's own (--data FILE)" if n == "file" else n for n in owners]
-    told = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
-    told += [with_names] if not section and (with_names := option_of_attacks(last)) else []
-    if told:
-        return "; ".join(told)
+    hints = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
+    hints += [with_names] if not section and (with_names := option_of_attacks(last)) else []
+    if hints:
+        return "; ".join(hints)
     known = {k for reference in references for k in keys(reference, file, label)}
     return unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known if not k.startswith("attacks.")})
 
@@ -166,12 +162,15 @@ def option_of_attacks(name: str) -> str:
 
 
 def keys(reference: str, file: str = "", label: str = "") -> list[str]:
-    """All keys that may be set on the command line, with their section."""
+    """All keys of a recipe that can be set on the command line, with their sections."""
     return sorted(".".join(address) for address in _all_addresses(_resolved(reference, file, label).document))
 
 
 def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Recipe:
-    """A checked recipe from nested plain values, as read from TOML or JSON."""
+    """A checked recipe from nested plain values, as read from TOML or JSON.
+
+    Raises: `UserError` for an invalid one.
+    """
     check_keys(document, place)
     data, defense = (_part(document, kind, place) for kind in ("data", "defense"))
     seed = build(_Seed, {"seed": document.get("seed", 0)}, place).seed
@@ -194,6 +193,10 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another seed.
+
+    Raises: `UserError` for a seed outside [0, 2^63).
+    """
     return replace(recipe, seed=build(_Seed, {"seed": seed}, "--seed").seed)
 
 
@@ -221,7 +224,7 @@ def _resolved(reference: str, file: str, label: str) -> Resolved:
 
 
 def _without_data(reference: str) -> str:
-    """What to write in place of a recipe without a data set."""
+    """What to write instead of a recipe without a data set."""
     near = did_you_mean(reference, shipped_recipes())
     if reference in DEFENSES.classes():
         near = f"{reference} is a defense: digits/{reference}"
@@ -229,7 +232,7 @@ def _without_data(reference: str) -> str:
 
 
 def _with_table(found: Resolved, table: dict[str, Any] | None) -> Resolved:
-    """With the table of ``--data`` in place of any other data."""
+    """The recipe with the table of ``--data`` in place of its own data."""
     if table is None:
         return found
     origins = {address: origin for address, origin in found.origins.items() if address[0] != "data"}
@@ -242,24 +245,26 @@ def _part(document: Mapping[str, Any], kind: str, place: str) -> Part:
     if isinstance(section, str):
         section = {"name": section}
     if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
-        raise UserError(f'{place} does not say its {kind}; add a section [{kind}] with name = "…"')
+        raise UserError(f'{place} must name its {kind}; add a section [{kind}] with name = "…"')
     cls = (DATASETS if kind == "data" else DEFENSES).get(section["name"])
     return Part(section["name"], _options(cls, {k: v for k, v in section.items() if k != "name"}, kind))
 
 
 def _absolute(defense: Part) -> Part:
-    """With its file, where it has one, by a name that holds in every folder: a run is attacked from others too."""
+    """The defense with an absolute path of its file, if it has one: a run may be attacked from another folder."""
     file = defense.options.get("file")
     if not isinstance(file, str) or not file:
         return defense
     try:
         return replace(defense, options={**defense.options, "file": str(Path(file).expanduser().resolve())})
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"defense.file={file!r} names no file ({error}); give the path of an existing one") from None
+        raise UserError(
+            f"defense.file={file!r} names no file ({one_line(error)}); give the path of an existing one"
+        ) from None
 
 
 def _options(cls: type, values: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """All options of a component, checked by building it once."""
+    """All options of a component, checked by building it."""
     instance = build(cls, values, place)
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
 
@@ -271,7 +276,7 @@ def _section(value: Any, place: str) -> Mapping[str, Any]:
 
 
 def _override(document: dict[str, Any], key: str, text: str) -> Address:
-    """Set one key, and say where it lies."""
+    """Set a key in the document, and return its address."""
     found = _addresses(document, key)
     if not found:
         names = [".".join(a) for a in _all_addresses(document)]
@@ -288,14 +293,14 @@ def _override(document: dict[str, Any], key: str, text: str) -> Address:
 
 
 def _addresses(document: Mapping[str, Any], key: str) -> list[Address]:
-    """Where a key may live: its full address, or every address that ends in it (attack options need the attack's name)."""
+    """The addresses that a key may mean: its full address, or all that end in it. Attack options need the attack's name."""
     asked = tuple(key.split("."))
     addresses = _all_addresses(document)
     if asked in addresses:
         return [asked]
     if len(asked) == 2 and ("attacks", *asked) in addresses:
         return [("attacks", *asked)]
-    # a nested section's keys are written with its name: distill.lr
+    # a key of a nested section needs the section's name: distill.lr
     short = [a for a in addresses if a[0] != "attacks" and len(a) <= len(asked) + 1]
     return [a for a in short if a[-len(asked) :] == asked]
 
@@ -320,7 +325,7 @@ def _all_addresses(document: Mapping[str, Any]) -> list[Address]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, so that what is hashed equals what is read back from JSON; of a nested section what is set."""
+    """Tuples as lists, as JSON has them, and nested sections without the values that are None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(v) for f in dataclasses.fields(value) if (v := getattr(value, f.name)) is not None}
     if isinstance(value, Mapping):

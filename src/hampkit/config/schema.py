@@ -1,4 +1,4 @@
-"""Plain values → checked frozen dataclasses: types, choices and unknown names, each with one clear line."""
+"""Plain values → checked frozen dataclasses, with one clear line for each unknown name, wrong type or choice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], values: Mapping[str, Any], place: str) -> T:
-    """An instance of a dataclass from plain values; ``place`` names the section in error messages."""
+    """An instance of a dataclass from plain values. place: the name of the section, for messages.
+
+    Raises: `UserError` for an unknown key, and for a value that does not fit its field.
+    """
     if not isinstance(values, Mapping):
         raise UserError(f"{place} must be a section with keys, not {values!r}")
     hints = typing.get_type_hints(cls)
@@ -28,7 +31,9 @@ def build(cls: type[T], values: Mapping[str, Any], place: str) -> T:
 
 
 def coerce(value: Any, hint: Any, place: str) -> Any:
-    """A value as the type a field asks for, or one line that says what it should have been.
+    """A value as the type of a field. place: its address, for messages.
+
+    Raises: `UserError` for a value that does not fit.
 
     >>> coerce(1, float, "train.lr")
     1.0
@@ -37,25 +42,16 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, place)
     if origin is typing.Literal:
-        if value in args:
-            return value
-        choices = [str(choice) for choice in args]
-        near = nearest(str(value), choices)
-        raise UserError(f"{place}={_show(value)} must be one of {', '.join(choices)}" + (f"; {near}" if near else ""))
+        return _choice(value, args, place)
     if origin in (types.UnionType, typing.Union):
         return _union(value, args, place)
     if origin is tuple:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(coerce(item, args[0], place) for item in items)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:  # a whole number may be of any size
-            number = math.inf
-        if not math.isfinite(number):
-            raise UserError(f"{place}={shortened(str(value), 40)} must be finite")
-        return number
-    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and is_number:
+        return _finite(value, place)
+    if hint is str and is_number:
         return str(value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
@@ -63,9 +59,10 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
 
 
 def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
-    """Errors: `UserError` where an option that stands for a key is given beside that key: one of the two would be ignored.
+    """Check that an option is not given together with the key that it stands for, because one of the two would be ignored.
 
-    shorthand: the option as it is written, with its value. keys: the names of the key that it stands for.
+    shorthand: the option as written, with its value. keys: the names of the key that it stands for.
+    Raises: `UserError` if both are given.
     """
     for key in keys:
         if key in options:
@@ -73,7 +70,10 @@ def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
 
 
 def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", label: str = "") -> None:
-    """Errors: `UserError` where seed, table or label are given a second time by their key, see `once`."""
+    """Check seed, table and label by `once`.
+
+    Raises: `UserError` for one that is also given by its key.
+    """
     if seed is not None:
         once(f"--seed {seed}", options, "seed")
     if data:
@@ -83,7 +83,7 @@ def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", lab
 
 
 def field_names(cls: type) -> list[tuple[str, ...]]:
-    """The names of a dataclass's fields, those of a nested section behind the section's."""
+    """The addresses of the fields of a dataclass: (name,), or (section, name) in a nested section."""
     hints = typing.get_type_hints(cls)
     found: list[tuple[str, ...]] = []
     for f in dataclasses.fields(cls):
@@ -104,7 +104,7 @@ def _union(value: Any, args: tuple[Any, ...], place: str) -> Any:
 
 
 def parse_text(text: str) -> Any:
-    """The value of ``key=value`` on the command line: a number, true/false, a [list, …], else the text itself.
+    """The value in ``key=value`` on the command line: a number, true or false, a [list, …], or else the text.
 
     >>> parse_text("0.5"), parse_text("true"), parse_text("[60, 90]"), parse_text("adam")
     (0.5, True, [60, 90], 'adam')
@@ -115,13 +115,31 @@ def parse_text(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.match(r"[+-]?0\d|.*_", text):
-        return text  # 01 names a column, a day or a code, and 1_000 is no number to anybody but Python
+        return text  # 01 is a name, a day or a code, and only Python reads 1_000 as a number
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
     return text
+
+
+def _choice(value: Any, choices: tuple[Any, ...], place: str) -> Any:
+    if value in choices:
+        return value
+    names = [str(choice) for choice in choices]
+    near = nearest(str(value), names)
+    raise UserError(f"{place}={_show(value)} must be one of {', '.join(names)}" + (f"; {near}" if near else ""))
+
+
+def _finite(value: float, place: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number may have any size
+        number = math.inf
+    if not math.isfinite(number):
+        raise UserError(f"{place}={shortened(str(value), 40)} must be finite")
+    return number
 
 
 def _show(value: Any) -> str:

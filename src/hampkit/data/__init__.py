@@ -1,4 +1,4 @@
-"""Data sets and splits. Every concrete `Source` in this package is found by its name."""
+"""Data sets and splits. Every `Source` in this package is registered by its name."""
 
 from hampkit.data.base import Place, Source, fingerprint
 

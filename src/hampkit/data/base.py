@@ -1,4 +1,4 @@
-"""What a data set is to the rest: a source that loads, and the places where its files may lie."""
+"""Sources of data sets, and the folders in which their files are kept."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from hampkit.types import Dataset
 
 @dataclass(frozen=True)
 class Place:
-    """Where files are looked for and kept."""
+    """The folders in which files are looked for and kept."""
 
-    data_dir: Path | None  # the user's own copies; looked at first, never written to
+    data_dir: Path | None  # the user's own copies: searched first, never written to
     cache: Path  # downloads are kept here
     download: bool = True  # False: never use the network
-    progress: Any = False  # handed to pooch as its progress bar: an object with total, update, reset, close
+    progress: Any = False  # progress bar for pooch: an object with total, update, reset, close
 
     @staticmethod
     def default(data_dir: str | Path | None = None, download: bool = True, progress: Any = False) -> Place:
-        """The given folder, else $HAMPKIT_DATA, and the user's cache; raises `UserError` if that is no folder."""
+        """The given folder or else $HAMPKIT_DATA, with the user's cache.
+
+        Raises: `UserError` if that is no folder.
+        """
         import pooch
 
         given, origin = (data_dir, "--data-dir") if data_dir else (os.environ.get("HAMPKIT_DATA"), "$HAMPKIT_DATA")
@@ -37,28 +40,31 @@ class Place:
 
 
 class Source(ABC):
-    """Where a data set comes from; subclasses are frozen dataclasses, their fields are the data set's options."""
+    """A source of a data set. Subclasses are frozen dataclasses; their fields are the options of the data set."""
 
     name: ClassVar[str]
     about: ClassVar[str]  # one line for `hampkit list datasets`
-    layout: ClassVar[str] = "default"  # the split layout that suits it: see hampkit.data.splits.LAYOUTS
-    stratified: ClassVar[bool] = False  # every segment of the split gets its share of each class; not so as published
+    layout: ClassVar[str] = "default"  # its split layout, see hampkit.data.splits.LAYOUTS
+    stratified: ClassVar[bool] = False  # whether every segment of the split gets its share of each class
 
     @abstractmethod
     def load(self, place: Place) -> Dataset:
-        """The whole data set, in the order of its source; raises `UserError` if it cannot be had."""
+        """The whole data set, in the order of its source.
+
+        Raises: `UserError` if its files are missing or not as expected.
+        """
 
     def examine(self, place: Place) -> tuple[Dataset, list[str]]:
-        """The data set, and lines for `hampkit data check`: which files it came from and how far they are known."""
+        """The data set, and lines for `hampkit data check`: the files that it came from, and how they were verified."""
         return self.load(place), []
 
 
 def fingerprint(*arrays: Tensor) -> str:
-    """sha256 (64 hex digits) over dtype, shape and bytes of arrays, such as ``x`` ``(N, *shape)`` and ``y`` ``(N,)``."""
+    """The sha256 (64 hex digits) of dtype, shape and bytes of arrays, such as x (N, *shape) and y (N,)."""
     digest = hashlib.sha256()
     for array in arrays:
         values = array.detach().cpu().contiguous().numpy()
-        # The byte order is part of the dtype text ('<f4'), so the same content never has two names on one machine.
+        # the dtype text, such as '<f4', contains the byte order
         digest.update(f"{values.dtype.str}{values.shape}".encode())
         digest.update(values.data)
     return digest.hexdigest()

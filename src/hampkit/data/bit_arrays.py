@@ -1,4 +1,4 @@
-"""Bits in NumPy's files, .npy or .npz: read block by block, for they come as int64 or float64 (Texas100: 3.3 GB)."""
+"""Bits in .npy and .npz files, read block by block: as int64 or float64 they are large (Texas100: 3.3 GB)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from hampkit.data.bits import Bits, Expected, join, packed
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
 
-_BLOCK = 1 << 26  # bytes of an array that are looked at at once
+_BLOCK = 1 << 26  # bytes of an array that are read at once
 
 
 class _Array(NamedTuple):
-    """An array in a file, whose values have not been read yet."""
+    """An array in a file; its values have not been read yet."""
 
     path: Path
     name: str  # "array" or "array 'features'"
@@ -28,7 +28,10 @@ class _Array(NamedTuple):
 
 
 def read_table(paths: tuple[Path, ...], expected: Expected) -> Bits:
-    """One .npy (N, 1 + d): the label from 1 to C in column 0, then the bits."""
+    """One .npy file (N, 1 + d): labels from 1 to C in column 0, then d bits.
+
+    Raises: `UserError` for other content.
+    """
     (path,) = paths
     labels: list[np.ndarray] = []
 
@@ -46,7 +49,10 @@ def read_table(paths: tuple[Path, ...], expected: Expected) -> Bits:
 
 
 def read_pair(paths: tuple[Path, ...], expected: Expected) -> Bits:
-    """Two .npy: bits (N, d) and labels (N,) from 1 to C."""
+    """Two .npy files: bits (N, d), and labels (N,) from 1 to C.
+
+    Raises: `UserError` for other content.
+    """
     features, labels = paths
     with _readable(features), features.open("rb") as stream:
         rows = _features(_open(features, "array", stream, expected), expected)
@@ -59,7 +65,10 @@ def read_pair(paths: tuple[Path, ...], expected: Expected) -> Bits:
 
 
 def read_npz(paths: tuple[Path, ...], expected: Expected) -> Bits:
-    """One .npz with ``features`` (N, d) of bits and ``labels`` (N, C), one-hot."""
+    """One .npz file with bits ``features`` (N, d) and one-hot ``labels`` (N, C).
+
+    Raises: `UserError` for other content.
+    """
     (path,) = paths
     with _readable(path), zipfile.ZipFile(path) as archive:
         for name in ("features", "labels"):
@@ -83,18 +92,20 @@ def _readable(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged header may raise anything
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"cannot read {path} ({text:.160}); replace it by a whole file or remove it") from None
+        raise UserError(f"cannot read {path} ({one_line(error)}); replace it by a whole file or remove it") from None
 
 
 def _open(path: Path, name: str, stream: IO[bytes], expected: Expected) -> _Array:
-    """The header of an array; raises ValueError where there is none."""
+    """The header of an array.
+
+    Raises: `ValueError` for no such header, `UserError` for an array that is not numeric.
+    """
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"version {version} of the .npy format holds no numbers")
     shape, fortran, dtype = read(stream)
-    if dtype.kind not in "biuf":  # objects are pickles, and are never read
+    if dtype.kind not in "biuf":  # objects are stored as pickles, which are never read
         expected.wrong(path, f"{name} has the type {dtype}", "numbers")
     return _Array(path, name, stream, shape, dtype, fortran)
 
@@ -105,10 +116,12 @@ def _check_columns(array: _Array, columns: int, what: str, expected: Expected) -
 
 
 def _blocks(array: _Array) -> Iterator[tuple[int, np.ndarray]]:
-    """Some rows at a time, and the number of the first one from 1."""
+    """Blocks (n, *shape[1:]) of rows, each with the number of its first row, counted from 1."""
     width = int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize
     n = array.shape[0]
-    step = n if array.fortran else max(1, _BLOCK // width)  # column by column: there are no rows to take one by one
+    step = (
+        n if array.fortran else max(1, _BLOCK // width)
+    )  # stored column by column, so that rows cannot be read one by one
     for start in range(0, n, max(1, step)):
         count = min(step, n - start)
         content = array.stream.read(count * width)
@@ -116,7 +129,7 @@ def _blocks(array: _Array) -> Iterator[tuple[int, np.ndarray]]:
             raise EOFError(f"{array.name} ends early, it should have {n} rows")
         block = np.frombuffer(content, array.dtype)
         yield start + 1, block.reshape((count, *array.shape[1:]), order="F" if array.fortran else "C")
-    array.stream.read(1)  # at the end of a member its checksum is compared
+    array.stream.read(1)  # the checksum of a member is compared when its end is read
 
 
 def _features(array: _Array, expected: Expected) -> np.ndarray:
@@ -125,7 +138,10 @@ def _features(array: _Array, expected: Expected) -> np.ndarray:
 
 
 def _bits(array: _Array, block: np.ndarray, first: int, expected: Expected, column: int = 1) -> np.ndarray:
-    """(n, d) uint8 of 0 and 1; column: the number of the first one, for the message."""
+    """A block (n, d) as uint8. column: the number of its first column, for the message.
+
+    Raises: `UserError` unless 0 or 1.
+    """
     bad = (block != 0) & (block != 1)  # NaN is neither
     if bad.any():
         row, place = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
@@ -135,7 +151,10 @@ def _bits(array: _Array, block: np.ndarray, first: int, expected: Expected, colu
 
 
 def _numbered(array: _Array, labels: np.ndarray, first: int, expected: Expected) -> np.ndarray:
-    """Labels 1 … C as any kind of number → 0 … C-1."""
+    """Labels (n,) in 1 … C of any numeric type → (n,) uint8 in 0 … C-1.
+
+    Raises: `UserError` for other labels.
+    """
     good = (labels >= 1) & (labels <= expected.classes) & (labels == np.floor(labels))
     if not good.all():
         row = int(good.argmin())
@@ -146,7 +165,10 @@ def _numbered(array: _Array, labels: np.ndarray, first: int, expected: Expected)
 
 
 def _hot(array: _Array, block: np.ndarray, first: int, expected: Expected) -> np.ndarray:
-    """(n, C) with a single 1 per row → (n,) in [0, C)."""
+    """One-hot labels (n, C) → (n,) uint8 in [0, C).
+
+    Raises: `UserError` unless each row has a single 1.
+    """
     bad = (_bits(array, block, first, expected).sum(1, dtype=np.int64)) != 1
     if bad.any():
         row = int(bad.argmax())

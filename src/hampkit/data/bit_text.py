@@ -1,4 +1,4 @@
-"""Bits written as text, one row a line: read block by block, for such a file may have 800 MB."""
+"""Bits as text, one row per line, read block by block: such a file may have 800 MB."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import numpy as np
 
 from hampkit.data.bits import Expected, packed
 
-_BLOCK = 1 << 25  # bytes of text that are taken apart at once
+_BLOCK = 1 << 25  # bytes of text that are read at once
 
 
 def read_rows(stream: IO[bytes], path: Path, expected: Expected) -> np.ndarray:
-    """Lines ``bit,…,bit`` → packed bits (N, ceil(d / 8))."""
+    """Lines ``bit,…,bit`` → packed bits (N, ceil(d / 8)).
+
+    Raises: `UserError` for any other line.
+    """
     return packed(_bits(lines, first, path, expected) for first, lines in _blocks(stream, path, expected))
 
 
 def read_labelled_rows(stream: IO[bytes], path: Path, expected: Expected) -> tuple[np.ndarray, np.ndarray]:
-    """Lines ``label,bit,…,bit`` → packed bits (N, ceil(d / 8)) and labels (N,) in [0, C)."""
+    """Lines ``label,bit,…,bit`` → packed bits (N, ceil(d / 8)) and labels (N,) in [0, C).
+
+    Raises: `UserError` for others.
+    """
     labels: list[np.ndarray] = []
 
     def bits() -> Iterator[np.ndarray]:
@@ -33,18 +39,21 @@ def read_labelled_rows(stream: IO[bytes], path: Path, expected: Expected) -> tup
 
 
 def read_labels(stream: IO[bytes], path: Path, expected: Expected) -> np.ndarray:
-    """Lines with one label each → (N,) in [0, C)."""
+    """Lines with one label from 1 to C each → (N,) uint8 in [0, C).
+
+    Raises: `UserError` for any other line.
+    """
     parts = [_labels(lines, first, path, expected) for first, lines in _blocks(stream, path, expected)]
     return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 
 
 def _blocks(stream: IO[bytes], path: Path, expected: Expected) -> Iterator[tuple[int, list[bytes]]]:
-    """Whole lines without quotes, some megabytes at a time, and the number of the first one."""
+    """Blocks of whole lines without quotes, each with the number of its first line, counted from 1."""
     rest, first = b"", 1
     while chunk := stream.read(_BLOCK):
         text = rest + chunk
         cut = text.rfind(b"\n") + 1
-        if not cut and len(text) > 8 * (expected.features + 8):  # or a file without line breaks would fill the memory
+        if not cut and len(text) > 8 * (expected.features + 8):  # a file without line breaks must not fill the memory
             expected.wrong(path, f"line {first} has over {len(text)} bytes", f"{expected.features} single digits")
         rest, lines = text[cut:], _lines(text[:cut])
         if lines:
@@ -59,7 +68,7 @@ def _lines(text: bytes) -> list[bytes]:
 
 
 def _labels(texts: list[bytes], first: int, path: Path, expected: Expected) -> np.ndarray:
-    """``1`` … ``C`` → 0 … C-1."""
+    """Texts ``1`` … ``C`` (n,) → (n,) uint8 in 0 … C-1."""
     numbers = {str(c + 1).encode(): c for c in range(expected.classes)}
     labels = [numbers.get(text.strip(), -1) for text in texts]
     if -1 in labels:
@@ -71,14 +80,14 @@ def _labels(texts: list[bytes], first: int, path: Path, expected: Expected) -> n
 
 
 def _bits(lines: list[bytes], first: int, path: Path, expected: Expected) -> np.ndarray:
-    """Digits with commas between → (n, d) of 0 and 1."""
+    """Lines of d digits with commas between them → (n, d) uint8 of 0 and 1."""
     width = 2 * expected.features - 1
     sizes = np.fromiter(map(len, lines), np.int64, len(lines))
     if (sizes != width).any():
         row = int((sizes != width).argmax())
         found = f"{lines[row].count(b',') + 1} features in {sizes[row]} bytes in line {first + row}"
         expected.wrong(path, found, f"{expected.features} single digits")
-    # All rows are equally long now, digits at even and commas at odd places: far quicker than a csv reader.
+    # all lines have one length, with digits at even and commas at odd places: much faster than a csv reader
     table = np.frombuffer(b"".join(lines), np.uint8).reshape(len(lines), width)
     bits = table[:, ::2] - ord("0")
     bad = (bits > 1).any(1) | (table[:, 1::2] != ord(",")).any(1)

@@ -1,4 +1,4 @@
-"""Tables of bits with a class label, eight bits to a byte: checked while they are read, kept packed in the cache."""
+"""Tables of bits with a class label, packed eight to a byte, and their copy in the cache."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from hampkit.errors import UserError
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must hold, and how to speak of it."""
+    """The expected content of a file, and the words for its messages."""
 
     title: str  # "Purchase100"
     features: int
     classes: int
-    remedy: str  # where the right file comes from
+    remedy: str  # how to get the expected file
 
     def wrong(self, path: Path, found: str, expected: str) -> NoReturn:
+        """Refuse a file.
+
+        Raises: `UserError`, always.
+        """
         raise UserError(f"{path} is not {self.title}: {found}, expected {expected}; {self.remedy}")
 
 
@@ -33,18 +37,21 @@ class Bits(NamedTuple):
     labels: np.ndarray  # (N,) uint8 in [0, C)
 
     def features(self, count: int) -> np.ndarray:
-        """(N, count) uint8, one byte per bit."""
+        """(N, count) uint8 of 0 and 1, the first ``count`` bits of each row."""
         return np.unpackbits(self.packed, axis=1, count=count)
 
 
 def packed(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """Blocks (n, d) of bits → all rows (N, ceil(d / 8)): only one block is ever there unpacked."""
+    """Blocks (n, d) of bits → all rows (N, ceil(d / 8)) uint8. Only one block is in memory unpacked."""
     parts = [np.packbits(block, axis=1) for block in blocks]
     return np.concatenate(parts) if parts else np.empty((0, 0), np.uint8)
 
 
 def join(path: Path, expected: Expected, bits: np.ndarray, labels: np.ndarray) -> Bits:
-    """Features and labels (N,) in [0, C) as one table; raises `UserError` unless they are equally many, at least 2."""
+    """Packed bits (N, ceil(d / 8)) and labels (N,) as one table.
+
+    Raises: `UserError` for other lengths and for N < 2.
+    """
     if len(bits) != len(labels):
         expected.wrong(path, f"{len(bits)} rows of features and {len(labels)} labels", "as many labels as rows")
     if len(bits) < 2:
@@ -53,16 +60,16 @@ def join(path: Path, expected: Expected, bits: np.ndarray, labels: np.ndarray) -
 
 
 def save(path: Path, bits: Bits) -> bool:
-    """Keep a table in the cache; False where that cannot be written."""
+    """Save a table in the cache; False if the cache cannot be written."""
     return write_whole(path, lambda stream: np.savez(stream, packed=bits.packed, labels=bits.labels))
 
 
 def restore(path: Path, expected: Expected) -> Bits | None:
-    """A table from the cache, or None where it is missing or damaged: then it is made again from its source."""
+    """A table from the cache; None if it is missing or damaged, so that it must be read from its source again."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             bits = Bits(arrays["packed"], arrays["labels"])
-    except Exception:  # whatever is wrong with it, it can be made again
+    except Exception:  # a damaged file may raise anything
         return None
     n = len(bits.labels) if bits.labels.ndim == 1 else -1
     right = (

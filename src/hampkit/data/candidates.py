@@ -1,4 +1,4 @@
-"""Which rows of a pool the adversary knows, and which are judged."""
+"""The rows of a pool whose membership the adversary knows, and the rows that are judged."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ Rows = NDArray[np.int64]
 
 
 class Candidates(NamedTuple):
-    """Rows of a pool, members first in each part."""
+    """Rows of a pool; each array has members first."""
 
-    known: Rows  # (K,) whose membership the adversary knows
-    fit: NDArray[np.bool_]  # (K,) of these: for fitting; the others are for choosing
+    known: Rows  # (K,) rows whose membership the adversary knows
+    fit: NDArray[np.bool_]  # (K,) known rows for fitting; the others are for choosing
     judged: Rows  # (N,)
 
 
 def candidates(
     once: NDArray[np.bool_],
-    members: int,
+    n_members: int,
     known_train: float,
     known_val: float,
     everyone: bool = False,
     groups: Any = None,
 ) -> Candidates:
-    """The candidates of a pool (P,) whose first ``members`` rows are members.
+    """The candidates of a pool of P rows, of which the first ``n_members`` are members.
 
-    once: (P,) the rows that take part. Where no two of them have the same features, no features are known and judged, judged
-    twice, or judged as a non-member's where a member has them.
-    everyone: the known ones are judged too. groups: (P,), rows of one group are neighbours, and are known or judged as a whole.
+    once: (P,) bool, the rows that take part. If no two of them have the same features, no features are both known and judged,
+    judged twice, or judged as a non-member's although a member has them.
+    known_train, known_val: shares of members and of non-members that are known for fitting and for choosing.
+    everyone: known rows are judged too. groups: (P,); rows of one group are neighbours, and are known or judged together.
     """
     first = np.flatnonzero(once)
     known, fit, judged = [], [], []
-    for rows in (first[first < members], first[first >= members]):
+    for rows in (first[first < n_members], first[first >= n_members]):
         a, b = known_split(len(rows), known_train, known_val)
         if groups is not None:
             a, b = _to_whole_groups(np.asarray(groups)[rows], a, b)
@@ -47,9 +48,9 @@ def candidates(
 
 
 def _to_whole_groups(groups: Rows, a: int, b: int) -> tuple[int, int]:
-    """The ends of the known parts moved to the nearest ends of groups (n,), with at least one group in each of three parts.
+    """The ends of both known parts, moved to the nearest ends of groups (n,) so that each of the three parts has a group.
 
-    Fewer than three groups leave a part empty.
+    With fewer than three groups nothing is known: (0, 0).
     """
     ends = np.r_[0, np.flatnonzero(np.diff(groups)) + 1, len(groups)]
     if len(ends) < 4:

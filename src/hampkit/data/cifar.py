@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the training images, then the test images, in the order of their files."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): training images first, then test images, in the order of their files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from hampkit.data.base import Place, Source, fingerprint
 from hampkit.data.fetch import PublicFile, fetch, find, known, read_members
 from hampkit.data.safe_pickle import NotPlain, read_plain
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset, Domain
 
@@ -21,7 +21,7 @@ SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 TRAIN, TEST = 50_000, 10_000
 SMALLEST = 44  # rows that the splits can cut, as for tables
-# Published for CIFAR-10 and values in [0, 1]; the published evaluation takes them for CIFAR-100 too.
+# published for CIFAR-10 and values in [0, 1]; the published evaluation uses them for CIFAR-100 too
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _URL = "https://www.cs.toronto.edu/~kriz/"
 _LIMIT = 1 << 28  # bytes; the largest real file, CIFAR-100's train, has 155 MB
@@ -29,7 +29,7 @@ _LIMIT = 1 << 28  # bytes; the largest real file, CIFAR-100's train, has 155 MB
 
 @dataclass(frozen=True)
 class Form:
-    """The binary or the Python version of the data set, as an archive or as the folder that it unpacks to."""
+    """The binary or the Python version of the data set, as an archive or as its unpacked folder."""
 
     archive: PublicFile
     folder: str
@@ -45,10 +45,10 @@ class Form:
 
 
 class _Cifar(Source):
-    """What the two have in common.
+    """The common part of both data sets.
 
-    The domain is what pixels can be, 0 to 255, so that snapping to it changes none. The published code draws HAMP's noise
-    from 0 to 254; the brightest of 256 values is the difference.
+    The domain is 0 to 255, all values of a pixel, so that snapping changes no image. The published code draws HAMP's noise from
+    0 to 254.
     """
 
     classes: ClassVar[int]
@@ -93,7 +93,7 @@ class _Cifar(Source):
         return data, lines
 
     def _files(self, place: Place) -> tuple[Form, Path, dict[str, bytes], list[str]]:
-        """The version that is there, where it lies, its files by name, and what to say of them."""
+        """The version that was found, its path, its files by name, and lines for `hampkit data check`."""
         found = find(place, [form.archive for form in self.forms], self.folders)
         if found is None and (unpacked := self._unpacked(place)) is not None:
             form, folder = unpacked
@@ -131,7 +131,7 @@ def _folder_files(folder: Path, form: Form) -> dict[str, bytes]:
                 ) from None
         except OSError as error:
             raise UserError(
-                f"cannot read {folder / name}: {error.strerror or error}; make it readable or remove the folder"
+                f"cannot read {folder / name}: {one_line(error)}; make it readable or remove the folder"
             ) from None
     return files
 
@@ -139,7 +139,10 @@ def _folder_files(folder: Path, form: Form) -> dict[str, bytes]:
 def _parsed(
     form: Form, path: Path, files: Mapping[str, bytes], classes: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Images (N, 3, 32, 32) uint8, labels (N,) int64 and the classes' names."""
+    """Images (N, 3, 32, 32) uint8, labels (N,) int64 and the names of the classes.
+
+    Raises: `UserError` for other content.
+    """
     images = np.empty((TRAIN + TEST, *SHAPE), np.uint8)
     labels = np.empty(TRAIN + TEST, np.int64)
     start = 0
@@ -171,7 +174,7 @@ def _pickled(form: Form, path: Path, content: bytes, count: int) -> tuple[np.nda
     if not isinstance(pixels, np.ndarray) or pixels.shape != (count, PIXELS):
         found = f"'data' of shape {pixels.shape}" if isinstance(pixels, np.ndarray) else "no array 'data'"
         _wrong(form, path, found, f"({count}, {PIXELS})")
-    # A label beyond int64 would not fit into the array whose range is checked.
+    # a larger label would not fit into the int64 array whose range is checked
     if not isinstance(labels, list) or not all(type(value) is int and abs(value) < 2**31 for value in labels):
         _wrong(form, path, f"no list of whole numbers {form.labels!r}", f"{count} labels")
     if len(labels) != count:
@@ -180,7 +183,7 @@ def _pickled(form: Form, path: Path, content: bytes, count: int) -> tuple[np.nda
 
 
 def _names(form: Form, path: Path, content: bytes | None, classes: int) -> tuple[str, ...]:
-    """The names of the classes, or their numbers where the file with the names is not there."""
+    """The names of the classes, or their numbers if there is no file with names."""
     if content is None:
         return tuple(str(c) for c in range(classes))
     if form.labels:

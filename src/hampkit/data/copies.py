@@ -1,7 +1,7 @@
-"""Rows with the same features, found by what they hold. Rows that are only nearly the same are not found.
+"""Rows with exactly the same features. Rows that are only similar are not found.
 
-Labels do not count: a model's answer depends on the features alone, so that the answer to a copy of a member is an answer to
-training data, whichever label the copy has. Two people with the same features count as copies too: no attack can tell them apart.
+Labels do not count: a model's answer depends on the features alone, so the answer to a copy of a member is an answer to training
+data, whatever its label. Two people with the same features are copies too: no attack can distinguish them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def first_alike(x: Tensor) -> NDArray[np.int64]:
-    """(N,) for each row of ``x`` (N, *shape) the place of the first row with the same features; −0.0 is 0.0.
+    """(N,) for each row of ``x`` (N, *shape) the index of the first row with the same features; −0.0 equals 0.0.
 
     Rows are compared by hashes of 128 bits: a million rows of ten numbers take a second.
     """
@@ -27,10 +27,10 @@ def first_alike(x: Tensor) -> NDArray[np.int64]:
 
 
 def joined(*kinds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) for each row the first of those that are joined to it: by a chain of rows, each with a value of the next one's.
+    """(N,) for each row the first row that is connected to it by a chain of rows, of which neighbours share a value.
 
-    kinds: (N,) each, such as groups and `first_alike`. A person's rows are joined, and to them all rows of another person who
-    has the same features somewhere.
+    kinds: arrays (N,) of values, such as groups and `first_alike`. All rows of a person are connected, and so are those of two
+    people who have the same features in one row.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -42,6 +42,6 @@ def joined(*kinds: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _first(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) for each place the first one with its value."""
+    """(N,) for each index the first one with the same value (N,)."""
     _, first, of = np.unique(values, return_index=True, return_inverse=True)
     return first[of]

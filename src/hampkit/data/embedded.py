@@ -1,4 +1,4 @@
-"""Data that come with an installed library: nothing to download."""
+"""Data sets that come with an installed library, without a download."""
 
 from __future__ import annotations
 

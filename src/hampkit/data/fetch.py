@@ -1,8 +1,7 @@
-"""Public files: found in the user's folder or downloaded, checked by checksum, read from archives without unpacking."""
+"""Public files: found in the user's folder or downloaded, verified by checksum, read from archives without unpacking."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, TypeVar
 
+from hampkit.config.content import file_hash
 from hampkit.data.base import Place
-from hampkit.errors import UserError, shortened
+from hampkit.errors import UserError, one_line
 
 T = TypeVar("T")
 _TIMEOUT = 30  # seconds without an answer
@@ -20,23 +20,26 @@ _TIMEOUT = 30  # seconds without an answer
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A file that anyone can have: its name, its checksum and its public source."""
+    """A public file: its name, its checksum and its source."""
 
     name: str
     checksum: str = ""  # "sha256:…" or "md5:…"; empty: none is published, see hampkit.data.first_seen
-    url: str = ""  # empty: lies inside another file, is never downloaded by itself
+    url: str = ""  # empty: it is part of an archive and never downloaded by itself
 
 
 def obtain(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = ()) -> tuple[PublicFile, Path]:
-    """The first of ``files`` that the user's folder holds, else the download of the first one with a url.
+    """The first of ``files`` in the user's folder, else the download of the first one with a url.
 
-    Raises `UserError`: wrong checksum, or neither a file nor a network.
+    Raises: `UserError` for a wrong checksum, and if there is neither a file nor a network.
     """
     return find(place, files, folders) or _download(place, next(file for file in files if file.url))
 
 
 def find(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = ()) -> tuple[PublicFile, Path] | None:
-    """The first of ``files`` in ``place.data_dir`` or its sub-``folders``, or None; `UserError`: wrong checksum."""
+    """The first of ``files`` in ``place.data_dir`` or its sub-``folders``, or None.
+
+    Raises: `UserError` for a wrong checksum.
+    """
     if place.data_dir is None:
         return None
     for folder in (place.data_dir, *(place.data_dir / name for name in folders)):
@@ -48,14 +51,20 @@ def find(place: Place, files: Sequence[PublicFile], folders: Sequence[str] = ())
 
 
 def fetch(place: Place, file: PublicFile) -> Path:
-    """The file in the cache, downloaded when it is not there; raises `UserError` that says how to get it by hand."""
+    """The file in the cache, downloaded if it is missing.
+
+    Raises: `UserError` with instructions to get it by hand.
+    """
     return _download(place, file)[1]
 
 
 def verify(path: Path, file: PublicFile) -> None:
-    """Raises `UserError` unless the checksum of ``path`` is the expected one, where one is."""
+    """Check the checksum of a file, if one is published.
+
+    Raises: `UserError` for another one.
+    """
     kind, _, expected = file.checksum.partition(":")
-    if kind and (found := digest(path, kind)) != expected:
+    if kind and (found := checksum(path, kind)) != expected:
         source = f" from {file.url}" if file.url else ""
         raise UserError(
             f"{path} is not the expected file: {kind} {found}, expected {expected};"
@@ -64,17 +73,18 @@ def verify(path: Path, file: PublicFile) -> None:
 
 
 def known(file: PublicFile) -> str:
-    """A line for `hampkit data check` on a file that was verified."""
+    """The line of `hampkit data check` for a verified file."""
     return f"checksum {file.checksum.replace(':', ' ')}, as published"
 
 
 def read_members(
     archive: Path, names: Iterable[str], limit: int = 1 << 30, optional: Iterable[str] = ()
 ) -> dict[str, bytes]:
-    """The content of some members of a tar archive, read in memory: nothing is written to disk.
+    """The content of some members of a tar archive, read into memory: nothing is written to disk.
 
-    limit: bytes that one member may have. Raises `UserError` for a damaged archive, a member that would lie outside the
-    archive's folder, a link, or a member that is missing and not ``optional``.
+    limit: the most bytes of one member.
+    Raises: `UserError` for a damaged archive, for any link or member outside the archive's folder, and for a missing member that
+    is not ``optional``.
     """
     return parse_members(archive, dict.fromkeys((*names, *optional), _whole), limit, optional)
 
@@ -82,7 +92,7 @@ def read_members(
 def parse_members(
     archive: Path, parsers: Mapping[str, Callable[[IO[bytes]], T]], limit: int = 1 << 30, optional: Iterable[str] = ()
 ) -> dict[str, T]:
-    """What each parser makes of the stream of its member, for members too large for memory; as `read_members`."""
+    """`read_members` for members too large for memory: each parser reads the stream of its member."""
     found: dict[str, T] = {}
     with _readable(archive), tarfile.open(archive) as tar:
         for member in tar:
@@ -90,7 +100,7 @@ def parse_members(
             name = str(PurePosixPath(member.name))
             if name in parsers:
                 found[name] = parsers[name](_stream(archive, tar, member, limit))
-        while tar.fileobj and tar.fileobj.read(1 << 20):  # a compressed archive's own checksum comes last
+        while tar.fileobj and tar.fileobj.read(1 << 20):  # the checksum of a compressed archive is at its end
             pass
     for name in sorted(parsers.keys() - found.keys() - set(optional)):
         raise UserError(f"{archive} holds no file {name!r}; replace it by the public archive or remove it")
@@ -98,14 +108,17 @@ def parse_members(
 
 
 def read_member(archive: Path, name: str, limit: int = 1 << 30) -> bytes:
-    """The content of one member of a tar archive; errors as in `read_members`."""
+    """The content of one member of a tar archive.
+
+    Raises: `UserError` as `read_members`.
+    """
     return read_members(archive, [name], limit)[name]
 
 
 def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
     cached = place.cache / file.name
     kind, _, expected = file.checksum.partition(":")
-    if cached.is_file() and (not kind or digest(cached, kind) == expected):
+    if cached.is_file() and (not kind or checksum(cached, kind) == expected):
         return file, cached
     if not place.download:
         raise UserError(_by_hand(place, file, "this command downloads nothing"))
@@ -116,7 +129,7 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
             ask: Any = pooch.HTTPDownloader(progressbar=place.progress, timeout=_TIMEOUT)
             return file, Path(pooch.retrieve(file.url, file.checksum or None, file.name, place.cache, downloader=ask))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's wrong checksum is a ValueError
-        reason = f"the download failed: {type(error).__name__}: {shortened(str(error))}"
+        reason = f"the download failed: {one_line(error, named=True)}"
         raise UserError(_by_hand(place, file, reason)) from None
 
 
@@ -128,16 +141,15 @@ def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
     return f"no file {file.name} and {reason}; put {file.name}{checksum} from {file.url} into {folder}{other}"
 
 
-def digest(path: Path, kind: str) -> str:
-    """The md5 or sha256 of a file in hex digits; raises `UserError` where it cannot be read."""
-    value = hashlib.new(kind, usedforsecurity=False)
+def checksum(path: Path, algorithm: str) -> str:
+    """The md5 or sha256 of a file in hex digits.
+
+    Raises: `UserError` if it cannot be read.
+    """
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                value.update(block)
+        return file_hash(path, algorithm)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; make it readable or remove it") from None
-    return value.hexdigest()
+        raise UserError(f"cannot read {path}: {one_line(error)}; make it readable or remove it") from None
 
 
 @contextmanager
@@ -147,14 +159,15 @@ def _readable(archive: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
-        text = shortened(str(error), 120) or type(error).__name__
-        raise UserError(f"{archive} is damaged or no archive ({text}); fetch it again or remove it") from None
+        raise UserError(
+            f"{archive} is damaged or no archive ({one_line(error, 120)}); fetch it again or remove it"
+        ) from None
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
     path, windows = PurePosixPath(member.name), PureWindowsPath(member.name)
     outside = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
-    if outside or not (member.isreg() or member.isdir()) or member.issparse():  # holes may lie, and repeat, anywhere
+    if outside or not (member.isreg() or member.isdir()) or member.issparse():  # a sparse member may claim any size
         what = "lies outside its folder" if outside else "is neither a plain file nor a folder"
         raise UserError(
             f"{archive} is unsafe: its member {member.name!r} {what}; replace it by the public archive or remove it"
@@ -168,7 +181,7 @@ def _stream(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, limit:
             f"{archive} is not the expected archive: its member {member.name!r} is no file of at most {limit} bytes;"
             " replace it by the public archive or remove it"
         )
-    return stream  # where the member ends early, reading raises a ReadError
+    return stream  # reading a member that ends early raises a ReadError
 
 
 def _whole(stream: IO[bytes]) -> bytes:
@@ -177,7 +190,7 @@ def _whole(stream: IO[bytes]) -> bytes:
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Printing is the command line's business, not pooch's."""
+    """Silence pooch: only the command line prints."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

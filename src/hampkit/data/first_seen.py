@@ -1,4 +1,4 @@
-"""Files without a published checksum: the one seen first is recorded, and another one under its name is noticed."""
+"""Files without a published checksum: the sha256 of the first one is recorded, and later files are compared with it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from hampkit.data.fetch import digest
-from hampkit.errors import UserError
+from hampkit.data.fetch import checksum
+from hampkit.errors import UserError, one_line
 
 RECORD = "first-seen.json"  # in the cache folder: {"texas100/texas100.npz": sha256}
 
 
 class Seen(NamedTuple):
-    """A file, its sha256, and whether that is recorded already."""
+    """A file, its sha256, and whether that was recorded before."""
 
     path: Path
-    name: str  # under which it is recorded
+    name: str  # its key in the record
     sha256: str
     recorded: bool
 
 
 def look(cache: Path, data_set: str, paths: Iterable[Path]) -> list[Seen]:
-    """The files with their sha256; raises `UserError` where another one is recorded under the same name."""
+    """The files with their sha256.
+
+    Raises: `UserError` if another sha256 is recorded under the same name.
+    """
     record = _read(cache / RECORD)
     return [_compare(cache / RECORD, record, path, f"{data_set}/{path.name}") for path in paths]
 
 
 def keep(cache: Path, seen: Iterable[Seen]) -> list[str]:
-    """Records what is new, and a line per file for `hampkit data check`. To be called when the content was checked."""
+    """Record new files, and return a line per file for `hampkit data check`. Call this after the content was checked."""
     files = list(seen)
     new = {file.name: file.sha256 for file in files if not file.recorded}
-    # Without a writable cache the data can be used all the same, but the next file of that name will not be compared.
+    # without a writable cache the data can be used, but the next file with that name is not compared
     kept = not new or write_whole(cache / RECORD, lambda stream: stream.write(_text(_read(cache / RECORD) | new)))
     fresh = f"recorded in {cache / RECORD}" if kept else f"not recorded, for {cache} cannot be written"
     known = f"the same as first seen (recorded in {cache / RECORD})"
@@ -46,7 +49,7 @@ def keep(cache: Path, seen: Iterable[Seen]) -> list[str]:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
-    """A file of the cache, written so that nobody ever reads half of it; False where that cannot be done."""
+    """Write a file of the cache atomically; False if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
@@ -56,7 +59,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         with os.fdopen(handle, "wb") as stream:
             write(stream)
         os.replace(name, path)
-    except OSError:  # the disk is full: the cache is a convenience, not a condition
+    except OSError:  # such as a full disk: the cache is optional
         Path(name).unlink(missing_ok=True)
         return False
     except BaseException:
@@ -66,7 +69,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
 
 
 def _compare(record_path: Path, record: dict[str, str], path: Path, name: str) -> Seen:
-    found, known = digest(path, "sha256"), record.get(name)
+    found, known = checksum(path, "sha256"), record.get(name)
     if known not in (None, found):
         raise UserError(
             f"{path} is not the file first seen under this name: sha256 {found}, recorded {known};"
@@ -82,9 +85,10 @@ def _read(path: Path) -> dict[str, str]:
         record = json.loads(path.read_bytes())
         if not (isinstance(record, dict) and all(isinstance(value, str) for value in record.values())):
             raise ValueError("no mapping of names to hashes")
-    except (OSError, ValueError) as error:  # a broken record must not accept what the whole one would have refused
-        text = " ".join(str(error).split())
-        raise UserError(f"cannot read {path} ({text:.120}); delete it to accept the files as they are now") from None
+    except (OSError, ValueError) as error:  # a damaged record must not accept files that the original would refuse
+        raise UserError(
+            f"cannot read {path} ({one_line(error, 120)}); delete it to accept the files as they are now"
+        ) from None
     return record
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from hampkit.data.base import Place, Source, fingerprint
+from hampkit.data.bit_text import read_labelled_rows
+from hampkit.data.bits import Expected, join
 from hampkit.data.fetch import PublicFile, known, obtain, read_member
-from hampkit.errors import UserError
 from hampkit.types import Dataset, Domain
 
 ARCHIVE = PublicFile(
@@ -53,30 +55,10 @@ class Location30(Source):
 
 
 def _parse(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Lines of ``"label",bit,…,bit`` → features (5010, 446) uint8 and labels (5010,) int64 in 0..29."""
-    parts = [line.partition(b",") for line in content.splitlines()]
-    if len(parts) != ROWS:
-        _wrong(path, f"{len(parts)} lines", f"{ROWS} lines")
-    labels = np.empty(ROWS, np.int64)
-    for i, (label, _, bits) in enumerate(parts):
-        text = label.strip(b'"')
-        if not (text.isdigit() and 1 <= int(text) <= CLASSES):
-            _wrong(path, f"label {text.decode('utf-8', 'replace')!r:.40} in line {i + 1}", f"1 to {CLASSES}")
-        if len(bits) != 2 * FEATURES - 1:
-            found = f"{bits.count(b',') + 1} features in {len(bits)} bytes in line {i + 1}"
-            _wrong(path, found, f"{FEATURES} single digits")
-        labels[i] = int(text) - 1
-    # All rows are equally long now, digits at even and commas at odd places: far quicker than a csv reader.
-    table = np.frombuffer(b"".join(bits for _, _, bits in parts), np.uint8).reshape(ROWS, 2 * FEATURES - 1)
-    features = table[:, ::2] - ord("0")
-    bad = (features > 1).any(1) | (table[:, 1::2] != ord(",")).any(1)
-    if bad.any():
-        _wrong(path, f"a feature other than 0 and 1 in line {int(bad.argmax()) + 1}", "0 or 1, with commas between")
-    return features, labels
-
-
-def _wrong(path: Path, found: str, expected: str) -> NoReturn:
-    raise UserError(
-        f"{path} is not Location30: {found}, expected {expected};"
-        f" replace it by {ARCHIVE.name} from {ARCHIVE.url} or remove it"
-    )
+    """Lines ``"label",bit,…,bit`` → features (5010, 446) uint8 and labels (5010,) int64 in [0, 30)."""
+    remedy = f"replace it by {ARCHIVE.name} from {ARCHIVE.url} or remove it"
+    expected = Expected("Location30", FEATURES, CLASSES, remedy)
+    if (lines := len(content.splitlines())) != ROWS:
+        expected.wrong(path, f"{lines} lines", f"{ROWS} lines")
+    bits = join(path, expected, *read_labelled_rows(io.BytesIO(content), path, expected))
+    return bits.features(FEATURES), bits.labels.astype(np.int64)

@@ -1,7 +1,7 @@
-"""The content of CIFAR's pickles without running any of it: plain values, and arrays of bytes.
+"""Read CIFAR's pickles without running any of their code: plain values, and arrays of bytes.
 
-The only file of hampkit that touches pickles. Even NumPy's own constructors are not called: the few names that an array in
-a pickle refers to are replaced by stand-ins that only remember what they were given, and any other name is refused.
+This is the only file of hampkit that reads pickles. Not even NumPy's constructors are called: the few names that an array in
+a pickle refers to are replaced by stand-ins that only store their arguments, and any other name is refused.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from hampkit.errors import one_line
+
 _RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")
 TUPLES = 24  # an array takes about seven
-LARGEST = 2**32  # below it no two whole numbers have one hash
-_WHOLE = ("INT", "LONG", "LONG1", "LONG4")  # the others are below 2^31
+LARGEST = 2**32  # whole numbers below it have distinct hashes
+_WHOLE = ("INT", "LONG", "LONG1", "LONG4")  # other opcodes hold numbers below 2^31
 _SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 _LEAVES = {c.name for c in pickletools.opcodes if c.name.endswith(("STRING", "UNICODE", "UNICODE8", "BYTES", "BYTES8"))}
 _LEAVES |= {"REDUCE", "GLOBAL", "STACK_GLOBAL"}
@@ -24,27 +26,30 @@ _BYTES = ("|u1", "u1", "uint8")
 
 
 class NotPlain(ValueError):
-    """A pickle that is damaged, or that wants more than plain values and arrays of bytes."""
+    """A pickle that is damaged, or that has more than plain values and arrays of bytes."""
 
 
 def read_plain(content: bytes) -> Any:
-    """What a pickle holds; texts of Python 2 come as bytes, arrays as `numpy.ndarray` (uint8). Raises `NotPlain`."""
+    """The dictionary in a pickle: texts of Python 2 as bytes, arrays as `numpy.ndarray` of uint8.
+
+    Raises: `NotPlain`.
+    """
     try:
         _check(content)
         return _filled(_Plain(content).load())
     except NotPlain:
         raise
     except Exception as error:  # a damaged pickle may raise anything
-        text = " ".join(str(error).split())
-        raise NotPlain(f"{type(error).__name__}: {text:.100}") from None
+        raise NotPlain(one_line(error, 120, named=True)) from None
 
 
 def _check(content: bytes) -> None:
-    """Refuse what takes for ever, or more memory than the content justifies, before anything is built.
+    """Refuse a pickle that would take forever, or more memory than its size justifies, before anything is built.
 
-    Tuples may be keys of a dictionary: to hash nested ones overflows C's stack, and those that hold one many times over
-    take for ever. So there are few, and only values that hold no others are ever repeated. The same holds for keys that
-    all have one hash: large whole numbers can be made so; of fractions at most a few hundred share one, of texts nobody knows.
+    Tuples may be keys of a dictionary: hashing nested tuples overflows C's stack, and tuples that repeat others take forever to
+    hash. So few tuples are allowed, and only values without parts may be repeated. Keys with equal hashes take forever too.
+    Large whole numbers can be built that way and are refused; at most a few hundred fractions share a hash, and for texts no
+    way is known.
     """
     count, before = 0, ""
     memo, closed = set(), set()  # places in the memo; those that may hold a tuple or a list
@@ -72,7 +77,7 @@ def _check(content: bytes) -> None:
 class _Plain(pickle.Unpickler):
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
-        # texts that may still be turned to bytes: each once, and it takes no fewer in a pickle
+        # characters that may still be encoded: each text once, and it takes at least as many bytes in the pickle
         self.room = len(content)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -86,20 +91,20 @@ class _Plain(pickle.Unpickler):
 
 
 class _Name:
-    """A name that is only handed on. Without slots a pickle could set attributes on it."""
+    """A stand-in that is only passed on. Without slots a pickle could set attributes on it."""
 
     __slots__ = ()
 
 
 class _Encode:
-    """Python 3 writes bytes as ``encode(text, "latin1")`` where the format knows no bytes."""
+    """``encode(text, "latin1")``, as Python 3 writes bytes in formats without them."""
 
     __slots__ = ("_reader",)
 
     def __init__(self, reader: _Plain) -> None:
         self._reader = reader
 
-    def __setstate__(self, state: Any) -> None:  # without it a pickle could set the slot
+    def __setstate__(self, state: Any) -> None:  # otherwise a pickle could set the slot
         raise NotPlain("it changes a function")
 
     def __call__(self, text: str, encoding: Any = "latin1") -> bytes:
@@ -112,7 +117,7 @@ class _Encode:
 
 
 class _Reconstruct:
-    """``_reconstruct(ndarray, (0,), b"b")`` begins an array; its values come with ``__setstate__``."""
+    """``_reconstruct(ndarray, (0,), b"b")``, which begins an array; its values follow with ``__setstate__``."""
 
     __slots__ = ()
 
@@ -121,7 +126,7 @@ class _Reconstruct:
 
 
 class _Dtype:
-    """``dtype("u1", 0, 1)`` → a number type; what its ``__setstate__`` adds is the order of bytes, of which there is one."""
+    """``dtype("u1", 0, 1)``, a type of numbers; its ``__setstate__`` adds the byte order, which single bytes do not need."""
 
     __slots__ = ("kind",)
 
@@ -135,7 +140,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array on its way: (version, shape, dtype, is column-major, bytes)."""
+    """An array before it is built, with the state (version, shape, dtype, is column-major, bytes)."""
 
     __slots__ = ("state",)
 
@@ -151,7 +156,7 @@ class _Array:
 
 
 def _filled(value: Any) -> Any:
-    """The same with arrays in the place of their stand-ins; they lie in a dictionary, not deeper."""
+    """A dictionary with arrays in place of their stand-ins, which are its values and never nested."""
     if isinstance(value, dict):
         return {key: item.values() if isinstance(item, _Array) else item for key, item in value.items()}
     raise NotPlain(f"it holds a {type(value).__name__}, not a dictionary")

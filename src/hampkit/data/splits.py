@@ -1,4 +1,4 @@
-"""Who is a member: consecutive segments of one permutation, the known part, and the shadow models' masks."""
+"""The split of a data set: consecutive segments of one permutation, the known part, and the masks of shadow models."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.data.strata import stratified
-from hampkit.errors import UserError, did_you_mean, shortened
+from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.types import Dataset
 
 SEGMENTS = ("members", "reference", "validation", "test", "unused", "nonmembers", "remaining")
-SMALLEST = 20  # T: below that a validation set of int(0.2 T) rows chooses nothing
+SMALLEST = 20  # T: below it a validation set of int(0.2 T) rows is too small to choose anything
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How large the segments are, from T = train size and P = int(0.9 T) members."""
+    """The sizes of the segments, from the train size T and P = int(0.9 T) members."""
 
     val: float  # share of T
     test: Callable[[int], int]  # T → rows
     reference: float = 0  # times P
-    unused: int = 0  # times P; rows between test and non-members that nobody may use
+    unused: int = 0  # times P; rows between test and non-members that are not used
     nonmembers: int = 1  # times P
 
     def sizes(self, train_size: int) -> tuple[int, ...]:
-        """Rows of the segments, without the remaining ones."""
+        """The numbers of rows of the segments, without the remaining rows."""
         p = int(0.9 * train_size)
         return (
             p,
@@ -44,9 +44,9 @@ class Layout:
         )
 
     def largest(self, n: int) -> int:
-        """The largest T that fits n rows, 0 if none does.
+        """The largest T that fits n rows; 0 if none does.
 
-        Searched from above: Purchase100's test set shrinks at T = 10,000, so the total does not always grow with T.
+        The search goes downwards, because Purchase100's test set shrinks at T = 10,000: the total may fall as T rises.
         """
         p_at_most = int(n / (1 + self.nonmembers + self.reference + self.unused))
         candidates = range(int((p_at_most + 1) / 0.9) + 1, 0, -1)
@@ -75,19 +75,19 @@ def _purchase_test(train_size: int) -> int:
 
 LAYOUTS = {
     "default": Layout(val=0.2, test=_fifth),
-    "with-reference": Layout(val=0.2, test=_fifth, reference=0.5),  # for defenses that need rows beside the members
+    "with-reference": Layout(val=0.2, test=_fifth, reference=0.5),  # for defenses that need other rows than the members
     "purchase100": Layout(val=0.1, test=_purchase_test, reference=1, unused=1),
     "texas100": Layout(val=0.1, test=_tenth, reference=1),
     "location30": Layout(val=0.2, test=_thousand),
     "cifar": Layout(val=0.1, test=_tenth),
-    # few members: more non-members and test rows than members, or no number would mean anything
+    # few members: rates need more non-members and test rows than members
     "digits": Layout(val=0.2, test=_six_hundred, nonmembers=4),
 }
 
 
 @dataclass(frozen=True)
 class SplitTable:
-    """One permutation cut into consecutive segments: the only place where membership is decided."""
+    """One permutation that is cut into consecutive segments: the only place where membership is decided."""
 
     permutation: Tensor  # (N,) int64, rows of the data set
     segments: dict[str, tuple[int, int]]  # name → half-open range in the permutation; in the order of SEGMENTS
@@ -98,7 +98,7 @@ class SplitTable:
         assert torch.equal(self.permutation.sort().values, torch.arange(n)), "no permutation"
         assert tuple(self.segments) == SEGMENTS, tuple(self.segments)
         edges = [0, *(stop for _, stop in self.segments.values())]
-        # Each begins where the one before ends, none is negative, the last ends at N: disjoint and complete.
+        # each segment begins where the previous one ends, none is negative, the last ends at N: disjoint and complete
         assert [start for start, _ in self.segments.values()] == edges[:-1], self.segments
         assert edges == sorted(edges), self.segments
         assert edges[-1] == n, (edges[-1], n)
@@ -107,18 +107,18 @@ class SplitTable:
         return len(self.permutation)
 
     @property
-    def members_count(self) -> int:
-        """P."""
+    def n_members(self) -> int:
+        """P, the number of members."""
         return self.segments["members"][1]
 
     def rows(self, name: str) -> Tensor:
-        """Rows of the data set in a segment, (n,) int64, in the order of the permutation."""
+        """(n,) int64, the rows of the data set in a segment, in the order of the permutation."""
         start, stop = self.segments[name]
         return self.permutation[start:stop]
 
     def population(self) -> Tensor:
-        """The first 2P rows (2P,) int64, members first: what the published shadow models were trained on."""
-        return self.permutation[: 2 * self.members_count]
+        """(2P,) int64, the first 2P rows, members first: the pool of the published shadow models."""
+        return self.permutation[: 2 * self.n_members]
 
 
 def split_table(
@@ -132,21 +132,16 @@ def split_table(
 ) -> SplitTable:
     """The split of n rows; train_size 0 takes the largest T that fits.
 
-    The permutation is the content of a .npy file; with labels (n,) every segment gets its share of each class, see
-    `hampkit.data.strata`; else it is ``numpy.random.default_rng(seed).permutation(n)``. With labels and groups (n,) segments
-    begin and end where a group does: each end moves by at most half of the largest group.
-    Raises `UserError` for an unknown layout, a T that does not fit, a file that is no permutation of n rows, or too large groups.
+    The permutation is that of the .npy file if there is one. Else with labels (n,) every segment gets its share of each class,
+    see `hampkit.data.strata`; without it is ``numpy.random.default_rng(seed).permutation(n)``. With groups (n,) segments end
+    where a group ends: each end moves by at most half of the largest group.
+    Raises: `UserError` for an unknown layout, a T that does not fit, a file without a permutation of n rows, and large groups.
     """
     if layout not in LAYOUTS:
         raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
     sizes = LAYOUTS[layout].sizes(_train_size(n, train_size, layout))
     edges = [*np.cumsum([0, *sizes]).tolist(), n]
-    rng = np.random.default_rng(seed)
-    if permutation_file:
-        order = _read_permutation(permutation_file, n)
-    else:
-        units = np.arange(n) if groups is None else groups.numpy()
-        order = rng.permutation(n) if labels is None else stratified(labels.numpy(), units, rng, sizes[0])
+    order = _read_permutation(permutation_file, n) if permutation_file else _drawn(n, seed, sizes[0], labels, groups)
     if groups is not None:
         _check_groups(groups, sizes, permutation_file)
         edges = _at_groups(groups.numpy()[order], edges)
@@ -154,10 +149,21 @@ def split_table(
     return SplitTable(torch.from_numpy(order.astype(np.int64)), segments)
 
 
+def _drawn(n: int, seed: int, first: int, labels: Tensor | None, groups: Tensor | None) -> NDArray[np.int64]:
+    """(n,) a random permutation, stratified by labels (n,) if there are any; the ``first`` rows become the members."""
+    rng = np.random.default_rng(seed)
+    if labels is None:
+        return rng.permutation(n)
+    return stratified(labels.numpy(), np.arange(n) if groups is None else groups.numpy(), rng, first)
+
+
 def _check_groups(groups: Tensor, sizes: tuple[int, ...], permutation_file: str) -> None:
-    """Segments that all are larger than the largest group cannot become empty, whatever the seed."""
+    """Check that every segment is larger than the largest group, so that none becomes empty.
+
+    Raises: `UserError`.
+    """
     if permutation_file:
-        raise UserError("split.permutation and data.group both say which rows go together; leave one out")
+        raise UserError("split.permutation and data.group both decide which rows go together; leave one out")
     largest, smallest = int(groups.bincount().max()), min(size for size in sizes if size)
     if largest >= smallest:
         raise UserError(
@@ -167,7 +173,7 @@ def _check_groups(groups: Tensor, sizes: tuple[int, ...], permutation_file: str)
 
 
 def _at_groups(groups: NDArray[np.int64], edges: list[int]) -> list[int]:
-    """Each edge moved to the nearest place where a group ends; groups (n,) in the order of the permutation."""
+    """Edges moved to the nearest end of a group; groups (n,) are in the order of the permutation."""
     ends = np.r_[0, np.flatnonzero(np.diff(groups)) + 1, len(groups)]
     after = np.searchsorted(ends, edges).clip(1, len(ends) - 1)
     before = after - 1
@@ -208,8 +214,7 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
         if isinstance(order, np.lib.npyio.NpzFile):
             order.close()  # it is refused below
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        text = "it is empty" if isinstance(error, EOFError) else shortened(text, 120) or type(error).__name__
+        text = "it is empty" if isinstance(error, EOFError) else one_line(error, 120)
         raise UserError(f"cannot read {place}: {text}; give a .npy file of {n} whole numbers") from None
     if not isinstance(order, np.ndarray) or order.dtype.kind not in "iu":
         what = order.dtype if isinstance(order, np.ndarray) else "an archive of arrays"
@@ -224,46 +229,49 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
 
 
 def check_classes(dataset: Dataset, table: SplitTable, by_seed: bool = True) -> None:
-    """Raises `UserError` if a class has no members: a network could never predict it. by_seed: another seed may help."""
+    """Check that every class has a member, or a network could never predict it. by_seed: another seed may help.
+
+    Raises: `UserError` for a class without members.
+    """
     counts = _counts(dataset, table, "members")
     for c in (counts == 0).nonzero().flatten().tolist():
         name, rows = _class(dataset, c)
         remedy = "raise split.train_size or change split.seed" if by_seed else "or raise split.train_size"
         raise UserError(
-            f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.members_count}"
+            f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.n_members}"
             f" members; remove or merge the class, {remedy}"
         )
 
 
 def rare_classes(dataset: Dataset, table: SplitTable, most: int = 3) -> str:
-    """Which classes are not in every part of the split, and where their rows are, in one line; empty if all are.
+    """One line on the classes that are missing from a part of the split, with their rows in each part; empty for none.
 
-    Parts are members, validation, test and non-members, as far as the layout has them.
+    Parts are members, validation, test and non-members, if the layout has them.
     """
     names = [name for name in _PARTS if len(table.rows(name))]
     counts = torch.stack([_counts(dataset, table, name) for name in names])
     found = (counts == 0).any(0).nonzero().flatten().tolist()
     if not found:
         return ""
-    told = []
+    classes = []
     for c in found[:most]:
         rows = zip(names, counts[:, c].tolist(), strict=True)
-        told.append(f"{_class(dataset, c)[0]!r} ({', '.join(f'{_PARTS[part]} {k}' for part, k in rows)})")
+        classes.append(f"{_class(dataset, c)[0]!r} ({', '.join(f'{_PARTS[part]} {k}' for part, k in rows)})")
     more = f" and {len(found) - most} more" if len(found) > most else ""
-    who = "these classes are" if len(found) > 1 else "a class is"
-    return f"{who} too rare for every part of the split: {', '.join(told)}{more}"
+    subject = "these classes are" if len(found) > 1 else "a class is"
+    return f"{subject} too rare for every part of the split: {', '.join(classes)}{more}"
 
 
 _PARTS = {"members": "members", "validation": "validation", "test": "test", "nonmembers": "non-members"}
 
 
 def _counts(dataset: Dataset, table: SplitTable, segment: str) -> Tensor:
-    """(C,) rows of each class in a segment."""
+    """(C,) the number of rows of each class in a segment."""
     return torch.bincount(dataset.y[table.rows(segment)], minlength=dataset.num_classes)
 
 
 def _class(dataset: Dataset, c: int) -> tuple[str, int]:
-    """The name of a class, and how many rows it has."""
+    """The name of a class and its number of rows."""
     return dataset.classes[c] if dataset.classes else str(c), int((dataset.y == c).sum())
 
 
@@ -280,19 +288,19 @@ def known_split(p: int, known_train: float, known_val: float) -> tuple[int, int]
 def shadow_members(
     M: int, N: int, seed: int, scheme: Literal["published", "paired"] = "published", together: Any = None
 ) -> Tensor:
-    """``(M, N)`` bool, who is IN for which shadow model: every example for exactly M/2 of them.
+    """The masks of M shadow models on N examples, (M, N) bool: each example is IN for M/2 models.
 
-    published: the masks of the published evaluation to the bit, ``argsort(U, axis=0) < M/2`` with legacy NumPy uniforms, so that
-    sizes differ a little between models. paired: model 2i has N // 2 examples, model 2i+1 the others.
-    together: (N,) the place of the first example of the same unit, such as copies of a row: a unit is IN or OUT as a whole, so
-    that no model is OUT for an example whose copy it was trained on. Sizes then differ by the size of a unit.
-    Raises `UserError` unless M is even and at least 4, and where units that are few or large leave a model of the published
-    scheme less than a quarter or more than three quarters of the examples.
+    published: the masks of the published evaluation to the bit, ``argsort(U, axis=0) < M/2`` with legacy NumPy uniforms; models
+    differ a little in size. paired: model 2i has N // 2 examples, and model 2i+1 has the others.
+    together: (N,) the index of the first example of the same unit, such as copies of a row. A unit is IN or OUT as a whole, so
+    that no model is OUT for an example whose copy it was trained on. Models then differ by the size of a unit.
+    Raises: `UserError` for an M that is odd or below 4, and for units that are so few or large that a model of the published
+    scheme has less than a quarter or more than three quarters of the examples.
     """
     if M < 4 or M % 2:
         raise UserError(f"{M} shadow models: each example must be in half of them; give an even number of at least 4")
     if scheme == "published":
-        # Legacy seeds have 32 bits; larger ones enter as two words, so that 0 to 2^32-1 stay the published ones.
+        # legacy seeds have 32 bits; larger ones are two words, so that 0 to 2^32-1 give the published masks
         legacy = np.random.RandomState(seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32])
         masks = legacy.uniform(0, 1, (M, N)).argsort(axis=0) < M // 2
         if together is not None and (np.asarray(together) != np.arange(N)).any():
@@ -307,7 +315,10 @@ def shadow_members(
 
 
 def _check_halves(masks: NDArray[np.bool_]) -> None:
-    """Units are drawn one by one: where they are few or large, the size of a model is far from a half."""
+    """Check the sizes of models: with few or large units they may be far from a half.
+
+    Raises: `UserError`.
+    """
     sizes, n = masks.sum(1), masks.shape[1]
     worst = int(np.abs(sizes - n / 2).argmax())
     if abs(sizes[worst] - n / 2) > n / 4:
@@ -319,12 +330,12 @@ def _check_halves(masks: NDArray[np.bool_]) -> None:
 
 
 def _halves(rng: np.random.Generator, times: int, n: int) -> NDArray[np.bool_]:
-    """(times, n) bool: n // 2 of n examples, drawn anew each time."""
+    """(times, n) bool: independent draws of n // 2 of n examples."""
     return rng.permuted(np.tile(np.arange(n) < n // 2, (times, 1)), axis=1)
 
 
 def _halves_of_units(rng: np.random.Generator, times: int, together: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The same of whole units: in a random order, those most of which lies in the first half."""
+    """(times, n) bool: independent draws of units; a unit is IN if its middle is in the first half of a random order."""
     _, unit, sizes = np.unique(together, return_inverse=True, return_counts=True)
     if len(sizes) == len(together):
         return _halves(rng, times, len(together))

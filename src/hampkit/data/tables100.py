@@ -1,4 +1,4 @@
-"""Purchase100 and Texas100: binary features, 100 classes (Shokri et al., IEEE S&P 2017), in every form people have."""
+"""Purchase100 and Texas100: binary features, 100 classes (Shokri et al., IEEE S&P 2017), in all common file formats."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _URL = "https://github.com/privacytrustlab/datasets/raw/master/"
 
 @dataclass(frozen=True)
 class Form:
-    """One of the ways in which a data set lies on people's disks."""
+    """One of the file formats in which a data set is distributed."""
 
     about: str
-    files: tuple[str, ...]  # relative to the user's folder; all of them must be there
+    files: tuple[str, ...]  # relative to the user's folder; all are needed
     read: Callable[[tuple[Path, ...], Expected], Bits]
 
 
 class _Bits100(Source):
-    """What the two have in common. None of their files has a published checksum: see `hampkit.data.first_seen`.
+    """The common part of both data sets. None of their files has a published checksum, see `hampkit.data.first_seen`.
 
     An older ``purchase100.npz`` (md5 0d7538b9806e7ee622e1a252585e7768, release 1 of Purchase100-dataset) is another data
-    set, with clusters of its own; its labels are numbers, not one-hot, so it is refused.
+    set with other clusters. It is refused because its labels are numbers and not one-hot.
     """
 
     title: ClassVar[str]
@@ -80,15 +80,15 @@ class _Bits100(Source):
                 there = [path for path in paths if path.is_file()]
                 if len(there) == len(paths):
                     return form, paths
-                if there and there[0].name != "labels" and not incomplete:  # that name may mean anything
+                if there and there[0].name != "labels" and not incomplete:  # too common a name to count
                     (missing, *_) = (path for path in paths if path not in there)
                     incomplete = f"{there[0]} lies there without {missing}; put that beside it or remove the first"
-        if incomplete:  # somebody means these files: a download would not be what they asked for
+        if incomplete:  # these files are meant to be used: do not download others
             raise UserError(incomplete)
         return None
 
     def _bits(self, place: Place, form: Form, seen: list[first_seen.Seen]) -> tuple[Bits, str]:
-        """The table from the cache, else from its files; and which of them it was."""
+        """The table from the cache or else from its files, and which of both it was, in words."""
         expected = Expected(
             self.title,
             self.features,

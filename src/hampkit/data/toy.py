@@ -1,4 +1,4 @@
-"""A made-up data set of any size: noisy copies of one random bit pattern per class."""
+"""A synthetic data set of any size: noisy copies of one random bit pattern per class."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _CHUNK = 1 << 22  # random numbers drawn at once: 16 MiB of float32
 
 @dataclass(frozen=True)
 class Toy(Source):
-    """Bits of a class prototype, some flipped: ``x[i, j] = prototype[y[i], j] xor (u[i, j] < flip)``, u uniform."""
+    """Bits of a class prototype with random flips: ``x[i, j] = prototype[y[i], j] xor (u[i, j] < flip)``, u uniform on [0, 1)."""
 
     name: ClassVar[str] = "toy"
-    about: ClassVar[str] = "made-up bits of any size: noisy copies of one random pattern per class; no download"
+    about: ClassVar[str] = "synthetic bits of any size: noisy copies of one random pattern per class; no download"
 
     rows: int = 2000  # examples
     features: int = 64  # bits of an example
     classes: int = 10  # prototypes
     flip: float = 0.1  # probability that a bit differs from the prototype; 0.5 makes the labels pure noise
-    seed: int = 0  # of the data themselves
+    seed: int = 0  # of the data
 
     def __post_init__(self) -> None:
         for option, low in (("rows", 44), ("features", 1), ("classes", 2)):

@@ -14,7 +14,7 @@ from torch import Tensor
 from hampkit.config.schema import build, parse_text
 from hampkit.config.sections import TrainOverrides
 from hampkit.defenses.base import Defense, Models
-from hampkit.errors import UserError, of_numpy
+from hampkit.errors import UserError, one_line
 from hampkit.generators.base import Generator
 from hampkit.registry import GENERATORS
 from hampkit.rng import derive
@@ -133,7 +133,7 @@ def read_inputs(file: str, like: Dataset) -> Tensor:
         x = np.asarray(found["x"] if isinstance(found, np.lib.npyio.NpzFile) else found)
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
         raise UserError(
-            f"{place} cannot be read ({of_numpy(error)}); give a .npy, or a .npz with the array x"
+            f"{place} cannot be read ({one_line(error)}); give a .npy, or a .npz with the array x"
         ) from None
     if x.shape[1:] != like.shape or not len(x):
         raise UserError(

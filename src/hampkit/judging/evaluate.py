@@ -19,6 +19,7 @@ from hampkit.judging import flags as checks
 from hampkit.judging.results import ERROR, FPRS, AttackResult, Rate
 from hampkit.rng import derive, numpy_rng
 from hampkit.stats import grouped, metrics
+from hampkit.stats.intervals import bonferroni_level
 from hampkit.stats.roc import same_order
 from hampkit.types import Dataset
 
@@ -151,7 +152,7 @@ def judged_together(
     """
     names = [r.attack for r in sorted(results, key=lambda r: len(r.needs))]
     first = same_order({name: scores[name] for name in names})
-    level = 1 - ERROR / max(len(set(first.values())), 1)
+    level = bonferroni_level(ERROR, len(set(first.values())))
     return tuple(
         replace(
             r,

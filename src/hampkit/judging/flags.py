@@ -56,7 +56,7 @@ def tied(scores: Any, member: Any, rate: float, strict: bool = False) -> bool:
 
 def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
     """Whether the highest scores below the threshold of the TPR at this rate are shared by both groups."""
-    k = counts.above(metrics.allowed(rate, counts.nonmembers, strict))
+    k = counts.above(metrics.allowed(rate, counts.n_nonmembers, strict))
     if k >= len(counts.thresholds):
         return False
     members, others = (int(side[k]) - (int(side[k - 1]) if k else 0) for side in (counts.tp, counts.fp))

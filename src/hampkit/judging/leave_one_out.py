@@ -16,7 +16,7 @@ from hampkit.judging import flags as checks
 from hampkit.judging.results import FPRS, Rate, RepeatedResult
 from hampkit.stats import clustered, grouped
 from hampkit.stats.metrics import Interval, clopper_pearson
-from hampkit.stats.roc import best_threshold, count
+from hampkit.stats.roc import best_threshold
 
 Scores = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -67,15 +67,13 @@ def judge_repeated(
     each = grouped.number(units, scores.shape[1]) / scores.shape[1]  # effective number of examples per row
     of, others = (each * int(side.sum()) for side in (members, ~members))
     auc, within = clustered.auc_interval(scores, members, units), clustered.auc_within(scores, members, units)
-    counts = count(scores.ravel(), members.ravel())
-    points = clustered.points(scores, members, counts, FPRS, strict, units)
-    tpr = [_rate(p, r, others) for p, r in zip(points, FPRS, strict=True)]
-    tied, counts = checks.tied_at(counts, FPRS[0], strict), counts.turned()
-    points = clustered.points(scores, members, counts, FPRS, strict, units, turned=True)
-    tnr = [_rate(p, r, of) for p, r in zip(points, FPRS, strict=True)]
+    pooled = clustered.Pooled.of(scores, members, units, strict)
+    tpr = [_rate(p, r, others) for p, r in zip(clustered.points(pooled, FPRS), FPRS, strict=True)]
+    tied, pooled = checks.tied_at(pooled.counts, FPRS[0], strict), pooled.exchanged()
+    tnr = [_rate(p, r, of) for p, r in zip(clustered.points(pooled, FPRS), FPRS, strict=True)]
     flags = {
         "unresolved": not (tpr[0].resolved and tnr[0].resolved),
-        "tied": tied or checks.tied_at(counts, FPRS[0], strict),
+        "tied": tied or checks.tied_at(pooled.counts, FPRS[0], strict),
         "inverted": auc.high < 0.5 and clustered.auc_interval(scores, members, units, checks.STRICT_LEVEL).high < 0.5,
         "pooled": within.value > auc.high,
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hampkit.config.recipe import content_hash
+from hampkit.config.content import content_hash
 from hampkit.runs.store import Run
 
 T = TypeVar("T")

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hampkit.code_hash import file_hash
-from hampkit.config.recipe import content_hash
+from hampkit.config.content import content_hash, file_hash
 from hampkit.errors import UserError
 
 MANIFEST = "manifest.json"

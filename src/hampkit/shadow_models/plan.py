@@ -8,7 +8,7 @@ import resource
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hampkit.config.recipe import content_hash
+from hampkit.config.content import content_hash
 from hampkit.errors import UserError
 from hampkit.launch.local import at_once, cores
 from hampkit.runs.environment import environment

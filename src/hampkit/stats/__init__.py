@@ -1,1 +1,1 @@
-"""Statistics: arrays in, numbers out. Nothing here imports another part of hampkit."""
+"""Statistics: arrays in, numbers out. This package imports no other part of hampkit."""

@@ -1,9 +1,11 @@
-"""From scores and membership to rates with intervals. Member = 1, a higher score predicts membership, rates are fractions.
+"""AUC and rates of one model, with intervals. A higher score predicts membership; rates are fractions.
 
-Operating points are counted in whole examples and never interpolated: at a false-positive rate α with n non-members at
-most ⌊αn⌋ of them may lie above the threshold (``strict=True``: fewer than αn, the published rule).
+``scores`` and ``member`` are (N,), with member = 1. Operating points are counted in whole examples and never interpolated: at
+a false-positive rate α with n non-members at most ⌊αn⌋ of them may lie above the threshold (``strict=True``: fewer than αn,
+the published rule).
 
-Errors: `ValueError` for scores that are NaN, lengths that differ, a missing group, or a level outside (0, 1).
+Raises: `ValueError` for scores that are NaN, for lengths that differ, if members or non-members are missing, and for a level
+outside (0, 1).
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hampkit.stats.intervals import (
+    Interval,
+    clopper_pearson,
+    effective_size,
+    jeffreys,
+    mean_rate,
+    normal_quantile,
+)
 from hampkit.stats.roc import Counts, best_threshold, check_scores, count
+from hampkit.stats.roc import auc as roc_auc
 
 __all__ = [
     "Counts",
@@ -51,64 +62,56 @@ Array = NDArray[np.float64]
 
 
 class Roc(NamedTuple):
-    """A receiver operating curve from (0, 0) to (1, 1), a point per distinct score."""
+    """A receiver operating curve from (0, 0) to (1, 1), one point for each of K distinct scores."""
 
-    fpr: Array
-    tpr: Array
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
+    fpr: Array  # (K + 1,)
+    tpr: Array  # (K + 1,)
 
 
 @dataclass(frozen=True)
 class Point(Interval):
-    """An operating point: the rate (``hits`` of ``of``) at ``errors`` false positives, of a TNR false negatives."""
+    """An operating point of the ROC: the TPR at a target FPR, or the TNR at a target FNR."""
 
-    hits: int
-    of: int
-    errors: int
-    threshold: float  # predict by score ≥ threshold
+    hits: int  # true positives; for a TNR true negatives
+    of: int  # members; for a TNR non-members
+    errors: int  # false positives; for a TNR false negatives
+    threshold: float  # the prediction is score ≥ threshold
 
 
 def roc(scores: Any, member: Any) -> Roc:
-    """The ROC; tied scores move together.
+    """The ROC of scores (N,); tied scores are one point.
 
     >>> roc([0.9, 0.1], [True, False]).tpr.tolist()
     [0.0, 1.0, 1.0]
     """
-    _, tp, fp, members, nonmembers = count(scores, member)
-    return Roc(np.r_[0, fp] / nonmembers, np.r_[0, tp] / members)
+    _, tp, fp, n_members, n_nonmembers = count(scores, member)
+    return Roc(np.r_[0, fp] / n_nonmembers, np.r_[0, tp] / n_members)
 
 
 def auc(scores: Any, member: Any) -> float:
-    """Area under the ROC: the chance that a member scores above a non-member, ties counting half.
+    """The area under the ROC: the probability that a member's score is above a non-member's; ties count half.
 
     >>> auc([0.9, 0.5, 0.1], [True, False, False])
     1.0
     """
-    return float(placements(*check_scores(scores, member))[0].mean())
+    s, m = check_scores(scores, member)
+    return roc_auc(s[m], s[~m])
 
 
 def auc_interval(scores: Any, member: Any, level: float = 0.95) -> Interval:
-    """AUC with Jeffreys' interval of a rate, for the `effective_size` that DeLong's variance leads to.
+    """The AUC of scores (N,) with Jeffreys' interval for the `effective_size` that follows from DeLong's variance.
 
-    It holds the value and lies inside [0, 1]. With a single member or non-member it is all of [0, 1]: one example does not
-    show how much others would differ. What it covers: `benchmarks.intervals`, docs/intervals.md.
+    The interval contains the value and lies within [0, 1]. With a single member or non-member it is [0, 1]: one example does
+    not show how much others would differ. Coverage: `benchmarks.intervals`, docs/intervals.md.
     """
     return mean_auc([(scores, member)], level)
 
 
 def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation: float = 0.0) -> Interval:
-    """The mean AUC of parts that share no example, (scores, member) each, with the interval of `auc_interval`.
+    """The mean AUC of K parts that share no example, with the interval of `auc_interval`.
 
-    The scores of two parts need not be of one scale. Of K parts the variance is (1 + ρ) Σ v_k / K², with v_k DeLong's and ρ the
-    correlation of two parts; the size is that of all members and non-members.
+    parts: (scores, member) of each part, both (Nₖ,); the parts need not share a scale. The variance is (1 + ρ) Σ vₖ / K², with
+    vₖ DeLong's variance and ρ the correlation of two parts. The effective size is that of all members and non-members.
     """
     if not parts:
         raise ValueError("the mean AUC of no parts: give at least one pair (scores, member)")
@@ -118,64 +121,17 @@ def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation:
         return Interval(value, 0.0, 1.0)
     variance = sum(_variance_of_mean(group) for both in placed for group in both) / len(placed) ** 2
     variance *= 1 + correlation
-    members, nonmembers = (sum(len(both[k]) for both in placed) for k in (0, 1))
-    low, high = jeffreys(value, effective_size(value, variance, members, nonmembers), level)
+    n_members, n_nonmembers = (sum(len(both[k]) for both in placed) for k in (0, 1))
+    low, high = jeffreys(value, effective_size(value, variance, n_members, n_nonmembers), level)
     return Interval(value, float(low), float(high))
 
 
-def mean_rate(parts: Sequence[Interval], independent: bool = True) -> Interval:
-    """The mean of rates with intervals of their own, by the MOVER (Zou & Donner 2008): the distances to the ends are added as
-    deviations are, or, where the rates are not independent, as they are, which is the most that they can amount to.
-    """
-    if not parts:
-        raise ValueError("the mean of no rates: give at least one interval")
-    together = math.hypot if independent else (lambda *distances: sum(distances))
-    value = sum(p.value for p in parts) / len(parts)
-    below = together(*(p.value - p.low for p in parts)) / len(parts)
-    above = together(*(p.high - p.value for p in parts)) / len(parts)
-    return Interval(value, max(0.0, value - below), min(1.0, value + above))
-
-
-def effective_size(value: Any, variance: Any, members: float, nonmembers: float) -> Any:
-    """The number of independent yes-or-no answers that would give the AUC this variance; also of arrays.
-
-    max(min(m, n), A (1 − A) / (v + 1/(5m²) + 1/(5n²))), with v DeLong's variance (DeLong et al. 1988), m members and n
-    non-members. No two distributions make the variance larger than A (1 − A) / min(m, n) (Birnbaum & Klose 1957). The two terms
-    beside v stand for examples that were not seen: v may be 0 by chance. With 1/6 in place of 1/5 a more complete separation
-    could take more than a third of the width from the lower bound; larger fractions give wider intervals.
-    """
-    unseen = 1 / (5 * members**2) + 1 / (5 * nonmembers**2)
-    return np.maximum(min(members, nonmembers), value * (1 - value) / (variance + unseen))
-
-
-def jeffreys(rate: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
-    """Jeffreys' interval of a rate seen in n independent cases, which need not be a whole number; also of arrays.
-
-    Of k = rate · n hits and e = n − k errors, the quantile (1 − level)/2 of Beta(k + min(½, k/4), e + ½), and the same for the
-    errors (Brown, Cai & DasGupta 2001, section 4.1, with min(½, k/4) for ½). With ½ the upper bound could not come closer to
-    1 than a fixed share of 1/n, however close the rate is.
-
-    >>> [round(float(end), 4) for end in jeffreys(1.0, 10)]
-    [0.7828, 1.0]
-    """
-    rate, n = np.asarray(rate, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    hits, errors = rate * n, (1 - rate) * n
-    return np.minimum(_lower(hits, errors, level), rate), np.maximum(1 - _lower(errors, hits, level), rate)
-
-
-def _lower(hits: Array, errors: Array, level: float) -> Array:
-    from scipy.stats import beta  # SciPy takes a second to import
-
-    seen = hits > 1e-6  # below that the bound is 0 in floating point
-    bound = beta.ppf(_tail(level), np.where(seen, hits + np.minimum(0.5, hits / 4), 1.0), errors + 0.5)
-    return np.where(seen, bound, 0.0)
-
-
 def auc_difference(a: Any, b: Any, member: Any, level: float = 0.95) -> Interval:
-    """AUC(a) − AUC(b) on the same examples, within [−1, 1], by DeLong's paired variance v and what no sample can rule out.
+    """AUC(a) − AUC(b) of scores (N,) of the same examples, with an interval within [−1, 1].
 
-    Half the width is √(z² v + r²), with r the distance from 1 to the lower bound of an attack that separates min(members,
-    non-members) of each: where two scores order all examples alike v is 0, and yet others may be ordered differently.
+    Half the width is √(z² v + r²), with v DeLong's paired variance. r is 1 minus the lower bound of a perfect AUC with
+    min(members, non-members) of each. It is needed because v is 0 if both scores order all examples alike, while other
+    examples may be ordered differently.
     """
     (a10, a01), (b10, b01) = placements(*check_scores(a, member)), placements(*check_scores(b, member))
     value, smaller = float(a10.mean() - b10.mean()), min(len(a10), len(a01))
@@ -187,124 +143,124 @@ def auc_difference(a: Any, b: Any, member: Any, level: float = 0.95) -> Interval
 
 
 def tpr_at_fpr(scores: Any, member: Any, fpr: float, strict: bool = False) -> float:
-    """The highest true-positive rate whose false-positive rate does not exceed ``fpr`` (``strict``: stays below it)."""
+    """The highest true-positive rate with a false-positive rate of at most ``fpr`` (``strict``: below it)."""
     return tpr_point(scores, member, fpr, strict).value
 
 
 def tnr_at_fnr(scores: Any, member: Any, fnr: float, strict: bool = False) -> float:
-    """The highest true-negative rate whose false-negative rate does not exceed ``fnr`` (``strict``: stays below it)."""
+    """The highest true-negative rate with a false-negative rate of at most ``fnr`` (``strict``: below it)."""
     return tnr_point(scores, member, fnr, strict).value
 
 
 def tpr_point(scores: Any, member: Any, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
-    """TPR at FPR with its counts and the exact binomial interval of the rate, the threshold taken as given."""
+    """The TPR at an FPR with its counts and the exact binomial interval, which takes the threshold as given."""
     return counted_point(count(scores, member), fpr, strict, level)
 
 
 def counted_point(counts: Counts, fpr: float, strict: bool = False, level: float = 0.95) -> Point:
-    """`tpr_point` of scores that are counted already: several rates need one sort."""
-    thresholds, tp, fp, members, nonmembers = counts
-    k = counts.above(allowed(fpr, nonmembers, strict))
+    """`tpr_point` of counted scores, so that several rates need one sort."""
+    thresholds, tp, fp, n_members, n_nonmembers = counts
+    k = counts.above(allowed(fpr, n_nonmembers, strict))
     hits, errors = (int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0)
-    low, high = clopper_pearson(hits, members, level)
-    return Point(hits / members, low, high, hits, members, errors, float(thresholds[k - 1]) if k else math.inf)
+    low, high = clopper_pearson(hits, n_members, level)
+    return Point(hits / n_members, low, high, hits, n_members, errors, float(thresholds[k - 1]) if k else math.inf)
 
 
 def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tuple[float, float]:
-    """An interval for the TPR at a true FPR of exactly ``fpr``: the threshold's own uncertainty is in it.
+    """An interval for the TPR at a true FPR of ``fpr``, which includes the uncertainty of the threshold.
 
-    `tpr_point` takes its threshold from the same non-members; its exact interval holds for that threshold, whose true FPR is
-    another one. Of n non-members, a binomial number (n, fpr) lies above the threshold that is meant; between the quantiles of
-    that number the members are counted, and their lowest and highest rate get exact bounds. Equal scores count as if they were
-    ordered at random, see `Cut`: no threshold splits them. Coverage is above the level.
+    The interval of `tpr_point` holds for its threshold, which is estimated from the same non-members and has another true FPR.
+    Above the threshold with a true FPR of ``fpr`` lie Binomial(n, fpr) of n non-members. The members above both quantiles of
+    that number are counted, and the lower and the higher rate get exact bounds. Equal scores count as if they were in random
+    order, see `Cut`. Coverage is above the level.
     """
     return counted_bounds(count(scores, member), fpr, level)
 
 
 def counted_bounds(counts: Counts, fpr: float, level: float = 0.95) -> tuple[float, float]:
-    """`tpr_bounds` of scores that are counted already."""
-    fewest, most = (cut.hits(counts) for cut in cuts(counts, fpr, counts.nonmembers, level))
-    low, high = clopper_pearson(fewest, counts.members, level)[0], clopper_pearson(most, counts.members, level)[1]
+    """`tpr_bounds` of counted scores."""
+    fewest, most = (cut.hits(counts) for cut in cuts(counts, fpr, counts.n_nonmembers, level))
+    low, high = clopper_pearson(fewest, counts.n_members, level)[0], clopper_pearson(most, counts.n_members, level)[1]
     assert low <= high, (low, high)
     return low, high
 
 
 def cuts(counts: Counts, fpr: float, size: float, level: float = 0.95) -> tuple[Cut, Cut]:
-    """The strictest and the most lenient threshold that may have this true FPR.
+    """The highest and the lowest threshold that may have this true FPR.
 
-    size: the effective number of non-members, at most their number n. A binomial number (size, fpr) of them lies above the
-    threshold; its two quantiles, times n/size, are the numbers of non-members above the two thresholds.
+    size: the effective number of non-members, at most their number n. The quantiles of Binomial(size, fpr), times n/size, are
+    the numbers of non-members above the two thresholds.
     """
     from scipy.stats import binom
 
-    tail, scale = (1 - level) / 2, counts.nonmembers / size
+    tail, scale = (1 - level) / 2, counts.n_nonmembers / size
     fewest, most = (scale * float(binom.ppf(q, max(int(size), 1), fpr)) for q in (tail, 1 - tail))
     return Cut.before(counts, math.ceil(fewest)), Cut.before(counts, math.floor(most) + 1)
 
 
 class Cut(NamedTuple):
-    """A place in the order of the scores, from high to low, that may lie within a group of equal ones."""
+    """A place in the order of the scores, from high to low, which may lie within a group of equal scores."""
 
-    at: int  # number of a threshold: all scores above it count
-    share: float  # of the members at the threshold that count
+    at: int  # index of a threshold; all scores above it lie before this place
+    share: float  # of the members at the threshold that lie before this place
 
     @staticmethod
     def before(counts: Counts, k: int) -> Cut:
         """The place of the k-th non-member: the top for k = 0, the end if there are fewer than k.
 
-        Among b non-members of one score in random order, the j-th has j/(b + 1) of the members with that score before it, on
-        average.
+        Among b non-members with one score in random order, the j-th has on average j/(b + 1) of the members with that score
+        before it.
         """
-        if k <= 0 or k > counts.nonmembers:
+        if k <= 0 or k > counts.n_nonmembers:
             return Cut(0, 0.0) if k <= 0 else Cut(len(counts.fp) - 1, 1.0)
         index = counts.above(k - 1)
         before = int(counts.fp[index - 1]) if index else 0
         return Cut(index, (k - before) / (int(counts.fp[index]) - before + 1))
 
     def hits(self, counts: Counts) -> float:
-        """How many members lie before this place."""
+        """The number of members before this place."""
         above = int(counts.tp[self.at - 1]) if self.at else 0
         return above + self.share * (int(counts.tp[self.at]) - above)
 
     def of(self, scores: Array, counts: Counts) -> Array:
-        """(N,) for each score whether it lies before this place: 1, 0, or at the threshold the share."""
+        """(N,) for each of the scores (N,) 1 if it lies before this place and 0 if not; at the threshold the share."""
         threshold = counts.thresholds[self.at]
         return (scores > threshold) + self.share * (scores == threshold)
 
 
 def tnr_bounds(scores: Any, member: Any, fnr: float, level: float = 0.95) -> tuple[float, float]:
-    """The same for the TNR at a true FNR."""
+    """An interval for the TNR at a true FNR: `tpr_bounds` of the negated scores, with members and non-members exchanged."""
     return counted_bounds(count(scores, member).turned(), fnr, level)
 
 
 def tnr_point(scores: Any, member: Any, fnr: float, strict: bool = False, level: float = 0.95) -> Point:
-    """TNR at FNR: the same with the roles of members and non-members, and the direction of the score, exchanged."""
+    """The TNR at an FNR: `tpr_point` of the negated scores, with members and non-members exchanged."""
     return counted_point(count(scores, member).turned(), fnr, strict, level)
 
 
 def allowed(rate: float, n: float, strict: bool = False) -> int:
-    """How many of n may be wrong at this rate: ⌊rate·n⌋, or the largest whole number below rate·n.
+    """The number of errors among n that a target rate allows: ⌊rate·n⌋; ``strict``: the largest whole number below rate·n.
 
     >>> allowed(0.001, 18_000), allowed(0.001, 18_000, strict=True), allowed(0.001, 675, strict=True)
     (18, 17, 0)
     """
     exact = rate * n
     nearest = round(exact)
-    if abs(exact - nearest) < 1e-9 * max(1.0, exact):  # 0.001 · 18,000 is 18, whatever the floats say
+    if abs(exact - nearest) < 1e-9 * max(1.0, exact):  # rounding must not make 0.001 · 18,000 less than 18
         return nearest - 1 if strict else nearest
     return math.floor(exact)
 
 
 def balanced_accuracy(scores: Any, member: Any, threshold: float | None = None) -> float:
-    """½ (TPR + TNR) of the rule score ≥ threshold; without a threshold that of the best one, which flatters the attack."""
+    """½ (TPR + TNR) of the rule score ≥ threshold. Without a threshold the best one is taken, which flatters the attack."""
     return balanced_point(scores, member, best_threshold(scores, member) if threshold is None else threshold).value
 
 
 def balanced_point(scores: Any, member: Any, threshold: float, level: float = 0.95) -> Interval:
-    """Balanced accuracy with an interval from the exact intervals of TPR and TNR (Zou & Donner 2008, the MOVER)."""
+    """The balanced accuracy of score ≥ threshold, with an interval from those of TPR and TNR (Zou & Donner 2008, the MOVER)."""
     s, m = check_scores(scores, member)
-    said = s >= threshold
-    parts = [(int((said & m).sum()), int(m.sum())), (int((~said & ~m).sum()), int((~m).sum()))]
+    positive = s >= threshold
+    parts = [(int((positive & m).sum()), int(m.sum())), (int((~positive & ~m).sum()), int((~m).sum()))]
     rates = [k / n for k, n in parts]
     bounds = [clopper_pearson(k, n, level) for k, n in parts]
     value = sum(rates) / 2
@@ -313,26 +269,11 @@ def balanced_point(scores: Any, member: Any, threshold: float, level: float = 0.
     return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
-def clopper_pearson(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """The exact binomial interval of a rate of which k of n were seen (Clopper & Pearson 1934).
-
-    k and n need not be whole numbers: n is the number of independent rows that some dependent ones are worth (Korn & Graubard
-    1998).
-
-    >>> tuple(round(v, 4) for v in clopper_pearson(0, 10))
-    (0.0, 0.3085)
-    """
-    assert 0 <= k <= n != 0, (k, n)
-    from scipy.stats import beta  # SciPy takes a second to import
-
-    tail = _tail(level)
-    low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
-    return min(low, k / n), max(high, k / n)
-
-
 def placements(s: Array, m: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Per member the share of non-members below it, per non-member the share of members above it; ties count half."""
+    """For each of m members the share of non-members below it, for each of n non-members the share of members above it.
+
+    Scores (N,), membership (N,) → (m,), (n,); ties count half. The mean of either is the AUC.
+    """
     pos, neg = s[m], s[~m]
     of_nonmembers = _share_below(neg, pos)
     return _share_below(pos, neg), np.subtract(1, of_nonmembers, out=of_nonmembers)
@@ -344,22 +285,8 @@ def _variance_of_mean(shares: Array) -> float:
 
 def _share_below(values: Array, others: Array) -> Array:
     ordered, shares = np.sort(others), np.empty(len(values))
-    for start in range(0, len(values), 1 << 20):  # of millions of scores, every array that is kept counts
+    for start in range(0, len(values), 1 << 20):  # with millions of scores, every array in memory counts
         part = values[start : start + (1 << 20)]
         both = np.searchsorted(ordered, part, "left") + np.searchsorted(ordered, part, "right")
         shares[start : start + len(part)] = both / (2 * len(others))
     return shares
-
-
-def normal_quantile(level: float) -> float:
-    """z with P(|Z| ≤ z) = level for a standard normal Z. Errors: `ValueError` for a level outside (0, 1)."""
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(1 - _tail(level))
-
-
-def _tail(level: float) -> float:
-    """The probability on either side of an interval. Errors: `ValueError` for a level outside (0, 1)."""
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, such as 0.95")
-    return (1 - level) / 2

@@ -1,8 +1,8 @@
-"""Moderated variances: the variance of each of many small samples, shrunk towards what is usual among them.
+"""Moderated variances: the variance of each of many small samples, shrunk towards a common value.
 
-With d degrees of freedom each, sample variances are taken as s² ~ σ² χ²_d / d, and the true variances as
-1/σ² ~ χ²_ν₀ / (ν₀ σ₀²). Both numbers of the prior are fitted to all samples together. A new value of a sample then follows
-Student's distribution with ν₀ + d degrees of freedom.
+The model of a sample variance with d degrees of freedom is s² ~ σ² χ²_d / d, that of the true variance 1/σ² ~ χ²_ν₀ / (ν₀ σ₀²).
+ν₀ and σ₀² are fitted to all samples together. A new value of a sample then follows Student's distribution with ν₀ + d degrees
+of freedom.
 Source: Smyth 2004, "Linear models and empirical Bayes methods for assessing differential expression", sections 3 and 6.2.
 """
 
@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-FLOOR = 1e-8  # of the median variance: equal values of a small sample are a coincidence, not certainty
-SMALLEST = 1e-12  # a variance, where the median is 0 too
-FAR = 30.0  # standard deviations from which on a series is more exact than 1 − cdf
+FLOOR = 1e-8  # lowest variance relative to the median: equal values in a small sample are a coincidence
+SMALLEST = 1e-12  # lowest variance if the median is 0
+FAR = 30.0  # standard deviations beyond which a series is more exact than 1 − cdf
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What the true variances of all samples have in common."""
+    """The distribution of the true variances of all samples."""
 
     freedom: float  # ν₀ degrees of freedom; ∞: all samples have the same variance
     variance: float  # σ₀²
 
     def variances(self, squares: Any, freedom: Any) -> Floats:
-        """v = (ν₀ σ₀² + SS) / (ν₀ + d) of sums of squares SS with d degrees of freedom: (N,), (N,) → (N,)."""
+        """The moderated variances (ν₀ σ₀² + SS) / (ν₀ + d) of sums of squares SS (N,) with d (N,) degrees of freedom: (N,)."""
         ss, d = np.asarray(squares, dtype=np.float64), np.asarray(freedom, dtype=np.float64)
         if np.isinf(self.freedom):
             return np.full(ss.shape, self.variance)
@@ -37,11 +37,11 @@ class Prior:
 
 
 def fit(squares: Any, freedom: Any) -> Prior:
-    """The prior of samples with sums of squares SS (N,) and d (N,) ≥ 0 degrees of freedom; those with d = 0 have no part in it.
+    """The prior of N samples with sums of squares SS (N,) and d (N,) ≥ 0 degrees of freedom; samples with d = 0 are left out.
 
-    e = ln(SS / d) − ψ(d/2) + ln(d/2); T = var(e) − mean ψ′(d/2); ν₀ solves ψ′(ν₀/2) = T, ∞ where T ≤ 0;
-    σ₀² = exp(mean e + ψ(ν₀/2) − ln(ν₀/2)), where ψ(ν₀/2) − ln(ν₀/2) → 0 for ν₀ → ∞. The variance of e is taken with N − 1.
-    Errors: `ValueError` where no sample has d ≥ 1.
+    e = ln(SS / d) − ψ(d/2) + ln(d/2); T = var(e) − mean ψ′(d/2); ν₀ solves ψ′(ν₀/2) = T and is ∞ if T ≤ 0;
+    σ₀² = exp(mean e + ψ(ν₀/2) − ln(ν₀/2)), where ψ(ν₀/2) − ln(ν₀/2) → 0 for ν₀ → ∞. var(e) is divided by N − 1.
+    Raises: `ValueError` if no sample has d ≥ 1.
     """
     from scipy.special import digamma, polygamma  # SciPy takes a second to import
 
@@ -52,7 +52,7 @@ def fit(squares: Any, freedom: Any) -> Prior:
         raise ValueError("no sample has two values: there is no variance to fit a prior to")
     s2 = ss / d
     s2 = np.maximum(s2, max(FLOOR * float(np.median(s2)), SMALLEST))
-    kinds, of = np.unique(d, return_inverse=True)  # few numbers of degrees of freedom, many samples
+    kinds, of = np.unique(d, return_inverse=True)  # many samples share a few values of d
     half = kinds / 2
     e = np.log(s2) + (np.log(half) - digamma(half))[of]
     excess = (e.var(ddof=1) if len(e) > 1 else 0.0) - polygamma(1, half)[of].mean()
@@ -63,7 +63,7 @@ def fit(squares: Any, freedom: Any) -> Prior:
 
 
 def trigamma_inverse(value: float) -> float:
-    """x > 0 with ψ′(x) = value > 0, by Newton's method on 1/ψ′, which is nearly straight.
+    """x > 0 with ψ′(x) = value > 0, by Newton's method on 1/ψ′, which is nearly linear.
 
     >>> round(trigamma_inverse(1.6449340668482264), 9)
     1.0
@@ -85,9 +85,9 @@ def trigamma_inverse(value: float) -> float:
 
 
 def log_density(z: Any, freedom: Any) -> Floats:
-    """ln of Student's density at z, without the scale: add −ln(scale). freedom: a number or (N,), ∞ for the normal.
+    """ln of Student's density at standardised values z (N,); subtract ln(scale) for other scales.
 
-    −½ ln ν − ln B(½, ν/2) − ½ (ν + 1) ln(1 + z²/ν)
+    −½ ln ν − ln B(½, ν/2) − ½ (ν + 1) ln(1 + z²/ν). freedom: ν, a number or (N,); ∞ is the normal distribution.
     """
     from scipy.special import betaln
 
@@ -101,7 +101,7 @@ def log_density(z: Any, freedom: Any) -> Floats:
 
 
 def logit_cdf(z: Any, freedom: Any) -> Floats:
-    """ln F(z) − ln(1 − F(z)) of Student's distribution function, finite however far z lies out."""
+    """ln F(z) − ln(1 − F(z)) of Student's distribution function at z (N,), finite for every z. freedom: as in `log_density`."""
     from scipy.special import log_ndtr, stdtr
 
     z, nu = np.asarray(z, dtype=np.float64), np.asarray(freedom, dtype=np.float64)
@@ -117,9 +117,9 @@ def logit_cdf(z: Any, freedom: Any) -> Floats:
 
 
 def _log_tail(z: Floats, nu: Floats) -> Floats:
-    """ln(1 − F(z)) for z ≥ FAR, by parts: with I_k = ∫ f(u) u^(−2k) du from z on,
+    """ln(1 − F(z)) for z ≥ FAR, integrated by parts.
 
-    (ν + 2k) I_k = f(z) (ν + z²) z^(−2k−1) − (2k + 1) ν I_(k+1). Eight terms are exact to 1e-15 there.
+    With I_k = ∫_z^∞ f(u) u^(−2k) du, (ν + 2k) I_k = f(z) (ν + z²) z^(−2k−1) − (2k + 1) ν I_(k+1). Eight terms give 1e-15.
     """
     series = np.ones_like(z)
     for k in range(8, 0, -1):

@@ -12,7 +12,8 @@ import numpy as np
 
 from hampkit.attacks import Attack
 from hampkit.code_hash import code_of
-from hampkit.config.recipe import Recipe, content_hash
+from hampkit.config.content import content_hash
+from hampkit.config.recipe import Recipe
 from hampkit.judging import flags
 from hampkit.judging.evaluate import Case, build_case, judge_scores, judged_together, score, shuffled
 from hampkit.judging.results import AttackResult, ModelResult
@@ -81,7 +82,7 @@ class Attacked:
         problem, judge = self.problem, self.recipe.judge
         return build_case(
             self.target.pool,
-            problem.table.members_count,
+            problem.table.n_members,
             self.answers.released,
             judge,
             self.recipe.seed,

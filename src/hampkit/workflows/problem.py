@@ -59,16 +59,16 @@ class Problem:
         judge = self.recipe.judge
         everyone = judge.candidates == "all"
         shares = judge.known_train, judge.known_val
-        return candidates(self.once, self.table.members_count, *shares, everyone, self.task.pool.group)
+        return candidates(self.once, self.table.n_members, *shares, everyone, self.task.pool.group)
 
     def judged(self) -> tuple[int, int]:
         """How many members and non-members every attack is judged on."""
-        members = int((self.candidates().judged < self.table.members_count).sum())
+        members = int((self.candidates().judged < self.table.n_members).sum())
         return members, len(self.candidates().judged) - members
 
     def left_out(self) -> int:
         """Non-members that take no part where there are shadow models: half of the pool is a training set of one size."""
-        return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.members_count)
+        return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.n_members)
 
     def units(self) -> NDArray[np.int64]:
         """(P,) for each row of the pool the first one that is IN and OUT with it: of its group or with its features."""
@@ -104,7 +104,7 @@ class Problem:
 
     def copies(self) -> dict[str, int]:
         """How many rows of each part are copies of members, and how many rows of the pool take no part for being copies."""
-        members = self.table.members_count
+        members = self.table.n_members
         parts = {**self.alike, "nonmembers": self.alike["pool"][members:]}
         found = {name: int((places < members).sum()) for name, places in parts.items() if name != "pool"}
         return {**found, "left_out": int((~self.once).sum())}
@@ -138,7 +138,7 @@ class Problem:
     def rows(self) -> dict[str, int]:
         """How many examples stand behind the accuracies."""
         val = 0 if self.task.val is None else len(self.task.val)
-        return {"train": self.table.members_count, "val": val, "test": len(self.test)}
+        return {"train": self.table.n_members, "val": val, "test": len(self.test)}
 
     def data(self) -> dict[str, Any]:
         """What a result holds of its data."""

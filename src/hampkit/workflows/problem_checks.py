@@ -40,7 +40,7 @@ def check_known(table: SplitTable, recipe: Recipe) -> None:
     for name in ("members", "nonmembers"):
         count = len(table.rows(name))
         if recipe.shadows.models:
-            count = min(count, table.members_count)
+            count = min(count, table.n_members)
         a, b = known_split(count, judge.known_train, judge.known_val)
         if not 0 < a < b < count:
             raise UserError(
@@ -54,7 +54,7 @@ def _check_candidates(problem: Problem) -> None:
     found, name = problem.copies(), problem.data()["name"]
     parts = problem.candidates()
     for sided in (parts.judged, parts.known[parts.fit], parts.known[~parts.fit]):
-        members = int((sided < problem.table.members_count).sum())
+        members = int((sided < problem.table.n_members).sum())
         if not 0 < members < len(sided) and not found["left_out"]:
             raise UserError(
                 f"the groups of {name} (data.group) are too few to know some and judge others; give more rows, or smaller groups"
@@ -70,7 +70,7 @@ def _check_candidates(problem: Problem) -> None:
     if problem.recipe.judge.copies == "keep":
         kept = "these non-members are judged all the same"
     sizes = {part: len(places) for part, places in problem.alike.items()}
-    sizes["nonmembers"] = sizes["pool"] - problem.table.members_count
+    sizes["nonmembers"] = sizes["pool"] - problem.table.n_members
     if found["nonmembers"] == sizes["nonmembers"]:
         kept = "no attack can tell such non-members from members"
     counted = [f"{found[part]:,} of {sizes[part]:,} {word}" for part, word in COPIED.items() if found[part]]

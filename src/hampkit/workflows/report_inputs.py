@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from hampkit import signals
-from hampkit.config.recipe import Recipe, content_hash
+from hampkit.config.content import content_hash
+from hampkit.config.recipe import Recipe
 from hampkit.errors import UserError
 from hampkit.judging.results import ModelResult
 from hampkit.runs.store import Run, read_json

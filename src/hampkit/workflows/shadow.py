@@ -94,7 +94,7 @@ def judged_of(problem: Problem) -> Judged:
     """How many examples are judged, and how many independent ones they amount to: see `hampkit.stats.grouped.number`."""
     members, nonmembers = problem.judged()
     judged, units, once = problem.candidates().judged, problem.units(), problem.once
-    others = judged[judged >= problem.table.members_count]
+    others = judged[judged >= problem.table.n_members]
     alone = grouped.number(units[others], len(others))
     return Judged(members, nonmembers, problem.left_out(), alone, grouped.number(units[once], int(once.sum())))
 

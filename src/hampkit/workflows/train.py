@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.code_hash import file_hash
+from hampkit.config.content import file_hash
 from hampkit.runs.locks import locked
 from hampkit.runs.run_files import RunContent, complete, write_run
 from hampkit.runs.step import Step
