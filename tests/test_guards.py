@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import hampkit
-from hampkit.attacks.neural import Neural, _right
+from hampkit.attacks.neural import Neural, _balanced_accuracy
 from hampkit.attacks.threshold import Correctness, Entropy, Loss
 from hampkit.config.recipe import JudgeConfig, TrainConfig
 from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels
@@ -188,7 +188,7 @@ def test_the_neural_attack_is_chosen_by_balanced_accuracy():
 
     member = torch.arange(100) < 10
     features = (torch.zeros(100, 3), torch.zeros(100).long(), torch.zeros(100))
-    assert _right(Never(), features, member, torch.ones(100, dtype=torch.bool)) == 0.5  # pyright: ignore[reportArgumentType]
+    assert _balanced_accuracy(Never(), features, member, torch.ones(100, dtype=torch.bool)) == 0.5  # pyright: ignore[reportArgumentType]
 
 
 def test_the_neural_attack_keeps_the_best_of_its_epochs_by_examples_it_was_not_fitted_on(monkeypatch):

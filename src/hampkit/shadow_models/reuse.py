@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hampkit.config.content import canonical_json
+from hampkit.config.content import canonical_json, flatten
 from hampkit.config.sections import ShadowConfig
 from hampkit.data.splits import SEGMENTS, data_fingerprint
 from hampkit.errors import UserError
@@ -143,13 +143,11 @@ def _named_in_details(run: Run) -> str:
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """What decides the weights and differs, each in words; the data set's and the defense's names first."""
-    a, b = (
-        {
-            ".".join(address): value
-            for address, value in flatten({k: v for k, v in recipe.items() if k not in OWN}).items()
-        }
-        for recipe in (ours, theirs)
-    )
+    a, b = (_by_key({k: v for k, v in recipe.items() if k not in OWN}) for recipe in (ours, theirs))
     keys = {*a, *b} - {"data.sha256"}  # the data are known to be the same
     names = [k for k in sorted(keys, key=lambda k: (not k.endswith(".name"), k)) if a.get(k) != b.get(k)]
     return [f"{k} is {b.get(k, 'not set')}, here {a.get(k, 'not set')}" for k in names]
+
+
+def _by_key(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {".".join(address): value for address, value in flatten(recipe).items()}
