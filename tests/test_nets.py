@@ -21,7 +21,7 @@ from hampkit.training import Trainer
 from hampkit.training.layout import channels_last, prefers_channels_last, rows_at_once
 from hampkit.training.objectives import CROSS_ENTROPY
 from hampkit.training.optim import Optimizer
-from hampkit.training.trainer import initial, normalises_batches
+from hampkit.training.stacks import initial, normalises_batches
 from hampkit.types import Dataset, Domain, Task
 
 pytestmark = pytest.mark.numeric

@@ -197,7 +197,7 @@ def test_an_entry_point_that_cannot_be_loaded(cli, monkeypatch, refused):
 def test_a_retry_that_becomes_infinite_does_not_replace_a_model_that_learnt_nothing():
     import torch
 
-    from hampkit.training.trainer import NOT_FINITE, _put
+    from hampkit.training.stacks import NOT_FINITE, with_models
     from hampkit.types import History, Stack
 
     def stack(value, *seeds, diverged):
@@ -205,10 +205,10 @@ def test_a_retry_that_becomes_infinite_does_not_replace_a_model_that_learnt_noth
         return Stack(torch.nn.Identity(), params, {}, (History(seeds, 0, (), diverged),))
 
     weak = stack(1.0, 5, diverged="it learnt nothing")
-    kept = _put(weak, [0], stack(float("nan"), 6, diverged=NOT_FINITE))
+    kept = with_models(weak, [0], stack(float("nan"), 6, diverged=NOT_FINITE))
     assert kept.params["w"].isfinite().all()
     assert kept.history[0] == History((6, 5), 0, (), "it learnt nothing")
-    last = _put(kept, [0], stack(2.0, 7, diverged=""))
+    last = with_models(kept, [0], stack(2.0, 7, diverged=""))
     assert last.history[0].seeds == (6, 5, 7)
     assert last.params["w"].eq(2).all()
 

@@ -118,6 +118,10 @@ class Task:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    def rows(self, m: int) -> Tensor:
+        """Rows (n,) of the pool that model m is trained on, ascending."""
+        return self.members[m].nonzero().squeeze(-1)
+
     def only(self, models: list[int]) -> Task:
         """The same problem for some of its models."""
         return replace(self, members=self.members[models], seeds=tuple(self.seeds[m] for m in models))

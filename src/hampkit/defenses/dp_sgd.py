@@ -23,7 +23,7 @@ from hampkit.rng import forked
 from hampkit.training import Gradient, Objective, Trainer
 from hampkit.training.batches import poisson_steps
 from hampkit.training.objectives import Params
-from hampkit.training.trainer import initial, normalises_batches
+from hampkit.training.stacks import initial, normalises_batches
 from hampkit.training.vectorize import Vectorize, vectorize_over
 from hampkit.types import Batch, Stack, Task
 
