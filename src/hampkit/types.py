@@ -151,6 +151,11 @@ class Stack:
         return len(next(iter(self.params.values())))
 
     @property
+    def device(self) -> torch.device:
+        """The device of the networks' weights."""
+        return next(iter(self.params.values())).device
+
+    @property
     def dtype(self) -> torch.dtype:
         """The type of the networks' inputs: float32, or float64 where their weights are float64."""
         return torch.promote_types(next(iter(self.params.values())).dtype, torch.float32)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hampkit.config.recipe import TrainConfig
+from hampkit.config.sections import TrainConfig
 from hampkit.rng import derive, torch_rng
 from hampkit.types import Batch, Dataset
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hampkit.config.recipe import TrainConfig
+from hampkit.config.sections import TrainConfig
 from hampkit.errors import UserError
 from hampkit.rng import derive, forked
 from hampkit.training.layout import MOST_ROWS, rows_at_once
@@ -72,12 +72,12 @@ def _try_answer(net: nn.Module, x: Tensor, num_classes: int, name: str) -> None:
         _check_logits(answer, len(x), num_classes, f"net={name} in evaluation mode")
     if not (out.isfinite().all() and again.isfinite().all()):
         raise UserError(
-            f"net={name} answers with NaN or infinite numbers before any training (features up to"
+            f"net={name} returns NaN or infinite numbers before any training (features up to"
             f" {float(x.abs().max()):.3g}); check its forward, or scale the features with train.standardize=true"
         )
     if float((out - again).abs().max()) > SAME * max(1.0, float(out.abs().max())):
         raise UserError(
-            f"net={name} gives other answers when asked again in evaluation mode; draw no random numbers there:"
+            f"net={name} gives different answers to the same inputs in evaluation mode; draw no random numbers there:"
             " use nn.Dropout, or F.dropout(x, training=self.training)"
         )
 
@@ -111,17 +111,15 @@ def _check_logits(out: Any, n_rows: int, num_classes: int, subject: str) -> None
     if not isinstance(out, Tensor) or out.shape != (n_rows, num_classes):
         got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
         raise UserError(
-            f"{subject} answers {n_rows} rows with {got}; it must return logits of shape ({n_rows}, {num_classes})"
+            f"{subject} returns {got} for {n_rows} rows; it must return logits of shape ({n_rows}, {num_classes})"
         )
     if not out.is_floating_point():
-        raise UserError(
-            f"{subject} answers with numbers of type {out.dtype}; it must return logits, floating-point numbers"
-        )
+        raise UserError(f"{subject} returns numbers of type {out.dtype}; it must return logits, floating-point numbers")
 
 
 def _inputs(x: Tensor, stack: Stack) -> Tensor:
     """x (B, *shape) on the device and in the dtype of the network."""
-    return x.to(next(iter(stack.params.values())).device, stack.dtype)
+    return x.to(stack.device, stack.dtype)
 
 
 def _described(x: Tensor) -> str:
@@ -129,7 +127,10 @@ def _described(x: Tensor) -> str:
 
 
 def _guarded(what: str, call: Callable[..., Any], *args: Any) -> Any:
-    """The result of a call into a user's code. Raises: `UserError` for whatever the code raises, `SystemExit` included."""
+    """The result of a call into a user's code.
+
+    Raises: `UserError` for whatever the code raises, `SystemExit` included.
+    """
     try:
         return call(*args)
     except (UserError, MemoryError):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from hampkit.config.recipe import TrainConfig
+from hampkit.config.sections import TrainConfig
 from hampkit.training.objectives import Params
 
 

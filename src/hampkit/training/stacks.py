@@ -17,7 +17,7 @@ NOT_FINITE = "its loss or its weights became infinite or NaN"
 
 
 def initial(task: Task, members: list[Tensor], device: torch.device) -> Stack:
-    """Untrained networks, each initialised from its model's seed; members: rows (n,) per model.
+    """Untrained networks, each initialised from its model's seed; members: per model, rows (n,) of the pool.
 
     Raises: `UserError` for a network without trainable parameters.
     """
@@ -71,6 +71,7 @@ def with_models(stack: Stack, places: list[int], new: Stack) -> Stack:
 
 
 def on_device(stack: Stack, device: torch.device) -> Stack:
+    """The stack with its network and all tensors (M, *shape) on the device."""
     params, buffers = ({k: v.to(device) for k, v in group.items()} for group in (stack.params, stack.buffers))
     return replace(stack, net=stack.net.to(device), params=params, buffers=buffers)
 

@@ -74,9 +74,9 @@ class Trainer:
         return replace(self, config=config, rates=rates)
 
     def with_overrides(self, overrides: TrainOverrides) -> Trainer:
-        """The trainer of a student, whose options are those of ``defense.distill`` and else of ``train``.
+        """The same trainer for a student: with the options of ``defense.distill``, and its own where those are None.
 
-        Raises: `UserError` for options that do not fit together.
+        Raises: `UserError` for options that exclude each other.
         """
         config = overrides.of(self.config)
         return self.with_config(config, f"defense.distill.lr={config.lr}")
@@ -106,9 +106,8 @@ class Trainer:
         stacks = []
         for k, models in enumerate(jobs):
             job = replace(task.only(models), pool=pool, val=val)
-            chosen = _of_models(targets, models)
-            on_device = None if chosen is None else chosen.to(self.device)
-            stacks.append(self._fit_job(job, objective, on_device, k, len(jobs)))
+            own = _of_models(targets, models)
+            stacks.append(self._fit_job(job, objective, None if own is None else own.to(self.device), k, len(jobs)))
         return Stack.join(stacks)
 
     def _fit_job(self, task: Task, objective: Objective, targets: Tensor | None, k: int, jobs: int) -> Stack:
@@ -290,7 +289,7 @@ class _Run:
         )
 
     def _failure(self, stack: Stack, m: int) -> str:
-        """Why model m is unusable, or "": numbers that are not finite, or accuracy no better than that of one class."""
+        """Why model m is unusable, or "": it has infinite or NaN numbers, or predicts little more than the largest class."""
         if bool(self.diverged[m]) or not all(bool(v[m].isfinite().all()) for v in stack.params.values()):
             return NOT_FINITE
         data = self.task.pool.take(self.members[m].to(self.trainer.device))
@@ -299,7 +298,7 @@ class _Run:
         accuracy = float((logits.argmax(-1) == data.y.cpu()).double().mean())
         # if one class holds most rows, always predicting it may be the best there is
         if share < 0.5 and accuracy <= share + COLLAPSED * (1 - share):
-            return f"it learnt nothing: training accuracy {accuracy:.1%}, naming the largest class gives {share:.1%}"
+            return f"it learnt nothing: training accuracy {accuracy:.1%}, of the largest class alone {share:.1%}"
         return ""
 
     def _correct(self, data: Dataset) -> Tensor:
