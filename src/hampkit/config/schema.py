@@ -1,4 +1,4 @@
-"""Plain values → checked frozen dataclasses: types, choices and unknown names, each with one clear line."""
+"""Plain values → checked frozen dataclasses. Wrong types, choices and names are refused with one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], values: Mapping[str, Any], place: str) -> T:
-    """An instance of a dataclass from plain values; ``place`` names the section in error messages."""
+    """An instance of a dataclass from plain values; place: the name of the section in error messages.
+
+    Raises: `UserError` for an unknown name or a value of another type.
+    """
     if not isinstance(values, Mapping):
         raise UserError(f"{place} must be a section with keys, not {values!r}")
     hints = typing.get_type_hints(cls)
@@ -28,7 +31,9 @@ def build(cls: type[T], values: Mapping[str, Any], place: str) -> T:
 
 
 def coerce(value: Any, hint: Any, place: str) -> Any:
-    """A value as the type a field asks for, or one line that says what it should have been.
+    """The value as the type of a field, given by its type hint; place: the key in error messages.
+
+    Raises: `UserError` for a value of another type.
 
     >>> coerce(1, float, "train.lr")
     1.0
@@ -50,7 +55,7 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             number = float(value)
-        except OverflowError:  # a whole number may be of any size
+        except OverflowError:  # a Python integer may be larger than any float
             number = math.inf
         if not math.isfinite(number):
             raise UserError(f"{place}={shortened(str(value), 40)} must be finite")
@@ -63,9 +68,11 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
 
 
 def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
-    """Errors: `UserError` where an option that stands for a key is given beside that key: one of the two would be ignored.
+    """Check that a shorthand option and its key are not both given.
 
-    shorthand: the option as it is written, with its value. keys: the names of the key that it stands for.
+    shorthand: the option with its value, as it is written. keys: the names of its key.
+
+    Raises: `UserError` if both are given: one of them would be ignored.
     """
     for key in keys:
         if key in options:
@@ -73,7 +80,10 @@ def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
 
 
 def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", label: str = "") -> None:
-    """Errors: `UserError` where seed, table or label are given a second time by their key, see `once`."""
+    """Check that seed, table and label are not also given by their keys.
+
+    Raises: `UserError` as `once`.
+    """
     if seed is not None:
         once(f"--seed {seed}", options, "seed")
     if data:
@@ -83,7 +93,7 @@ def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", lab
 
 
 def field_names(cls: type) -> list[tuple[str, ...]]:
-    """The names of a dataclass's fields, those of a nested section behind the section's."""
+    """The names of the fields of a dataclass; those of a nested section follow the name of the section."""
     hints = typing.get_type_hints(cls)
     found: list[tuple[str, ...]] = []
     for f in dataclasses.fields(cls):
@@ -115,7 +125,7 @@ def parse_text(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.match(r"[+-]?0\d|.*_", text):
-        return text  # 01 names a column, a day or a code, and 1_000 is no number to anybody but Python
+        return text  # 01 is a name, a day or a code; 1_000 is a number only in Python
     for kind in (int, float):
         try:
             return kind(text)

@@ -21,11 +21,9 @@ class SplitConfig:
     """Which rows are members, non-members, validation and reference data, for every defense and attack of a recipe."""
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0: the largest T that fits the layout
-    layout: str = (
-        ""  # default, with-reference, digits, purchase100, texas100, location30 or cifar; empty: as the data set says
-    )
+    layout: str = ""  # default, with-reference, digits, purchase100, texas100, location30 or cifar; empty: by data set
     seed: int = -1  # of the permutation of the rows; -1: the recipe's seed
-    permutation: str = ""  # a .npy file with a permutation of the rows, instead of a drawn one
+    permutation: str = ""  # a .npy file with a permutation of the rows, in place of a drawn one
 
     def __post_init__(self) -> None:
         if not -1 <= self.seed < 2**63:
@@ -39,7 +37,7 @@ class TrainConfig:
     Raises: `UserError` for a value out of its range and for two options that exclude each other.
     """
 
-    # what is the same in every training of a recipe: those of a student, a surrogate or a proxy do not set it
+    # the same in all trainings of a recipe, also in those of students and surrogates
     SHARED: ClassVar[tuple[str, ...]] = ("standardize", "retries", "precision", "threads")
 
     epochs: int = 100  # number of epochs; each makes passes_per_epoch passes over the members
@@ -74,7 +72,7 @@ class TrainConfig:
         self._check_rates()
         if self.patience and self.select == "last":
             raise UserError(
-                f"train.patience={self.patience} watches the validation accuracy and needs train.select=best"
+                f"train.patience={self.patience} stops by the validation accuracy and needs train.select=best"
             )
         if self.milestones and self.schedule != "steps":
             raise UserError(f"train.milestones={list(self.milestones)} needs train.schedule=steps, not {self.schedule}")
@@ -147,9 +145,9 @@ class TrainOverrides:
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """How scores are judged: what the adversary knows, on which candidates, with which rules."""
+    """How scores are judged: the adversary's knowledge, the candidates, and the rules."""
 
-    known_train: float = 0.45  # share of members and of non-members whose membership the adversary knows, for fitting
+    known_train: float = 0.45  # share of members and of non-members that are known to the adversary, for fitting
     known_val: float = 0.05  # the same, for choosing a checkpoint
     candidates: Literal["held-out", "all"] = "held-out"  # all: the known rows too, as published for threshold attacks
     strict: bool = False  # True: false-positive rate strictly below the target FPR, as published
