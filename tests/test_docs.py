@@ -14,6 +14,12 @@ def blocks(name):
     return BLOCK.findall((ROOT / name).read_text("utf-8"))
 
 
+def block_of(cls):
+    """The block of CONTRIBUTING.md with this class."""
+    (text,) = (block for block in blocks("CONTRIBUTING.md") if f"class {cls}(" in block)
+    return text
+
+
 @pytest.mark.parametrize("k", range(2))
 def test_readme_code_runs(k, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -31,9 +37,8 @@ def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tm
     from hampkit.registry import ATTACKS, DEFENSES
     from hampkit.training import Trainer
 
-    defense_text, attack_text = blocks("CONTRIBUTING.md")
-    plugin("defenses", "my_confidence_penalty", defense_text)
-    plugin("attacks", "my_hinge", attack_text)
+    plugin("defenses", "my_confidence_penalty", block_of("ConfidencePenalty"))
+    plugin("attacks", "my_hinge", block_of("Hinge"))
     defense = DEFENSES.get("my-confidence-penalty")(beta=0.2)
     stacked, alone = (defense.fit(task, Trainer(short, width=w)).stack for w in (8, 1))
     for key, value in stacked.params.items():
@@ -47,6 +52,20 @@ def test_the_defense_and_the_attack_of_contributing_are_found_and_run(plugin, tm
     assert "my-hinge" in ATTACKS.classes()
 
 
+def test_the_generator_and_the_data_set_of_contributing_are_found_and_run(plugin, tmp_path):
+    import hampkit
+
+    plugin("generators", "my_jitter", block_of("Jitter"))
+    plugin("data", "my_stripes", block_of("Stripes"))
+    recipe = tmp_path / "stripes.toml"
+    recipe.write_text(
+        'data = "my-stripes"\nnet = "mlp-small"\n[train]\nepochs = 1\n[defense]\nname = "dmp"\n'
+        'generator = "my-jitter"\noptions = ["deviation=0.5"]\nsynthetic = 50\n'
+    )
+    trained = hampkit.train(str(recipe), runs_dir=tmp_path / "runs", options={"data.rows": 300})
+    assert trained.history["facts"]["summary"] == "student of 50 inputs from my-jitter"
+
+
 def test_recipes_and_version_are_described():
     import hampkit
 
@@ -56,11 +75,11 @@ def test_recipes_and_version_are_described():
 
 def test_the_entry_points_of_contributing_are_those_that_are_read():
     from hampkit.config.extends import tomllib
-    from hampkit.registry import ATTACKS, DEFENSES
+    from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS
 
     (snippet,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
     groups = tomllib.loads(snippet)["project"]["entry-points"]
-    assert set(groups) == {DEFENSES.package, ATTACKS.package}
+    assert set(groups) == {registry.package for registry in (DEFENSES, ATTACKS, GENERATORS, DATASETS)}
     classes = {value.partition(":")[2] for points in groups.values() for value in points.values()}
     assert all(f"class {name}(" in "".join(blocks("CONTRIBUTING.md")) for name in classes)
 
