@@ -77,7 +77,7 @@ OWN = {
     "TrainWidth": ["in training mode returns shape (64, 6) for 64 rows"],
     "TrainRaises": ["fails in training", "ValueError: no training"],
     "TrainBackward": ["fails in training", "inplace"],
-    "TwoRows": ["246 rows with shape (2, 3)", "(246, 3)"],
+    "TwoRows": ["returns shape (2, 3) for 246 rows", "(246, 3)"],
     "Folded": ["fails on inputs of shape (16,), 246 at once"],
     "Whole": ["torch.int64", "floating-point"],
     "Raises": ["cannot be made: ValueError: no such thing"],
