@@ -89,7 +89,7 @@ def test_the_reason_is_kept():
     batch = Batch(torch.zeros(1, 2, 3), torch.zeros(1, 2), torch.empty(1, 2, 0), torch.ones(1, 2))
     for fault, reason in (
         ("fails", "not permitted when stream is capturing"),
-        ("does nothing", "gives something else"),
+        ("does nothing", "gives other results"),
     ):
         replayed = Replayed(Recorder(fault), step, lambda: [weight])
         weight.zero_()

@@ -13,7 +13,7 @@ from hampkit.config.sections import TrainOverrides
 from hampkit.data import Place
 from hampkit.data.splits import _read_permutation
 from hampkit.data.table import File
-from hampkit.defenses.dmp import Dmp, read_inputs, surest
+from hampkit.defenses.dmp import Dmp, lowest_entropy, read_inputs
 from hampkit.defenses.selena import Selena, soft_targets
 from hampkit.errors import UserError
 from hampkit.nets import net_factory
@@ -143,11 +143,11 @@ def test_the_student_of_dmp_learns_the_teachers_answers_and_sees_no_member(task,
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
-def test_the_surest_answers_are_those_of_least_entropy(share):
+def test_the_kept_answers_are_those_of_least_entropy(share):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(60, 5)) * rng.choice([0.3, 3.0, 200.0], (60, 1))
     entropies = [-sum(q * np.log(q) for q in softmax(z) if q > 0) for z in logits]
-    kept = surest(torch.from_numpy(logits), share).tolist()
+    kept = lowest_entropy(torch.from_numpy(logits), share).tolist()
     assert kept == sorted(kept)
     assert len(kept) == max(1, round(share * 60))
     rest = [entropies[i] for i in range(60) if i not in kept]

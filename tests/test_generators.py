@@ -194,7 +194,7 @@ def test_the_likelihood_is_that_of_the_slow_formula():
     for i, k in np.ndindex(7, 2):
         slow, start = 0.0, 0
         for v in features.order.tolist():
-            slow += float(mixture.chance[k, start + places[i, v]].log())
+            slow += float(mixture.probability[k, start + places[i, v]].log())
             start += columns.sizes[v]
         z = (numbers[i] - features.middle) / features.scale
         normal = torch.distributions.Normal(mixture.mean[k], mixture.variance[k].sqrt())

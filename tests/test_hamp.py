@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hampkit import signals
 from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels, swap_confidences
 from hampkit.defenses.label_smoothing import LabelSmoothing
 from hampkit.errors import UserError
-from hampkit.training.soft_labels import hamp_loss, top_probability
+from hampkit.training.soft_labels import entropy, hamp_loss, top_probability
 from hampkit.types import Batch, Domain
 
 pytestmark = pytest.mark.numeric
@@ -182,3 +183,10 @@ def test_a_grid_that_the_search_would_never_leave_is_refused(grid):
     for make in (lambda: Hamp(gamma=0.5, grid=grid), lambda: LabelSmoothing(gamma=0.5, grid=grid)):
         with pytest.raises(UserError, match="between 0 and 1"):
             make()
+
+
+def test_the_entropy_in_training_is_that_of_the_signals_and_that_of_soft_labels():
+    z = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 7)) * 4)
+    assert torch.allclose(entropy(z.log_softmax(-1)), signals.entropy(z), rtol=1e-12, atol=1e-12)
+    label = soft_labels(torch.tensor([2]), 7, 0.6)
+    assert entropy(label.log()).item() == pytest.approx(0.6 * math.log(7), rel=1e-12)

@@ -10,7 +10,7 @@ from torch import nn
 
 from hampkit.defenses import memguard
 from hampkit.defenses.base import Keyed
-from hampkit.defenses.memguard import MemGuard, Surrogate, _Guarded, _Place, mixing, obfuscate
+from hampkit.defenses.memguard import MemGuard, Surrogate, _Guarded, _Region, mixing, obfuscate
 from hampkit.nets.attack import SortedNet
 from hampkit.training.threads import threads
 from hampkit.types import Domain
@@ -102,21 +102,21 @@ def test_no_hidden_unit_moves_further_than_the_answer():
     p, q = (torch.from_numpy(rng.dirichlet(np.full(7, k), 2000)) for k in (0.1, 1.0))
     share = (hidden(p) - hidden(q)).abs() / (p - q).abs().sum(-1, keepdim=True)
     assert share.max() <= 1
-    assert share.split(made.widths, 1)[0].max() > 0.5  # said of the first layer is not much more than is true
+    assert share.split(made.widths, 1)[0].max() > 0.5  # the bound of the first layer is tight within a factor of 2
 
 
-def test_within_the_radius_the_surrogate_says_the_like():
+def test_within_the_radius_the_surrogate_has_the_same_gradient_and_sign():
     made = surrogate_of(net(7, seed=2))
     rng = np.random.default_rng(0)
     p = torch.from_numpy(rng.dirichlet(np.ones(7), 400))
-    place = _Place.at(p, made)
-    assert (place.radius > 0).all()
+    region = _Region.at(p, made)
+    assert (region.radius > 0).all()
     for k in range(20):
         other = torch.from_numpy(rng.dirichlet(np.full(7, 0.1 + k % 3), 400)) - p
-        q = p + (place.radius / other.abs().sum(-1)).clamp_max(1.0).unsqueeze(-1) * other
+        q = p + (region.radius / other.abs().sum(-1)).clamp_max(1.0).unsqueeze(-1) * other
         logit, slope = made(q)
-        assert torch.equal(slope, place.slope)
-        assert (logit * place.logit > 0).all()
+        assert torch.equal(slope, region.slope)
+        assert (logit * region.logit > 0).all()
 
 
 @pytest.mark.parametrize("count", [1, 3])

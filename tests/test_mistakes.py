@@ -429,7 +429,9 @@ def test_every_option_is_listed_with_its_default_and_meaning(cli):
         assert key.removeprefix("attacks.") in lines
     assert lines["train.batch_size"].split() == ["64", "rows"]
     assert lines["defense.noise"].startswith("fresh ")
-    assert "keyed: the noise follows" in lines["defense.noise"]
+    assert "keyed: the random input is a keyed hash" in lines["defense.noise"]
+    assert lines["defense.distill.lr"].endswith("none: as train.lr")
+    assert "constant | steps | cosine; none: as train.schedule" in lines["defense.distill.schedule"]
     assert all(name in lines["split.layout"] for name in LAYOUTS)
     ours = [line for line in out.splitlines() if line.split(".")[0] in ("split", "train", "judge", "data", "defense")]
     assert [line for line in ours if not line.partition("  ")[2].strip().rpartition(": ")[2]] == []

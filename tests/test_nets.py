@@ -21,7 +21,7 @@ from hampkit.training import Trainer
 from hampkit.training.layout import channels_last, prefers_channels_last, rows_at_once
 from hampkit.training.objectives import CROSS_ENTROPY
 from hampkit.training.optim import Optimizer
-from hampkit.training.trainer import initial, normalises_batches
+from hampkit.training.stacks import initial, normalises_batches
 from hampkit.types import Dataset, Domain, Task
 
 pytestmark = pytest.mark.numeric
@@ -331,7 +331,9 @@ def test_timm_that_cannot_be_imported_says_why(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with pytest.raises(UserError, match=r"RuntimeError: operator torchvision::nms does not exist.*your torch") as error:
+    with pytest.raises(
+        UserError, match=r"RuntimeError: operator torchvision::nms does not exist.*version of torch"
+    ) as error:
         net_factory("timm:resnet18", (3, 32, 32), 10)
     assert "\n" not in str(error.value)
 

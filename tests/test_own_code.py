@@ -71,13 +71,13 @@ class OwnNorm(Base):
 OWN = {
     "Nan": ["NaN or infinite", "train.standardize"],
     "Infinite": ["NaN or infinite"],
-    "Dropout": ["other answers when asked again", "nn.Dropout"],
-    "Noise": ["other answers when asked again"],
-    "TrainTuple": ["in training mode answers 64 rows with a tuple", "(64, 3)"],
-    "TrainWidth": ["in training mode answers 64 rows with shape (64, 6)"],
+    "Dropout": ["different answers to the same inputs", "nn.Dropout"],
+    "Noise": ["different answers to the same inputs"],
+    "TrainTuple": ["in training mode returns a tuple for 64 rows", "(64, 3)"],
+    "TrainWidth": ["in training mode returns shape (64, 6) for 64 rows"],
     "TrainRaises": ["fails in training", "ValueError: no training"],
     "TrainBackward": ["fails in training", "inplace"],
-    "TwoRows": ["246 rows with shape (2, 3)", "(246, 3)"],
+    "TwoRows": ["returns shape (2, 3) for 246 rows", "(246, 3)"],
     "Folded": ["fails on inputs of shape (16,), 246 at once"],
     "Whole": ["torch.int64", "floating-point"],
     "Raises": ["cannot be made: ValueError: no such thing"],
@@ -197,7 +197,7 @@ def test_an_entry_point_that_cannot_be_loaded(cli, monkeypatch, refused):
 def test_a_retry_that_becomes_infinite_does_not_replace_a_model_that_learnt_nothing():
     import torch
 
-    from hampkit.training.trainer import NOT_FINITE, _put
+    from hampkit.training.stacks import NOT_FINITE, with_models
     from hampkit.types import History, Stack
 
     def stack(value, *seeds, diverged):
@@ -205,10 +205,10 @@ def test_a_retry_that_becomes_infinite_does_not_replace_a_model_that_learnt_noth
         return Stack(torch.nn.Identity(), params, {}, (History(seeds, 0, (), diverged),))
 
     weak = stack(1.0, 5, diverged="it learnt nothing")
-    kept = _put(weak, [0], stack(float("nan"), 6, diverged=NOT_FINITE))
+    kept = with_models(weak, [0], stack(float("nan"), 6, diverged=NOT_FINITE))
     assert kept.params["w"].isfinite().all()
     assert kept.history[0] == History((6, 5), 0, (), "it learnt nothing")
-    last = _put(kept, [0], stack(2.0, 7, diverged=""))
+    last = with_models(kept, [0], stack(2.0, 7, diverged=""))
     assert last.history[0].seeds == (6, 5, 7)
     assert last.params["w"].eq(2).all()
 

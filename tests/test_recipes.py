@@ -2,7 +2,9 @@
 
 import itertools
 import re
+from dataclasses import replace
 from importlib import resources
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -10,11 +12,13 @@ import torch
 import hampkit
 from hampkit.config.extends import resolve, shipped
 from hampkit.config.recipe import load_recipe
+from hampkit.config.schema import build
 from hampkit.config.sections import TrainConfig, TrainOverrides
 from hampkit.data.splits import LAYOUTS
 from hampkit.defenses.dp_sgd import epsilon
 from hampkit.defenses.hamp import soft_labels
 from hampkit.defenses.relaxloss import RelaxLoss
+from hampkit.errors import UserError
 from hampkit.nets import NETS
 from hampkit.registry import DEFENSES
 from hampkit.training.batches import poisson_steps
@@ -255,7 +259,7 @@ def test_dp_sgd_spends_the_epsilon_of_the_published_numbers(name, batch, clip, n
 
 
 def test_dp_sgd_on_images_has_a_network_whose_answers_do_not_mix_a_batch():
-    from hampkit.training.trainer import normalises_batches
+    from hampkit.training.stacks import normalises_batches
 
     for name in ("cifar10", "cifar100"):
         recipe = load_recipe(f"{name}/dp-sgd")
@@ -314,6 +318,21 @@ def test_a_recipe_for_one_s_own_table_trains(name, tmp_path, monkeypatch, write_
     assert layout == ("" if name == "dp-sgd" else "with-reference")
 
 
-def test_a_stage_knows_what_a_training_knows():
-    """Else a recipe could not say how a student is trained."""
-    assert set(vars(TrainOverrides())) <= set(vars(TrainConfig()))
+def test_overrides_have_every_option_of_a_training_that_a_recipe_does_not_share():
+    hints, wanted = get_type_hints(TrainOverrides), get_type_hints(TrainConfig)
+    assert set(vars(TrainOverrides())) == set(vars(TrainConfig())) - set(TrainConfig.SHARED)
+    assert all(hints[name] == wanted[name] | None for name in vars(TrainOverrides()))
+    train = TrainConfig(epochs=7, lr=0.1, patience=2)
+    assert TrainOverrides().of(train) == train
+    assert TrainOverrides(lr=0.2, patience=0).of(train) == replace(train, lr=0.2, patience=0)
+    with pytest.raises(UserError, match=r"unknown key 'threads' in defense\.distill"):
+        build(TrainOverrides, {"threads": 2}, "defense.distill")
+    with pytest.raises(UserError, match=r"defense\.distill\.select='nothing' must be one of best, last"):
+        build(TrainOverrides, {"select": "nothing"}, "defense.distill")
+
+
+def test_a_training_with_defaults_keeps_only_what_a_recipe_shares():
+    train = TrainConfig(
+        epochs=7, batch_size=9, retries=1, precision="bfloat16", threads=3, augment=("flip",), patience=2
+    )
+    assert train.with_defaults(lr=0.5) == TrainConfig(lr=0.5, retries=1, precision="bfloat16", threads=3)

@@ -1,9 +1,9 @@
-"""HAMP for a training loop of one's own: a loss, and a wrapper that releases only the order of the classes.
+"""HAMP for a training loop of one's own: a loss, and a wrapper that releases only the ranking of the classes.
 
 loss_fn = hampkit.nn.HampLoss(num_classes=10, gamma=0.5, alpha=0.003)
-...                                             # any loop: loss_fn(model(x), y).backward()
+...                                             # in any training loop: loss_fn(model(x), y).backward()
 released = hampkit.nn.HampModel(model, noise="uniform")
-released(x)                                     # same predicted labels, the confidence of random inputs
+released(x)                                     # the same predicted labels, the confidences of random inputs
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from hampkit.defenses.hamp import SwapConfidences, hamp_loss, soft_labels
 from hampkit.errors import UserError
 from hampkit.types import Batch, Domain
 
-Draw = Callable[[int, torch.Generator], Tensor]  # how many, random numbers → inputs (n, *shape)
+Draw = Callable[[int, torch.Generator], Tensor]  # n, generator → inputs (n, *shape)
 
 
 class HampLoss(nn.Module):
     """HAMP's training loss, averaged over the batch as published (https://arxiv.org/abs/2307.01610).
 
-    L = 1/B Σ_b [ KL(t_b ‖ p_b) / C − alpha · H(p_b) ], p = softmax(logits), t the soft label of entropy gamma · ln C.
-    logits (B, C), y (B,) integers → scalar, in nats. ``kl="batchmean"``, the default of recipes for one's own data, leaves out
-    the division by C (gradients are C times as large) and an alpha for the one is alpha · C for the other.
-    ``grid=0.01`` takes the published search for t instead of the exact one.
+    L = 1/B Σ_b [ KL(t_b ‖ p_b) / C − alpha · H(p_b) ] in nats, with p = softmax(logits) and the soft label t of entropy
+    gamma · ln C: logits (B, C), integers y (B,) → scalar. ``kl="batchmean"``, the default of recipes for one's own data, does not
+    divide by C: with C times the alpha, the loss and its gradients are C times as large. ``grid=0.01`` takes the published search
+    for t in place of the exact solution.
+
+    Raises: `UserError` for options out of range, `ValueError` for tensors of other shapes.
     """
 
     table: Tensor
@@ -59,18 +61,21 @@ class HampLoss(nn.Module):
 
 
 class HampModel(nn.Module):
-    """A trained network behind HAMP's output modification: (B, *shape) → modified logits (B, C), same predicted labels.
+    """A trained network with HAMP's output modification: (B, *shape) → modified logits (B, C), with the same predicted labels.
 
-    The network always answers in evaluation mode (batch statistics of the queries would leak and change its labels) and
-    without gradients; its own mode is put back afterwards.
+    The network runs in evaluation mode, because batch statistics of the queries would change its labels, and without gradients.
+    Its mode is restored afterwards.
 
-    noise: what random inputs look like, as the network gets them: ``"bernoulli"`` (0 or 1 with equal chance, as published
-    for binary tables), ``"uniform"`` (in [0, 1)), a `hampkit.types.Domain`, a tensor of inputs (K, *shape) to draw from, or
-    a function of (n, generator). Standardised or mixed features fit neither of the first two: give a function or a tensor
-    that follows their ranges, and never one of real examples, whose answers would be released.
+    noise: the distribution of the random inputs, as the network takes them: ``"bernoulli"`` (0 or 1 with probability 1/2, as
+    published for binary tables), ``"uniform"`` (in [0, 1)), a `hampkit.types.Domain`, a tensor of inputs (K, *shape) to draw
+    from, or a function of (n, generator). For standardised or mixed features give a function or a tensor that covers their
+    ranges, but no real examples: their answers would be released.
 
-    bank: prepare this many noise answers at the first call and draw from them, which saves the second
-    forward pass. keyed: derive the noise from the input and ``secret``, so that repeating a query teaches nothing.
+    bank: prepare answers to this many random inputs at the first call and draw from them, which saves the second forward pass.
+    keyed: derive the random input from the query and ``secret``, so that repeated queries have one answer. secret, seed: drawn if
+    not given.
+
+    Raises: `UserError` for options out of range.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class HampModel(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
+        """The modified logits (B, C) for inputs x (B, *shape)."""
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
@@ -114,18 +120,19 @@ class HampModel(nn.Module):
 
 
 class _Drawn:
-    """The noise of a `HampModel` with a domain's method `sample`."""
+    """The noise of a `HampModel` with the methods `snap` and `sample` of a domain."""
 
     def __init__(self, noise: str | Domain | Tensor | Draw, shape: tuple[int, ...]) -> None:
         self.noise, self.shape = noise, shape
 
     def snap(self, x: Tensor) -> Tensor:
-        """Inputs as the keyed noise sees them: on 0 and 1 for bernoulli noise, as they are where the domain is not known."""
+        """Inputs (B, *shape) moved to the nearest point of the domain: 0 or 1 for bernoulli noise, unchanged without a domain."""
         if isinstance(self.noise, Domain):
             return self.noise.snap(x)
         return (x.round().clamp(0, 1) if isinstance(self.noise, str) and self.noise == "bernoulli" else x) + 0.0
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """Random inputs (n, *shape)."""
         if isinstance(self.noise, Domain):
             return self.noise.sample(n, rng)
         if isinstance(self.noise, Tensor):

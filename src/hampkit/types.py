@@ -122,6 +122,10 @@ class Task:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    def rows(self, m: int) -> Tensor:
+        """Rows (n,) of the pool that model m is trained on, ascending."""
+        return self.members[m].nonzero().squeeze(-1)
+
     def only(self, models: list[int]) -> Task:
         """The task with only these of its models."""
         return replace(self, members=self.members[models], seeds=tuple(self.seeds[m] for m in models))
@@ -149,6 +153,11 @@ class Stack:
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the networks' weights."""
+        return next(iter(self.params.values())).device
 
     @property
     def dtype(self) -> torch.dtype:

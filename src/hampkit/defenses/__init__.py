@@ -1,4 +1,4 @@
-"""Ways to train a classifier and to release its answers, one per file. A new file here is a new defense."""
+"""Defenses, one per file: how a classifier is trained and how its answers are released. A new file is a new defense."""
 
 from hampkit.defenses.base import Defense, Models, Plain, Release
 

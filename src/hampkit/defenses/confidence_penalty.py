@@ -1,4 +1,4 @@
-"""Confidence penalty (Pereyra et al. 2017): confident answers cost something."""
+"""Confidence penalty (Pereyra et al. 2017): the loss rewards answers of high entropy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch.nn.functional import cross_entropy, log_softmax
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.training import MeanLoss, Trainer
+from hampkit.training.soft_labels import entropy
 from hampkit.types import Batch, Task
 
 
 @dataclass(frozen=True)
 class ConfidencePenalty(Defense):
-    """Cross-entropy minus beta times the entropy of the answer."""
+    """Minimises −ln p_y − beta · H(p), the cross-entropy minus beta times the entropy of the answer p."""
 
     name: ClassVar[str] = "confidence-penalty"
     paper: ClassVar[str] = "https://arxiv.org/abs/1701.06548"
@@ -30,7 +31,6 @@ class ConfidencePenalty(Defense):
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         def loss(logits: Tensor, batch: Batch) -> Tensor:
-            log_p = log_softmax(logits, -1)
-            return cross_entropy(logits, batch.y, reduction="none") + self.beta * (log_p.exp() * log_p).sum(-1)
+            return cross_entropy(logits, batch.y, reduction="none") - self.beta * entropy(log_softmax(logits, -1))
 
         return Models(trainer.fit(task, MeanLoss(loss)))

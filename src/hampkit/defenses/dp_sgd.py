@@ -1,4 +1,4 @@
-"""DP-SGD (Abadi et al. 2016): clipped gradients of single examples, and noise; the only defense here with a proof."""
+"""DP-SGD (Abadi et al. 2016): clipped per-example gradients plus noise; the only defense with a privacy guarantee."""
 
 from __future__ import annotations
 
@@ -16,52 +16,53 @@ from torch.func import grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 
 from hampkit.defenses.base import Defense, Models
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
 from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import forked
 from hampkit.training import Gradient, Objective, Trainer
 from hampkit.training.batches import poisson_steps
+from hampkit.training.dry_run import one_step
 from hampkit.training.objectives import Params
-from hampkit.training.trainer import initial, normalises_batches
-from hampkit.training.vectorize import Vectorize, vectorize_over
+from hampkit.training.stacks import initial, normalises_batches
+from hampkit.training.vectorize import Vectorize
 from hampkit.types import Batch, Stack, Task
 
-CHUNK = 32  # examples whose gradients are held at once
-NOISE = (0.01, 1e4)  # multipliers that the accountants can count with
-PRV_NOISE = 0.3  # below it the tighter accountant takes all memory there is
-TOLERANCE = 0.01  # how far a training may stay below the epsilon that was asked for
-ROWWISE = {  # what a layer does to one row does not depend on the others
+CHUNK = 32  # per-example gradients in memory at once
+NOISE = (0.01, 1e4)  # noise multipliers that the accountants can compute with
+PRV_NOISE = 0.3  # lowest one of the accountant prv, which needs too much memory below it
+TOLERANCE = 0.01  # how far the epsilon of a training may stay below target_epsilon
+ROWWISE = {  # layers that treat every row on its own
     nn.Sequential, MLP, Normalize, nn.Linear, nn.Identity, nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU,
 }  # fmt: skip
 HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_always_called",
 )  # fmt: skip
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-OWN_CALLS = {"forward", "_call_impl", "_compiled_call_impl"}  # set on one module, they run instead of its class's
+OWN_CALLS = {"forward", "_call_impl", "_compiled_call_impl"}  # set on one module, they replace the methods of its class
 _GLOBAL = re.compile(r"_global_(forward|backward)\w*hooks\w*")
 
 
 @dataclass(frozen=True)
 class DpSgd(Defense):
-    """Every example's gradient is clipped to the norm ``max_grad_norm``; their sum gets normal noise of deviation
-    ``noise_multiplier · max_grad_norm`` and is divided by the expected batch size. Batches are Poisson samples.
+    """The gradient of every example is clipped to the norm ``max_grad_norm``. Their sum plus normal noise of standard deviation
+    ``noise_multiplier · max_grad_norm`` is divided by the expected batch size. Batches are Poisson samples.
 
-    The privacy budget epsilon at ``delta`` is computed by Opacus's accountant, stored and shown. It bounds what anybody can
-    learn about one member from all checkpoints; the choice among them looks at validation rows, which are no members.
-    Differs from the published code, which neither computes epsilon nor uses the delta it takes: a model that diverges is not
-    trained again with another seed, because a second training would cost a second budget. Noise and batches follow from the
-    run's seed, so that evaluations repeat: the guarantee holds towards whoever does not know it.
+    The privacy budget epsilon at ``delta`` is computed by Opacus's accountant, stored and reported. It bounds what can be
+    learnt about one member from all checkpoints; the best checkpoint is chosen on validation rows, which are no members.
+    Differs from the published code, which neither computes epsilon nor uses its delta: a model that diverges is not trained
+    again with another seed, because a second training would cost a second budget. Noise and batches are drawn from the run's
+    seed, so that evaluations can be repeated: the guarantee holds towards everyone who does not have the seed.
     """
 
     name: ClassVar[str] = "dp-sgd"
     paper: ClassVar[str] = "https://arxiv.org/abs/1607.00133"
 
-    noise_multiplier: float = 1.0  # deviation of the noise in units of max_grad_norm
-    max_grad_norm: float = 1.0  # norm that every example's gradient is clipped to
+    noise_multiplier: float = 1.0  # standard deviation of the noise in units of max_grad_norm
+    max_grad_norm: float = 1.0  # largest norm of an example's gradient
     delta: float = 1e-5  # of (epsilon, delta)
-    target_epsilon: float = 0.0  # take the noise that leads to this epsilon instead of noise_multiplier; 0: no
-    accountant: Literal["rdp", "prv"] = "rdp"  # Opacus's; prv is tighter and slower
+    target_epsilon: float = 0.0  # take the noise that gives this epsilon, in place of noise_multiplier; 0: no target
+    accountant: Literal["rdp", "prv"] = "rdp"  # of Opacus; prv is tighter and slower
 
     def __post_init__(self) -> None:
         for name in ("noise_multiplier", "max_grad_norm"):
@@ -72,34 +73,28 @@ class DpSgd(Defense):
             raise UserError(f"defense.noise_multiplier={self.noise_multiplier} must lie between {low} and {high:g}")
         if self.accountant == "prv" and not self.target_epsilon and self.noise_multiplier < PRV_NOISE:
             raise UserError(
-                f"defense.noise_multiplier={self.noise_multiplier} is too small for defense.accountant=prv, which starts at"
-                f" {PRV_NOISE}; take rdp"
+                f"defense.noise_multiplier={self.noise_multiplier} is too small for defense.accountant=prv, which needs at"
+                f" least {PRV_NOISE}; take rdp"
             )
         if not 0 < self.delta < 1:
             raise UserError(f"defense.delta={self.delta} must lie between 0 and 1, well below 1 / number of members")
         if self.target_epsilon < 0:
             raise UserError(
-                f"defense.target_epsilon={self.target_epsilon} must be above 0, or 0 to take the noise as given"
+                f"defense.target_epsilon={self.target_epsilon} must be above 0, or 0 to take defense.noise_multiplier"
             )
 
     def check(self, task: Task, trainer: Trainer) -> None:
-        with forked(0):
-            net = task.net()
-        if normalises_batches(net):
-            raise UserError(
-                "dp-sgd cannot train a network with batch norm: it mixes the examples of a batch, so that no gradient belongs to"
-                " one of them; take net=mlp, or for images net=convnet-gn or another network with group norm"
-            )
+        _check_net(task)
         _accounting()
         least, most = int(task.members.sum(-1).min()), int(task.members.sum(-1).max())
         if least <= trainer.config.batch_size:
             raise UserError(
-                f"dp-sgd draws every member into a batch by chance; train.batch_size={trainer.config.batch_size} must be below"
-                f" the {least} members"
+                f"the batches of dp-sgd are random samples of the members; train.batch_size={trainer.config.batch_size} must be"
+                f" below their number, {least}"
             )
         if self.delta * most >= 1:
             raise UserError(
-                f"defense.delta={self.delta} is no guarantee for {most} members: publishing one of them whole would keep to it;"
+                f"defense.delta={self.delta} guarantees nothing for {most} members: publishing one of them would satisfy it;"
                 f" take less than {1 / most:.2g}"
             )
         for n in dict.fromkeys((least, most)):
@@ -112,13 +107,13 @@ class DpSgd(Defense):
         budgets = {n: self._budget(n, trainer) for n in dict.fromkeys(sizes)}
         objective = ClippedNoisy(self.max_grad_norm, lambda n: budgets[n]["noise_multiplier"], config.batch_size)
         stack = trainer.with_config(config).fit(task, objective)
-        own = any(isinstance(m, Normalize) and m.own for m in stack.net.modules())
-        return Models(stack, facts=tuple({**budgets[n], "summary": _said(budgets[n], own)} for n in sizes))
+        own_scaling = any(isinstance(m, Normalize) and m.own for m in stack.net.modules())
+        return Models(stack, facts=tuple({**budgets[n], "summary": _summary(budgets[n], own_scaling)} for n in sizes))
 
-    def _budget(self, members: int, trainer: Trainer) -> dict[str, Any]:
-        """What one training spends at most, and with how much noise: steps that train.patience leaves away are counted too."""
+    def _budget(self, n_members: int, trainer: Trainer) -> dict[str, Any]:
+        """The noise of one training and the epsilon that it spends at most: as if train.patience never ended it early."""
         config = trainer.config
-        per_epoch = poisson_steps(members, config.batch_size) * config.passes_per_epoch
+        per_epoch = poisson_steps(n_members, config.batch_size) * config.passes_per_epoch
         steps = per_epoch * min(config.stop_after or config.epochs, config.epochs)
         rate = config.passes_per_epoch / per_epoch
         noise = self.noise_multiplier
@@ -137,7 +132,8 @@ class DpSgd(Defense):
 class ClippedNoisy(Objective):
     """The noisy mean of clipped gradients, (Σ_b clip(g_b) + σ · c · N(0, I)) / expected batch size, rounded down.
 
-    noise: number of members → σ. batch_size: rows of an ordinary batch; the expected size of a Poisson sample follows from it.
+    max_grad_norm: c. noise: number of members → σ. batch_size: rows of an ordinary batch, from which the expected size of a
+    Poisson sample is computed.
     """
 
     def __init__(self, max_grad_norm: float, noise: Callable[[int], float], batch_size: int) -> None:
@@ -154,35 +150,54 @@ class ClippedNoisy(Objective):
         if state.tapped:
             sums, value = tapped_sum(vectorize, stack, batch, self.clip)
         else:
-            sums, value = vectorize(lambda p, b, rows: clipped_sum(stack, p, b, rows, self.clip))(
-                stack.params, stack.buffers, batch
-            )
-        grads = {}
-        for k, total in sums.items():
-            draws = [
-                torch.randn(total.shape[1:], generator=rng) * sd
-                for rng, (sd, _) in zip(rngs, state.scales, strict=True)
-            ]
-            expected = torch.tensor([n for _, n in state.scales]).view(-1, *(1,) * (total.ndim - 1)).to(total)
-            grads[k] = (total + torch.stack(draws).to(total)) / expected
+            one_model = vectorize(lambda p, b, rows: clipped_sum(stack, p, b, rows, self.clip))
+            sums, value = one_model(stack.params, stack.buffers, batch)
+        grads = {k: _noisy_mean(total, state.scales, rngs) for k, total in sums.items()}
         return Gradient(grads, stack.buffers, value, state)
 
 
 @dataclass(frozen=True)
 class _State:
-    scales: list[tuple[float, int]]  # per model: the noise's deviation and the expected batch size
-    tapped: bool  # `tapped_sum` is right for this network
+    scales: list[tuple[float, int]]  # (M,) standard deviation of the noise, and expected batch size
+    tapped: bool  # whether `tapped_sum` is correct for this network
+
+
+def _noisy_mean(total: Tensor, scales: list[tuple[float, int]], rngs: list[torch.Generator]) -> Tensor:
+    """Sums of gradients (M, *shape) plus noise, divided by each model's expected batch size."""
+    draws = [torch.randn(total.shape[1:], generator=rng) * sd for rng, (sd, _) in zip(rngs, scales, strict=True)]
+    expected = torch.tensor([n for _, n in scales]).view(-1, *(1,) * (total.ndim - 1)).to(total)
+    return (total + torch.stack(draws).to(total)) / expected
 
 
 def tapped_sum(vectorize: Vectorize, stack: Stack, batch: Batch, clip: float) -> tuple[Params, Tensor]:
-    """What `clipped_sum` gives, for all models, without one gradient per example; every parameter is a linear layer's.
+    """Sums of clipped gradients, each (M, *shape), and mean losses (M,), for networks whose parameters are all in linear layers.
 
-    With the layer's input a_b and the loss's slope s_b at its output, an example's gradient is s_b a_bᵀ and its squared norm
-    ‖s_b‖² (‖a_b‖² + 1), bias included (Goodfellow 2015, arXiv 1510.01799): the clipped sum is one matrix product.
+    The result of `clipped_sum` for every model, without per-example gradients. With the layer's input a_b and the gradient s_b
+    of the loss at its output, an example's gradient is s_b a_bᵀ and its squared norm ‖s_b‖² (‖a_b‖² + 1), bias included
+    (Goodfellow 2015, arXiv 1510.01799), so that the clipped sum is one matrix product.
     """
     layers = _linear(stack.net)
-    rows = batch.y.shape
-    taps = {k: batch.weight.new_zeros(*rows, layer.out_features) for k, layer in layers.items()}
+    slopes, inputs, losses = _taps(vectorize, stack, batch, layers)
+    square = torch.zeros_like(batch.weight)
+    for k, s in slopes.items():
+        square += s.square().sum(-1) * (inputs[k].to(s.dtype).square().sum(-1) + (layers[k].bias is not None))
+    scale = (clip / (square.sqrt() + 1e-6)).clamp_max(1.0) * batch.weight
+    sums = {}
+    for k, s in slopes.items():
+        s = s * scale.unsqueeze(-1)
+        sums[f"{k}.weight"] = s.transpose(-1, -2) @ inputs[k].to(s.dtype)
+        sums[f"{k}.bias"] = s.sum(-2)
+    return {k: sums[k] for k in stack.params}, (losses * batch.weight).sum(-1) / batch.weight.sum(-1).clamp_min(1)
+
+
+def _taps(
+    vectorize: Vectorize, stack: Stack, batch: Batch, layers: dict[str, nn.Linear]
+) -> tuple[Params, Params, Tensor]:
+    """Per layer, the gradients at its output (M, B, out) and its inputs (M, B, in); and the losses (M, B).
+
+    A tap is a zero that is added to the output of a layer; its gradient is the gradient at that output.
+    """
+    taps = {k: batch.weight.new_zeros(*batch.y.shape, layer.out_features) for k, layer in layers.items()}
 
     def loss(taps: Params, params: Params, buffers: Params, batch: Batch) -> tuple[Tensor, tuple[Params, Tensor]]:
         inputs: Params = {}
@@ -203,35 +218,27 @@ def tapped_sum(vectorize: Vectorize, stack: Stack, batch: Batch, clip: float) ->
         return losses.sum(), (inputs, losses)
 
     slopes, (_, (inputs, losses)) = vectorize.gradient(loss)(taps, stack.params, stack.buffers, batch)
-    square = torch.zeros_like(batch.weight)
-    for k, s in slopes.items():
-        square += s.square().sum(-1) * (inputs[k].to(s.dtype).square().sum(-1) + (layers[k].bias is not None))
-    scale = (clip / (square.sqrt() + 1e-6)).clamp_max(1.0) * batch.weight
-    sums = {}
-    for k, s in slopes.items():
-        s = s * scale.unsqueeze(-1)
-        sums[f"{k}.weight"] = s.transpose(-1, -2) @ inputs[k].to(s.dtype)
-        sums[f"{k}.bias"] = s.sum(-2)
-    return {k: sums[k] for k in stack.params}, (losses * batch.weight).sum(-1) / batch.weight.sum(-1).clamp_min(1)
+    return slopes, inputs, losses
 
 
 def by_rows(net: nn.Module, params: Params, dims: int) -> bool:
-    """Whether `tapped_sum` is right for this network: seen from its structure, for a trial proves nothing about privacy.
+    """Whether `tapped_sum` is correct for this network, judged by its structure: a trial would not prove it.
 
-    Every layer is used once, one row at a time, and every parameter that is trained is a linear layer's. dims: of one example.
+    Every layer must be used once and treat every row on its own, and every trained parameter must be in a linear layer. dims:
+    number of axes of one example.
     """
     layers = list(net.named_modules(remove_duplicate=False))
     linear = [(k, m) for k, m in layers if type(m) is nn.Linear]
     owned = {f"{k}.{name}" for k, m in linear for name in ("weight", "bias") if getattr(m, name) is not None}
     plain = all(type(m) in ROWWISE and _as_made(m) for _, m in layers) and not _watched()
-    # an MLP lays the values of an example in a row; a linear layer in front of it would see them as rows of their own
+    # an MLP flattens an example; a linear layer in front of it would treat its axes as further rows
     first = next((type(m) for _, m in layers if type(m) in (MLP, nn.Linear)), None)
     flat = dims == 1 or first is MLP
     return plain and flat and set(params) == owned and len(layers) == len(list(net.modules()))
 
 
 def _as_made(layer: nn.Module) -> bool:
-    """Whether a layer runs what its class says: no hook, no method of its own, no layer that its forward does not run."""
+    """Whether a layer runs the code of its class: without hooks, replaced methods, or sublayers that its forward ignores."""
     inside = [name for name, _ in layer.named_children()]
     expected = inside if type(layer) is nn.Sequential else ["features", "classifier"] if type(layer) is MLP else []
     hooked = any(getattr(layer, name, None) for name in HOOKS) or any(
@@ -241,29 +248,36 @@ def _as_made(layer: nn.Module) -> bool:
 
 
 def _watched() -> bool:
-    """Whether torch runs hooks on every module there is."""
+    """Whether there are global hooks, which torch runs on every module."""
     return any(value for name, value in vars(nn.modules.module).items() if _GLOBAL.fullmatch(name))
 
 
-def _try(task: Task, trainer: Trainer, clip: float) -> None:
-    """One step as in training, on two examples. Errors: `UserError` where a network gives no gradients of single examples."""
-    one = task.only([0])
-    rows = task.pool.take(torch.arange(2))
-    batch = Batch(rows.x, rows.y, torch.empty(2, 0), torch.ones(2))
+def _check_net(task: Task) -> None:
     with forked(0):
-        stack = initial(one, [row.nonzero().squeeze(-1) for row in one.members], torch.device("cpu"))
+        net = task.net()
+    if normalises_batches(net):
+        raise UserError(
+            "dp-sgd cannot train a network with batch norm: it mixes the examples of a batch, so that no gradient belongs to"
+            " one of them; take net=mlp, or for images net=convnet-gn or another network with group norm"
+        )
+
+
+def _try(task: Task, trainer: Trainer, clip: float) -> None:
+    """Take one step on two examples.
+
+    Raises: `UserError` for a network without per-example gradients.
+    """
+    one = task.only([0])
+    with forked(0):
+        stack = initial(one, [one.rows(0)], torch.device("cpu"))
         stack = replace(stack, mixed=trainer.config.precision == "bfloat16")
-        stack.net.train()
         try:
-            objective = ClippedNoisy(clip, lambda n: 0.0, trainer.config.batch_size)
-            state = objective.init(stack, one, [])
-            single = Batch(*(t.unsqueeze(0) for t in batch._replace(x=batch.x.to(stack.dtype))))
-            objective.gradient(vectorize_over(1), stack, state, single, [torch.Generator()])
-        except Exception as error:  # whatever a user's network may raise
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            one_step(stack, ClippedNoisy(clip, lambda n: 0.0, trainer.config.batch_size), one, torch.arange(2))
+        except Exception as error:  # a user's network may raise anything
             raise UserError(
-                f"dp-sgd cannot take the gradients of single examples through the network {type(stack.net).__name__}: {why};"
-                " take net=mlp or convnet-gn, or a network that treats every example alike and asks no tensor for its value"
+                f"dp-sgd cannot take the gradients of single examples through the network {type(stack.net).__name__}:"
+                f" {one_line(error)}; take net=mlp or convnet-gn, or a network that treats every example on its own and does"
+                " not branch on the value of a tensor"
             ) from None
 
 
@@ -272,7 +286,10 @@ def _linear(net: nn.Module) -> dict[str, nn.Linear]:
 
 
 def clipped_sum(stack: Stack, params: Params, buffers: Params, batch: Batch, clip: float) -> tuple[Params, Tensor]:
-    """Σ_b w_b g_b · min(1, clip / (‖g_b‖ + 1e-6)) of one model, and its mean loss."""
+    """Σ_b w_b g_b · min(1, clip / (‖g_b‖ + 1e-6)) of one model, each (*shape), and its mean loss, a scalar.
+
+    batch: of one model, x (B, *shape); g_b: the gradient of the cross-entropy of example b.
+    """
 
     def loss(params: Params, x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(stack.forward(params, buffers, x.unsqueeze(0)), y.unsqueeze(0))
@@ -292,54 +309,70 @@ def clipped_sum(stack: Stack, params: Params, buffers: Params, batch: Batch, cli
 
 @functools.cache
 def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
-    """Epsilon at delta of so many noisy steps on Poisson samples, by Opacus's accountant. Errors: `UserError` without Opacus."""
+    """Epsilon at delta after this many noisy steps on Poisson samples, by Opacus's accountant.
+
+    Raises: `UserError` if Opacus is not installed.
+    """
     counter = _accounting().create_accountant(accountant)
     counter.history = [(noise_multiplier, sample_rate, steps)]
-    with warnings.catch_warnings():  # that a wider range of orders might be tighter: an upper bound it is all the same
+    with (
+        warnings.catch_warnings()
+    ):  # that a wider range of orders might be tighter: the result is an upper bound anyway
         warnings.simplefilter("ignore", UserWarning)
         return max(0.0, float(counter.get_epsilon(delta)))
 
 
 @functools.cache
 def noise_for(target: float, delta: float, sample_rate: float, steps: int, accountant: str = "rdp") -> float:
-    """The smallest noise multiplier found whose epsilon at delta is at most ``target``: Opacus's search, within `NOISE`.
+    """The smallest noise multiplier found whose epsilon at delta is at most ``target``, by bisection within `NOISE`.
 
-    Opacus knows no bounds: it goes down to noise that its accountants cannot count with. Errors: `UserError`.
+    Opacus's own search has no lower limit, and its accountants fail for very small noise.
+
+    Raises: `UserError` if the noise would lie outside `NOISE` or below `PRV_NOISE` for the accountant prv.
     """
-    least, most = PRV_NOISE if accountant == "prv" else NOISE[0], NOISE[1]
+    least = PRV_NOISE if accountant == "prv" else NOISE[0]
 
-    def spent(noise: float, counter: str = accountant) -> float:
-        return epsilon(noise, sample_rate, steps, delta, counter)
+    def spent(noise: float) -> float:
+        return epsilon(noise, sample_rate, steps, delta, accountant)
 
-    def too_large(reached: float) -> UserError:
-        return UserError(
-            f"defense.target_epsilon={target} is more than training spends with the least noise that"
-            f" defense.accountant={accountant} counts with, {least} (epsilon {reached:.4g}); take a smaller one"
-        )
-
-    if (reached := spent(least, "rdp")) <= target:  # an upper bound for the tighter one, which takes minutes there
-        raise too_large(reached)
-    low, high = 0.0, 20.0
-    while (found := spent(high)) > target:
-        if high == most:
-            raise UserError(
-                f"defense.target_epsilon={target} cannot be reached: noise of {most:g} spends {found:.4g}; take a larger one"
-            )
-        high = min(2 * high, most)
+    # rdp's epsilon is an upper bound of prv's, which takes minutes to compute for the least noise
+    reached = epsilon(least, sample_rate, steps, delta, "rdp")
+    if reached <= target:
+        raise _target_too_large(target, reached, least, accountant)
+    low, (high, found) = 0.0, _enough_noise(spent, target)
     while target - found > TOLERANCE and high - low > 1e-9 * high:
         middle = max((low + high) / 2, least)
         reached = spent(middle)
         if reached >= target:
             low = middle
         elif middle == least:
-            raise too_large(reached)
+            raise _target_too_large(target, reached, least, accountant)
         else:
             high, found = middle, reached
     return high
 
 
+def _enough_noise(spent: Callable[[float], float], target: float) -> tuple[float, float]:
+    """A noise multiplier with an epsilon of at most ``target``, by doubling, and that epsilon."""
+    noise, most = 20.0, NOISE[1]
+    while (found := spent(noise)) > target:
+        if noise == most:
+            raise UserError(
+                f"defense.target_epsilon={target} cannot be reached: noise of {most:g} spends {found:.4g}; take a larger one"
+            )
+        noise = min(2 * noise, most)
+    return noise, found
+
+
+def _target_too_large(target: float, reached: float, least: float, accountant: str) -> UserError:
+    return UserError(
+        f"defense.target_epsilon={target} is more than training spends with {least}, the least noise that"
+        f" defense.accountant={accountant} can compute with (epsilon {reached:.4g}); take a smaller one"
+    )
+
+
 def _accounting() -> Any:
-    """Opacus's accountants."""
+    """The module of Opacus's accountants."""
     try:
         from opacus import accountants
     except ImportError as error:
@@ -349,12 +382,13 @@ def _accounting() -> Any:
     return accountants
 
 
-def _said(budget: dict[str, Any], own_scaling: bool) -> str:
-    said = (
+def _summary(budget: dict[str, Any], own_scaling: bool) -> str:
+    """The guarantee in words; own_scaling: features are scaled by mean and deviation of the members."""
+    summary = (
         f"differentially private towards adding or removing one member: epsilon {budget['epsilon']:.3f} at delta"
         f" {budget['delta']:g} ({budget['accountant'].upper()} accountant, noise multiplier {budget['noise_multiplier']:.4g},"
-        f" {budget['steps']:,} steps, sampling rate {budget['sample_rate']:.4g}), towards whoever does not know the run's seed"
+        f" {budget['steps']:,} steps, sampling rate {budget['sample_rate']:.4g}), towards everyone without the run's seed"
     )
     if own_scaling:
-        said += "; mean and deviation of the members, which scale the features, are not covered"
-    return said
+        summary += "; mean and deviation of the members, which scale the features, are not covered"
+    return summary

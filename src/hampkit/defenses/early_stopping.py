@@ -1,4 +1,4 @@
-"""Early stopping: a network that is not trained to the end knows its members less well."""
+"""Early stopping: a network that is trained for fewer epochs fits its members less closely."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from hampkit.types import Task
 
 @dataclass(frozen=True)
 class EarlyStopping(Defense):
-    """Cross-entropy training that ends after ``epoch`` epochs, or once the validation accuracy has not risen for a while.
+    """Cross-entropy training that ends after ``epoch`` epochs, or once the validation accuracy has not risen for
+    ``patience`` epochs.
 
-    By patience the checkpoint with the highest validation accuracy is kept, by epoch the last one. The learning rate's
-    schedule stays that of the whole training.
+    With ``epoch`` the last weights are kept, with ``patience`` those of the highest validation accuracy. The schedule of the
+    learning rate is that of the whole training.
     """
 
     name: ClassVar[str] = "early-stopping"
     paper: ClassVar[str] = "https://arxiv.org/abs/2003.10595"
 
-    epoch: int = 0  # stop after so many epochs; 0: by patience
+    epoch: int = 0  # stop after this many epochs; 0: stop by patience
     patience: int = 5  # epochs without a higher validation accuracy
 
     def __post_init__(self) -> None:
@@ -34,7 +35,7 @@ class EarlyStopping(Defense):
     def check(self, task: Task, trainer: Trainer) -> None:
         if self.epoch > trainer.config.epochs:
             raise UserError(
-                f"defense.epoch={self.epoch} must be at most train.epochs={trainer.config.epochs}: stopping later stops nothing"
+                f"defense.epoch={self.epoch} must be at most train.epochs={trainer.config.epochs}: training ends there anyway"
             )
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
@@ -43,5 +44,5 @@ class EarlyStopping(Defense):
         else:
             config = replace(trainer.config, patience=self.patience, select="best")
         stack = trainer.with_config(config).fit(task, CROSS_ENTROPY)
-        said = [{"kept_epoch": h.epoch + 1, "summary": f"kept: epoch {h.epoch + 1}"} for h in stack.history]
-        return Models(stack, facts=tuple(said))
+        facts = [{"kept_epoch": h.epoch + 1, "summary": f"kept: epoch {h.epoch + 1}"} for h in stack.history]
+        return Models(stack, facts=tuple(facts))

@@ -1,4 +1,4 @@
-"""HAMP (Chen & Pattabiraman, NDSS 2024): train for less confident answers, then release only their order."""
+"""HAMP (Chen & Pattabiraman, NDSS 2024): training for less confident answers, and a release of their ranking alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.defenses.base import Ask, Defense, Keyed, Models, Release
+from hampkit.defenses.base import Defense, Keyed, Models, Predict, Release
 from hampkit.errors import UserError
 from hampkit.rng import derive, torch_rng
 from hampkit.training import MeanLoss, Trainer
@@ -18,33 +18,33 @@ from hampkit.training.soft_labels import check_gamma, check_grid, hamp_loss, sof
 from hampkit.types import Domain, Stack, Task
 
 LARGEST_BANK = 10**7  # answers
-PUBLISHED_CHUNK = 1024  # noise inputs drawn and answered at once
+PUBLISHED_CHUNK = 1024  # noise inputs per forward pass
 
 
 @dataclass(frozen=True)
 class Hamp(Defense):
-    """High-entropy soft labels, an entropy regulariser, and answers that keep only the order of the classes.
+    """High-entropy soft labels, an entropy regulariser, and answers that keep only the ranking of the classes.
 
-    Training minimises KL(soft label ‖ softmax z) − alpha · H(softmax z); the soft label gives the true class as much as
-    leaves it an entropy of gamma · ln C, and the rest to the others in equal parts. On release, the logits of every
-    answer are exchanged for those of a random input, in the same order, so that the predicted label stays.
+    Training minimises KL(t ‖ p) − alpha · H(p) with p = softmax z. The soft label t has entropy gamma · ln C: one probability for
+    the true class, equal ones for all others. On release, the logits of every answer are replaced by those of a random input,
+    in the order of the true logits, so that the predicted label is unchanged.
 
     Differs from the published code, unless its recipe fields are set: the soft label is exact, not on a grid of 0.01
-    (``grid``); the KL term is averaged over rows, not over rows and classes (``kl``); tied logits keep distinct values.
+    (``grid``); the KL term is averaged over rows, not over rows and classes (``kl``). Tied logits get distinct values.
     """
 
     name: ClassVar[str] = "hamp"
     paper: ClassVar[str] = "https://arxiv.org/abs/2307.01610"
 
     gamma: float = 0.5  # entropy of the soft label as a share of ln C, in [0, 1)
-    alpha: float = 0.03  # weight of the entropy term, in the units of kl
-    kl: Literal["batchmean", "mean"] = "batchmean"  # mean: divided by rows and by classes, as published
-    grid: float | None = None  # step of the search for the soft label; published: 0.01
-    modify: bool = True  # False: release the network's own answers (training alone)
+    alpha: float = 0.03  # weight of the entropy term; its scale depends on kl
+    kl: Literal["batchmean", "mean"] = "batchmean"  # average of the KL term; mean: over rows and classes, as published
+    grid: float | None = None  # step of the published search for the soft label (0.01); none: exact
+    modify: bool = True  # False: release the network's own answers
     noise: Literal["fresh", "keyed"] = (
-        "fresh"  # keyed: the noise follows from the input and a secret; repeating teaches nothing
+        "fresh"  # keyed: the random input is a keyed hash of the query, so that repeated queries have one answer
     )
-    bank: int = 0  # answers to this many noise inputs are prepared once and drawn from; 0: a new noise input per query
+    bank: int = 0  # draw from prepared answers to this many random inputs; 0: a new random input per query
 
     def __post_init__(self) -> None:
         check_gamma(self.gamma)
@@ -69,9 +69,9 @@ class Hamp(Defense):
         return SwapConfidences(domain, self.noise, state["secret"], state.get("bank"))
 
     def _state(self, task: Task, stack: Stack, trainer: Trainer) -> dict[str, Tensor]:
-        """A secret per model, and its bank of noise answers where one is asked for.
+        """A secret per model (M, 32), and with ``bank`` answers to random inputs (M, K, C).
 
-        Both follow from the model's seed, so that an evaluation repeats. Who serves a model keeps a secret of their own:
+        Both are drawn from the model's seed, so that an evaluation can be repeated. A service needs a secret of its own:
         `hampkit.nn.HampModel` draws one unless it is given.
         """
         state = {"secret": Keyed.secrets(task)}
@@ -83,12 +83,14 @@ class Hamp(Defense):
 
 
 def swap_confidences(logits: Any, noise_logits: Any, ties: Literal["distinct", "published"] = "distinct") -> Any:
-    """The values of noise row i in the order of logits row i: (N, C), (N, C) → (N, C), tensors or arrays.
+    """Per row, the values of noise_logits in the order of logits: (N, C), (N, C) → (N, C), tensors or arrays.
 
-    The class with the j-th largest logit gets the j-th largest noise value, so the predicted label (the first maximum)
-    stays. Tied logits get distinct values, the first class the largest; ``ties="published"`` gives all of them the
-    highest value of their group, as the published code does. Where the two largest noise values are equal, the largest
-    is raised to the next float: the label must not depend on it.
+    The class with the j-th largest logit gets the j-th largest noise value, so that the predicted label, the first maximum, is
+    unchanged. Tied logits get distinct values, the first class the largest; with ``ties="published"`` all of them get the
+    largest value of the tie, as in the published code. If the two largest noise values are equal, the largest is raised to the
+    next float, so that the predicted label stays the only maximum.
+
+    Raises: `ValueError` for arrays of different shapes.
     """
     if isinstance(logits, Tensor):
         z, r = logits.detach().cpu().numpy(), noise_logits.detach().cpu().numpy()
@@ -96,10 +98,7 @@ def swap_confidences(logits: Any, noise_logits: Any, ties: Literal["distinct", "
     z, r = np.asarray(logits), np.array(noise_logits)
     if z.shape != r.shape or z.ndim != 2:
         raise ValueError(f"logits {z.shape} and noise_logits {r.shape} must have the same shape (N, C)")
-    r.sort(-1)
-    if r.shape[-1] > 1:
-        equal = r[:, -1] == r[:, -2]
-        r[equal, -1] = np.nextafter(r[equal, -1], np.inf, dtype=r.dtype)
+    _sort_with_one_maximum(r)
     order = _ascending(z)
     out = np.empty_like(r)
     if ties == "published":
@@ -110,39 +109,48 @@ def swap_confidences(logits: Any, noise_logits: Any, ties: Literal["distinct", "
 
 
 class SwapConfidences(Release):
-    """HAMP's output modification: each answer is exchanged for that to a random input, in the order of the true one."""
+    """HAMP's output modification: each answer is replaced by that to a random input, in the order of the true logits."""
 
     about = "the logits of a random input, in the order of the true logits: only the ranking of the classes is released"
 
     def __init__(self, domain: Domain, noise: str, secret: Tensor, bank: Tensor | None = None) -> None:
-        self.domain = domain  # what random inputs look like
+        self.domain = domain  # of the random inputs
         self.noise = noise  # fresh or keyed
         self.keyed = Keyed(domain, secret)
-        self.bank = bank  # (K, C) answers to noise inputs, or None
+        self.bank = bank  # (K, C) answers to random inputs, or None
 
-    def __call__(self, ask: Ask, x: Tensor, rng: torch.Generator) -> Tensor:
-        logits = ask(x)
+    def __call__(self, predict: Predict, x: Tensor, rng: torch.Generator) -> Tensor:
+        logits = predict(x)
         if self.bank is not None:
-            rows = (
-                self.keyed.numbers(x, len(self.bank))
-                if self.noise == "keyed"
-                else torch.randint(len(self.bank), (len(x),), generator=rng)
-            )
-            return swap_confidences(logits, self.bank[rows].to(logits))
-        parts = [ask(self._inputs(part, rng)) for part in x.split(PUBLISHED_CHUNK)]
+            return swap_confidences(logits, self.bank[self._bank_rows(x, len(self.bank), rng)].to(logits))
+        parts = [predict(self._inputs(part, rng)) for part in x.split(PUBLISHED_CHUNK)]
         return swap_confidences(logits, torch.cat(parts))
 
+    def _bank_rows(self, x: Tensor, size: int, rng: torch.Generator) -> Tensor:
+        """One row (B,) of the bank per input (B, *shape)."""
+        if self.noise == "keyed":
+            return self.keyed.numbers(x, size)
+        return torch.randint(size, (len(x),), generator=rng)
+
     def _inputs(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """One random input per row: drawn, or derived from the row and the secret."""
+        """One random input per input of x (B, *shape): drawn, or derived from the input and the secret."""
         if self.noise == "fresh":
             return self.domain.sample(len(x), rng)
         seeds = self.keyed.numbers(x, 2**63 - 1)
         return torch.cat([self.domain.sample(1, torch_rng(int(seed))) for seed in seeds])
 
 
+def _sort_with_one_maximum(r: np.ndarray) -> None:
+    """Sort the rows of r (N, C) in place, and raise a tied maximum to the next float."""
+    r.sort(-1)
+    if r.shape[-1] > 1:
+        equal = r[:, -1] == r[:, -2]
+        r[equal, -1] = np.nextafter(r[equal, -1], np.inf, dtype=r.dtype)
+
+
 def _ascending(z: np.ndarray) -> np.ndarray:
-    """Positions in ascending order, of tied values the last position first (so that the first maximum comes last)."""
-    order = np.argsort(z, -1)  # several times faster than a stable sort, and the same where nothing is tied
+    """Classes in ascending order of z (N, C): (N, C); tied classes in descending order, so that the first maximum is last."""
+    order = np.argsort(z, -1)  # several times faster than a stable sort, and the same without ties
     ordered = np.take_along_axis(z, order, -1)
     tied = (ordered[:, 1:] == ordered[:, :-1]).any(-1)
     if tied.any():
@@ -151,7 +159,7 @@ def _ascending(z: np.ndarray) -> np.ndarray:
 
 
 def _last_of_group(ordered: np.ndarray) -> np.ndarray:
-    """For every place of sorted rows, the last place that holds the same value."""
+    """For every position in sorted rows (N, C), the last position with the same value: (N, C)."""
     c = ordered.shape[-1]
     ends = np.where(np.c_[ordered[:, 1:] != ordered[:, :-1], np.ones((len(ordered), 1), bool)], np.arange(c), c)
     return np.minimum.accumulate(ends[:, ::-1], -1)[:, ::-1]

@@ -1,4 +1,4 @@
-"""Label smoothing (Szegedy et al. 2016): the true class is asked for less than certainty."""
+"""Label smoothing (Szegedy et al. 2016): training labels that give every class a small probability."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ DEFAULT = 0.1
 
 @dataclass(frozen=True)
 class LabelSmoothing(Defense):
-    """KL divergence to soft labels: of the true class 1 − smoothing, and smoothing spread evenly over all classes.
+    """Minimises KL(t ‖ p) to the soft label t = (1 − smoothing) · one-hot(y) + smoothing / C.
 
-    ``gamma`` asks for the soft label by its entropy instead, gamma · ln C, as the publication of HAMP does for its baseline:
-    HAMP's training without the entropy term and without the release.
+    With ``gamma`` the soft label is HAMP's, of entropy gamma · ln C. This is the baseline in HAMP's publication: its training
+    without the entropy term and without the release.
     """
 
     name: ClassVar[str] = "label-smoothing"
     paper: ClassVar[str] = "https://arxiv.org/abs/1512.00567"
 
-    smoothing: float = DEFAULT  # share of the label that is spread over all classes, in [0, 1)
-    gamma: float | None = None  # entropy of the soft label as a share of ln C, instead of smoothing
+    smoothing: float = DEFAULT  # probability that is spread over all classes, in [0, 1)
+    gamma: float | None = None  # entropy of the soft label as a share of ln C, in place of smoothing
     kl: Literal["batchmean", "mean"] = "batchmean"  # mean: divided by rows and by classes, as published
     grid: float | None = None  # step of the search for the soft label, with gamma; published: 0.01
 
@@ -39,7 +39,7 @@ class LabelSmoothing(Defense):
             check_gamma(self.gamma)
             if self.smoothing != DEFAULT:
                 raise UserError(
-                    f"defense.smoothing={self.smoothing} and defense.gamma={self.gamma} both say how soft the labels of"
+                    f"defense.smoothing={self.smoothing} and defense.gamma={self.gamma} both set how soft the labels of"
                     " label-smoothing are; leave the first out, or write defense.gamma=none"
                 )
         check_grid(self.grid)

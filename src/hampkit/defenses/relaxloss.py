@@ -1,4 +1,4 @@
-"""RelaxLoss (Chen et al., ICLR 2022): the training loss is held at a target above zero."""
+"""RelaxLoss (Chen et al., ICLR 2022): training holds the mean loss at a value above zero."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from torch.nn.functional import cross_entropy, log_softmax
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError
 from hampkit.training import Gradient, Objective, Trainer
-from hampkit.training.objectives import Params, mean_of
+from hampkit.training.objectives import Params, forward, gradient_of, mean_of
 from hampkit.training.vectorize import Vectorize
 from hampkit.types import Batch, Dataset, Stack, Task
 
 
 @dataclass(frozen=True)
 class RelaxLoss(Defense):
-    """Holds the mean cross-entropy L of a batch near ``alpha``.
+    """Keeps the mean cross-entropy L of a batch near ``alpha``.
 
-    Epochs 0, 2, 4, … minimise |L − alpha|: gradient descent above ``alpha``, ascent below. The epochs between them minimise L
-    above ``alpha``; at or below it they minimise the mean of a loss per example that flattens the answers. With p = softmax z,
-    ℓ = −ln p_y, a soft label t with t_y = min(p_y, upper) and (1 − t_y) / (C − 1) for every other class, and
-    ℓ_soft = −Σ_c t_c ln p_c, this loss is
+    Epochs 0, 2, 4, … minimise |L − alpha|: gradient descent above ``alpha``, ascent below. Epochs 1, 3, 5, … minimise L if it is
+    above ``alpha``, and else the mean of a loss per example that flattens the answers. With p = softmax z, ℓ = −ln p_y, a soft
+    label t with t_y = min(p_y, upper) and t_c = (1 − t_y) / (C − 1) for every other class c, and ℓ_soft = −Σ_c t_c ln p_c, the
+    loss per example is
 
     - ``form=table``: ℓ_soft;
-    - ``form=image``: ℓ_soft − ℓ where the predicted label is wrong, −ℓ where it is right.
+    - ``form=image``: ℓ_soft − ℓ where the predicted label is wrong, −ℓ where it is correct.
 
-    The gradient passes through the soft label too. Both forms are those of the authors' code.
+    The soft label is part of the gradient. Both forms are those of the authors' code.
     """
 
     name: ClassVar[str] = "relaxloss"
     paper: ClassVar[str] = "https://arxiv.org/abs/2207.05801"
 
-    alpha: float = 0.5  # the mean loss in nats that training aims at
+    alpha: float = 0.5  # target of the mean loss, in nats
     upper: float = 1.0  # largest probability of the true class in a soft label
-    form: Literal["auto", "table", "image"] = "auto"  # how answers are flattened; auto: image for inputs of three axes
+    form: Literal["auto", "table", "image"] = (
+        "auto"  # how answers are flattened; auto: image for inputs with three axes
+    )
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or not math.isfinite(self.alpha):
@@ -50,13 +52,13 @@ class RelaxLoss(Defense):
         return Models(trainer.fit(task, self.objective(task.pool)))
 
     def objective(self, data: Dataset) -> Relaxed:
-        """The training objective for these data."""
+        """The training objective for data of this shape."""
         image = self.form == "image" or (self.form == "auto" and len(data.shape) == 3)
         return Relaxed(self.alpha, self.upper, image)
 
 
 class Relaxed(Objective):
-    """RelaxLoss's objective. image: the form for images; the state is the epoch, counted from 0."""
+    """RelaxLoss's objective; image: the form for images. The state is the epoch, counted from 0."""
 
     def __init__(self, alpha: float, upper: float, image: bool) -> None:
         self.alpha, self.upper, self.image = alpha, upper, image
@@ -68,22 +70,20 @@ class Relaxed(Objective):
         self, vectorize: Vectorize, stack: Stack, state: Any, batch: Batch, rngs: list[torch.Generator]
     ) -> Gradient:
         def relaxed(params: Params, buffers: Params, batch: Batch) -> tuple[Tensor, Params]:
-            buffers = {k: v.clone() for k, v in buffers.items()}
-            logits = stack.forward(params, buffers, batch.x)
+            logits, buffers = forward(stack, params, buffers, batch.x)
             loss = mean_of(cross_entropy(logits, batch.y, reduction="none"), batch)
             if state % 2 == 0:
                 return (loss - self.alpha).abs(), buffers
             flat = mean_of(flattening(logits, batch.y, self.upper, self.image), batch)
             return torch.where(loss > self.alpha, loss, flat), buffers
 
-        grads, (value, buffers) = vectorize.gradient(relaxed)(stack.params, stack.buffers, batch)
-        return Gradient(grads, buffers, value, state)
+        return gradient_of(relaxed, vectorize, stack, state, batch)
 
 
 def flattening(logits: Tensor, y: Tensor, upper: float, image: bool) -> Tensor:
-    """The loss per example that flattens answers: logits (B, C), y (B,) → (B,).
+    """The loss per example that flattens answers, see `RelaxLoss`: logits (B, C), y (B,) → (B,).
 
-    Nothing is detached but the predicted label, which has no gradient. Source: the authors' code at revision fc8c68e,
+    Only the predicted label has no gradient. Source: the authors' code at revision fc8c68e,
     source/nonimage/defense/relaxloss.py and source/cifar/defense/relaxloss.py.
     """
     log_p = log_softmax(logits, -1)

@@ -1,4 +1,4 @@
-"""SELENA (Tang et al., USENIX Security 2022): a student learns from sub-models that never saw the example in question."""
+"""SELENA (Tang et al., USENIX Security 2022): a student learns each example's label from sub-models not trained on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from hampkit.types import Stack, Task
 
 @dataclass(frozen=True)
 class Selena(Defense):
-    """K sub-models, each trained without the members that were drawn to be left out of it: L of K for every member. The soft
-    label of a member is the softmax of the mean logits of its L sub-models; a fresh network learns these labels.
+    """A student network learns soft labels from K sub-models. Each member is left out of the training of L sub-models, drawn at
+    random; its soft label is the softmax of the mean of their logits.
 
-    Differs from the paper, which averages probabilities, as the published code of HAMP's comparison does: the mean is over
-    logits. Differs from that code: sub-models that learnt next to nothing are trained again, and left out of the mean
-    where they still do not; every model draws its own sub-sets.
+    Differs from the paper, which averages probabilities: the mean is over logits, as in the published code of HAMP's
+    comparison. Differs from that code: sub-models that learn next to nothing are trained again, and excluded from the mean if
+    that does not help; every model draws its own subsets.
     """
 
     name: ClassVar[str] = "selena"
@@ -32,12 +32,10 @@ class Selena(Defense):
     quick: ClassVar[dict[str, Any]] = {"submodels": 4, "left_out": 2}
 
     submodels: int = 25  # K
-    left_out: int = 10  # L, of K sub-models that are not trained on a member
-    distill: TrainOverrides = field(
-        default_factory=TrainOverrides
-    )  # how the student is trained; what is not set is as in train
+    left_out: int = 10  # L, sub-models that are not trained on a given member
+    distill: TrainOverrides = field(default_factory=TrainOverrides)  # training of the student
     kl: Literal["batchmean", "mean"] = (
-        "batchmean"  # of the student's loss; mean: divided by rows and by classes, as published
+        "batchmean"  # average of the student's loss; mean: over rows and classes, as published
     )
 
     def __post_init__(self) -> None:
@@ -48,40 +46,37 @@ class Selena(Defense):
             )
 
     def check(self, task: Task, trainer: Trainer) -> None:
-        self.distill.of(trainer.config)
+        trainer.with_overrides(self.distill)
         m = int(task.members.sum(-1).argmin())
         self._subtask(task, [m], [self._left_out(task, m)])
 
     def fit(self, task: Task, trainer: Trainer) -> Models:
         targets = torch.zeros(len(task), len(task.pool), task.pool.num_classes)
-        group = max(1, trainer.width // self.submodels)  # models whose sub-models are held at once
+        group = max(1, trainer.width // self.submodels)  # models whose sub-models are in memory at once
         facts: list[dict[str, Any]] = []
         for start in range(0, len(task), group):
             models = list(range(start, min(start + group, len(task))))
-            left = [self._left_out(task, m) for m in models]
-            teachers = trainer.fit(self._subtask(task, models, left), CROSS_ENTROPY)
+            left_out = [self._left_out(task, m) for m in models]
+            teachers = trainer.fit(self._subtask(task, models, left_out), CROSS_ENTROPY)
             for j, m in enumerate(models):
-                mine = teachers.take(list(range(j * self.submodels, (j + 1) * self.submodels)))
-                rows = task.members[m].nonzero().squeeze(-1)
-                logits = trainer.predict(mine, task.pool.x[rows])
-                targets[m, rows] = soft_targets(logits, left[j], _usable(mine))
-                facts.append(_facts(mine))
-        config = self.distill.of(trainer.config)
-        student = trainer.with_config(config, f"defense.distill.lr={config.lr}")
+                own = teachers.take(list(range(j * self.submodels, (j + 1) * self.submodels)))
+                logits = trainer.predict(own, task.pool.x[task.rows(m)])
+                targets[m, task.rows(m)] = soft_targets(logits, left_out[j], _usable(own))
+                facts.append(_facts(own))
+        student = trainer.with_overrides(self.distill)
         return Models(student.fit(task, MeanLoss(hamp_loss(0.0, self.kl)), targets), facts=tuple(facts))
 
     def _left_out(self, task: Task, m: int) -> Tensor:
-        """(n, K) bool: which sub-models are not trained on which member of model m."""
-        n = int(task.members[m].sum())
-        u = numpy_rng(derive(task.seeds[m], "left out")).random((n, self.submodels))
+        """Which of the K sub-models are not trained on which of the n members of model m: (n, K) bool."""
+        n_members = int(task.members[m].sum())
+        u = numpy_rng(derive(task.seeds[m], "left out")).random((n_members, self.submodels))
         return torch.from_numpy(u.argsort(-1).argsort(-1) < self.left_out)
 
-    def _subtask(self, task: Task, models: list[int], left: list[Tensor]) -> Task:
-        """One task for all sub-models of these models."""
+    def _subtask(self, task: Task, models: list[int], left_out: list[Tensor]) -> Task:
+        """One task for the sub-models of these models, model after model."""
         members = torch.zeros(len(models) * self.submodels, len(task.pool), dtype=torch.bool)
         for j, m in enumerate(models):
-            rows = task.members[m].nonzero().squeeze(-1)
-            members[j * self.submodels : (j + 1) * self.submodels, rows] = ~left[j].T
+            members[j * self.submodels : (j + 1) * self.submodels, task.rows(m)] = ~left_out[j].T
         for k in (~members.any(-1)).nonzero().flatten().tolist():
             raise UserError(
                 f"sub-model {k % self.submodels} of selena has no members: too few for defense.left_out={self.left_out} of"
@@ -92,9 +87,9 @@ class Selena(Defense):
 
 
 def soft_targets(logits: Tensor, left_out: Tensor, usable: Tensor) -> Tensor:
-    """Softmax of the mean logits of the sub-models that were not trained on a row: (K, n, C), (n, K), (K,) → (n, C).
+    """Softmax of the mean logits of the usable sub-models that were not trained on a row: (K, n, C), (n, K), (K,) → (n, C).
 
-    Sub-models that are of no use are left out, unless a row has no other.
+    A row without any such sub-model takes all that were not trained on it.
     """
     chosen = left_out & usable
     chosen = torch.where(chosen.any(-1, keepdim=True), chosen, left_out).to(logits.dtype)
@@ -103,16 +98,17 @@ def soft_targets(logits: Tensor, left_out: Tensor, usable: Tensor) -> Tensor:
 
 
 def _usable(teachers: Stack) -> Tensor:
+    """The sub-models (K,) bool that learnt something."""
     return torch.tensor([not h.diverged for h in teachers.history])
 
 
 def _facts(teachers: Stack) -> dict[str, Any]:
-    again = sum(len(h.seeds) > 1 for h in teachers.history)
+    retrained = sum(len(h.seeds) > 1 for h in teachers.history)
     useless = int((~_usable(teachers)).sum())
-    said = f"{len(teachers)} sub-models, {again} of them trained again"
+    summary = f"{len(teachers)} sub-models, {retrained} of them trained again"
     return {
         "submodels": len(teachers),
-        "retrained": again,
+        "retrained": retrained,
         "useless": useless,
-        "summary": said + (f", {useless} left out: they learnt next to nothing" if useless else ""),
+        "summary": summary + (f", {useless} left out: they learnt next to nothing" if useless else ""),
     }

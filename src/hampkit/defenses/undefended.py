@@ -1,4 +1,4 @@
-"""No defense: the baseline that all others are compared with."""
+"""No defense: the baseline that the others are compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hampkit.types import Task
 
 @dataclass(frozen=True)
 class Undefended(Defense):
-    """Plain cross-entropy training, and the network's own answers."""
+    """Plain cross-entropy training; the network's own answers are released."""
 
     name: ClassVar[str] = "undefended"
     paper: ClassVar[str] = "https://arxiv.org/abs/1610.05820"

@@ -1,4 +1,4 @@
-"""Ways to make inputs that look like a model's members, one per file. A new file here is a new generator."""
+"""Generators of synthetic inputs that resemble the members of a model, one per file. A new file is a new generator."""
 
 from hampkit.generators.base import Generator
 

@@ -1,4 +1,4 @@
-"""What a generator is: it learns from the members of one model, and makes inputs that look like them."""
+"""The base class of generators: fitted to the members of one model, they draw synthetic inputs that resemble them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from hampkit.types import Dataset, Domain
 
 
 class Generator(ABC):
-    """Subclasses are frozen dataclasses; their fields are the generator's options."""
+    """A source of synthetic inputs. Subclasses are frozen dataclasses, whose fields are the generator's options."""
 
     name: ClassVar[str]
     paper: ClassVar[str]
     about: ClassVar[str]  # one line for `hampkit list generators`
 
     def check(self, data: Dataset) -> None:  # noqa: B027 - most have nothing to refuse
-        """Refuse what would make `sample` fail for members of these data, before a teacher is trained. Errors: `UserError`."""
+        """Check that members of these data can be sampled from, before a teacher is trained.
+
+        Raises: `UserError` for whatever would make `sample` fail.
+        """
 
     @abstractmethod
     def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:
-        """Raw inputs (count, *shape) on the CPU, in the members' dtype and domain, from nothing but these rows and the seed.
+        """Draw raw inputs (count, *shape) on the CPU, in the members' dtype and domain, from these rows and the seed alone.
 
-        ``members`` holds the training rows of one model; what is computed is computed on the device. Errors: `UserError`.
+        members: the training rows of one model. device: for the computation.
+
+        Raises: `UserError` for members that the generator cannot be fitted to.
         """
 
 
 def on_domain(x: Tensor, domain: Domain, dtype: torch.dtype) -> Tensor:
-    """Rows (N, *shape) moved to the nearest inputs there are; of a one-hot group the largest column becomes 1.
+    """Rows (N, *shape) moved to the nearest point of the domain; in a one-hot group the largest column becomes 1.
 
-    A half is rounded up: binary features become 1 at 0.5 and above, as published.
+    Half a step is rounded up: binary features become 1 from 0.5 on, as published.
     """
     low, high, step = (t.double() for t in (domain.low, domain.high, domain.step))
     x = torch.nan_to_num(x.double()).maximum(low).minimum(high)
@@ -45,7 +50,10 @@ def on_domain(x: Tensor, domain: Domain, dtype: torch.dtype) -> Tensor:
 
 
 def within(name: str, **options: tuple[float, float, float]) -> None:
-    """Errors: `UserError` for an option, given as (value, smallest, largest), that lies outside or is no number."""
+    """Check options given as (value, smallest, largest).
+
+    Raises: `UserError` for a value that is out of range or not a number.
+    """
     for option, (value, least, most) in options.items():
         if not least <= value <= most:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Tables by the conditional generative adversarial network of the package ctgan, where it is installed."""
+"""Tables from the conditional generative adversarial network of the package ctgan, which is an optional dependency."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hampkit.generators.columns import Columns
 from hampkit.rng import derive, forked
 from hampkit.types import Dataset
 
-CHUNK = 8192  # rows made at once
+CHUNK = 8192  # rows drawn at once
 
 
 @dataclass(frozen=True)
 class CTGAN(Generator):
-    """CTGAN on the members' features, without their labels, as published.
+    """CTGAN fitted to the members' features without their labels, as published.
 
-    The package ctgan is source-available under the Business Source License, which is no open-source licence; it is not
-    installed unless asked for. Published are ``discrete=false`` (binary features are taken for numbers, and made ones
-    become 1 from 0.5 on) with 100 epochs, batches of 128 and pac 64 for Location30, and with 50, 256 and 128 for Texas100.
+    The package ctgan is source-available under the Business Source License, which is not an open-source licence; it is an
+    optional dependency. The published settings are ``discrete=false`` (binary features are treated as numbers, and synthetic
+    ones become 1 from 0.5 on), for Location30 with 100 epochs, batches of 128 and pac 64, for Texas100 with 50, 256 and 128.
     """
 
     name: ClassVar[str] = "ctgan"
@@ -33,12 +33,14 @@ class CTGAN(Generator):
 
     epochs: int = 100  # passes over the members
     batch_size: int = 128  # rows; even, and a multiple of pac
-    pac: int = 64  # rows that the discriminator sees together
-    discrete: bool = True  # columns of few steps are categories; False: every column is a number, as published
-    most_values: int = 32  # a column with more steps is taken for a number
+    pac: int = 64  # rows that the discriminator judges together
+    discrete: bool = (
+        True  # columns with at most most_values values are categories; False: all are numbers, as published
+    )
+    most_values: int = 32  # a column with more values is numeric
 
     def __post_init__(self) -> None:
-        # the discriminator's first layer grows with pac, what it sees at once with all three
+        # the size of the discriminator's first layer grows with pac, and its memory with batch_size and most_values too
         ends = {"epochs": (1, 10_000), "batch_size": (2, 8192), "pac": (1, 256), "most_values": (2, 256)}
         within(self.name, **{option: (getattr(self, option), *both) for option, both in ends.items()})
         if self.batch_size % 2 or self.batch_size % self.pac:
@@ -62,10 +64,10 @@ class CTGAN(Generator):
         x = members.x.cpu()
         categories = columns.categories(x) if self.discrete else torch.empty(len(x), 0, dtype=torch.int64)
         numbers = columns.numbers(x) if self.discrete else x.double()
-        with forked(derive(seed, self.name, "fit")):  # where the package draws beside its own random state
+        with forked(derive(seed, self.name, "fit")):  # the package also draws from torch's global generator
             model.fit(torch.cat([categories, numbers], 1).numpy(), tuple(range(categories.shape[1])))
-            made = [torch.as_tensor(model.sample(n)).double() for n in _chunks(count)]
-        rows = torch.cat(made) if made else torch.empty(0, categories.shape[1] + numbers.shape[1]).double()
+            parts = [torch.as_tensor(model.sample(n)).double() for n in _chunks(count)]
+        rows = torch.cat(parts) if parts else torch.empty(0, categories.shape[1] + numbers.shape[1]).double()
         if self.discrete:
             hot, rest = rows.split([categories.shape[1], numbers.shape[1]], 1)
             rows = columns.rows(hot.round().long(), rest)
@@ -76,7 +78,10 @@ class CTGAN(Generator):
 
 
 def _model(device: torch.device, **options: Any) -> Any:
-    """The package's model on this device; errors: `UserError` where the package is missing."""
+    """The package's model on this device.
+
+    Raises: `UserError` if the package is not installed.
+    """
     try:
         import ctgan  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
@@ -84,8 +89,8 @@ def _model(device: torch.device, **options: Any) -> Any:
             f"generator ctgan: {error}; pip install 'hampkit[ctgan]' (source-available, not open source), or take"
             " generator bernoulli-mixture"
         ) from error
-    known = inspect.signature(ctgan.CTGAN).parameters
-    switch = "enable_gpu" if "enable_gpu" in known else "cuda"  # its name until 0.11
+    parameters = inspect.signature(ctgan.CTGAN).parameters
+    switch = "enable_gpu" if "enable_gpu" in parameters else "cuda"  # its name until 0.11
     return ctgan.CTGAN(**options, **{switch: device.type == "cuda"})
 
 

@@ -1,4 +1,4 @@
-"""Images by a generative adversarial network."""
+"""Images from a deep convolutional generative adversarial network."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hampkit.nets.dcgan import SIDE, Discriminator, ImageGenerator
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.types import Dataset, Domain
 
-CHUNK = 64  # images made at once
+CHUNK = 64  # images drawn at once
 
 
 @dataclass(frozen=True)
 class DCGAN(Generator):
-    """A generator and a discriminator play against each other on the members, enlarged to 64 × 64 pixels.
+    """A DCGAN trained on the members, which are resized to 64 × 64 pixels.
 
-    Images are made with batch norm's own statistics. The published code left the generator in training mode, where an
-    image depends on those made beside it. A last chunk of any size is made.
+    Images are drawn in evaluation mode, with the running statistics of batch norm. The published code left the generator in
+    training mode, where an image depends on the others of its batch; here a last batch of any size is possible.
     """
 
     name: ClassVar[str] = "dcgan"
@@ -35,12 +35,12 @@ class DCGAN(Generator):
     batch_size: int = 256  # images
     lr: float = 2e-4  # of both Adams
     beta1: float = 0.5  # of both Adams; beta2 is 0.999
-    noise: int = 100  # numbers that an image is made from
-    width: int = 64  # channels beside the image, up to eight times as many inside
-    shuffle: bool = False  # published: every epoch in the same order
+    noise: int = 100  # random numbers per image, the input of the generator
+    width: int = 64  # channels of the layer next to the image; inner layers have up to eight times as many
+    shuffle: bool = False  # draw the order of each epoch; False: the same order in every epoch, as published
 
     def __post_init__(self) -> None:
-        # the widest networks take about 1.5 GB with their gradients and Adam's state, and 20 GB with the largest batch
+        # the widest networks need about 1.5 GB with gradients and Adam's state, and 20 GB with the largest batch
         ends = {
             "epochs": (1, 10_000), "batch_size": (1, 1024), "lr": (0, 0.1), "beta1": (0, 0.9999), "noise": (1, 1000),
             "width": (1, 256),
@@ -61,28 +61,28 @@ class DCGAN(Generator):
         out = torch.empty((count, *members.shape), dtype=members.x.dtype)
         with torch.no_grad():
             for part in out.split(CHUNK):
-                made = net(torch.randn(len(part), self.noise, generator=rng).to(device)).cpu()
-                part.copy_(_raw(made, members.domain, members.x.dtype))
+                images = net(torch.randn(len(part), self.noise, generator=rng).to(device)).cpu()
+                part.copy_(_raw(images, members.domain, members.x.dtype))
         return out
 
     def _train(self, members: Dataset, seed: int, device: torch.device) -> nn.Module:
         channels = members.shape[0]
         with forked(derive(seed, self.name, "init")):
-            maker, judge = ImageGenerator(channels, self.noise, self.width), Discriminator(channels, self.width)
-        maker, judge = maker.to(device), judge.to(device)
-        adams = [torch.optim.Adam(net.parameters(), lr=self.lr, betas=(self.beta1, 0.999)) for net in (maker, judge)]
+            nets = ImageGenerator(channels, self.noise, self.width), Discriminator(channels, self.width)
+        generator, discriminator = (net.to(device) for net in nets)
+        adams = [torch.optim.Adam(net.parameters(), lr=self.lr, betas=(self.beta1, 0.999)) for net in nets]
         rng = torch_rng(derive(seed, self.name, "training"))
         for rows in self._batches(len(members), rng):
             real = _scaled(members.x[rows].to(device), members.domain)
-            fake = maker(torch.randn(len(rows), self.noise, generator=rng).to(device))
-            _step(adams[1], _says(judge, real, 1.0) + _says(judge, fake.detach(), 0.0))
-            _step(adams[0], _says(judge, fake, 1.0))
-        return maker
+            fake = generator(torch.randn(len(rows), self.noise, generator=rng).to(device))
+            _step(adams[1], _loss(discriminator, real, 1.0) + _loss(discriminator, fake.detach(), 0.0))
+            _step(adams[0], _loss(discriminator, fake, 1.0))
+        return generator
 
-    def _batches(self, rows: int, rng: torch.Generator) -> Iterator[Tensor]:
-        """Rows of every step of every epoch; the last batch of an epoch may be short."""
+    def _batches(self, n_rows: int, rng: torch.Generator) -> Iterator[Tensor]:
+        """The rows (B,) of every step of every epoch; the last batch of an epoch may be shorter."""
         for _ in range(self.epochs):
-            order = torch.randperm(rows, generator=rng) if self.shuffle else torch.arange(rows)
+            order = torch.randperm(n_rows, generator=rng) if self.shuffle else torch.arange(n_rows)
             yield from order.split(self.batch_size)
 
 
@@ -92,28 +92,31 @@ def _step(adam: torch.optim.Optimizer, loss: Tensor) -> None:
     adam.step()
 
 
-def _says(judge: nn.Module, images: Tensor, wanted: float) -> Tensor:
-    """Binary cross-entropy of the discriminator's answers."""
-    logits = judge(images)
-    return binary_cross_entropy_with_logits(logits, torch.full_like(logits, wanted))
+def _loss(discriminator: nn.Module, images: Tensor, label: float) -> Tensor:
+    """Mean binary cross-entropy of the discriminator for images (B, channels, 64, 64) that all have this label."""
+    logits = discriminator(images)
+    return binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
 
 
 def _scaled(x: Tensor, domain: Domain) -> Tensor:
-    """Raw images to [−1, 1] by the domain's bounds, and to 64 × 64."""
+    """Raw images (B, *shape) scaled from the domain's bounds to [−1, 1] and resized: (B, channels, 64, 64)."""
     low, high = domain.low.to(x.device), domain.high.to(x.device)
     unit = (x.float() - low) / (high - low).where(high > low, torch.ones_like(low))
     return _resized(2 * unit - 1, (SIDE, SIDE))
 
 
-def _raw(made: Tensor, domain: Domain, dtype: torch.dtype) -> Tensor:
-    """Images in [−1, 1] of 64 × 64 back to the data's size, bounds and steps."""
+def _raw(images: Tensor, domain: Domain, dtype: torch.dtype) -> Tensor:
+    """Images (B, channels, 64, 64) in [−1, 1] in the size of the data and on its domain: (B, *shape)."""
     height, width = domain.low.shape[1:]
-    unit = _resized((made.double() + 1) / 2, (height, width))
+    unit = _resized((images.double() + 1) / 2, (height, width))
     return on_domain(domain.low + unit * (domain.high.double() - domain.low), domain, dtype)
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Smaller by means over areas (at half the size what a bilinear filter gives), else bilinear."""
+    """Images (B, channels, height, width) at another size: reduced by averaging areas, enlarged by a bilinear filter.
+
+    At half the size, both filters give the same result.
+    """
     if size == tuple(x.shape[2:]):
         return x
     if size[0] <= x.shape[2] and size[1] <= x.shape[3]:

@@ -1,4 +1,4 @@
-"""Inputs that know nothing of the members."""
+"""Uniform random inputs, which do not depend on the members."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CHUNK = 4096  # rows drawn at once
 
 @dataclass(frozen=True)
 class Random(Generator):
-    """Every feature by itself and uniform over its domain; for binary features the published ``--random_synt``."""
+    """Every feature is independent and uniform over its domain; for binary features, ``--random_synt`` of the published code."""
 
     name: ClassVar[str] = "random"
     paper: ClassVar[str] = "https://arxiv.org/abs/2307.01610"
-    about: ClassVar[str] = "independent and uniform over the domain; learns nothing from the members"
+    about: ClassVar[str] = "independent and uniform over the domain; does not depend on the members"
 
     def sample(self, members: Dataset, count: int, seed: int, device: torch.device) -> Tensor:
         rng = torch_rng(derive(seed, self.name))

@@ -1,4 +1,4 @@
-"""Networks by name, or a user's own by import path."""
+"""Network factories: registered networks by name, those of timm, and a user's own by import path."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ Factory = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class Net:
+    """A registered network."""
+
     about: str
     build: Callable[[tuple[int, ...], int], nn.Module]  # shape of one example, number of classes → network
-    side: int = 0  # an image network: height and width it needs at least; 0: any shape will do
+    side: int = 0  # smallest height and width of an image network's inputs; 0: inputs of any shape
 
 
 def _with(cls: type[nn.Module], **options: Any) -> Callable[[tuple[int, ...], int], nn.Module]:
@@ -39,7 +41,7 @@ NETS: dict[str, Net] = {
     "mlp-small": Net("a modest MLP for small tables: 256-128, tanh", _with(MLP, hidden=(256, 128))),
     "densenet": Net("image network of the publication: DenseNet-BC-100-12, 0.8 M weights, slow", _with(DenseNet), 8),
     "densenet-small": Net(
-        "a small relative for trying out: DenseNet-BC-22-8, 33 k weights", _with(DenseNet, depth=22, growth=8), 8
+        "a small DenseNet for quick trials: DenseNet-BC-22-8, 33 k weights", _with(DenseNet, depth=22, growth=8), 8
     ),
     "convnet-gn": Net("small image network with group norm, 0.3 M weights; for dp-sgd", _with(ConvNetGN), 8),
     "resnet9": Net("fast image network of nine layers, 6.6 M weights", _with(ResNet9), 16),
@@ -50,10 +52,15 @@ NETS: dict[str, Net] = {
 
 
 def net_factory(name: str, shape: tuple[int, ...], num_classes: int, normalize: Normalize | None = None) -> Factory:
-    """A factory of fresh networks for inputs of this shape, with ``normalize`` in front where one is given."""
+    """A factory of new networks for inputs of this shape, with a copy of ``normalize`` in front if it is given.
+
+    name: of a registered network, ``timm:NAME``, or ``package.module:factory``.
+
+    Raises: `UserError` for an unknown name, a module that cannot be imported, or inputs that do not fit the network.
+    """
     if name.startswith(PREFIX):
         build = timm_net(name.removeprefix(PREFIX))
-        _check_images(name, shape, 1)  # how small is too small, the trial will show
+        _check_images(name, shape, 1)  # the dry run finds images that are too small
     elif ":" in name:
         build = _own(name)
     else:
@@ -83,7 +90,7 @@ def _check_images(name: str, shape: tuple[int, ...], side: int) -> None:
         )
     if min(shape[1:]) < side:
         raise UserError(
-            f"net={name} needs images of at least {side} × {side}; these have shape {shape}: take net=mlp, or larger ones"
+            f"net={name} needs images of at least {side} × {side}; these have shape {shape}: take net=mlp, or larger images"
         )
 
 
@@ -96,14 +103,14 @@ def _registered(name: str) -> Net:
 
 
 def _own(path: str) -> Callable[[tuple[int, ...], int], Any]:
-    """A user's factory: called with (shape, classes) where it takes two arguments, else without any."""
+    """A user's factory: called with (shape, classes) if it takes two arguments, else without arguments."""
     factory = load_object(path)
     if not callable(factory) or isinstance(factory, nn.Module):
         raise UserError(
-            f"net={path} is a {type(factory).__name__}; it must be a function or class that makes a network"
+            f"net={path} is a {type(factory).__name__}; it must be a function or class that returns a network"
         )
     try:
         inspect.signature(factory).bind((1,), 2)
-    except (TypeError, ValueError):  # it takes no two arguments, or nobody can say which
+    except (TypeError, ValueError):  # it does not take two arguments, or has no signature
         return lambda shape, classes: factory()
     return factory

@@ -1,4 +1,4 @@
-"""Networks that tell members from non-members: the neural attack's, AdvReg's and MemGuard's."""
+"""Networks that classify members and non-members: those of the neural attack, AdvReg and MemGuard."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class AttackNet(nn.Module):
-    """Logits, one-hot label and loss, each through its own layers, then together to one probability of membership.
+    """The neural attack's network: logits, one-hot label and loss in separate branches, then joint layers.
 
-    logits (B, C), y (B,), loss (B,) → (B,) in (0, 1). ``wide``: the larger last part that was published for Location30.
-    ``small_init``: all weights from N(0, 0.01²) and biases 0, as published; it starts very slowly.
+    logits (B, C), y (B,), loss (B,) → probability of membership (B,). wide: the larger joint layers that were published for
+    Location30. small_init: weights from N(0, 0.01²) and biases 0, as published; training starts very slowly.
     """
 
     def __init__(self, num_classes: int, wide: bool = False, small_init: bool = False) -> None:
@@ -27,19 +27,20 @@ class AttackNet(nn.Module):
                 nn.init.normal_(p, 0.0, 0.01) if p.ndim > 1 else nn.init.zeros_(p)
 
     def forward(self, logits: Tensor, y: Tensor, loss: Tensor) -> Tensor:
+        """The probability of membership (B,)."""
         return torch.sigmoid(self.logit(logits, y, loss))
 
     def logit(self, logits: Tensor, y: Tensor, loss: Tensor) -> Tensor:
-        """ln p − ln(1 − p) of membership: the score to rank by, for p itself saturates at 1."""
+        """The logit ln p − ln(1 − p) of membership (B,), which ranks examples whose probability p is rounded to 1."""
         hot = nn.functional.one_hot(y, self.num_classes).to(logits.dtype)
         parts = (self.logits(logits), self.label(hot), self.loss(loss.unsqueeze(-1)))
         return self.combine(torch.cat(parts, -1)).squeeze(-1)
 
 
 class InferenceNet(nn.Module):
-    """AdvReg's inference network: logits and one-hot label, each through its own layers, then together to one logit.
+    """AdvReg's inference network: logits and one-hot label in separate branches, then joint layers.
 
-    logits (B, C), y (B,) → (B,), the logit of membership. All weights start from N(0, 0.01²), biases at 0, as published.
+    logits (B, C), y (B,) → logit of membership (B,). Initial weights from N(0, 0.01²) and biases 0, as published.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -57,7 +58,7 @@ class InferenceNet(nn.Module):
 
 
 class SortedNet(nn.Module):
-    """MemGuard's surrogate: probabilities in ascending order (B, C) → (B, 1), the logit of membership."""
+    """MemGuard's surrogate: probabilities in ascending order (B, C) → logit of membership (B, 1)."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

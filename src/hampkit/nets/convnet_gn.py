@@ -1,4 +1,4 @@
-"""A small convolutional network with group norm: no answer and no gradient depends on the other images of a batch."""
+"""A small convolutional network with group norm, in which no answer depends on the other images of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GROUPS = 8
 
 
 class ConvNetGN(nn.Module):
-    """Three times two 3 × 3 convolutions with group norm and ReLU, and a maximum over 2 × 2; then the mean over all places.
+    """Three blocks of two 3 × 3 convolutions with group norm and ReLU and a 2 × 2 maximum; then the mean over all positions.
 
     (B, channels, height, width) → (B, C).
     """

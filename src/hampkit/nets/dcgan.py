@@ -1,4 +1,4 @@
-"""DCGAN (Radford et al., 2016, https://arxiv.org/abs/1511.06434): two networks that learn images of 64 × 64."""
+"""DCGAN (Radford et al., 2016, https://arxiv.org/abs/1511.06434): generator and discriminator of images of 64 × 64."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIDE = 64  # height and width of the images
 
 
 class ImageGenerator(nn.Module):
-    """Noise to an image: (B, noise) → (B, channels, 64, 64) in [−1, 1]; ``width``: channels of the last hidden layer."""
+    """Noise (B, noise) → images (B, channels, 64, 64) in [−1, 1]; width: channels of the last hidden layer."""
 
     def __init__(self, channels: int, noise: int = 100, width: int = 64) -> None:
         super().__init__()
@@ -27,9 +27,9 @@ class ImageGenerator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """An image to the logit that it is real: (B, channels, 64, 64) → (B,).
+    """Images (B, channels, 64, 64) → logits that they are real (B,).
 
-    The published one ends in a sigmoid; the loss takes it in instead, so that the logarithm stays finite.
+    The published network ends in a sigmoid; here the sigmoid is part of the loss, so that its logarithm stays finite.
     """
 
     def __init__(self, channels: int, width: int = 64) -> None:

@@ -10,10 +10,10 @@ from hampkit.nets.convolution import initialise
 
 
 class DenseNet(nn.Module):
-    """Three dense blocks of bottleneck layers, halved in channels and in size between them; no dropout.
+    """Three dense blocks of bottleneck layers, with half the channels and half the size after each but the last; no dropout.
 
-    (B, channels, height, width) → (B, C). ``depth`` = 6 n + 4 with n layers in a block. The mean over all places at the
-    end is the published 8 × 8 pooling where images are 32 × 32, and fits every other size.
+    (B, channels, height, width) → (B, C). depth: 6 n + 4 with n layers per block. The mean over all positions at the end is the
+    published 8 × 8 pooling for images of 32 × 32, and works for any other size.
     """
 
     def __init__(self, shape: tuple[int, ...], num_classes: int, depth: int = 100, growth: int = 12) -> None:
@@ -36,7 +36,10 @@ class DenseNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """``growth`` new channels behind those that came in, by way of a 1 × 1 convolution to four times as many."""
+    """Appends ``growth`` channels to the input, computed through a 1 × 1 convolution with four times as many.
+
+    (B, A, height, width) → (B, A + growth, height, width).
+    """
 
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
@@ -51,7 +54,7 @@ class Bottleneck(nn.Module):
 
 
 class Transition(nn.Module):
-    """Half the channels, half the size."""
+    """Halves the channels by a 1 × 1 convolution, and height and width by averaging: (B, A, h, w) → (B, A/2, h/2, w/2)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -63,6 +66,6 @@ class Transition(nn.Module):
 
 
 def _block(width: int, layers: int, growth: int) -> tuple[nn.Sequential, int]:
-    """A dense block, and how many channels leave it."""
+    """A dense block and its number of output channels."""
     inside = [Bottleneck(width + k * growth, growth) for k in range(layers)]
     return nn.Sequential(*inside), width + layers * growth

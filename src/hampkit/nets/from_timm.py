@@ -1,4 +1,4 @@
-"""Networks of the package timm by name, where it is installed."""
+"""Networks of the package timm, an optional dependency, by name."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ PREFIX = "timm:"
 
 
 def timm_net(name: str) -> Callable[[tuple[int, ...], int], Any]:
-    """A network of timm with fresh weights, for the data's channels and classes. Errors: `UserError`."""
+    """A factory of timm's network ``name`` with untrained weights, called with shape and number of classes.
+
+    Raises: `UserError` if timm is not installed or has no network of this name.
+    """
     try:
         import timm  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise UserError(f"net={PREFIX}{name}: {error}; pip install 'hampkit[timm]'") from error
-    except Exception as error:  # a torchvision built for another torch, most of all
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception as error:  # most often a torchvision that was built for another torch
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"net={PREFIX}{name}: cannot import timm ({said}); install the torchvision that belongs to your torch"
+            f"net={PREFIX}{name}: cannot import timm ({reason}); install the torchvision for your version of torch"
         ) from error
     known = timm.list_models()
     if name not in known:

@@ -1,4 +1,4 @@
-"""The tabular classifier of the publication."""
+"""The multilayer perceptron for tables, as published for HAMP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class MLP(nn.Module):
     """Linear layers with tanh between them, then a linear classifier; PyTorch's default initialisation.
 
-    (B, *shape) → (B, C). State-dict keys are the published ones: ``features.{0,2,4,6}``, ``classifier``.
+    (B, *shape) → (B, C). The keys of the state dict are the published ones: ``features.{0,2,4,6}``, ``classifier``.
     """
 
     def __init__(self, shape: tuple[int, ...], num_classes: int, hidden: tuple[int, ...]) -> None:

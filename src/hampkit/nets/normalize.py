@@ -1,4 +1,4 @@
-"""Scaling of raw inputs inside the network, so that whoever queries a model never has to know how."""
+"""Scaling of raw inputs inside the network, so that queries are always raw inputs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(x − mean) / std with constants that are public, or with those of a model's own members.
+    """(x − mean) / std for x (B, *shape), with public constants or with statistics of the model's own members.
 
-    ``own=True`` lets the trainer fill mean and deviation from each model's members: statistics of the whole table would
-    carry something about non-members into the model.
+    own: the trainer computes mean and std, both (*shape), from the members of each model; statistics of the whole table would
+    contain information about non-members.
     """
 
     mean: Tensor
@@ -26,11 +26,11 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
     def fresh(self) -> Normalize:
-        """A copy of its own, for a new network."""
+        """A copy for a new network."""
         return Normalize(self.mean.clone(), self.std.clone(), self.own)
 
     def fit(self, x: Tensor) -> None:
-        """Take mean and deviation of these examples; a constant feature keeps its scale."""
+        """Set mean and std to those of x (n, *shape); a constant feature has std 1."""
         x = x.to(self.mean.dtype)
         std = x.std(0, correction=0)
         self.mean.copy_(x.mean(0))

@@ -1,4 +1,4 @@
-"""A residual network of nine layers that learns small images in few epochs."""
+"""A residual network of nine layers that needs few epochs for small images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hampkit.nets.convolution import initialise
 
 
 class ResNet9(nn.Module):
-    """Eight convolutions with batch norm and ReLU, two of their pairs bridged, then the maximum over all places.
+    """Eight convolutions with batch norm and ReLU, two pairs of them residual, then the maximum over all positions.
 
-    (B, channels, height, width) → (B, C). Sizes as in the fast CIFAR-10 networks of the DAWNBench contest; the logits are
-    scaled by 1/8 as there, which lets a large learning rate start well.
+    (B, channels, height, width) → (B, C). Sizes and the factor 1/8 of the logits, which allows a large initial learning rate,
+    are those of the fast CIFAR-10 networks of the DAWNBench contest.
     """
 
     def __init__(self, shape: tuple[int, ...], num_classes: int, width: int = 64) -> None:
@@ -30,7 +30,7 @@ class ResNet9(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions, added to what came in."""
+    """Two convolutions, whose result is added to the input: (B, A, height, width) → the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -35,7 +35,10 @@ class WideResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two times norm, ReLU and a 3 × 3 convolution, added to what came in; a 1 × 1 convolution where the shape changes."""
+    """Two 3 × 3 convolutions, each after norm and ReLU, added to the input or, if the shape changes, to a 1 × 1 convolution.
+
+    (B, width, h, w) → (B, out, h / stride, w / stride).
+    """
 
     def __init__(self, width: int, out: int, stride: int) -> None:
         super().__init__()
@@ -48,8 +51,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = relu(self.norm1(x))
-        kept = x if self.shortcut is None else self.shortcut(active)
-        return kept + self.conv2(relu(self.norm2(self.conv1(active))))
+        shortcut = x if self.shortcut is None else self.shortcut(active)
+        return shortcut + self.conv2(relu(self.norm2(self.conv1(active))))
 
 
 def _group(width: int, out: int, blocks: int, stride: int) -> nn.Sequential:

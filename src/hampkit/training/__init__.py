@@ -1,4 +1,4 @@
-"""Training stacks of networks: batches, optimisers, checkpoint choice. Knows no defense."""
+"""Training of stacks of networks: batches, objectives, optimisers, choice of the checkpoint."""
 
 from hampkit.training.objectives import CROSS_ENTROPY, Gradient, MeanLoss, Objective
 from hampkit.training.trainer import Diverged, Trainer

@@ -1,4 +1,4 @@
-"""Which rows make which batch, per model: a function of a model's own members and seed, never of its neighbours."""
+"""Which rows make up which batch: per model, a function of its own members and seed, whatever else is in the stack."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hampkit.config.recipe import TrainConfig
+from hampkit.config.sections import TrainConfig
 from hampkit.rng import derive, torch_rng
 from hampkit.types import Batch, Dataset
 
 
 @dataclass(frozen=True)
 class EpochBatches:
-    """The batches of one epoch. Padding repeats a model's own rows and has weight 0; no other model's row is touched."""
+    """The batches of one epoch: S steps of B rows for each of M models. Padding repeats rows of the same model."""
 
-    rows: Tensor  # (M, S, B) int64
-    weight: Tensor  # (M, S, B) float32
-    active: Tensor  # (M, S) bool: false once a model has gone through its members
+    rows: Tensor  # (M, S, B) int64, rows of the pool
+    weight: Tensor  # (M, S, B) float32, 0 for padding
+    active: Tensor  # (M, S) bool; false once a model has used all its rows
 
 
 def plan_epoch(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: TrainConfig) -> EpochBatches:
-    """Batches of every model for one epoch."""
+    """The batches of one epoch for every model; members: rows (n,) of the pool per model."""
     if config.sampling == "poisson":
         return _poisson(members, seeds, epoch, config)
     b = config.batch_size
-    streams = [_stream(rows, seed, epoch, config) for rows, seed in zip(members, seeds, strict=True)]
-    steps = max(-(-len(s) // b) for s in streams)
-    rows = torch.stack([s[torch.arange(steps * b) % len(s)] for s in streams]).view(len(streams), steps, b)
+    orders = [_order(rows, seed, epoch, config) for rows, seed in zip(members, seeds, strict=True)]
+    steps = max(-(-len(s) // b) for s in orders)
+    rows = torch.stack([s[torch.arange(steps * b) % len(s)] for s in orders]).view(len(orders), steps, b)
     place = torch.arange(steps * b).view(steps, b)
-    sizes = torch.tensor([len(s) for s in streams]).view(-1, 1, 1)
+    sizes = torch.tensor([len(s) for s in orders]).view(-1, 1, 1)
     weight = (place < sizes).float()
-    active = weight[:, :, 0] > 0
-    return EpochBatches(rows, weight, active)
+    return EpochBatches(rows, weight, weight[:, :, 0] > 0)
 
 
 def batches(
@@ -45,56 +44,69 @@ def batches(
     pad: bool,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Batch, Tensor | None]]:
-    """The batches of an epoch on the device, each (M, B, …), and which models have no more rows (M,), or None while all have.
+    """Per step, the batch (M, B, …) on the device and the models (M,) bool without rows, or None if all have some.
 
-    What is decided here is decided from the plan, which lies on the CPU: a question to a GPU would wait for its step.
-    ``pad`` keeps rows that no model of the stack fills: batch norm sees them, so they must not depend on neighbours.
-    ``dtype`` is that of the inputs.
+    targets: (N, C) or (M, N, C), or None. pad: keep rows that are padding in every model, because batch norm sees padding and a
+    model must not depend on the others of its stack. dtype: of the inputs.
     """
+    # sizes come from the plan, which is on the CPU: reading them from a GPU would wait for the step under way
     rows_on_device, weight, idle = plan.rows.to(device), plan.weight.to(device), ~plan.active.to(device)
-    filled, everyone = plan.weight.sum(-1).amax(0).long().tolist(), plan.active.all(0).tolist()
-    models = torch.arange(len(rows_on_device), device=device).unsqueeze(-1)
+    filled, all_active = plan.weight.sum(-1).amax(0).long().tolist(), plan.active.all(0).tolist()
     for s in range(plan.rows.shape[1]):
         b = plan.rows.shape[2] if pad else max(filled[s], 1)
-        rows, w = rows_on_device[:, s, :b], weight[:, s, :b]
-        y = pool.y[rows]
-        if targets is None:
-            target = torch.empty((*rows.shape, 0), device=device)
-        else:
-            target = targets[rows] if targets.ndim == 2 else targets[models, rows]
-        yield Batch(pool.x[rows].to(dtype), y, target, w), None if everyone[s] else idle[:, s]
+        rows = rows_on_device[:, s, :b]
+        x, target = pool.x[rows].to(dtype), _targets_of(rows, targets)
+        yield Batch(x, pool.y[rows], target, weight[:, s, :b]), None if all_active[s] else idle[:, s]
 
 
-def poisson_steps(members: int, batch_size: int) -> int:
-    """Batches of an epoch; every row enters each of them with probability 1 / steps.
+def poisson_steps(n_members: int, batch_size: int) -> int:
+    """Batches of one pass; each row enters each of them with probability 1 / steps.
 
     >>> poisson_steps(18_000, 128), poisson_steps(1350, 128)
     (141, 11)
     """
-    return -(-members // batch_size)
+    return -(-n_members // batch_size)
+
+
+def block_members(sizes: list[int]) -> Tensor:
+    """Members (M, Σ sizes) bool of a pool that consists of one block of rows per model, in the order of the models."""
+    owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return owner == torch.arange(len(sizes)).unsqueeze(-1)
+
+
+def _targets_of(rows: Tensor, targets: Tensor | None) -> Tensor:
+    """Targets (M, B, C) of rows (M, B), or (M, B, 0) where there are none."""
+    if targets is None:
+        return torch.empty((*rows.shape, 0), device=rows.device)
+    if targets.ndim == 2:
+        return targets[rows]
+    return targets[torch.arange(len(rows), device=rows.device).unsqueeze(-1), rows]
 
 
 def _poisson(members: list[Tensor], seeds: tuple[int, ...], epoch: int, config: TrainConfig) -> EpochBatches:
-    """Batches whose size is random; the first places hold the rows that were drawn, the others have weight 0."""
-    chosen = []
-    for rows, seed in zip(members, seeds, strict=True):
-        rng, steps = torch_rng(derive(seed, "batches", epoch)), poisson_steps(len(rows), config.batch_size)
-        steps *= config.passes_per_epoch
-        chosen.append([torch.rand(len(rows), generator=rng) < config.passes_per_epoch / steps for _ in range(steps)])
-    steps = max(map(len, chosen))
-    size = max(int(batch.sum()) for batches in chosen for batch in batches) or 1
+    """Batches of random size: rows that were drawn come first, padding has weight 0."""
+    drawn = [_draws(len(rows), seed, epoch, config) for rows, seed in zip(members, seeds, strict=True)]
+    steps = max(map(len, drawn))
+    size = max(int(chosen.sum()) for masks in drawn for chosen in masks) or 1
     rows = torch.stack([m[:1].expand(steps * size) for m in members]).view(len(members), steps, size).clone()
     weight = torch.zeros(rows.shape)
-    for m, batches in enumerate(chosen):
-        for s, batch in enumerate(batches):
-            n = int(batch.sum())
-            rows[m, s, :n], weight[m, s, :n] = members[m][batch], 1.0
-    lengths = torch.tensor([len(batches) for batches in chosen])
+    for m, masks in enumerate(drawn):
+        for s, chosen in enumerate(masks):
+            n = int(chosen.sum())
+            rows[m, s, :n], weight[m, s, :n] = members[m][chosen], 1.0
+    lengths = torch.tensor([len(masks) for masks in drawn])
     return EpochBatches(rows, weight, torch.arange(steps) < lengths.unsqueeze(-1))
 
 
-def _stream(rows: Tensor, seed: int, epoch: int, config: TrainConfig) -> Tensor:
-    """A model's members in the order of this epoch, as often as the recipe passes over them."""
+def _draws(n_members: int, seed: int, epoch: int, config: TrainConfig) -> list[Tensor]:
+    """Per step, which members (n,) bool are in the batch."""
+    rng, passes = torch_rng(derive(seed, "batches", epoch)), config.passes_per_epoch
+    steps = poisson_steps(n_members, config.batch_size) * passes
+    return [torch.rand(n_members, generator=rng) < passes / steps for _ in range(steps)]
+
+
+def _order(rows: Tensor, seed: int, epoch: int, config: TrainConfig) -> Tensor:
+    """The members (n,) of one model in the order of this epoch: (n · passes,)."""
     if not config.shuffle:
         return rows.repeat(config.passes_per_epoch)
     rng = torch_rng(derive(seed, "batches", epoch))

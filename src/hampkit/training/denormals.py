@@ -1,4 +1,4 @@
-"""Numbers too small for an ordinary float: a processor takes a hundred times as long for them, and training needs none."""
+"""Denormal numbers, the floats next to zero: a processor may need a hundred times as long for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 @contextlib.contextmanager
 def denormals_as_zero() -> Iterator[None]:
-    """Numbers below 1e-38 count as 0 in this thread. Adam's squares of small gradients are such numbers."""
+    """Treat numbers below 1e-38 as 0 in this thread; Adam's averages of squared gradients become that small."""
     smallest = torch.tensor(1e-310, dtype=torch.float64)
-    was = not bool(smallest * 1.0)  # torch can set it and does not tell
+    was = not bool(smallest * 1.0)  # torch has a function to set this and none to read it
     torch.set_flush_denormal(True)
     try:
         yield

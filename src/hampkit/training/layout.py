@@ -1,4 +1,4 @@
-"""How images lie in memory, and how many rows are answered at once: neither changes what is computed, both decide how fast."""
+"""Memory format of images and number of rows per forward pass: they decide the speed and not what is computed."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor, nn
 
 from hampkit.types import Stack
 
-MOST_ROWS, FEWEST_ROWS = 4096, 16  # answered at once
-BLOCK = 2**28  # bytes of activations of the rows that are answered at once
+MOST_ROWS, FEWEST_ROWS = 4096, 16  # per forward pass
+BLOCK = 2**28  # bytes of activations per forward pass
 
 
 def prefers_channels_last(stack: Stack, device: torch.device) -> bool:
-    """Whether its convolutions are faster with channels last: measured on CPUs, for a network that runs alone.
+    """Whether channels last is faster for these networks: a single one with convolutions, on a CPU.
 
-    python -m benchmarks.images
+    Measured by ``python -m benchmarks.images``.
     """
     return device.type == "cpu" and len(stack) == 1 and any(p.ndim == 5 for p in stack.params.values())
 
 
 def channels_last(t: Tensor) -> Tensor:
-    """A tensor (1, A, B, H, W) with its second axis last in memory; others as they are."""
+    """A tensor (1, A, channels, height, width) with its channels last in memory; tensors of other ranks are unchanged."""
     return t.squeeze(0).contiguous(memory_format=torch.channels_last).unsqueeze(0) if t.ndim == 5 else t
 
 
 def arranged(stack: Stack, device: torch.device) -> Stack:
-    """The same networks with their weights as their convolutions like them best."""
+    """The same networks, with weights in channels-last format where that is faster."""
     if not prefers_channels_last(stack, device):
         return stack
     return replace(stack, params={k: channels_last(p) for k, p in stack.params.items()})
 
 
 def rows_at_once(net: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
-    """How many examples of a shape a network is asked about at once: a power of 2 whose activations take at most `BLOCK` bytes.
+    """Rows per forward pass for examples of this shape: a power of 2 whose activations take at most `BLOCK` bytes.
 
-    It follows from the network and not from the machine, as the last digits of a product follow from the number of rows.
+    The number depends on the network and not on the machine, because the last digits of a product depend on the number of rows.
     """
     size = math.prod(shape) * torch.finfo(dtype).bits // 8
     if len(shape) == 3:
@@ -49,7 +49,7 @@ def rows_at_once(net: nn.Module, shape: Sequence[int], dtype: torch.dtype = torc
 
 @torch.no_grad()
 def _activations(net: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> int:
-    """Bytes per example that the layers of a network put out, in evaluation mode."""
+    """Bytes per example of the outputs of all layers of a network, in evaluation mode."""
     found = 0
 
     def count(layer: nn.Module, args: object, out: object) -> None:

@@ -1,4 +1,4 @@
-"""Labels that give every class a share, and losses towards them."""
+"""Soft labels, which give every class a probability, and losses against them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from hampkit.types import Batch, Loss
 
 
 def soft_labels(y: Any, num_classes: int, gamma: float, grid: float | None = None) -> Tensor:
-    """Soft labels with entropy gamma · ln C: (N,) → (N, C) float64.
+    """Soft labels (N, C) float64 with entropy gamma · ln C for labels y (N,).
 
-    The true class gets `top_probability`, the others equal parts of the rest.
+    The true class has probability t from `top_probability`, each other class (1 − t) / (C − 1).
+
+    grid: see `top_probability`. Raises: `UserError` as there.
 
     >>> soft_labels(torch.tensor([0]), 10, 0.95, grid=0.01)[0, :2].tolist()
     [0.26, 0.08222222222222222]
@@ -28,10 +30,13 @@ def soft_labels(y: Any, num_classes: int, gamma: float, grid: float | None = Non
 
 
 def top_probability(num_classes: int, gamma: float, grid: float | None = None) -> float:
-    """The share t of the true class with H(t) = −t ln t − (1−t) ln((1−t)/(C−1)) = gamma · ln C.
+    """The probability t of the true class with H(t) = −t ln t − (1 − t) ln((1 − t) / (C − 1)) = gamma · ln C nats.
 
-    ``grid``: the published search instead, 1 − grid·k with the smallest k ≥ 1 that reaches that entropy; where the last
-    step before the uniform label does not reach it, an error (the published code runs forever). Errors: `UserError`.
+    grid: if given, the published search instead of the exact solution: t = 1 − grid · k with the smallest k ≥ 1 for which
+    H(t) ≥ gamma · ln C.
+
+    Raises: `UserError` for gamma outside [0, 1), for fewer than two classes, and if no t ≥ 1/C of the grid has that entropy (the
+    published code does not terminate then).
     """
     check_gamma(gamma)
     if num_classes < 2:
@@ -41,7 +46,7 @@ def top_probability(num_classes: int, gamma: float, grid: float | None = None) -
         return _solve(num_classes, wanted)
     k = 1
     while (top := 1 - grid * k) >= 1 / num_classes - 1e-12:
-        if _entropy(top, num_classes) >= wanted:
+        if _label_entropy(top, num_classes) >= wanted:
             return round(top, 12)
         k += 1
     raise UserError(
@@ -50,37 +55,48 @@ def top_probability(num_classes: int, gamma: float, grid: float | None = None) -
 
 
 def hamp_loss(alpha: float, kl: str = "batchmean") -> Loss:
-    """The loss per row, KL(t ‖ p) − alpha · H(p), with the KL term divided by C where ``kl`` is "mean"."""
+    """HAMP's loss per row in nats: KL(t ‖ p) − alpha · H(p), p = softmax(logits), t = target; (B, C), (B, C) → (B,).
+
+    kl: "mean" divides the first term by C, as published; "batchmean" does not.
+    """
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         log_p = log_softmax(logits, -1)
         divergence = (torch.xlogy(batch.target, batch.target) - batch.target * log_p).sum(-1)
         if kl == "mean":
             divergence = divergence / logits.shape[-1]
-        return divergence + alpha * (log_p.exp() * log_p).sum(-1)
+        return divergence - alpha * entropy(log_p)
 
     return loss
 
 
+def entropy(log_p: Tensor) -> Tensor:
+    """−Σ_c p_c ln p_c in nats of log-probabilities ln p (…, C): (…), in their dtype and differentiable."""
+    return -(log_p.exp() * log_p).sum(-1)
+
+
 def check_gamma(gamma: float) -> None:
+    """Raises: `UserError` for a gamma outside [0, 1)."""
     if not 0 <= gamma < 1:
         raise UserError(f"gamma={gamma} must lie in [0, 1): 0 is a hard label, near 1 a uniform one")
 
 
 def check_grid(grid: float | None) -> None:
+    """Raises: `UserError` for a grid step outside (0, 1)."""
     if grid is not None and not 0 < grid < 1:
         raise UserError(f"defense.grid={grid} must lie between 0 and 1 (published: 0.01), or be none")
 
 
-def _entropy(top: float, classes: int) -> float:
-    rest = (1 - top) / (classes - 1)
-    return -sum(n * p * math.log(p) for n, p in ((1, top), (classes - 1, rest)) if p > 0)
+def _label_entropy(top: float, num_classes: int) -> float:
+    """H(t) of `top_probability` for t = top."""
+    rest = (1 - top) / (num_classes - 1)
+    return -sum(n * p * math.log(p) for n, p in ((1, top), (num_classes - 1, rest)) if p > 0)
 
 
-def _solve(classes: int, wanted: float) -> float:
-    """Bisection for the top probability: entropy falls from ln C at 1/C to 0 at 1."""
-    low, high = 1 / classes, 1.0
+def _solve(num_classes: int, wanted: float) -> float:
+    """Solve H(t) = wanted by bisection: H falls from ln C at t = 1/C to 0 at t = 1."""
+    low, high = 1 / num_classes, 1.0
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if _entropy(middle, classes) > wanted else (low, middle)
+        low, high = (middle, high) if _label_entropy(middle, num_classes) > wanted else (low, middle)
     return high

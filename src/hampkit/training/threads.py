@@ -1,4 +1,4 @@
-"""How many threads torch computes with: sums depend on it in their last digits, so that it is part of a recipe."""
+"""The number of threads that torch computes with. The last digits of sums depend on it, so it is part of a recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads within this block, as many as before after it; 0 changes nothing."""
+    """Compute with this many threads in the block, and with the previous number after it; 0 changes nothing."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)

@@ -1,9 +1,8 @@
-"""Fits stacks: batches, optimiser, checkpoint choice, divergence. Nobody else can tell how many models run together."""
+"""The trainer: batches, optimiser steps, choice of the checkpoint, divergence, for any number of models at once."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hampkit.config.recipe import TrainConfig
+from hampkit.config.sections import TrainConfig, TrainOverrides
 from hampkit.errors import UserError
-from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked, torch_rng
 from hampkit.training.augment import augmented
 from hampkit.training.batches import batches, plan_epoch
@@ -24,38 +22,42 @@ from hampkit.training.denormals import denormals_as_zero
 from hampkit.training.layout import arranged, channels_last, prefers_channels_last, rows_at_once
 from hampkit.training.objectives import MeanLoss, Objective
 from hampkit.training.optim import Optimizer, learning_rate
+from hampkit.training.stacks import NOT_FINITE, initial, merged, normalises_batches, on_device, with_models
 from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Dataset, History, Stack, Task
 
-Track = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
-NOT_FINITE = "its loss or its weights became infinite or NaN"
-COLLAPSED = (
-    0.15  # of the way from naming the largest class to a perfect fit: below it a model has learnt next to nothing
-)
+Track = Callable[[str, int, int], None]  # description of the work, units done, units in all
+# training accuracy as a share of the way from the largest class's share to 1, below which a model counts as collapsed
+COLLAPSED = 0.15
 
 
 class Diverged(UserError):
-    """A model's training ended in infinite or NaN numbers, with every seed that was tried."""
+    """A model's training ended in infinite or NaN numbers with every seed that was tried."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """The default for `Trainer.track`: nobody watches."""
+    """The default of `Trainer.track`: no progress is shown."""
 
 
 @dataclass(frozen=True)
 class Trainer:
+    """Trains stacks of networks as a `TrainConfig` describes, and computes their logits."""
+
     config: TrainConfig
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    width: int = 0  # models that run together; 0: one on a CPU, where stacking was measured to lose, sixteen on a GPU
+    width: int = 0  # models that run together; 0: one on a CPU, where stacks were measured to be slower, 16 on a GPU
     track: Track = silent
-    most_steps: int = 0  # of an epoch, where only the time of a training is wanted; 0: all
-    cuda_graphs: Recorder | None = None  # steps of a stack are recorded with it and replayed, where that can be done
-    rates: str = ""  # the options to lower where a model diverges, with their values; empty: train.lr
+    most_steps: int = 0  # per epoch, to measure the time of a training; 0: all
+    cuda_graphs: Recorder | None = None  # records the steps of a stack, which are then replayed where possible
+    rates: str = ""  # the options to lower if a model diverges, with their values; empty: train.lr
 
     def fit(self, task: Task, objective: Objective, targets: Tensor | None = None) -> Stack:
-        """Train every model of the task; a diverged model is trained again with another seed, the others never notice.
+        """Train every model of the task; one that diverges is trained again with another seed, at most ``config.retries`` times.
 
-        targets: (N, C) or (M, N, C) float32 for the loss, where the defense has any. Raises `Diverged`.
+        targets: (N, C) or (M, N, C) float32, for objectives that use ``batch.target``. A model that trains to the end without
+        learning anything is returned, with the reason in its history.
+
+        Raises: `Diverged` if a model has infinite or NaN numbers with every seed.
         """
         stack = self._fit_all(task, objective, targets)
         for attempt in range(1, self.config.retries + 1):
@@ -63,7 +65,31 @@ class Trainer:
             if not failed:
                 return stack
             again = replace(task.only(failed), seeds=tuple(derive(task.seeds[m], "retry", attempt) for m in failed))
-            stack = _put(stack, failed, self._fit_all(again, objective, _of_models(targets, failed)))
+            stack = with_models(stack, failed, self._fit_all(again, objective, _of_models(targets, failed)))
+        self._check_finite(stack)
+        return stack
+
+    def with_config(self, config: TrainConfig, rates: str = "") -> Trainer:
+        """The same trainer with another configuration; rates: the options that set its learning rates, as KEY=VALUE."""
+        return replace(self, config=config, rates=rates)
+
+    def with_overrides(self, overrides: TrainOverrides) -> Trainer:
+        """The same trainer for a student: with the options of ``defense.distill``, and its own where those are None.
+
+        Raises: `UserError` for options that exclude each other.
+        """
+        config = overrides.of(self.config)
+        return self.with_config(config, f"defense.distill.lr={config.lr}")
+
+    def on_device(self, data: Dataset) -> Dataset:
+        """The same rows on the device that trains the networks."""
+        return _to(data, self.device)
+
+    def predict(self, stack: Stack, x: Tensor) -> Tensor:
+        """Logits (M, N, C) of every model for x (N, *shape) in evaluation mode, on the CPU."""
+        return torch.cat([self._predict_job(on_device(part, self.device), x) for part in self._jobs(stack)])
+
+    def _check_finite(self, stack: Stack) -> None:
         for m, h in enumerate(stack.history):
             if h.diverged == NOT_FINITE:
                 tried = ", ".join(map(str, h.seeds))
@@ -72,19 +98,6 @@ class Trainer:
                     f" {self.rates or f'train.lr={self.config.lr}'},"
                     " or check the defense's options and the scale of the features (train.standardize=true scales them)"
                 )
-        return stack  # a model that learnt nothing is kept: its history says so, and the judge flags it
-
-    def with_config(self, config: TrainConfig, rates: str = "") -> Trainer:
-        """The same trainer for another training; rates: the options that its learning rates come from, as KEY=VALUE."""
-        return replace(self, config=config, rates=rates)
-
-    def on_device(self, data: Dataset) -> Dataset:
-        """The same rows where the networks are trained."""
-        return _to(data, self.device)
-
-    def predict(self, stack: Stack, x: Tensor) -> Tensor:
-        """Logits of every model on every row, in evaluation mode: (M, N, C) on the CPU."""
-        return torch.cat([self._predict_job(_on(part, self.device), x) for part in self._jobs(stack)])
 
     def _fit_all(self, task: Task, objective: Objective, targets: Tensor | None) -> Stack:
         width = self._width(task.net)
@@ -93,39 +106,42 @@ class Trainer:
         stacks = []
         for k, models in enumerate(jobs):
             job = replace(task.only(models), pool=pool, val=val)
-            mine = _of_models(targets, models)
-            stacks.append(self._fit_job(job, objective, None if mine is None else mine.to(self.device), k, len(jobs)))
+            own = _of_models(targets, models)
+            stacks.append(self._fit_job(job, objective, None if own is None else own.to(self.device), k, len(jobs)))
         return Stack.join(stacks)
 
     def _fit_job(self, task: Task, objective: Objective, targets: Tensor | None, k: int, jobs: int) -> Stack:
-        """One stacked training of all models of the task, from initialisation to the chosen checkpoint."""
-        members = [row.nonzero().squeeze(-1) for row in task.members]
+        """Train all models of the task as one stack, from initialisation to the chosen checkpoint."""
+        members = [task.rows(m) for m in range(len(task))]
         for m, rows in enumerate(members):
             assert len(rows), f"model {m} has no members"
-        stack = arranged(initial(task, members, self.device), self.device)
-        stack = replace(stack, mixed=self.config.precision == "bfloat16")
-        if stack.mixed and len(stack) > 1:  # mapped, batch norm takes no bfloat16 beside its float32 statistics
-            for layer in (m for m in stack.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
-                layer.register_forward_pre_hook(_in_float32)
         rngs = [torch_rng(derive(seed, "noise")) for seed in task.seeds]
-        run = _Run(self, task, objective, targets, members, rngs, stack)
+        run = _Run(self, task, objective, targets, members, rngs, self._initial(task, members))
         epochs = min(self.config.stop_after or self.config.epochs, self.config.epochs)
-        # only networks that run alone draw
+        # the fork is for dropout, which only networks that run alone may have
         with _current(self.device), forked(derive(task.seeds[0], "dropout")), denormals_as_zero():
             for epoch in range(epochs):
                 run.epoch(epoch)
                 self.track("training", k * epochs + epoch + 1, jobs * epochs)
         return run.result()
 
+    def _initial(self, task: Task, members: list[Tensor]) -> Stack:
+        stack = arranged(initial(task, members, self.device), self.device)
+        stack = replace(stack, mixed=self.config.precision == "bfloat16")
+        if stack.mixed and len(stack) > 1:  # under vmap, batch norm refuses bfloat16 inputs with float32 statistics
+            for layer in (m for m in stack.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+                layer.register_forward_pre_hook(_in_float32)
+        return stack
+
     def _width(self, factory: Callable[[], nn.Module]) -> int:
         with forked(0):
             net = factory()
-        everywhere = list(net.named_modules(remove_duplicate=False))
-        shared = len(everywhere) > len(
-            list(net.modules())
-        )  # functional_call leaves mapped weights behind in shared layers
-        if shared or any(isinstance(m, nn.modules.dropout._DropoutNd) for _, m in everywhere):
-            return 1  # dropout draws inside the network: only a model that runs alone gets its own numbers
+        layers = list(net.named_modules(remove_duplicate=False))
+        # functional_call leaves mapped weights in layers that are used twice
+        shared = len(layers) > len(list(net.modules()))
+        # dropout draws inside the network: only a model that runs alone has its own random numbers
+        if shared or any(isinstance(m, nn.modules.dropout._DropoutNd) for _, m in layers):
+            return 1
         return self.width or (1 if self.device.type == "cpu" else 16)
 
     def _jobs(self, stack: Stack) -> list[Stack]:
@@ -143,8 +159,8 @@ class Trainer:
         def answer(params: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
             return functional_call(stack.net, (params, buffers), (rows,))
 
-        # parts bound the memory; torch runs a product of few rows by another kernel, so that in the last part, which may be
-        # short, a row's answer can differ in its last bits from one among more rows
+        # parts bound the memory; torch multiplies few rows with another kernel, so that answers to the last part, which may be
+        # short, can differ in their last bits
         parts = [x[i : i + size] for i in range(0, len(x), size)]
         m = len(stack)
         shared = (part.to(self.device, stack.dtype).unsqueeze(0).expand(m, *part.shape) for part in parts)
@@ -153,13 +169,13 @@ class Trainer:
 
 @dataclass
 class _Run:
-    """One job under way."""
+    """The state of one stacked training."""
 
     trainer: Trainer
     task: Task
     objective: Objective
     targets: Tensor | None
-    members: list[Tensor]
+    members: list[Tensor]  # per model, rows (n,) of the pool
     rngs: list[torch.Generator]
     stack: Stack
 
@@ -170,26 +186,30 @@ class _Run:
         self.state: Any = self.objective.init(self.stack, self.task, self.rngs)
         self.pad = normalises_batches(self.stack.net)
         self.place = channels_last if prefers_channels_last(self.stack, self.trainer.device) else _as_is
-        models = len(self.stack)
+        n_models = len(self.stack)
         self.best = self.stack
-        self.best_correct = torch.zeros(models, dtype=torch.float64)
-        self.best_epoch = [-1] * models
-        self.curve: list[Tensor] = []
-        self.stalled = torch.zeros(models, dtype=torch.int64)  # epochs since the last better one
-        self.broken = torch.zeros(models, dtype=torch.bool, device=self.trainer.device)
-        self.riding = torch.zeros_like(self.broken)  # stopped before this epoch: what becomes of them is not looked at
-        self.last = 0  # epoch that was trained
+        self.best_correct = torch.zeros(n_models, dtype=torch.float64)
+        self.best_epoch = [-1] * n_models
+        self.curve: list[Tensor] = []  # validation accuracy (M,) after each epoch
+        self.stalled = torch.zeros(n_models, dtype=torch.int64)  # epochs since the best one
+        self.diverged = torch.zeros(n_models, dtype=torch.bool, device=self.trainer.device)
+        self.stopped = torch.zeros_like(self.diverged)  # stopped before this epoch, see `_out_of_patience`
+        self.last = 0  # the last epoch that was trained
         self.replayed = self._replayed()
 
     def epoch(self, epoch: int) -> None:
-        if self.broken.all() or self._stopped().all():
+        """Train one epoch and keep the best checkpoints; nothing happens once all models have diverged or all have stopped."""
+        if self.diverged.all() or self._out_of_patience().all():
             return
         self.last = epoch
-        self.riding.copy_(self._stopped())  # in place: a recorded step goes on reading it
+        self.stopped.copy_(self._out_of_patience())  # in place: a recorded step reads this memory
         if self.config.restart_optimizer:
             self.optimizer.restart()
         self.state = self.objective.begin(self.stack, self.state, epoch, self.rngs)
-        lr = learning_rate(self.config, epoch)
+        self._steps(epoch, learning_rate(self.config, epoch))
+        self._choose(epoch)
+
+    def _steps(self, epoch: int, lr: float) -> None:
         plan = plan_epoch(self.members, self.task.seeds, epoch, self.config)
         self.stack.net.train()
         cut = batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad, self.stack.dtype)
@@ -201,13 +221,12 @@ class _Run:
             batch = batch._replace(x=self.place(batch.x))
             if self.replayed and idle is None and batch.y.shape[1] == self.config.batch_size:
                 self.replayed(batch, lr)
-                continue
-            # who has finished the epoch must not draw: what it draws later would depend on its neighbours
-            active = plan.active[:, s].tolist()
-            self._step(
-                batch, lr, idle, [rng if on else torch_rng(0) for rng, on in zip(self.rngs, active, strict=True)]
-            )
-        self._choose(epoch)
+            else:
+                self._step(batch, lr, idle, self._rngs_of(plan.active[:, s].tolist()))
+
+    def _rngs_of(self, active: list[bool]) -> list[torch.Generator]:
+        """A generator per model. One that has finished its epoch gets another: its own must not depend on its neighbours."""
+        return [rng if on else torch_rng(0) for rng, on in zip(self.rngs, active, strict=True)]
 
     def _step(self, batch: Batch, lr: float, idle: Tensor | None, rngs: list[torch.Generator]) -> None:
         step = self.objective.gradient(self.vectorize, self.stack, self.state, batch, rngs)
@@ -217,47 +236,48 @@ class _Run:
             shape = (-1, *(1,) * (old.ndim - 1))
             new = step.buffers[name]
             old.copy_(new if idle is None else torch.where(idle.view(shape), old, new))
-        broken = ~step.value.isfinite() & ~self.riding
-        self.broken |= broken if idle is None else broken & ~idle
+        diverged = ~step.value.isfinite() & ~self.stopped
+        self.diverged |= diverged if idle is None else diverged & ~idle
 
     def _replayed(self) -> Replayed | None:
-        """Steps that are the same work every time: no draws, nothing kept from step to step, nothing counted on the CPU."""
+        """Recorded steps, for trainings whose steps do the same work every time: a `MeanLoss` and SGD."""
         plain = type(self.objective) is MeanLoss and self.config.optimizer == "sgd"
         if self.trainer.cuda_graphs is None or len(self.stack) == 1 or not plain:
             return None
 
         def state() -> list[Tensor]:
             groups = (self.stack.params, self.stack.buffers, *self.optimizer.state.values())
-            return [*(t for group in groups for t in group.values()), self.broken]
+            return [*(t for group in groups for t in group.values()), self.diverged]
 
         return Replayed(self.trainer.cuda_graphs, lambda batch, lr: self._step(batch, lr, None, []), state)
 
     def _choose(self, epoch: int) -> None:
-        """Keep the models whose validation accuracy is the highest so far."""
+        """Keep the weights of each model whose validation accuracy is its highest so far."""
         if self.task.val is None or self.config.select == "last":
             return
-        correct, stopped = self._correct(self.task.val), self._stopped()
+        correct, stopped = self._correct(self.task.val), self._out_of_patience()
         self.curve.append(torch.where(stopped, math.nan, correct / len(self.task.val)))
         better = (correct > self.best_correct + self.config.min_delta * len(self.task.val)) & ~stopped
         if epoch < self.objective.settles:
             return
         self.stalled = torch.where(better, 0, self.stalled + 1)
         self.best_correct = torch.where(better, correct, self.best_correct)
-        # where patience ends before any epoch was better, the last one is kept: alone, a model has no later ones
-        kept = better | (self._stopped() & torch.tensor([e < 0 for e in self.best_epoch]))
+        # a model whose patience ends before any epoch was better keeps these weights: a stack trains it further
+        kept = better | (self._out_of_patience() & torch.tensor([e < 0 for e in self.best_epoch]))
         if kept.any():
-            self.best = _merge(kept.to(self.trainer.device), self.stack, self.best)
+            self.best = merged(kept.to(self.trainer.device), self.stack, self.best)
             self.best_epoch = [epoch if k else e for k, e in zip(kept.tolist(), self.best_epoch, strict=True)]
 
-    def _stopped(self) -> Tensor:
-        """Models (M,) whose patience is at its end. In a stack they ride along, and what becomes of them is not chosen."""
+    def _out_of_patience(self) -> Tensor:
+        """Models (M,) bool that have stopped early. Their stack trains them further, but later weights are not kept."""
         return self.stalled >= (self.config.patience or self.config.epochs + 1)
 
     def result(self) -> Stack:
+        """The stack with the chosen weights, or those of the last epoch where none was chosen, on the CPU."""
         chosen = torch.tensor([e >= 0 for e in self.best_epoch], device=self.trainer.device)
-        stack = replace(_merge(chosen, self.best, self.stack), mixed=False)  # nothing was ever chosen: the last epoch
+        stack = replace(merged(chosen, self.best, self.stack), mixed=False)
         return replace(
-            _on(stack, torch.device("cpu")), history=tuple(self._history(stack, m) for m in range(len(stack)))
+            on_device(stack, torch.device("cpu")), history=tuple(self._history(stack, m) for m in range(len(stack)))
         )
 
     def _history(self, stack: Stack, m: int) -> History:
@@ -269,59 +289,26 @@ class _Run:
         )
 
     def _failure(self, stack: Stack, m: int) -> str:
-        """Why this model is no use, or nothing: numbers that are not finite, or no better than naming one class."""
-        if bool(self.broken[m]) or not all(bool(v[m].isfinite().all()) for v in stack.params.values()):
+        """Why model m is unusable, or "": it has infinite or NaN numbers, or predicts little more than the largest class."""
+        if bool(self.diverged[m]) or not all(bool(v[m].isfinite().all()) for v in stack.params.values()):
             return NOT_FINITE
-        rows = self.members[m]
-        mine = self.task.pool.take(rows.to(self.trainer.device))
-        share = float(mine.y.bincount().max()) / len(rows)
-        logits = self.trainer._predict_job(stack.take([m]), mine.x)[0]
-        accuracy = float((logits.argmax(-1) == mine.y.cpu()).double().mean())
-        # where one class holds most rows, naming it may well be the best there is
+        data = self.task.pool.take(self.members[m].to(self.trainer.device))
+        share = float(data.y.bincount().max()) / len(data)
+        logits = self.trainer._predict_job(stack.take([m]), data.x)[0]
+        accuracy = float((logits.argmax(-1) == data.y.cpu()).double().mean())
+        # if one class holds most rows, always predicting it may be the best there is
         if share < 0.5 and accuracy <= share + COLLAPSED * (1 - share):
-            return f"it learnt nothing: training accuracy {accuracy:.1%}, naming the largest class gives {share:.1%}"
+            return f"it learnt nothing: training accuracy {accuracy:.1%}, of the largest class alone {share:.1%}"
         return ""
 
     def _correct(self, data: Dataset) -> Tensor:
+        """Correct predictions (M,) float64 of each model."""
         logits = self.trainer._predict_job(self.stack, data.x)
         return (logits.argmax(-1) == data.y.cpu()).sum(-1).double()
 
 
-def normalises_batches(net: nn.Module) -> bool:
-    """Whether it holds batch norm, which sees padded rows: its batches are always padded."""
-    norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-    return any(isinstance(m, norms) for m in net.modules())
-
-
-def initial(task: Task, members: list[Tensor], device: torch.device) -> Stack:
-    """Fresh networks, each from its model's own seed, on the device."""
-    nets = [_seeded(task, m, rows) for m, rows in enumerate(members)]
-    first = dict(nets[0].named_parameters())
-    trained = [k for k, p in first.items() if p.requires_grad]
-    held = [
-        k for k in (*dict(nets[0].named_buffers()), *first) if k not in trained
-    ]  # frozen parameters go with the buffers
-    params, buffers = ({k: torch.stack([_tensors(n)[k] for n in nets]) for k in names} for names in (trained, held))
-    if not params:
-        raise UserError(f"the network {type(nets[0]).__name__} has no parameters to train")
-    return _on(Stack(copy.deepcopy(nets[0]), params, buffers), device)
-
-
-def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    return {k: t.detach() for k, t in (*net.named_parameters(), *net.named_buffers())}
-
-
-def _seeded(task: Task, m: int, rows: Tensor) -> nn.Module:
-    with forked(derive(task.seeds[m], "init")):
-        net = task.net()
-    for layer in net.modules():
-        if isinstance(layer, Normalize) and layer.own:
-            layer.fit(task.pool.x[rows.to(task.pool.x.device)].cpu())
-    return net
-
-
 def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Streams and recordings of steps are those of torch's current device: of several GPUs it must be this one."""
+    """Make the device torch's current one, to which CUDA streams and graphs belong."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
@@ -331,40 +318,6 @@ def _in_float32(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _as_is(x: Tensor) -> Tensor:
     return x
-
-
-def _merge(first: Tensor, a: Stack, b: Stack) -> Stack:
-    """Model by model a where ``first`` (M,) is true, else b, in new tensors."""
-
-    def pick(x: Tensor, y: Tensor) -> Tensor:
-        return torch.where(first.view(-1, *(1,) * (x.ndim - 1)), x, y)
-
-    return replace(
-        a,
-        params={k: pick(v, b.params[k]) for k, v in a.params.items()},
-        buffers={k: pick(v, b.buffers[k]) for k, v in a.buffers.items()},
-    )
-
-
-def _put(stack: Stack, where: list[int], new: Stack) -> Stack:
-    """The stack with some of its models exchanged, unless by infinite ones; histories remember every seed tried."""
-    params, buffers = ({k: v.clone() for k, v in group.items()} for group in (stack.params, stack.buffers))
-    history = list(stack.history)
-    for j, m in enumerate(where):
-        tried, more = history[m].seeds, new.history[j].seeds
-        if new.history[j].diverged == NOT_FINITE != history[m].diverged:  # a model that learnt nothing is still a model
-            history[m] = replace(history[m], seeds=(*tried[:-1], *more, tried[-1]))
-            continue
-        for group, fresh in ((params, new.params), (buffers, new.buffers)):
-            for k in group:
-                group[k][m] = fresh[k][j]
-        history[m] = replace(new.history[j], seeds=tried + more)
-    return replace(stack, params=params, buffers=buffers, history=tuple(history))
-
-
-def _on(stack: Stack, device: torch.device) -> Stack:
-    params, buffers = ({k: v.to(device) for k, v in group.items()} for group in (stack.params, stack.buffers))
-    return replace(stack, net=stack.net.to(device), params=params, buffers=buffers)
 
 
 def _to(data: Dataset | None, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""How a function of one model is applied to every model of a stack; who writes the function cannot tell how it runs."""
+"""A function of one model, applied to every model of a stack. The function is the same for one model and for many."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ Function = Callable[..., Any]  # its tensors, in nested tuples and dicts, have n
 
 
 class Vectorize(Protocol):
+    """Adds the model axis M in front of the tensors of a function of one model."""
+
     def __call__(self, f: Function) -> Function:
-        """The same function with the model axis in front of every tensor that goes in and comes out."""
+        """The function with every tensor argument and result (…) as (M, …)."""
         ...
 
     def gradient(self, f: Function) -> Function:
-        """``f(params, …) → (value, aux)`` becomes ``(params, …) → (gradients, (value, aux))``, for every model."""
+        """``f(params, …) → (value, aux)`` as ``(params, …) → (gradients, (value, aux))``, every tensor as (M, …)."""
         ...
 
 
-def vectorize_over(models: int) -> Vectorize:
-    """Mapped together, or as it is where there is only one model."""
-    return Mapped() if models > 1 else Alone()
+def vectorize_over(n_models: int) -> Vectorize:
+    """`Mapped` for several models, `Alone` for one."""
+    return Mapped() if n_models > 1 else Alone()
 
 
 class Mapped:
-    """All models in one call: every operation runs once on the whole stack."""
+    """All models in one call of `torch.func.vmap`: every operation runs once on the whole stack."""
 
     def __call__(self, f: Function) -> Function:
         return vmap(f, randomness="error")
@@ -38,34 +40,34 @@ class Mapped:
 
 
 class Alone:
-    """One model, without the model axis. Its gradient is plain autograd: a step of torch.func costs a millisecond more."""
+    """One model: the function runs without the model axis, and gradients are plain autograd, which is faster than torch.func."""
 
     def __call__(self, f: Function) -> Function:
-        return lambda *args: _map(_wrap, f(*_map(_bare, args)))
+        return lambda *args: _map(_with_axis, f(*_map(_without_axis, args)))
 
     def gradient(self, f: Function) -> Function:
         def run(params: dict[str, Tensor], *args: Any) -> Any:
-            leaves = {k: _bare(p).detach().requires_grad_() for k, p in params.items()}
+            leaves = {k: _without_axis(p).detach().requires_grad_() for k, p in params.items()}
             with torch.enable_grad():
-                value, aux = f(leaves, *_map(_bare, args))
-                slopes = torch.autograd.grad(
+                value, aux = f(leaves, *_map(_without_axis, args))
+                grads = torch.autograd.grad(
                     value, tuple(leaves.values()), allow_unused=True, materialize_grads=True
-                )  # a parameter without a part in the answer has slope 0, as under torch.func
-            return _map(lambda t: _wrap(t.detach()), (dict(zip(leaves, slopes, strict=True)), (value, aux)))
+                )  # a parameter that the value does not depend on has gradient 0, as under torch.func
+            return _map(lambda t: _with_axis(t.detach()), (dict(zip(leaves, grads, strict=True)), (value, aux)))
 
         return run
 
 
-def _bare(value: Tensor) -> Tensor:
+def _without_axis(value: Tensor) -> Tensor:
     return value.squeeze(0)
 
 
-def _wrap(value: Tensor) -> Tensor:
+def _with_axis(value: Tensor) -> Tensor:
     return value.unsqueeze(0)
 
 
 def _map(f: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """f on every tensor of nested tuples and dicts."""
+    """Nested tuples and dicts with f applied to every tensor."""
     if isinstance(value, Tensor):
         return f(value)
     if isinstance(value, dict):

@@ -86,7 +86,7 @@ def _values(values: Mapping[str, Any], section: Address) -> list[tuple[Address, 
     lines: list[tuple[Address, str]] = [((), ""), ((), f"[{'.'.join(section)}]")] if section else []
     nested: list[tuple[Address, str]] = []
     for key, value in values.items():
-        if dataclasses.is_dataclass(value):  # of a stage what is set; the rest is as in train
+        if dataclasses.is_dataclass(value):  # of overrides what is set; the rest is as in train
             set_here = {k: v for k, v in vars(value).items() if v is not None}
             nested += _values(set_here, (*section, key)) if set_here else []
         else:
@@ -184,7 +184,8 @@ def _fields(section: str, owner: str, cls: Any) -> list[Line]:
         if isinstance(hints[f.name], type) and dataclasses.is_dataclass(hints[f.name]):
             lines += _fields(f"{section}.{f.name}", owner, hints[f.name])
         else:
-            text = "; ".join(part for part in (" | ".join(_choices(hints[f.name])), meaning.get(f.name)) if part)
+            about = meaning.get(f.name) or f.metadata.get("about")
+            text = "; ".join(part for part in (" | ".join(_choices(hints[f.name])), about) if part)
             lines.append((f"{section}.{f.name}={_written(f.default)}", owner + text))
     return lines
 
