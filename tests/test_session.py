@@ -1,5 +1,7 @@
 """A session and recipes that are built once: the same runs as by keyword arguments; mistakes are one line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from hampkit.launch.local import LocalProcesses
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, write_json
 from hampkit.types import Target
+from hampkit.workflows.recipes import Given
 from hampkit.workflows.session import session_of
 
 QUICK = {"rows": 300, "features": 12, "classes": 3, "epochs": 1}
@@ -42,6 +45,28 @@ def test_a_recipe_is_built_once_and_is_the_same_run(tmp_path):
     assert ready.folder == named.folder
     results = hampkit.run(recipe, attacks=["loss"], shadows=4, workers=1, runs_dir=tmp_path)
     assert results.models[0].run == ready.folder.name
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path, **where: hampkit.train(path, **where).folder.name,
+        lambda path, **where: hampkit.run(path, attacks=["loss"], **where).models[0].run,
+        lambda path, **where: hampkit.recipe(path) and hampkit.shadow(path, 4, workers=1, **where).name,
+        lambda path, **where: hampkit.train(hampkit.recipe(path), **where).folder.name,
+    ],
+    ids=["train", "run", "shadow", "recipe"],
+)
+def test_a_recipe_file_may_be_a_path_object(tmp_path, call):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "toy/undefended"\n[data]\nrows = 300\nfeatures = 12\nclasses = 3\n[train]\nepochs = 1\n')
+    assert call(path, runs_dir=tmp_path / "runs") == call(str(path), runs_dir=tmp_path / "runs")
+
+
+@pytest.mark.parametrize("reference", ["toy/hamp", Path("toy/hamp")])
+def test_the_options_of_one_recipe_are_chosen_by_a_name_or_a_path(reference):
+    given = Given({"gamma": 0.9, "defense.strength": 2.0})
+    assert given.only_for(reference).options == {"gamma": 0.9}
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ ROOT = Path(hampkit.__file__).parent
 # Whom a part may import beside itself: `docs/architecture.md`. Everything may import these four.
 EVERYBODY = {"errors", "rng", "types"}
 WORKFLOWS = {
-    "api", "attacks", "code_hash", "config", "data", "defenses", "generators", "judging", "launch", "nets", "registry",
-    "report", "runs", "shadow_models", "signals", "stats", "targets", "training",
+    "api", "attacks", "code_hash", "config", "data", "defenses", "durations", "generators", "judging", "launch", "nets",
+    "registry", "report", "runs", "shadow_models", "signals", "stats", "targets", "training",
 }  # fmt: skip
 ALLOWED = {
     "errors": set(),
+    "durations": set(),
+    "files": set(),
     "rng": set(),
     "types": set(),
     "signals": set(),
@@ -26,7 +28,7 @@ ALLOWED = {
     "registry": {"code_hash"},
     "config": {"registry", "code_hash"},
     "nets": {"config", "registry"},
-    "data": {"config", "registry"},
+    "data": {"config", "registry", "files"},
     "launch": {"config", "registry"},
     "attacks": {
         "registry",
@@ -42,9 +44,9 @@ ALLOWED = {
     "targets.trained": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
     "targets.blackbox": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
     "judging": {"attacks", "stats", "config", "data"},  # never a defense, a target or a run
-    "runs": {"config", "code_hash"},
-    "report": {"judging.results", "stats"},
-    "shadow_models": {"targets", "launch", "runs", "defenses", "training", "data", "config"},
+    "runs": {"config", "code_hash", "files"},
+    "report": {"judging.results", "stats", "durations"},
+    "shadow_models": {"durations", "targets", "launch", "runs", "defenses", "training", "data", "config"},
     "workflows": WORKFLOWS - {"api"},
     "nn": {"defenses"},
     "api": {"workflows"},

@@ -1,4 +1,4 @@
-"""The process of the command ``hampkit`` (also ``python -m hampkit``): what is set once, before torch is loaded."""
+"""The entry point of ``hampkit`` and ``python -m hampkit``: settings of the process that precede the import of torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hampkit.launch import allocator
 
 
 def main() -> None:
-    """The command. Exit codes: 0 done, 2 a mistake the user can mend, 1 a bug."""
-    # before torch is loaded: threads that wait by spinning make small networks several times slower on a busy machine
+    """Run the command line. Exit codes: 0 done, 1 a bug, 2 a mistake that the user can correct, 130 interrupted."""
+    # threads that wait by spinning make small networks several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     allocator.keep_freed_memory()
-    sys.path.insert(0, os.getcwd())  # for net=mymodule:factory beside the user's own files
+    sys.path.insert(0, os.getcwd())  # so that net=mymodule:factory finds the user's own modules
     sys.exit(guarded(sys.argv[1:]))
 
 

@@ -1,7 +1,7 @@
-"""The public calls: thin functions over `hampkit.workflows`; the command line adds only printing.
+"""The public functions, each a few lines over `hampkit.workflows`; the command line adds only printing.
 
-Every call takes the fields of a `Session` as keyword arguments (``runs_dir``, ``data_dir``, ``device``, ``launcher``,
-``progress``), ``workers`` for so many local processes, or a ``session`` that holds them. None of these changes a result.
+Every function takes the fields of a `Session` as keyword arguments (``runs_dir``, ``data_dir``, ``device``, ``launcher``,
+``progress``), ``workers`` for a number of local processes, or a ``session``. None of these changes a result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hampkit.workflows import run as running
 from hampkit.workflows import shadow as shadowing
 from hampkit.workflows.compare import Comparison
 from hampkit.workflows.prepare import prepare
-from hampkit.workflows.recipes import Given, Recipe, recipe
+from hampkit.workflows.recipes import Given, Recipe, Reference, recipe
 from hampkit.workflows.report import AttackResult, ModelResult, Rate, RepeatedResult, Results, write_report
 from hampkit.workflows.run import Request, ShadowSource
 from hampkit.workflows.session import Progress, Session, Where, session_of
@@ -36,7 +36,7 @@ DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
 
 
 def run(
-    *recipes: str | Recipe,
+    *recipes: Reference,
     options: Mapping[str, Any] | None = None,
     attacks: Sequence[str] = (),
     seed: int | None = None,
@@ -48,16 +48,19 @@ def run(
     force: bool = False,
     **where: Unpack[Where],
 ) -> Results:
-    """Train every recipe, attack it, judge it, and write the report into ``out`` (default: ``runs_dir``).
+    """Train every recipe, attack and judge the models, and write the report into ``out`` (default: ``runs_dir``).
 
-    recipes: ``DATA/DEFENSE``, ``.toml`` files, or bare defenses together with ``data`` (a table) and ``label`` (its column); or
-    recipes that `hampkit.recipe` made. options: ``{"train.lr": 0.1, "gamma": 0.9}``, as ``key=value`` on the command line.
-    shadows: train so many shadow models too, and attack with them (LiRA, RMIA); ``progress.say`` gets the plan before anything
-    long starts. shadows_from: take those of another run folder, which must be of the same recipe, data and split; ``force``: also
-    if the recipe differs, with the flag `mismatched`. where: see `hampkit.api`.
-    What was done before with the same recipe, data and seed is found again.
+    Results of earlier calls with the same recipe, data and seed are read from ``runs_dir`` instead of computed again.
 
-    Raises: `UserError`; whatever the user can get wrong is found before anything is trained or written.
+    recipes: ``DATA/DEFENSE``, ``.toml`` files, results of `hampkit.recipe`, or bare defenses together with ``data`` (a table) and
+    ``label`` (its column).
+    options: ``{"train.lr": 0.1, "gamma": 0.9}``, as ``key=value`` on the command line.
+    shadows: number of shadow models to train and attack with (LiRA, RMIA); ``progress.say`` gets their plan first.
+    shadows_from: a run folder with the same recipe, data and split, whose shadow models are used.
+    force: use them even if the recipe differs; results get the flag `mismatched`.
+    where: see `hampkit.api`.
+
+    Raises: `UserError`; every mistake of the user is found before anything is trained or written.
 
     >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
     """
@@ -67,7 +70,7 @@ def run(
 
 
 def train(
-    recipe: str | Recipe,
+    recipe: Reference,
     *,
     options: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -75,13 +78,16 @@ def train(
     label: str = "",
     **where: Unpack[Where],
 ) -> Trained:
-    """Train one recipe, or find the run that did: its folder, models, accuracies and black box. Arguments: see `run`."""
+    """The trained model of a recipe, which is trained unless ``runs_dir`` contains it already. Arguments: see `run`.
+
+    Raises: `UserError`.
+    """
     session = session_of(where)
     return train_problem(prepare(Given(options, seed, data, label).recipe(recipe), session), session)
 
 
 def shadow(
-    recipe: str | Recipe,
+    recipe: Reference,
     models: int,
     *,
     options: Mapping[str, Any] | None = None,
@@ -90,9 +96,11 @@ def shadow(
     label: str = "",
     **where: Unpack[Where],
 ) -> Path:
-    """Train shadow models of a recipe, or find those that were trained before: the run folder that holds them.
+    """Train the missing shadow models of a recipe and return the run folder that contains them.
 
-    models: an even number of at least 4. Other arguments: see `run`. Raises: `UserError`.
+    models: number of shadow models, even and at least 4. Other arguments: see `run`.
+
+    Raises: `UserError`.
     """
     session = session_of(where)
     wanted = Given(options, seed, data, label).shadowed("--models", recipe, models)
@@ -100,7 +108,7 @@ def shadow(
 
 
 def plan(
-    recipe: str | Recipe,
+    recipe: Reference,
     shadows: int,
     *,
     options: Mapping[str, Any] | None = None,
@@ -109,9 +117,11 @@ def plan(
     label: str = "",
     **where: Unpack[Where],
 ) -> Plan:
-    """The cost of so many shadow models and the rates that they resolve, from a few steps that are measured now.
+    """The expected cost of shadow models and the false positive rates that they resolve, from a few measured training steps.
 
-    Nothing is written but these measurements, into a cache. Arguments: see `run`.
+    Only the measurements are written, into the cache. shadows: number of shadow models. Other arguments: see `run`.
+
+    Raises: `UserError`.
     """
     session = session_of(where)
     wanted = Given(options, seed, data, label).shadowed("--shadows", recipe, shadows)
@@ -128,11 +138,15 @@ def attack(
     force: bool = False,
     **where: Unpack[Where],
 ) -> Results:
-    """Attack the model of a run folder, by default with every attack, and write the report into ``out`` (default: the run).
+    """Attack the model of a run folder and write the report into ``out`` (default: the run folder).
 
-    options: only those of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
-    shadows: with so many shadow models, which are trained if they are missing; by default those of the run's last result, so
-    that what it shows besides stays. shadows_from, force, where: see `run`. Raises: `UserError`.
+    attacks: names; default: every attack whose evidence the run contains.
+    options: only options of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
+    shadows: number of shadow models, trained where missing; default: those of the run's last result, whose other attacks then
+    stay in the report.
+    shadows_from, force, where: see `run`.
+
+    Raises: `UserError`.
     """
     folder = Path(run.folder if isinstance(run, Trained) else run).resolve()
     request = Request(attacks, options or {}, ShadowSource(shadows, shadows_from, force), out)
@@ -154,10 +168,15 @@ def compare(
 ) -> Comparison:
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
-    defenses: names; default all there are; one that cannot train here is left out, and the page states why. shadows: so many
-    shadow models per defense and seed. seeds: how many, from ``seed`` on, which by default is the recipe's. data, label: a table
-    of one's own instead of a data set. where: see `hampkit.api`.
-    Writes compare.json, compare.html, compare.md and the full report into ``out`` (default: ``runs_dir``). Raises: `UserError`.
+    Writes compare.json, compare.html, compare.md and the full report into ``out`` (default: ``runs_dir``).
+
+    defenses: names; default: every registered defense, except those that cannot be trained here: the page gives the reason.
+    shadows: number of shadow models per defense and seed.
+    seeds: number of seeds, counted from ``seed`` (default: the recipe's).
+    data, label: the user's own table instead of a data set.
+    where: see `hampkit.api`.
+
+    Raises: `UserError`.
     """
     compared = comparing.Compared(dataset, defenses, Given(options, seed, data, label), shadows, seeds)
     return comparing.compare(compared, None if out is None else Path(out), session_of(where))

@@ -73,6 +73,15 @@ def one_line(error: BaseException, most: int = 160, named: bool = False) -> str:
     return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())), most) or name
 
 
+def of_file_system(error: OSError) -> str:
+    """The message for an error of the file system that nothing more specific was raised for, such as a full disk.
+
+    >>> of_file_system(OSError(28, "No space left on device", "runs/x"))
+    'No space left on device: runs/x; check space and permissions, then run again'
+    """
+    return f"{one_line(error)}: {error.filename or 'file system'}; check space and permissions, then run again"
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """The part of a message about an unknown option that suggests some: there are too many to list all.
 

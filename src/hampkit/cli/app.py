@@ -1,17 +1,17 @@
-"""argv → library, one to one. Only this file reads argv; it prints what the library returns."""
+"""The commands: each reads its arguments, calls the function of the same name in `hampkit.api`, and prints the result."""
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hampkit import __version__
+from hampkit.cli.failures import exit_code
 from hampkit.cli.options import (
     AttackOut,
     CheckDir,
@@ -36,9 +36,12 @@ from hampkit.cli.options import (
 )
 from hampkit.errors import Notice, UserError
 
+if TYPE_CHECKING:
+    from hampkit.api import Results
+
 app = typer.Typer(
     name="hampkit",
-    help="Train classifiers that do not betray their training data, and measure how much a model does.",
+    help="Train classifiers with defenses against membership inference, attack them, and judge how much they leak.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,103 +50,32 @@ app = typer.Typer(
 data_app = typer.Typer(help="Get and check data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
-INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
-
 
 def guarded(argv: list[str]) -> int:
     """The exit code of a command line; every error is one line on standard error."""
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
     with warnings.catch_warnings():
-        _say_notices("--quiet" in argv)
-        return _run(argv)
+        _print_notices("--quiet" in argv)
+        return exit_code(argv, lambda: app(args=argv, standalone_mode=False), commands)
 
 
-def _say_notices(quiet: bool) -> None:
-    """Print each of the library's warnings once, in one line; other people's as Python does."""
-    said, other = set(), warnings.showwarning
+def _print_notices(quiet: bool) -> None:
+    """Print every `Notice` once, on one line; other warnings as Python does."""
+    printed, standard = set(), warnings.showwarning
     warnings.simplefilter("always", Notice)
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if not issubclass(category, Notice):
-            other(message, category, *place)
-        elif not quiet and str(message) not in said:
-            said.add(str(message))
+            standard(message, category, *place)
+        elif not quiet and str(message) not in printed:
+            printed.add(str(message))
             print(f"hampkit: warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show
 
 
-def _run(argv: list[str]) -> int:
-    debug = "--debug" in argv
-    try:
-        code = app(args=argv, standalone_mode=False) or 0
-        return _interrupted() if code == INTERRUPTED else code  # some versions of Typer turn Ctrl-C into this code
-    except (KeyboardInterrupt, typer.Abort):  # and others into Abort
-        return _interrupted()
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader of a pipe went away; nothing is wrong
-        return 0
-    except UserError as error:
-        if debug:
-            raise
-        return _fail(str(error), 2)
-    except OSError as error:
-        if debug:
-            raise
-        return _fail(
-            f"{error.strerror or error}: {error.filename or 'file system'}; check space and permissions, then run again",
-            2,
-        )
-    except Exception as error:
-        if _out_of_memory(error):
-            if debug:
-                raise
-            return _fail(f"not enough memory for {_largest(argv)}; take smaller numbers or less data", 2)
-        usage = getattr(error, "format_message", None)  # Typer's own errors; their class has moved between versions
-        if type(error).__name__ == "NoArgsIsHelpError" and usage is not None:
-            print(
-                usage(), file=sys.stderr
-            )  # the help of a command that was called without anything, as Typer prints it
-            return 2
-        if usage is not None:
-            return _fail(f"{usage()} (see hampkit {_command(argv)}--help)", 2)
-        if debug:
-            raise
-        return _fail(f"{type(error).__name__}: {error} (a bug in hampkit; --debug shows where)", 1)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether this is NumPy's, torch's or Python's way to say so."""
-    texts = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
-    )
-
-
-def _largest(argv: list[str]) -> str:
-    """The likely cause: the largest number that was asked for."""
-    sizes = {word: int(text) for word in argv for text in [word.partition("=")[2]] if text.isdecimal()}
-    return max(sizes, key=lambda word: sizes[word]) if sizes else "this data, network or train.batch_size"
-
-
-def _command(argv: list[str]) -> str:
-    """The command that was called, where there is such a one."""
-    known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
-    return f"{argv[0]} " if argv and argv[0] in known else ""
-
-
-def _interrupted() -> int:
-    return _fail("interrupted; run the same command again to go on", INTERRUPTED)
-
-
-def _fail(message: str, code: int) -> int:
-    print("hampkit: error: " + " ".join(message.split()), file=sys.stderr)
-    return code
-
-
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(f"hampkit {__version__}")
         raise typer.Exit
 
@@ -185,11 +117,11 @@ def run(
 @app.command()
 def shadow(
     recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
-    models: Annotated[int, typer.Option(help="How many: an even number from 4 on.")],
+    models: Annotated[int, typer.Option(help="Number of shadow models: even, at least 4.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", workers: Workers = 0,
-    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep their weights too.")] = False,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of the shadow models too.")] = False,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train shadow models of a recipe and print the run folder that holds them."""
@@ -209,12 +141,12 @@ def shadow(
 @app.command()
 def plan(
     recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
-    shadows: Annotated[int, typer.Option(metavar="M", help="How many shadow models: an even number from 4 on.")],
+    shadows: Annotated[int, typer.Option(metavar="M", help="Number of shadow models: even, at least 4.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", workers: Workers = 0, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Measure a few steps and say what so many shadow models will cost and show."""
+    """Measure a few training steps and print the expected cost of M shadow models and the rates that they resolve."""
     from hampkit import api
 
     found = api.plan(
@@ -242,15 +174,13 @@ def train(
     session = api.Session(runs_dir, data_dir, device, progress=bars.progress())
     with bars.shown():
         each = check(recipes, given, session)
-    for recipe, own in zip(recipes, each, strict=True):
+    for recipe, accepted in zip(recipes, each, strict=True):
         with bars.shown():
-            trained = api.train(recipe, options=own.options, seed=seed, data=data or "", label=label, session=session)
-        a = trained.accuracy
-        print(
-            trained.folder
-            if quiet
-            else f"{trained.folder}  accuracy: train {a['train']:.1%}, val {a['val']:.1%}, test {a['test']:.1%}"
-        )
+            trained = api.train(
+                recipe, options=accepted.options, seed=seed, data=accepted.data, label=label, session=session
+            )
+        accuracy = ", ".join(f"{part} {trained.accuracy[part]:.1%}" for part in ("train", "val", "test"))
+        print(trained.folder if quiet else f"{trained.folder}  accuracy: {accuracy}")
 
 
 @app.command()
@@ -277,8 +207,8 @@ def attack(
 @app.command()
 def compare(
     words: Annotated[list[str] | None, typer.Argument(metavar="[DATA…] [KEY=VALUE…]", show_default=False)] = None,
-    defenses: Annotated[str, typer.Option(metavar="NAME,…", help="Which, with commas; default: all there are.")] = "",
-    seeds: Annotated[int, typer.Option(metavar="S", help="How many seeds, from --seed on.")] = 1,
+    defenses: Annotated[str, typer.Option(metavar="NAME,…", help="Names, separated by commas; default: all defenses.")] = "",
+    seeds: Annotated[int, typer.Option(metavar="S", help="Number of seeds, counted from --seed.")] = 1,
     paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
@@ -286,7 +216,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
-    Default: digits. With several DATA the pages lie in a folder each below the runs folder.
+    Default: digits. With several DATA every page has its own folder in the runs folder.
     """
     from hampkit import api
     from hampkit.cli.terminal import Bars, sayer, show_comparison
@@ -317,11 +247,11 @@ def compare(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders that were attacked before.", metavar="RUN…")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that were attacked.", metavar="RUN…")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("runs"),
     json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Write one report (HTML, Markdown, CSV, JSON) over several runs."""
+    """Write one report (HTML, Markdown, CSV, JSON) about several runs."""
     from hampkit import api
 
     _show(api.write_report(*runs, out=out), json, quiet)
@@ -335,9 +265,9 @@ def list_(
     words: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE…]", show_default=False)] = None,
     debug: Debug = False,
 ) -> None:
-    """List what there is: datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE).
+    """List the datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE).
 
-    hampkit list options NAME lists those of one section, such as train or data, of one data set, defense, generator or attack.
+    hampkit list options NAME lists the options of one section, such as train or data, data set, defense, generator or attack.
     hampkit list recipes NAME prints one recipe, DATA/DEFENSE or a .toml file, with the origin of each value.
     """
     from hampkit.workflows.catalog import listing
@@ -366,9 +296,9 @@ def data_check(name: str, data_dir: CheckDir = None, debug: Debug = False) -> No
     print("\n".join(describe_data(name, data_dir, download=False)))
 
 
-def _show(results: Any, json: bool, quiet: bool) -> None:
+def _show(results: Results, json: bool, quiet: bool) -> None:
     if json:
-        # not read back from its file, which another process may have replaced by now
+        # not read from results.json, which another process may have replaced by now
         print(dumps(results.to_json(), indent=1, sort_keys=True, ensure_ascii=False))
     elif not quiet:
         from hampkit.cli.terminal import show_results, stdout_console

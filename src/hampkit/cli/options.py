@@ -1,4 +1,4 @@
-"""The options that several commands share, and how their words are read."""
+"""The options that several commands share, and the parsing of RECIPE and KEY=VALUE words."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv
 Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
 Group = Annotated[
     str,
-    typer.Option(
-        metavar="COLUMN", help="The column of your table whose equal values belong together, such as persons."
-    ),
+    typer.Option(metavar="COLUMN", help="The column of your table that groups rows, such as all rows of one person."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 ShadowCount = Annotated[
-    int, typer.Option(metavar="M", help="Train M shadow models too, for LiRA and RMIA (even, from 4).")
+    int, typer.Option(metavar="M", help="Train M shadow models too, for LiRA and RMIA (even, at least 4).")
 ]
 ShadowsFrom = Annotated[
-    Path | None, typer.Option(help="A run whose shadow models are taken; of the same recipe, data and split.")
+    Path | None, typer.Option(help="Use the shadow models of this run; it must have the same recipe, data and split.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Take them also where the recipe differs (flag mismatched).")]
+Force = Annotated[bool, typer.Option("--force", help="Use them even if the recipe differs (flag mismatched).")]
 Workers = Annotated[
     int,
-    typer.Option(help="Targets or shadow models trained at once; 0: as many as the cores hold (train.threads each)."),
+    typer.Option(help="Targets or shadow models trained at once; 0: one per train.threads cores."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple[list[str], dict[str, str]]:
-    """Recipes or attacks, and the options among them, with those of --group and --keep-models."""
+    """Split words into names of recipes or attacks and options KEY=VALUE, and add the options of --group and --keep-models.
+
+    Raises: `UserError` for an option that is given twice.
+    """
     options: dict[str, str] = {}
     names = []
     for word in words:
@@ -65,6 +66,7 @@ def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple
 
 
 def only_options(words: list[str], group: str = "", keep_models: bool = False) -> dict[str, str]:
+    """The options of a command that takes one recipe. Raises: `UserError` for a word that is no option."""
     recipes, options = split(words, group, keep_models)
     if recipes:
         raise UserError(f"one recipe at a time, {recipes[0]!r} is another; options are written KEY=VALUE")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from hampkit.data.fetch import checksum
 from hampkit.errors import UserError, one_line
+from hampkit.files import replacing
 
 RECORD = "first-seen.json"  # in the cache folder: {"texas100/texas100.npz": sha256}
 
@@ -52,19 +51,10 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
     """Write a file of the cache atomically; False if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
-    except OSError:
-        return False
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with replacing(path) as stream:
             write(stream)
-        os.replace(name, path)
     except OSError:  # such as a full disk: the cache is optional
-        Path(name).unlink(missing_ok=True)
         return False
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
     return True
 
 

@@ -377,7 +377,8 @@ def _accounting() -> Any:
         from opacus import accountants
     except ImportError as error:
         raise UserError(
-            f"dp-sgd computes its privacy budget with Opacus, which cannot be imported ({error}); pip install 'hampkit[dp]'"
+            f"dp-sgd computes its privacy budget with Opacus, which cannot be imported ({one_line(error)}); pip install"
+            " 'hampkit[dp]'"
         ) from None
     return accountants
 

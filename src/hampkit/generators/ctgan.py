@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
 from hampkit.generators.base import Generator, on_domain, within
 from hampkit.generators.columns import Columns
 from hampkit.rng import derive, forked
@@ -86,7 +86,7 @@ def _model(device: torch.device, **options: Any) -> Any:
         import ctgan  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise UserError(
-            f"generator ctgan: {error}; pip install 'hampkit[ctgan]' (source-available, not open source), or take"
+            f"generator ctgan: {one_line(error)}; pip install 'hampkit[ctgan]' (source-available, not open source), or take"
             " generator bernoulli-mixture"
         ) from error
     parameters = inspect.signature(ctgan.CTGAN).parameters

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from hampkit.errors import RunBusy, UserError
+from hampkit.errors import RunBusy, UserError, of_file_system, one_line
 from hampkit.launch import allocator
 from hampkit.registry import load_object
 
@@ -114,7 +114,7 @@ class _Worker:
                 events.put((k, json.loads(line)))
             text = _ending(self.process.wait())
         except ValueError as error:
-            text = f"a worker process said what is no answer ({error})"
+            text = f"a worker process said what is no answer ({one_line(error)})"
         finally:  # of a worker that was stopped, nobody reads it any more
             events.put((k, _failed(text)))
 
@@ -168,9 +168,7 @@ def _serve() -> None:
     except UserError as error:
         tell({"failed": str(error), "user": True, "busy": isinstance(error, RunBusy)})
     except OSError as error:  # such as a full disk
-        where = error.filename or "file system"
-        text = f"{error.strerror or error}: {where}; check space and permissions, then run again"
-        tell({"failed": text, "user": True})
+        tell({"failed": of_file_system(error), "user": True})
     except SystemExit as error:
         text = f"SystemExit({error.code!r}) in {_place(error)}: it ends a worker process before its work is done; raise an error"
         tell({"failed": text, "user": True})
@@ -178,7 +176,7 @@ def _serve() -> None:
         import traceback
 
         traceback.print_exc()
-        tell({"failed": f"{type(error).__name__}: {error}", "user": False})
+        tell({"failed": one_line(error, 1000, named=True), "user": False})
 
 
 def _apart() -> tuple[TextIO, TextIO]:

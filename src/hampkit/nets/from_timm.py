@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, one_line
 
 PREFIX = "timm:"
 
@@ -18,11 +18,11 @@ def timm_net(name: str) -> Callable[[tuple[int, ...], int], Any]:
     try:
         import timm  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
-        raise UserError(f"net={PREFIX}{name}: {error}; pip install 'hampkit[timm]'") from error
+        raise UserError(f"net={PREFIX}{name}: {one_line(error)}; pip install 'hampkit[timm]'") from error
     except Exception as error:  # most often a torchvision that was built for another torch
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"net={PREFIX}{name}: cannot import timm ({reason}); install the torchvision for your version of torch"
+            f"net={PREFIX}{name}: cannot import timm ({one_line(error, named=True)}); install the torchvision for your"
+            " version of torch"
         ) from error
     known = timm.list_models()
     if name not in known:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.config.content import content_hash, file_hash
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
+from hampkit.files import replacing
 
 MANIFEST = "manifest.json"
 IN_PLACE = (
@@ -95,7 +96,7 @@ def writable(folder: Path, remedy: str = "choose another folder") -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}; {remedy}") from None
+        raise UserError(f"cannot write to {folder}: {one_line(error)}; {remedy}") from None
 
 
 def readable(path: Path) -> bool:
@@ -108,19 +109,8 @@ def readable(path: Path) -> bool:
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing."""
-    data = content.encode() if isinstance(content, str) else content
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    with replacing(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -135,7 +125,7 @@ def read_json(path: Path, *needed: str) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; delete {path.parent} and run again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}; delete its folder and run again") from None
+        raise UserError(f"cannot read {path}: {one_line(error)}; delete its folder and run again") from None
     for key in needed:
         if not isinstance(document, dict) or key not in document:
             raise UserError(f"{path} lacks {key!r}: it was edited or damaged; delete {path.parent} and run again")
@@ -165,7 +155,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
     except PermissionError as error:
-        raise UserError(f"cannot write to {folder.parent}: {error.strerror or error}; {IN_PLACE}") from None
+        raise UserError(f"cannot write to {folder.parent}: {one_line(error)}; {IN_PLACE}") from None
     try:
         scratch.chmod(0o755)
         yield scratch
@@ -195,7 +185,7 @@ def _intact(folder: Path) -> bool:
         return False
     except OSError as error:
         raise UserError(
-            f"cannot read {error.filename or folder}: {error.strerror or error}; nothing was changed: make it readable"
+            f"cannot read {error.filename or folder}: {one_line(error)}; nothing was changed: make it readable"
             " and run again"
         ) from None
 

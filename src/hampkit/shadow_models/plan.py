@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hampkit.config.content import content_hash
+from hampkit.durations import duration
 from hampkit.errors import UserError
 from hampkit.launch.local import at_once, cores
 from hampkit.runs.environment import environment
@@ -82,7 +83,7 @@ class Plan:
         how += ", recorded steps" if self.mode.cuda_graphs else ""
         disk = max(1, round(self.disk / 1e6))
         return (
-            f"{self.models} shadow models ({how}): about {_duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
+            f"{self.models} shadow models ({how}): about {duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
             f" {disk} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
             f" {_rate(self.fpr_repeated)} leave-one-out; {self._people()}"
         ) + (f"; {self.note}" if self.note else "")
@@ -255,17 +256,6 @@ def _memory(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
     pool = len(task.task.pool)
     judging = now + 8 * pool * (4 * task.task.pool.num_classes * task.views + 5 * models)
     return max(mode.processes(models) * (now + 5 * weights * mode.width), judging)
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(95), _duration(7300)
-    ('95 s', '2 h 2 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _rate(fpr: float) -> str:

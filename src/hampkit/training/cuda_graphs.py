@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hampkit.errors import one_line
 from hampkit.types import Batch
 
 Step = Callable[[], None]
@@ -71,7 +72,7 @@ class Replayed:
                 "" if _close(self._copied(), expected) else "a recorded step gives other results than the step"
             )
         except RuntimeError as error:
-            self.refused = f"steps cannot be recorded: {error}".partition("\n")[0]
+            self.refused = f"steps cannot be recorded: {one_line(error)}"
         self._restore(before)
         self.key = None if self.refused else key
         return not self.refused

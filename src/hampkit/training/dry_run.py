@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hampkit.config.sections import TrainConfig
-from hampkit.errors import UserError
+from hampkit.errors import UserError, one_line
 from hampkit.rng import derive, forked
 from hampkit.training.layout import MOST_ROWS, rows_at_once
 from hampkit.training.objectives import MeanLoss, Objective
@@ -136,5 +136,4 @@ def _guarded(what: str, call: Callable[..., Any], *args: Any) -> Any:
     except (UserError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        lines = str(error).strip().splitlines() or ["no message"]
-        raise UserError(f"{what}: {type(error).__name__}: {lines[0]}") from error
+        raise UserError(f"{what}: {one_line(error, 300, named=True)}") from error

@@ -11,6 +11,7 @@ from typing import Any
 from hampkit import __version__
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
+from hampkit.durations import duration
 from hampkit.errors import RunBusy, UserError, did_you_mean
 from hampkit.judging.strongest import Comparison, Entry
 from hampkit.registry import DATASETS, DEFENSES
@@ -191,8 +192,8 @@ def _plan(recipes: Sequence[Recipe], session: Session, seeds: int) -> None:
         targets += planned.each * seeds / (session.launcher.at_once(planned.mode.threads))
         say(f"{recipe.title}: {planned.line()}")
     say(
-        f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {shadows / 60:.0f} min of shadow models and"
-        f" {targets / 60:.0f} min of targets; attacks come on top"
+        f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {duration(shadows)} for shadow models and"
+        f" {duration(targets)} for targets; attacks come on top"
     )
 
 

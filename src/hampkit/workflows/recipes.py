@@ -1,4 +1,4 @@
-"""From what a user writes to recipes: names, options, a table of one's own."""
+"""Recipes from references, options and a table of the user."""
 
 from __future__ import annotations
 
@@ -14,52 +14,51 @@ from hampkit.errors import UserError, unknown_key
 from hampkit.registry import ATTACKS
 from hampkit.shadow_models.reuse import Lender
 
+Reference = str | Path | Recipe  # DATA/DEFENSE, a .toml file, a bare defense beside a table, or a recipe that is built
+
 
 @dataclass(frozen=True)
 class Given:
-    """What is given for all recipes of a call: options, a seed, a table of one's own."""
+    """The options, the seed and the table that all recipes of a call share."""
 
     options: Mapping[str, Any] | None = None  # {"train.lr": 0.1, "gamma": 0.9}, as key=value on the command line
     seed: int | None = None
     data: str | Path = ""
     label: str = ""  # the column of the label in ``data``
 
-    def recipes(self, references: Sequence[str | Recipe]) -> list[Recipe]:
-        """The recipes with these options; each takes those it has. Raises: `UserError` for an option that none has."""
+    def recipes(self, references: Sequence[Reference]) -> list[Recipe]:
+        """The recipes, each with those of the options that it has.
+
+        Raises: `UserError` for an option that no recipe has.
+        """
         if any(isinstance(reference, Recipe) for reference in references):
-            return self._ready(references)
+            return self._built(references)
         names = [str(reference) for reference in references]
         texts = {key: _text(key, value) for key, value in (self.options or {}).items()}
-        file = str(self.data)
-        if self.label and not file:
-            raise UserError(
-                f"label={self.label} names a column of a table of one's own; add --data FILE, or leave it out"
-            )
-        recipes = []
-        for name in names:
-            mine = {key: text for key, text in texts.items() if accepts(name, key, file, self.label)}
-            recipe = load_recipe(name, mine, file, self.label)
-            recipes.append(recipe if self.seed is None else with_seed(recipe, self.seed))
-        check_once(texts, self.seed, file, self.label)
+        if self.label and not self.data:
+            raise UserError(f"label={self.label} names a column of your own table; add --data FILE, or leave it out")
+        recipes = [self._load(name, texts) for name in names]
+        check_once(texts, self.seed, str(self.data), self.label)
         for key in texts:
-            if not any(accepts(name, key, file, self.label) for name in names):
-                raise UserError(
-                    f"unknown key {key!r} in {key}={texts[key]}; {unknown_option(key, names, file, self.label)}"
-                )
+            if not any(self._accepted(name, key) for name in names):
+                known = unknown_option(key, names, str(self.data), self.label)
+                raise UserError(f"unknown key {key!r} in {key}={texts[key]}; {known}")
         return recipes
 
-    def recipe(self, reference: str | Recipe) -> Recipe:
+    def recipe(self, reference: Reference) -> Recipe:
         (found,) = self.recipes([reference])
         return found
 
-    def only_for(self, reference: str) -> Given:
-        """The same with those options alone that this recipe has."""
-        file = str(self.data)
-        mine = {k: v for k, v in (self.options or {}).items() if accepts(reference, k, file, self.label)}
-        return replace(self, options=mine)
+    def only_for(self, reference: str | Path) -> Given:
+        """A copy with only those of the options that this recipe has."""
+        options = {key: value for key, value in (self.options or {}).items() if self._accepted(str(reference), key)}
+        return replace(self, options=options)
 
     def with_shadows(self, models: int, lender: Lender | None = None) -> Given:
-        """With so many shadow models, or with those of a lender. Raises: `UserError` if an option sets them too."""
+        """A copy with this number of shadow models, or with those of a lender.
+
+        Raises: `UserError` if an option sets them too.
+        """
         options = dict(self.options or {})
         if lender is not None:
             for key in asdict(lender.config):
@@ -70,8 +69,11 @@ class Given:
             options["shadows.models"] = models
         return replace(self, options=options)
 
-    def shadowed(self, flag: str, reference: str | Recipe, models: int) -> Recipe:
-        """A recipe with so many shadow models, for a call that is about nothing else. Raises: `UserError` for none."""
+    def shadowed(self, flag: str, reference: Reference, models: int) -> Recipe:
+        """A recipe with this number of shadow models, for a call that only trains or plans them.
+
+        flag: the command line's name of ``models``, for messages. Raises: `UserError` if there would be none.
+        """
         once(f"{flag} {models}", self.options or {}, "shadows.models", "models")
         given = replace(self, options={**(self.options or {}), "shadows.models": models})
         wanted = given.recipe(reference)
@@ -79,15 +81,26 @@ class Given:
             raise UserError(f"shadows.models={models} trains none; give an even number from 4 on")
         return wanted
 
-    def _ready(self, references: Sequence[str | Recipe]) -> list[Recipe]:
-        """Recipes that are built already. Raises: `UserError` for options beside them, which would be ignored."""
+    def _load(self, name: str, texts: Mapping[str, str]) -> Recipe:
+        accepted = {key: text for key, text in texts.items() if self._accepted(name, key)}
+        recipe = load_recipe(name, accepted, str(self.data), self.label)
+        return recipe if self.seed is None else with_seed(recipe, self.seed)
+
+    def _accepted(self, name: str, key: str) -> bool:
+        return accepts(name, key, str(self.data), self.label)
+
+    def _built(self, references: Sequence[Reference]) -> list[Recipe]:
+        """Recipes that are built already, with the options of their shadow models.
+
+        Raises: `UserError` for any other option, which would be ignored.
+        """
         beside = [key for key in (self.options or {}) if not key.startswith("shadows.")]
         beside += [name for name in ("seed", "data", "label") if getattr(self, name) not in (None, "")]
-        names = [reference for reference in references if not isinstance(reference, Recipe)]
+        names = [str(reference) for reference in references if not isinstance(reference, Recipe)]
         if beside or names:
             raise UserError(
-                f"a recipe that is built takes no more options, and {(beside or names)[0]!r} stands beside one; give all options"
-                " to hampkit.recipe(…), and all recipes as such"
+                f"a recipe that is built takes no more options, and {(beside or names)[0]!r} stands beside one; pass all options"
+                " to hampkit.recipe(…), and every recipe as its result"
             )
         config = {key.removeprefix("shadows."): value for key, value in (self.options or {}).items()}
         return [_with_shadow_config(reference, config) for reference in references if isinstance(reference, Recipe)]
@@ -98,7 +111,7 @@ def _with_shadow_config(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def recipe(
-    reference: str,
+    reference: str | Path,
     options: Mapping[str, Any] | None = None,
     *,
     seed: int | None = None,
@@ -109,7 +122,8 @@ def recipe(
     """One checked recipe: ``recipe("digits/hamp", {"train.lr": 0.1}, gamma=0.9)``.
 
     reference: ``DATA/DEFENSE``, a ``.toml`` file, or a bare defense together with ``data`` (a table) and ``label`` (its column).
-    options, values: what differs, by key; ``values`` for keys without a dot. Raises: `UserError` for an unknown key or value.
+    options, values: values that differ from the recipe's, by key; keys with a dot can only stand in ``options``.
+    Raises: `UserError` for an unknown key or an invalid value.
 
     >>> recipe("digits/hamp", {"train.epochs": 3}, gamma=0.9).defense.options["gamma"]
     0.9
@@ -120,32 +134,42 @@ def recipe(
 
 
 def attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options of the judge and of attacks, sorted into the sections of a run's local.json. Raises: `UserError` for others."""
+    """Options of the judge and of attacks, sorted into the sections of a run's local.json.
+
+    Raises: `UserError` for any other option.
+    """
     sections: dict[str, dict[str, Any]] = {"judge": {}, "attacks": {}}
     judge = set(JudgeConfig.__dataclass_fields__)
     for key, value in options.items():
-        where, _, last = key.removeprefix("attacks.").rpartition(".")
+        section, _, name = key.removeprefix("attacks.").rpartition(".")
         value = parse_text(value) if isinstance(value, str) else value
-        if where in ("", "judge") and last in judge:
-            sections["judge"][last] = value
-        elif where in ATTACKS.classes():
-            sections["attacks"].setdefault(where, {})[last] = value
+        if section in ("", "judge") and name in judge:
+            sections["judge"][name] = value
+        elif section in ATTACKS.classes():
+            sections["attacks"].setdefault(section, {})[name] = value
         else:
-            known = [f"judge.{k}" for k in judge]
-            known += [f"{n}.{f.name}" for n, attack in ATTACKS.classes().items() for f in fields(attack)]
-            hint = "" if where else option_of_attacks(last)
-            raise UserError(
-                f"unknown key {key!r}; a trained run takes only judge and attack options; {hint or unknown_key(key, known)}"
-            )
+            hint = ("" if section else option_of_attacks(name)) or unknown_key(key, _attack_keys())
+            raise UserError(f"unknown key {key!r}; a trained run takes only judge and attack options; {hint}")
     return sections
 
 
+def _attack_keys() -> list[str]:
+    """The keys that a trained run takes."""
+    keys = [f"judge.{key}" for key in JudgeConfig.__dataclass_fields__]
+    return keys + [f"{name}.{f.name}" for name, attack in ATTACKS.classes().items() for f in fields(attack)]
+
+
 def _text(key: str, value: Any) -> str:
-    """A value as it is written behind ``key=``. Raises: `UserError` for a list item that a list cannot hold."""
+    """The text of a value as it follows ``key=`` on the command line.
+
+    Raises: `UserError` for a list item with a comma or with blanks around it.
+    """
     if not isinstance(value, (list, tuple)):
         return str(value).lower() if isinstance(value, bool) else str(value)
     items = [_text(key, item) for item in value]
     for item in items:
         if "," in item or item != item.strip():
-            raise UserError(f"{key}: {item!r} holds a comma or a blank at its end, which a list cannot; rename it")
+            raise UserError(
+                f"{key}: {item!r} contains a comma or a blank at its end, which an item of a list cannot; rename it"
+            )
     return f"[{', '.join(items)}]"

@@ -56,9 +56,10 @@ def target_step(problem: Problem, run: Run) -> Step[Trained]:
 def _write(problem: Problem, folder: Path) -> None:
     """Train; with groups of rows, also the number of independent rows behind each accuracy."""
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
+    pool = problem.task.pool
     models = problem.defense.fit(problem.task, problem.trainer)
     save_tensors(folder / "stack.safetensors", models.tensors())
-    parts = {"train": _members(problem), "val": problem.task.val, "test": problem.test}
+    parts = {"train": pool.take(problem.task.rows(0)), "val": problem.task.val, "test": problem.test}
     right = {name: _right(problem, models.stack, data) for name, data in parts.items() if data is not None}
     groups = {name: data.group for name, data in parts.items() if data is not None and data.group is not None}
     history = {
@@ -89,10 +90,6 @@ def _read(problem: Problem, run: Run, folder: Path) -> Trained:
         accuracy={name: history["accuracy"][name] for name in ("train", "val", "test")},
         history=history,
     )
-
-
-def _members(problem: Problem) -> Dataset:
-    return problem.task.pool.take(problem.task.members[0].nonzero().squeeze(-1))
 
 
 def _right(problem: Problem, stack: Stack, data: Dataset) -> NDArray[np.bool_]:

@@ -1,0 +1,33 @@
+"""Files that are written as a whole or not at all, and durations in words."""
+
+import os
+
+import pytest
+
+from hampkit.durations import duration
+from hampkit.files import replacing
+
+
+def test_a_file_appears_with_all_of_its_content(tmp_path):
+    with replacing(tmp_path / "a.txt") as stream:
+        stream.write(b"new")
+        assert not (tmp_path / "a.txt").exists()
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_after_an_exception_the_old_file_stays_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.txt") as stream:
+        stream.write(b"new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (119.4, "119 s"), (120, "2 min"), (7169, "119 min"), (7200, "2 h 0 min")],
+)
+def test_a_duration_has_a_readable_unit(seconds, text):
+    assert duration(seconds) == text
