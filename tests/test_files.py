@@ -18,9 +18,14 @@ def test_a_file_appears_with_all_of_its_content(tmp_path):
 
 def test_after_an_exception_the_old_file_stays_and_nothing_else(tmp_path):
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.txt") as stream:
-        stream.write(b"new")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with replacing(tmp_path / "a.txt") as stream:
+            stream.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (tmp_path / "a.txt").read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 

@@ -130,7 +130,7 @@ def test_a_lender_without_its_split_is_one_line_and_its_recipe_writes_it_anew(le
     run = tmp_path / lender.name
     shutil.copytree(lender, run)
     damage(run / "split.npz")
-    with pytest.raises(UserError, match=r"split.npz is missing or damaged; run again the recipe of that folder"):
+    with pytest.raises(UserError, match=r"split.npz is missing or damaged; run the recipe of that folder again"):
         hampkit.run("toy/undefended", options=QUICK, seed=3, shadows_from=run, runs_dir=tmp_path)
     hampkit.shadow("toy/undefended", 8, options=QUICK, workers=1, runs_dir=tmp_path)
     assert (run / "split.npz").read_bytes() == (lender / "split.npz").read_bytes()

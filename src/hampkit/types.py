@@ -237,27 +237,27 @@ class Target(Protocol):
 
 
 class Launcher(Protocol):
-    """Where jobs run. The result never depends on which launcher, how many workers or their order."""
+    """Runs jobs in workers. A result never depends on the launcher, the number of workers or the order of the jobs."""
 
     @property
     def workers(self) -> int:
-        """Jobs at once that were asked for; 0: as many as fit."""
+        """Requested number of jobs at the same time; 0: as many as fit."""
         ...
 
     def at_once(self, threads: int) -> int:
-        """How many jobs of so many threads run at the same time."""
+        """Number of jobs with this many threads that run at the same time."""
         ...
 
     def map(
         self, function: str, context: dict[str, Any], jobs: Sequence[Any], event: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Run ``function(context) → (job, tell) → None`` over all jobs; everything that is passed is JSON.
+        """Run ``function(context) → (job, send) → None`` over all jobs; everything that is passed is JSON.
 
-        function: ``package.module:name``, called once per worker. ``tell`` sends a dict to ``event`` in this process.
+        function: ``package.module:name``, called once per worker. ``send`` passes a dict to ``event`` in this process.
         Raises: `UserError` of the first job that fails; the others are stopped.
         """
         ...
 
     def limited(self, workers: int) -> Launcher:
-        """The same launcher with at most so many jobs at once."""
+        """The same launcher with at most this many jobs at the same time."""
         ...

@@ -1,1 +1,1 @@
-"""Where jobs run."""
+"""Launchers, which run jobs in other processes."""

@@ -1,1 +1,1 @@
-"""Everything that touches the disk."""
+"""Run folders: their steps, files and locks."""

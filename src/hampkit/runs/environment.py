@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, device, revision."""
+"""The environment of a result: versions, device, system, git revision."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PACKAGES = ("hampkit", "torch", "numpy", "scipy", "scikit-learn")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
+    """The environment of this process as JSON values."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "python": platform.python_version(),
@@ -33,7 +34,7 @@ def _version(package: str) -> str:
 
 
 def _revision() -> str | None:
-    """The git revision of hampkit's own source, where it runs from a checkout."""
+    """The git revision of hampkit if it runs from a checkout, else None."""
     here = Path(__file__).resolve().parent
     if not (here.parent.parent / ".git").exists():
         return None

@@ -1,6 +1,6 @@
-"""The lock of a run: one thread of one process works on a run folder at a time, the others wait for it.
+"""Locks of run folders: one thread of one process works on a run at a time, the others wait.
 
-The lock is the operating system's and is freed when its holder ends, however it ends.
+They are locks of the operating system, which releases them when their process ends, also after a crash.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from pathlib import Path
 from hampkit.errors import Notice, RunBusy, UserError
 from hampkit.runs.store import IN_PLACE, writable
 
-POLL = 0.2  # seconds between two tries of a lock that somebody else holds
+POLL = 0.2  # seconds between two attempts to take a lock
 _this_thread = threading.local()
 
 
 @contextlib.contextmanager
 def locked(runs_dir: Path, name: str, wait: bool = True) -> Iterator[None]:
-    """Hold the run's lock. Where another process holds it, warn (`Notice`) and wait until that process is done or dead.
+    """Hold the lock of a run. If another process holds it, warn (`Notice`) and wait until that process releases it or ends.
 
-    No circle of processes can wait for each other: a thread waits only while it holds no lock. So whoever is waited for is not
-    waiting itself; it finishes its work and frees the lock. A thread that does hold one, as in a defense that trains a model
-    of its own, gets `RunBusy` instead. A worker process that works under its parent's lock counts as a holder (`held_by_parent`).
+    A thread waits only while it holds no lock itself, so that processes never wait for each other in a circle. A thread that
+    holds a lock, as in a defense that trains another model, gets `RunBusy` instead. A worker process holds the lock of its
+    parent process in this sense, see `held_by_parent`.
 
-    wait: False raises `RunBusy` at once. Raises: `RunBusy`; `UserError` where the folder cannot be written.
+    wait: if False, `RunBusy` is raised instead of waiting.
+
+    Raises: `RunBusy`; `UserError` if the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -43,51 +45,60 @@ def locked(runs_dir: Path, name: str, wait: bool = True) -> Iterator[None]:
         )
         lock.acquire(timeout=-1, poll_interval=POLL)
     try:
-        with _noted(name):
+        with _counted_as_held(name):
             yield
     finally:
         lock.release()
 
 
 def reports(out: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold the reports of a folder while their files are written, so that two commands do not mix theirs. Raises: as `locked`."""
+    """Hold the lock of a folder's reports, so that two commands do not mix their files.
+
+    Raises: as `locked`.
+    """
     return locked(out, "report")
 
 
 def held_by_parent(name: str) -> contextlib.AbstractContextManager[None]:
-    """In a worker process: the process that started it holds the run's lock and waits for the worker."""
-    return _noted(name)
+    """In a worker process, count the lock as held: the parent process holds it and waits for the worker."""
+    return _counted_as_held(name)
 
 
 def _locks(runs_dir: Path) -> Path:
-    """The folder of the locks. Errors: `UserError`."""
+    """The folder of the locks, which is made if it is missing.
+
+    Raises: `UserError` if it cannot be written.
+    """
     writable(runs_dir, IN_PLACE)
     locks = runs_dir / ".locks"
     if locks.exists() and not locks.is_dir():
-        raise UserError(f"{locks} is a file, and hampkit keeps its locks in a folder of that name; remove the file")
+        raise UserError(f"{locks} is a file, but hampkit needs a folder of that name for its locks; remove the file")
     locks.mkdir(exist_ok=True)
     return locks
 
 
 def _check_free_to_wait(runs_dir: Path, name: str, wait: bool) -> None:
-    """Raises: `RunBusy` where this thread may not wait for a lock."""
+    """Check that this thread may wait for a lock.
+
+    Raises: `RunBusy`.
+    """
     folder, held = runs_dir / name, _held()
     if name in held:
         raise RunBusy(
-            f"this process already works on {folder}: a defense cannot train or attack the run that it is part of; give the other"
-            " one another recipe, seed or --runs-dir"
+            f"this process already works on {folder}: a defense cannot train or attack the run that it is part of; use another"
+            " recipe, seed or --runs-dir inside the defense"
         )
     if held:
         raise RunBusy(
-            f"{folder} is locked, and what works on {', '.join(held)} cannot wait for it: two processes might wait for each"
-            " other; run the same command again when the other one is done, or use another --runs-dir"
+            f"{folder} is locked, and a process that works on {', '.join(held)} cannot wait for it: two processes might wait for"
+            " each other; run the same command again when the other process is done, or use another --runs-dir"
         )
     if not wait:
         raise RunBusy(f"another process is working on {folder}; run the same command again when it is done")
 
 
 @contextlib.contextmanager
-def _noted(name: str) -> Iterator[None]:
+def _counted_as_held(name: str) -> Iterator[None]:
     _held().append(name)
     try:
         yield
@@ -96,7 +107,7 @@ def _noted(name: str) -> Iterator[None]:
 
 
 def _held() -> list[str]:
-    """The runs whose locks this thread holds."""
+    """Names of the runs of which this thread holds the lock."""
     if not hasattr(_this_thread, "names"):
         _this_thread.names = []
     return _this_thread.names

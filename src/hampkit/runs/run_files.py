@@ -1,4 +1,4 @@
-"""The files of a run folder beside its steps: the recipe, how it is attacked, its environment, its split."""
+"""The files of a run folder outside its steps: recipe.json, local.json, env.json and split.npz."""
 
 from __future__ import annotations
 
@@ -18,35 +18,32 @@ from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, readable, write_file, write_json
 
 SPLIT, LOCAL = "split.npz", "local.json"
-AGAIN = "run again the recipe of that folder: that writes the file anew and trains nothing that is there"
+REMEDY = "run the recipe of that folder again: this writes the file and trains nothing that is already trained"
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """What the files of a run folder hold."""
+    """The content of these files."""
 
     recipe: Recipe
-    rows: Mapping[str, NDArray[np.int64]]  # of the data set, in each segment of the split
-    seeds: tuple[int, ...]  # of the target
+    rows: Mapping[str, NDArray[np.int64]]  # segment of the split → rows of the data set
+    seeds: tuple[int, ...]  # of the target's training
     device: torch.device
 
 
 def write_run(content: RunContent, folder: Path) -> None:
+    """Write all files of a new run folder."""
     write_json(folder / "recipe.json", content.recipe.training())
     complete(content, folder)
 
 
 def complete(content: RunContent, folder: Path) -> None:
-    """Write local.json, env.json and split.npz where they are missing or damaged."""
-    if _wrong(folder / LOCAL):
+    """Write local.json, env.json and split.npz if they are missing or damaged."""
+    if _damage(folder / LOCAL):
         write_json(folder / LOCAL, _local(content.recipe))
-    if not readable(folder / "env.json"):  # asked for only then: it starts git
+    if not readable(folder / "env.json"):  # computed only if needed, because it starts git
         write_json(folder / "env.json", environment(content.device))
-    rows = content.rows
-    # of the whole pool: an evaluation with shadow models may take a part of the non-members only
-    members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
-    split = {"members": members[None], "seeds": np.array(content.seeds), **_prefixed(rows)}
-    found = _arrays(folder / SPLIT)
+    split, found = _split(content), _arrays(folder / SPLIT)
     if found.keys() == split.keys() and all(_same(found[key], split[key]) for key in split):
         return
     file = io.BytesIO()
@@ -54,27 +51,37 @@ def complete(content: RunContent, folder: Path) -> None:
     write_file(folder / SPLIT, file.getvalue())
 
 
+def _split(content: RunContent) -> dict[str, Any]:
+    """The arrays of split.npz. ``members`` (1, P) covers all non-members, also those that shadow models leave out."""
+    rows = content.rows
+    members = np.arange(len(rows["members"]) + len(rows["nonmembers"])) < len(rows["members"])
+    return {"members": members[None], "seeds": np.array(content.seeds), **_prefixed(rows)}
+
+
 def _local(recipe: Recipe) -> dict[str, Any]:
-    """How a run is attacked, and where its files lie."""
+    """The content of local.json: the options of attacks, judge and shadow models, and the paths of the user's files."""
     return {
         "judge": asdict(recipe.judge),
         "attacks": {name: dict(options) for name, options in recipe.attacks.items()},
         "shadows": asdict(recipe.shadows),
         "file": str(Path(recipe.data.options["file"]).resolve()) if recipe.data.options.get("file") else "",
-        "inputs": recipe.defense.options.get("file") or "",  # an absolute path already
+        "inputs": recipe.defense.options.get("file") or "",  # already an absolute path
         "permutation": str(Path(recipe.split.permutation).resolve()) if recipe.split.permutation else "",
     }
 
 
 def local_of(folder: Path) -> dict[str, Any]:
-    """How a run is attacked and where its files lie. Errors: `UserError`."""
-    if wrong := _wrong(folder / LOCAL):
-        raise UserError(f"{folder / LOCAL} {wrong}; {AGAIN}")
+    """The content of local.json.
+
+    Raises: `UserError` if the file is missing or damaged.
+    """
+    if damage := _damage(folder / LOCAL):
+        raise UserError(f"{folder / LOCAL} {damage}; {REMEDY}")
     return read_json(folder / LOCAL)
 
 
-def _wrong(path: Path) -> str:
-    """What is wrong with a local.json: its sections must have keys."""
+def _damage(path: Path) -> str:
+    """The damage of a local.json in words; empty if each of its sections is a mapping."""
     if not readable(path):
         return "is missing or damaged"
     local = read_json(path)
@@ -86,15 +93,18 @@ def _wrong(path: Path) -> str:
 
 
 def rows_of(folder: Path, segments: Sequence[str]) -> dict[str, np.ndarray]:
-    """The rows of the data set in these segments of a run's split. Raises: `UserError` if the file is missing or damaged."""
+    """The rows (n,) int64 of the data set in each of these segments of a run's split.
+
+    Raises: `UserError` if the file is missing or damaged.
+    """
     found, names = _arrays(folder / SPLIT), _prefixed(dict.fromkeys(segments))
     if not all(key in found and found[key].dtype == np.int64 and found[key].ndim == 1 for key in names):
-        raise UserError(f"{folder / SPLIT} is missing or damaged; {AGAIN}")
+        raise UserError(f"{folder / SPLIT} is missing or damaged; {REMEDY}")
     return {name: found[key] for name, key in zip(segments, names, strict=True)}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """What an archive holds; nothing where it cannot be read to the end."""
+    """The arrays of an archive; empty if it cannot be read completely."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)

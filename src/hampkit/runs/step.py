@@ -1,4 +1,4 @@
-"""A step of a run: made once, named by all that it depends on, read again afterwards."""
+"""Steps of a run: a folder that is computed once, named by a hash of everything it depends on, and read afterwards."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step(Generic[T]):
-    """What a run holds in one folder: ``write`` fills it where it is missing or damaged, ``read`` returns its content.
+    """One folder of a run: ``write`` fills it if it is missing or damaged, ``read`` returns its content.
 
     >>> Step("answers", ["weights", 7], print, print).place, Step("attacks/loss", {}, print, print).place
     ('answers/f1d6f3a3', 'attacks/loss-44136fa3')
     """
 
     name: str  # "answers", "attacks/loss"
-    key: Any  # JSON values that decide the content beside the run's recipe; None: the recipe alone decides
+    key: Any  # JSON values that the content depends on beside the run's recipe; None: only the recipe
     write: Callable[[Path], Any]
     read: Callable[[Path], T]
 
     @property
     def place(self) -> str:
-        """The folder within the run."""
+        """The path of the folder within the run."""
         if self.key is None:
             return self.name
         return f"{self.name}{'-' if '/' in self.name else '/'}{content_hash(self.key)[:8]}"
 
     def folder(self, run: Run) -> Path:
-        """The folder of the finished step. The run's lock must be held."""
+        """The folder of the step, which is computed if needed. The lock of the run must be held."""
         return run.step(self.place, self.write)
 
     def of(self, run: Run) -> T:
-        """The content of the finished step."""
+        """The content of the step, which is computed if needed. The lock of the run must be held."""
         return self.read(self.folder(run))
 
     def done(self, run: Run) -> bool:
+        """Whether the step exists and is undamaged."""
         return run.done(self.place)

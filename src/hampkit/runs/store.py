@@ -1,8 +1,8 @@
-"""A run on disk: a folder whose steps appear only when complete.
+"""Runs on disk: a run is a folder, and its steps are folders that appear only when they are complete.
 
-A step writes into a scratch folder that is renamed when all of it is there and its checksums are written. So resuming is
-re-running, a kill at any moment loses at most the step in flight, and a damaged file is noticed and made again. One process
-works on a run at a time, see `hampkit.runs.locks`. No pickle, neither written nor read.
+A step is written into a scratch folder, which is renamed after its checksums are written. To resume a run is therefore to run
+it again: a kill loses at most the current step, and a damaged step is detected and computed again. One process works on a run
+at a time, see `hampkit.runs.locks`. Nothing is pickled or unpickled.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from hampkit.errors import UserError, one_line
 from hampkit.files import replacing
 
 MANIFEST = "manifest.json"
-IN_PLACE = (
-    "a run is trained and attacked where it lies: copy it to a folder that can be written, or take another --runs-dir"
-)
+IN_PLACE = "training and attacking write into the run folder: copy it to a folder that can be written, or use another --runs-dir"
 
 
 @dataclass(frozen=True)
@@ -40,42 +38,51 @@ class Run:
 
     @staticmethod
     def create(runs_dir: Path, name: str, write: Callable[[Path], None]) -> Run:
-        """The run of that name, made by ``write`` in a scratch folder where it does not exist. Its lock must be held."""
+        """The run of this name; if it does not exist, ``write`` fills its folder. The lock of the run must be held.
+
+        Raises: `UserError` if the folder cannot be written or recipe.json was edited.
+        """
         run = Run(runs_dir / name)
         if not run.folder.exists():
             with _scratch(run.folder) as scratch:
                 write(scratch)
         run.recipe()
-        # what a killed process left; the lock is held, so nobody works in there
+        # scratch folders of killed processes; the lock is held, so no other process uses them
         for left in (*run.folder.rglob("*.partial"), *runs_dir.glob(f".{glob.escape(name)}.*.partial")):
             shutil.rmtree(left, ignore_errors=True)
         return run
 
     @staticmethod
     def at(folder: Path) -> Run:
-        """An existing run. Errors: `UserError` where there is none or its recipe was edited."""
+        """An existing run.
+
+        Raises: `UserError` if there is none or recipe.json was edited.
+        """
         if not (folder / "recipe.json").is_file():
             raise UserError(
-                f"{folder} is no run folder (it holds no recipe.json); give one that hampkit train or hampkit run made"
+                f"{folder} is no run folder (it has no recipe.json); give a folder that hampkit train or hampkit run made"
             )
         run = Run(folder)
         run.recipe()
         return run
 
     def recipe(self) -> dict[str, Any]:
-        """The recipe as it was when the run was made."""
+        """The content of recipe.json.
+
+        Raises: `UserError` if it was edited, which its hash in the folder's name shows.
+        """
         path = self.folder / "recipe.json"
         recipe = read_json(path)
         found = content_hash(recipe)[:8]
         if found != self.name.rsplit("-", 1)[-1]:
             raise UserError(
                 f"{path} was edited, or its folder renamed: the content has the hash {found}, the folder's name is {self.name};"
-                " put file and name back, or delete the folder and run the recipe anew"
+                " restore both, or delete the folder and run the recipe again"
             )
         return recipe
 
     def step(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The folder of a step; ``make`` fills it where it is missing or damaged."""
+        """The folder of a step; ``make`` fills it if it is missing or damaged."""
         folder = self.folder / name
         if folder.exists() and not _intact(folder):
             shutil.rmtree(folder)
@@ -86,11 +93,15 @@ class Run:
         return folder
 
     def done(self, name: str) -> bool:
+        """Whether a step exists and is undamaged."""
         return (self.folder / name).exists() and _intact(self.folder / name)
 
 
 def writable(folder: Path, remedy: str = "choose another folder") -> None:
-    """Make a folder and try to write into it. Errors: `UserError`, which ends with the remedy."""
+    """Make a folder if it is missing, and check that files can be written into it.
+
+    Raises: `UserError`; its message ends with the remedy.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -100,7 +111,7 @@ def writable(folder: Path, remedy: str = "choose another folder") -> None:
 
 
 def readable(path: Path) -> bool:
-    """Whether it is a JSON document."""
+    """Whether a file contains a JSON object."""
     try:
         return isinstance(read_json(path), dict)
     except UserError:
@@ -108,18 +119,22 @@ def readable(path: Path) -> bool:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing."""
+    """Write a whole file or nothing, see `hampkit.files`."""
     with replacing(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Canonical enough to compare byte for byte: sorted keys, shortest floats, no NaN."""
+    """Write JSON with sorted keys, the shortest form of every float and no NaN, so that equal documents have equal bytes."""
     write_file(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, *needed: str) -> Any:
-    """A document with all needed keys. Errors: `UserError` where the file is missing, damaged or lacks one."""
+    """The content of a JSON file.
+
+    needed: keys that the document must have.
+    Raises: `UserError` if the file is missing or damaged, or lacks a key.
+    """
     try:
         document = json.loads(path.read_text("utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
@@ -133,16 +148,18 @@ def read_json(path: Path, *needed: str) -> Any:
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"it holds {text}, which hampkit never writes")
+    raise ValueError(f"it contains {text}, which hampkit never writes")
 
 
 def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """Write a file of safetensors."""
     from safetensors.torch import save
 
     write_file(path, save({k: v.contiguous() for k, v in tensors.items()}))
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
+    """The tensors of a file of safetensors by name."""
     from safetensors.torch import load
 
     return load(path.read_bytes())
@@ -150,7 +167,10 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` that takes its place at the end, or vanishes. Errors: `UserError` where none can be made."""
+    """A new folder beside ``folder``, which is renamed to it at the end of the block, or removed after an exception.
+
+    Raises: `UserError` if it cannot be made.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
@@ -171,10 +191,11 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _intact(folder: Path) -> bool:
-    """Whether a step holds exactly the files of its manifest, each with its hash.
+    """Whether a step contains exactly the files of its manifest, each with its hash.
 
-    Only a missing file or other content is damage, after which a step is made again. What cannot be read may be whole.
-    Errors: `UserError`.
+    Only missing files and other content are damage, after which a step is computed again.
+
+    Raises: `UserError` if a file cannot be read: it may be undamaged.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
@@ -185,13 +206,13 @@ def _intact(folder: Path) -> bool:
         return False
     except OSError as error:
         raise UserError(
-            f"cannot read {error.filename or folder}: {one_line(error)}; nothing was changed: make it readable"
+            f"cannot read {error.filename or folder}: {one_line(error)}; nothing was changed; make it readable"
             " and run again"
         ) from None
 
 
 def _files(folder: Path) -> set[str]:
-    """The files of a step, without its manifest and what desktops leave behind (.DS_Store)."""
+    """The files of a step, without its manifest and hidden files of desktops such as .DS_Store."""
 
     def stop(error: OSError) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""What shadow models will cost, and how they run best: measured in a few steps on this machine, never believed."""
+"""The expected cost of shadow models and their fastest execution mode, from a few measured steps on this machine."""
 
 from __future__ import annotations
 
@@ -20,60 +20,58 @@ from hampkit.training import Trainer
 from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.threads import threads
 
-SHORT = 20.0  # seconds of work below which starting processes costs more than it saves
-START = 4.0  # seconds that an interpreter takes to start
-MOST_WORKERS = 1024  # more is a slip of the finger
-MOST_JOBS = 64  # folders of a set of shadow models: a kill loses the jobs in flight, and each folder holds a file open
-STACKS = (16, 128)  # widths that are tried on a GPU beside one by one, which is the only way on a CPU: see `_ways`
-
-
-NEVER = 1e12  # seconds, of a way that was not measured to the end: JSON has no infinity
+SHORT = 20.0  # seconds of work below which additional processes cost more time than they save
+START = 4.0  # seconds for the start of a Python interpreter
+MOST_WORKERS = 1024  # a larger number is a typing error
+MOST_JOBS = 64  # per set of shadow models: a kill loses the current jobs, and every job is a folder with an open file
+STACKS = (16, 128)  # widths that are measured on a GPU beside 1, see `_candidates`
+NEVER = 1e12  # seconds of a mode that was not measured completely, in JSON, which has no infinity
 
 
 @dataclass(frozen=True)
 class ExecutionMode:
-    """How shadow models run."""
+    """How shadow models are trained: together, in processes, in jobs."""
 
-    width: int = 1  # models that are trained together
+    width: int = 1  # models of a stack, which are trained together
     workers: int = 1  # processes
-    threads: int = 1  # of each process, as the recipe has it
-    job: int = 1  # models whose results appear together
-    cuda_graphs: bool = False  # steps are CUDA graphs
+    threads: int = 1  # of each process, from the recipe
+    job: int = 1  # models whose results are written together
+    cuda_graphs: bool = False  # whether training steps are CUDA graphs
 
     def of(self, trainer: Trainer) -> Trainer:
-        """The same trainer, running its models in this way."""
+        """A copy of the trainer that runs in this mode."""
         return replace(trainer, width=self.width, cuda_graphs=cuda_graph if self.cuda_graphs else None)
 
     def processes(self, models: int) -> int:
-        """How many will work: no more than there are jobs."""
+        """Number of processes that get a job."""
         return min(self.workers, -(-models // self.job))
 
     def seconds(self, each: float, models: int) -> float:
-        """What so many models take, where one model takes a process so long."""
+        """Expected seconds for all models if one process needs ``each`` seconds per model."""
         jobs, processes = -(-models // self.job), self.processes(models)
-        busiest = min(-(-jobs // processes) * self.job, models)  # the models of the process that is done last
-        return each * max(busiest, models / at_once(self.threads))  # more processes than that share the cores
+        largest = min(-(-jobs // processes) * self.job, models)  # models of the process that ends last
+        return each * max(largest, models / at_once(self.threads))  # additional processes share the cores
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The expected cost of M shadow models, and what they will show."""
+    """The expected cost of M shadow models, and the false positive rates that they resolve."""
 
     models: int
     mode: ExecutionMode
-    each: float  # seconds of one model in one process
+    each: float  # seconds per model in one process
     seconds: float
     memory: int  # bytes at the peak, all processes
     disk: int  # bytes
-    fpr_target: float  # the smallest false-positive rate that can be resolved against the one target
-    fpr_repeated: float  # the same with every shadow model as the target
-    members: int  # that are judged against the target
-    nonmembers: int  # the same
+    fpr_target: float  # the smallest false positive rate that can be resolved for the target
+    fpr_repeated: float  # the same for leave-one-out, where every shadow model is a target
+    members: int  # judged members
+    nonmembers: int  # judged non-members
     left_out: int  # non-members that would be judged without shadow models
-    note: str = ""  # what of other shadow models that are there cannot be used, and why
+    note: str = ""  # why existing shadow models of the run cannot be used, in words
 
     def line(self) -> str:
-        """In one line of plain words."""
+        """The plan in one line."""
         processes = self.mode.processes(self.models)
         each = f"{self.mode.threads} threads each" if self.mode.threads > 1 else "one thread each"
         each += f" on {cores()} cores" if processes * self.mode.threads > cores() else ""
@@ -84,48 +82,46 @@ class Plan:
         disk = max(1, round(self.disk / 1e6))
         return (
             f"{self.models} shadow models ({how}): about {duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
-            f" {disk} MB of disk; resolves a false-positive rate of {_rate(self.fpr_target)} against the target,"
-            f" {_rate(self.fpr_repeated)} leave-one-out; {self._people()}"
+            f" {disk} MB of disk; resolves a false positive rate of {_rate(self.fpr_target)} against the target,"
+            f" {_rate(self.fpr_repeated)} leave-one-out; {self._judged()}"
         ) + (f"; {self.note}" if self.note else "")
 
-    def _people(self) -> str:
-        """Who is judged: not the same as without shadow models."""
-        said = f"judged are {self.members:,} members and {self.nonmembers:,} non-members"
+    def _judged(self) -> str:
+        """The judged examples, of which there may be fewer than without shadow models."""
+        text = f"judged are {self.members:,} members and {self.nonmembers:,} non-members"
         if not self.left_out:
-            return said
-        return f"{said} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
+            return text
+        return f"{text} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """How many examples the attacks with shadow models are judged on."""
+    """Numbers of examples on which attacks with shadow models are judged."""
 
     members: int
     nonmembers: int
     left_out: int  # non-members that would be judged without shadow models
-    # effective numbers, if groups or copies of rows depend on each other: of non-members against the target, of leave-one-out's
-    independent: float
-    independent_repeated: float
+    # effective numbers of independent examples, which are smaller if rows belong to groups or have copies
+    independent: float  # non-members, for the target
+    independent_repeated: float  # all examples, for leave-one-out
 
 
-def plan(
-    task: ShadowTask,
-    judged: Judged,
-    mode: ExecutionMode | None = None,
-    *,
-    workers: int = 0,
-    cache: Path | None = None,
-    anew: bool = True,
-) -> Plan:
-    """The expected cost of shadow models, from a few measured steps of every mode; the quickest one is taken.
+@dataclass(frozen=True)
+class Measuring:
+    """How execution modes are measured."""
 
-    mode: the settled one, if there is one; then only it is measured. workers: processes; 0: as many as the cores hold.
-    cache: a folder that keeps measurements per device, network and recipe; anew: measure again all the same.
+    workers: int = 0  # processes of a mode; 0: as many as the cores allow
+    cache: Path | None = None  # folder of earlier measurements, by device, network and recipe
+    again: bool = True  # measure also if the cache contains a measurement
+
+
+def plan(task: ShadowTask, judged: Judged, mode: ExecutionMode | None, measuring: Measuring) -> Plan:
+    """The expected cost of shadow models in the fastest execution mode, from a few measured steps of every mode.
+
+    mode: the mode of shadow models that were started earlier, which is then the only one to measure.
     """
     models = task.config.models
-    mode, each = (
-        _best(task, workers, cache, anew) if mode is None else (mode, _of_one(task, mode, workers, cache, anew))
-    )
+    mode, each = _fastest(task, measuring) if mode is None else (mode, _of_one(task, mode, measuring))
     return Plan(
         models=models,
         mode=mode,
@@ -141,102 +137,107 @@ def plan(
     )
 
 
-def _best(task: ShadowTask, workers: int, cache: Path | None, anew: bool) -> tuple[ExecutionMode, float]:
-    """The quickest mode and its seconds per model."""
-    models, ways = task.config.models, _ways(task, workers)
-    seconds = _measured(task, ways, cache, anew)
-    cut = [_cut(way, models) for way in ways]
-    _, best = min((way.seconds(each, models), k) for k, (way, each) in enumerate(zip(cut, seconds, strict=True)))
+def _fastest(task: ShadowTask, measuring: Measuring) -> tuple[ExecutionMode, float]:
+    """The fastest mode and its seconds per model."""
+    models, modes = task.config.models, _candidates(task, measuring.workers)
+    seconds = _measured(task, modes, measuring)
+    cut = [_cut(mode, models) for mode in modes]
+    _, best = min((mode.seconds(each, models), k) for k, (mode, each) in enumerate(zip(cut, seconds, strict=True)))
     mode, each = cut[best], seconds[best]
-    if workers == 0 and each * models < SHORT and mode.workers > 1:
+    if measuring.workers == 0 and each * models < SHORT and mode.workers > 1:
         mode = replace(mode, workers=1)
     return mode, each
 
 
 def _disk(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
-    """Bytes of signals, histories and manifests."""
+    """Expected bytes of signals, histories and manifests."""
     config = task.trainer.config
     signals = 4 * (len(task.task.pool) * task.views + len(task.population))
     history = 100 + (14 * config.epochs if config.select == "best" else 0)  # as JSON
     return models * (signals + history) + 600 * -(-models // mode.job)
 
 
-def _ways(task: ShadowTask, workers: int) -> list[ExecutionMode]:
-    """On a CPU there is one: which one is quicker would differ from day to day, and with it the last digits of a model."""
+def _candidates(task: ShadowTask, workers: int) -> list[ExecutionMode]:
+    """The modes to choose from.
+
+    On a CPU there is only one: the fastest would depend on the machine's other load, and the last digits of a model on the mode.
+    """
     threads = task.recipe.train.threads
     if task.trainer.device.type == "cpu":
         return [ExecutionMode(1, workers or at_once(threads), threads)]
     widths = [1, *(width for width in STACKS if width <= max(task.config.models, 8))]
     return [
-        ExecutionMode(width, 1, threads, cuda_graphs=r)
+        ExecutionMode(width, 1, threads, cuda_graphs=cuda_graphs)
         for width in widths
-        for r in ((False, True) if width > 1 else (False,))
+        for cuda_graphs in ((False, True) if width > 1 else (False,))
     ]
 
 
 def _cut(mode: ExecutionMode, models: int) -> ExecutionMode:
-    """The same, cut into at most `MOST_JOBS` jobs of whole stacks.
+    """The mode with at most `MOST_JOBS` jobs of whole stacks.
 
-    The cut follows from the number of models alone, not from a clock or from processes: the same folders everywhere.
+    The jobs depend only on the number of models, not on timings or processes, so that their folders are the same everywhere.
     """
     stacks = -(-models // mode.width)
     return replace(mode, job=mode.width * -(-stacks // MOST_JOBS))
 
 
-def _measured(task: ShadowTask, ways: list[ExecutionMode], cache: Path | None, anew: bool) -> list[float]:
-    """Seconds per model of every way, cached ones unless they are to be measured anew."""
-    path = _path(task, ways, cache)
-    seconds = None if anew else _cached(path, len(ways))
+def _measured(task: ShadowTask, modes: list[ExecutionMode], measuring: Measuring) -> list[float]:
+    """Seconds per model in each mode, from the cache if allowed."""
+    path = _path(task, modes, measuring.cache)
+    seconds = None if measuring.again else _cached(path, len(modes))
     if seconds is None:
-        seconds = seconds_of(task, ways)
+        seconds = seconds_of(task, modes)
         _keep(path, seconds)
     return seconds
 
 
-def _of_one(task: ShadowTask, mode: ExecutionMode, workers: int, cache: Path | None, anew: bool) -> float:
+def _of_one(task: ShadowTask, mode: ExecutionMode, measuring: Measuring) -> float:
     """Cached seconds per model in this mode if a complete measurement exists, else measured now."""
-    ways = _ways(task, workers)
-    mode = replace(mode, workers=1, job=1)  # neither changes what a model takes
-    before = None if anew else _cached(_path(task, ways, cache), len(ways))
-    for way, seconds in zip(ways, before or [], strict=False):
-        if replace(way, workers=1) == mode and seconds < NEVER:
+    modes = _candidates(task, measuring.workers)
+    mode = replace(mode, workers=1, job=1)  # neither changes the seconds per model
+    cached = None if measuring.again else _cached(_path(task, modes, measuring.cache), len(modes))
+    for candidate, seconds in zip(modes, cached or [], strict=False):
+        if replace(candidate, workers=1) == mode and seconds < NEVER:
             return seconds
-    return _measured(task, [mode], cache, anew)[0]
+    return _measured(task, [mode], measuring)[0]
 
 
-def _path(task: ShadowTask, ways: list[ExecutionMode], cache: Path | None) -> Path | None:
-    """A name for all that the speed depends on: the device, the versions, the network and how it is trained."""
+def _path(task: ShadowTask, modes: list[ExecutionMode], cache: Path | None) -> Path | None:
+    """The file of a measurement, named by a hash of the device, the versions, the recipe, the pool's shape and the modes."""
     if cache is None:
         return None
     device = environment(task.trainer.device)
     recipe = {k: v for k, v in task.recipe.training().items() if k != "seed"}
     size = [len(task.task.pool), *task.task.pool.shape]
-    key = content_hash([recipe, size, device["device"], device["versions"], [asdict(w) for w in ways]])[:16]
+    key = content_hash([recipe, size, device["device"], device["versions"], [asdict(mode) for mode in modes]])[:16]
     return cache / "measured" / f"{key}.json"
 
 
-def _cached(path: Path | None, ways: int) -> list[float] | None:
-    """Seconds per model of each way from an earlier measurement; None without one, or if its file is damaged."""
+def _cached(path: Path | None, n_modes: int) -> list[float] | None:
+    """Seconds per model in each mode from an earlier measurement; None without one, or if its file is damaged."""
     try:
         seconds = read_json(path, "seconds per model")["seconds per model"] if path is not None else None
     except UserError:
         return None
-    valid = isinstance(seconds, list) and len(seconds) == ways and all(isinstance(s, float) and s > 0 for s in seconds)
+    valid = (
+        isinstance(seconds, list) and len(seconds) == n_modes and all(isinstance(s, float) and s > 0 for s in seconds)
+    )
     return seconds if valid else None
 
 
 def _keep(path: Path | None, seconds: list[float]) -> None:
     if path is not None:
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs a measurement, nothing else
+        with contextlib.suppress(OSError):  # without a writable cache it is measured again next time
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"seconds per model": [min(s, NEVER) for s in seconds]})
 
 
-def seconds_of(task: ShadowTask, ways: list[ExecutionMode]) -> list[float]:
-    """Seconds per model of a whole training in each way; infinite for one that is soon seen to be slower than another."""
+def seconds_of(task: ShadowTask, modes: list[ExecutionMode]) -> list[float]:
+    """Seconds per model of a complete training in each mode; infinite for a mode that is certainly slower than another."""
     found: list[float] = []
     best: list[float] = []
-    for mode in ways:
+    for mode in modes:
         with threads(mode.threads):
             seconds, first = timing.seconds_per_model(task, mode.of(task.trainer), best)
         if seconds <= min(found, default=math.inf):
@@ -246,9 +247,10 @@ def seconds_of(task: ShadowTask, ways: list[ExecutionMode]) -> list[float]:
 
 
 def _memory(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
-    """Training: this process's peak so far, and per model weights, gradients, momentum, the update and the best checkpoint.
+    """Expected bytes at the peak: the larger one of training in all processes and of judging.
 
-    Judging: four copies of the answers to the pool, and of all scores of leave-one-out five numbers each.
+    Training: the peak of this process so far, and per model weights, gradients, momentum, update and best checkpoint.
+    Judging: four copies of the answers to the pool, and five numbers per score of leave-one-out.
     """
     now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     net = task.task.net()

@@ -1,1 +1,1 @@
-"""What is attacked."""
+"""Targets: the models that are attacked."""

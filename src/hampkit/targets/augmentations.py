@@ -1,6 +1,6 @@
-"""Views of one image: the image itself, then its mirror image, then both shifted by an eighth of their side.
+"""Views of an image, as queries: the image, its mirror image, and both shifted by an eighth of their side.
 
-A network was trained on the image as it is, or on just such views of it; more answers about one example tell more of it.
+The answers to several views of an example carry more information about its membership than one answer.
 Source: Carlini et al. 2022, section VI-C (mirror images and shifts as queries).
 """
 
@@ -16,7 +16,7 @@ COUNT = 2 * len(SHIFTS)  # with and without mirroring
 
 
 def augmented(x: Tensor, k: int) -> Tensor:
-    """View k of images (N, channels, height, width), the same shape and dtype; what a shift uncovers is reflected.
+    """View k of images (N, channels, height, width), same shape and dtype; a shift fills the border by reflection.
 
     >>> augmented(torch.arange(4).view(1, 1, 1, 4), 1).flatten().tolist()
     [3, 2, 1, 0]
@@ -24,12 +24,12 @@ def augmented(x: Tensor, k: int) -> Tensor:
     assert 0 <= k < COUNT, k
     if k == 0:
         return x
-    y, z = SHIFTS[k // 2]
-    rows, columns = (_moved(size, direction) for size, direction in ((x.shape[2], y), (x.shape[3], z)))
-    moved = x[:, :, rows][:, :, :, columns]
-    return moved.flip(3) if k % 2 else moved
+    down, right = SHIFTS[k // 2]
+    rows, columns = _shifted_places(x.shape[2], down), _shifted_places(x.shape[3], right)
+    view = x[:, :, rows][:, :, :, columns]
+    return view.flip(3) if k % 2 else view
 
 
-def _moved(size: int, direction: int) -> Tensor:
-    """Which old row (or column) comes to each place."""
+def _shifted_places(size: int, direction: int) -> Tensor:
+    """(size,) the row (or column) of the image that comes to each place of the view."""
     return shifted(size, torch.tensor(direction * max(1, size // 8)))

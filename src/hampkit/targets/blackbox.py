@@ -1,4 +1,4 @@
-"""One released model as its users meet it: inputs in, answers out, every query counted. The only door to a model."""
+"""A model behind its release: inputs in, answers out, with a count of the queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hampkit.types import Stack
 
 
 class BlackBox:
-    """A trained network behind its release, in evaluation mode."""
+    """One trained network in evaluation mode behind its release."""
 
     def __init__(self, stack: Stack, release: Release, trainer: Trainer) -> None:
         assert len(stack) == 1, f"a black box holds one model, not {len(stack)}"
@@ -24,19 +24,20 @@ class BlackBox:
 
     @property
     def about(self) -> str:
-        """What the release does, in a line for reports."""
+        """A description of the release in one line, for reports."""
         return self._release.about
 
     def query(self, x: Tensor, seed: int) -> Tensor:
-        """Released logits (N, C) float64 for raw inputs (N, *shape); the seed is that of the service's own noise."""
+        """Released logits (N, C) float64 for raw inputs x (N, *shape); seed: of the release's random numbers."""
         self.queries += len(x)
         with threads(self._trainer.config.threads):
-            return self._release(self._ask, x, torch_rng(derive(seed, "release"))).double()
+            return self._release(self._predict, x, torch_rng(derive(seed, "release"))).double()
 
-    def _ask(self, x: Tensor) -> Tensor:
+    def _predict(self, x: Tensor) -> Tensor:
+        """The network's own logits (N, C) for x (N, *shape)."""
         return self._trainer.predict(self._stack, x)[0]
 
 
 def scaled_logits(box: BlackBox, x: Tensor, y: Tensor, seed: int) -> NDArray[np.float32]:
-    """Scaled logits (N,) of the released answers to inputs x (N, *shape) with labels y (N,): see `hampkit.signals`."""
+    """Scaled logits (N,) float32 of the released answers to inputs x (N, *shape) with labels y (N,), see `hampkit.signals`."""
     return signals.scaled_logit(box.query(x, seed), y).float().numpy()

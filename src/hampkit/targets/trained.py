@@ -23,7 +23,7 @@ from hampkit.types import Dataset, Domain, History, Stack, Task
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model on disk, with the data that it is attacked on."""
+    """A trained model on disk, with the data for attacking it."""
 
     run: Run
     title: str  # DATA/DEFENSE
@@ -32,11 +32,11 @@ class Trained:
     defense: Defense
     trainer: Trainer
     domain: Domain
-    pool: Dataset = field(repr=False)  # (P,) members and non-members
+    pool: Dataset = field(repr=False)  # P rows, members and non-members
     membership: NDArray[np.bool_] = field(repr=False)  # (P,)
-    population: Dataset | None = field(repr=False)  # rows of the same kind that no model was trained on
+    population: Dataset | None = field(repr=False)  # Z rows of the same distribution that no model was trained on
     test: Dataset = field(repr=False)
-    accuracy: Mapping[str, float]  # train, val, test: fractions, from the network's own answers
+    accuracy: Mapping[str, float]  # fraction of "train", "val", "test"; of the network without its release
     history: Mapping[str, Any]
 
     @property
@@ -45,30 +45,30 @@ class Trained:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the defense reports of this model, with "summary" in words."""
+        """Facts that the defense reports about this model; "summary" is a text."""
         return self.history.get("facts", {})
 
     @property
     def own_logits(self) -> Tensor:
-        """(P, C) float64: the network's answers to the pool, before the release."""
+        """The network's logits (P, C) float64 for the pool, without the release."""
         return self.trainer.predict(self.models.stack, self.pool.x)[0].double()
 
     def query(self, x: Tensor, seed: int) -> Tensor:
-        """Released logits (N, C) float64 for raw inputs x (N, *shape); the seed is that of the service's own noise."""
+        """Released logits (N, C) float64 for raw inputs x (N, *shape); seed: of the release's random numbers."""
         return self.black_box().query(x, seed)
 
     def black_box(self) -> BlackBox:
-        """The model as its users meet it; it counts their queries."""
+        """The model behind its release, with a new count of queries."""
         release = self.defense.release(self.models.state_of(0), self.domain)
         return BlackBox(self.models.stack, release, self.trainer)
 
     def network(self) -> nn.Module:
-        """The trained network alone, on the CPU, in evaluation mode: raw inputs (N, *shape) float32 → its own logits (N, C).
+        """The trained network on the CPU in evaluation mode, without the release: raw inputs (N, *shape) float32 → logits (N, C).
 
-        What the defense does to answers is not in it; `hampkit.nn.HampModel` puts HAMP's around a network that serves.
+        To serve HAMP's release too, wrap the network in `hampkit.nn.HampModel`.
         """
         net, values = copy.deepcopy(self.models.stack.net).cpu().eval(), self.models.stack.state(0)
-        with torch.no_grad():  # load_state_dict leaves out buffers that are not persistent
+        with torch.no_grad():  # load_state_dict would leave out buffers that are not persistent
             for name, tensor in (*net.named_parameters(), *net.named_buffers()):
                 if name in values:
                     tensor.copy_(values[name])
@@ -76,7 +76,7 @@ class Trained:
 
 
 def read_models(task: Task, folder: Path, history: Mapping[str, Any]) -> Models:
-    """The models whose tensors a step folder holds; history: the content of its history.json."""
+    """The models in a step folder; history: the content of its history.json."""
     groups: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "state": {}}
     for key, tensor in load_tensors(folder / "stack.safetensors").items():
         kind, _, name = key.partition(".")

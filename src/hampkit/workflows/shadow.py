@@ -1,4 +1,4 @@
-"""Train the shadow models of a problem, or find them, and plan what they cost."""
+"""Train the shadow models of a problem, read their signals, and plan their cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hampkit.runs.locks import locked
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models import train as shadow_training
 from hampkit.shadow_models.base import ShadowSet
-from hampkit.shadow_models.plan import ExecutionMode, Judged, Plan, plan
+from hampkit.shadow_models.plan import ExecutionMode, Judged, Measuring, Plan, plan
 from hampkit.stats import grouped
 from hampkit.training.threads import threads
 from hampkit.workflows.open_run import recipe_of_run
@@ -30,7 +30,7 @@ WORKER = "hampkit.workflows.shadow:worker"
 
 
 def shadow(problem: Problem, session: Session) -> Run:
-    """Train the recipe's shadow models, or find those that were trained before."""
+    """The run of a problem with all shadow models of its recipe; the missing ones are trained."""
     with locked(session.runs_dir, problem.folder), threads(problem.recipe.train.threads):
         run = create(problem, session)
         train_shadow_models(problem, run, session)
@@ -38,7 +38,7 @@ def shadow(problem: Problem, session: Session) -> Run:
 
 
 def train_shadow_models(problem: Problem, run: Run, session: Session) -> ShadowSet:
-    """The same where the run's lock is held."""
+    """The shadow models of a run; the missing ones are trained. The lock of the run must be held."""
     task = problem.shadow_task()
     step = shadow_training.launch_step(task.config, lambda: plan_shadows(problem, session).mode)
     mode = _resized(step.of(run), session)
@@ -61,37 +61,37 @@ def train_shadow_models(problem: Problem, run: Run, session: Session) -> ShadowS
 
 
 def worker(context: dict[str, Any]) -> Callable[..., None]:
-    """What a worker process does with its jobs: see `hampkit.types.Launcher`."""
+    """The function that does one job in a worker process, see `hampkit.types.Launcher`.
+
+    Raises: `UserError` if the data or the code have changed since the run was made.
+    """
     run, mode = Run(Path(context["run"])), ExecutionMode(**context["mode"])
     data_dir = None if context["data_dir"] is None else Path(context["data_dir"])
     session = Session(run.folder.parent, data_dir, context["device"])
     recipe = recipe_of_run(run.recipe(), read_json(run.folder / "local.json", "judge", "attacks"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)  # the process that started this one has shown it
+        warnings.simplefilter("ignore", Notice)  # the parent process has printed it
         problem = prepare(replace(recipe, shadows=ShadowConfig(**context["shadows"])), session)
     if problem.folder != run.name:
-        raise UserError(
-            f"the data or the source of {run.name} changed while it was trained; run the same command again"
-        )
+        raise UserError(f"the data or the code of {run.name} changed during training; run the same command again")
     return shadow_training.worker(problem.shadow_task(), run, mode)
 
 
 def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan:
-    """The expected cost of the shadow models; if some were trained already, in the mode that they were trained in.
+    """The expected cost of the shadow models; if training has started already, in its execution mode.
 
-    anew: measure again what was measured before for this device and network.
+    anew: measure even if the cache contains a measurement for this device and network.
     """
     run, config = Run(session.runs_dir / problem.folder), problem.recipe.shadows
     launch = f"{shadow_training.folder_of(config)}/launch"
     mode = _resized(shadow_training.read_mode(run.folder / launch), session) if run.done(launch) else None
-    workers = session.launcher.workers
     task = problem.shadow_task()
-    planned = plan(task, judged_of(problem), mode, workers=workers, cache=session.cache, anew=anew)
+    planned = plan(task, judged_of(problem), mode, Measuring(session.launcher.workers, session.cache, anew))
     return planned if mode is not None else replace(planned, note=shadow_training.left_aside(config, run))
 
 
 def judged_of(problem: Problem) -> Judged:
-    """How many examples are judged, and how many independent ones they amount to: see `hampkit.stats.grouped.number`."""
+    """Numbers of judged examples, and of independent ones among them, see `hampkit.stats.grouped.number`."""
     members, nonmembers = problem.judged()
     judged, units, once = problem.candidates().judged, problem.units(), problem.once
     others = judged[judged >= problem.table.n_members]
@@ -100,19 +100,19 @@ def judged_of(problem: Problem) -> Judged:
 
 
 def for_target(found: ShadowSet) -> Shadows:
-    """The evidence of the shadow models that attack the target: see `ShadowSet.for_target`."""
+    """The shadow models as evidence about the target, see `ShadowSet.for_target`."""
     rows, models = np.arange(found.members.shape[1]), np.array(found.for_target())
     return Shadows(found.parts, found.members, found.population, rows, models)
 
 
 def for_each_other(found: ShadowSet) -> Shadows:
-    """The evidence of the shadow models that attack one another: see `ShadowSet.counts`."""
+    """The shadow models as evidence about one another, see `ShadowSet.counts`."""
     rows, models = np.arange(found.members.shape[1]), np.arange(len(found))
     return Shadows(found.parts, found.members, found.population, rows, models, found.counts())
 
 
 def _context(problem: Problem, run: Run, mode: ExecutionMode, session: Session) -> dict[str, Any]:
-    """What a worker needs, as JSON."""
+    """The argument of `worker` as JSON values."""
     return {
         "run": str(run.folder.resolve()),
         "data_dir": None if session.data_dir is None else str(session.data_dir),
@@ -123,6 +123,6 @@ def _context(problem: Problem, run: Run, mode: ExecutionMode, session: Session) 
 
 
 def _resized(mode: ExecutionMode, session: Session) -> ExecutionMode:
-    """The mode in which shadow models were begun, in as many processes as are asked for now."""
+    """The mode in which training has started, with the number of processes of this session."""
     workers = session.launcher.workers
     return replace(mode, workers=workers) if mode.workers > 1 and workers else mode
