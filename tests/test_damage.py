@@ -86,7 +86,7 @@ def test_damaged_details(cli, run, refused, name):
 
 def test_a_json_file_with_nan(tmp_path):
     (tmp_path / "x.json").write_text('{"a": NaN}')
-    with pytest.raises(UserError, match="it holds NaN"):
+    with pytest.raises(UserError, match="it contains NaN"):
         read_json(tmp_path / "x.json")
 
 
@@ -153,10 +153,10 @@ def test_what_a_killed_process_left_beside_a_run_goes(cli, run):
 
 
 def test_an_attack_tries_its_output_folder_first(cli, run, refused, monkeypatch):
-    from hampkit.workflows import attack as pipeline
+    from hampkit.workflows import run as running
 
     Path("file").write_text("")
-    monkeypatch.setattr(pipeline, "evaluate_problem", lambda *a, **k: pytest.fail("it worked before it looked"))
+    monkeypatch.setattr(running, "evaluate", lambda *a, **k: pytest.fail("it worked before it looked"))
     refused(cli("attack", run, "--out", "file/out"), "file/out", "another folder")
 
 

@@ -154,7 +154,7 @@ def test_a_file_in_place_of_the_folder_of_locks_is_named(tmp_path):
 
 def test_a_runs_folder_that_cannot_be_written_is_not_mended_by_another_out(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(UserError, match=r"cannot write to .*runs: .*copy it .* or take another --runs-dir"):
+    with pytest.raises(UserError, match=r"cannot write to .*runs: .*copy it .* or use another --runs-dir"):
         locked(tmp_path / "runs", "a-00000000").__enter__()
 
 

@@ -69,8 +69,11 @@ def test_shadows_of_another_recipe_are_refused_or_flagged(lender, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"data.seed": 1}, "know other data"),
-        ({"split.seed": 6}, r"know another split of the data \(split.seed is 5 there and 6 here; give both the same\)"),
+        ({"data.seed": 1}, "are of other data"),
+        (
+            {"split.seed": 6},
+            r"are of another split of the data \(split.seed is 5 there and 6 here; use the same for both\)",
+        ),
         ({"split.seed": -1}, "split.seed is 5 there and 0 here"),
         ({"train_size": 200}, "split.train_size is 0 there and 200 here"),
     ],
@@ -119,9 +122,7 @@ def test_other_rows_of_a_file_are_named_and_other_rows_for_validation_are_anothe
     order[start:stop] = order[start:stop][::-1]
     np.save(tmp_path / "swapped.npy", order)
     options["split.permutation"] = str(tmp_path / "swapped.npy")
-    with pytest.raises(
-        UserError, match="in another way than this target: the rows of the split's segment validation are"
-    ):
+    with pytest.raises(UserError, match="differently from this target: the split's segment validation has"):
         hampkit.run("toy/undefended", options=options, shadows_from=lender, runs_dir=tmp_path / "o")
 
 

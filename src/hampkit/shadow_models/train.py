@@ -1,7 +1,8 @@
-"""Shadow models: the target's recipe trained again on other halves of the pool. Of each, only its answers' signals are kept.
+"""Training of shadow models: the target's recipe on other halves of the pool. Only the signals of their answers are kept.
 
-They lie in the target's run folder, cut into jobs that appear only when complete, so that a kill loses at most the jobs in
-flight and a damaged one is made again alone. The folder's name states their masks; recipe and data are those of the run.
+They are stored in the target's run folder as jobs that appear only when they are complete. So a kill loses at most the current
+jobs, and only a damaged job is trained again. The name of the folder contains the options of their masks; recipe and data are
+the run's.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ from hampkit.shadow_models.plan import ExecutionMode
 from hampkit.targets.augmentations import augmented
 from hampkit.targets.blackbox import BlackBox, scaled_logits
 from hampkit.training.threads import threads
-from hampkit.types import Launcher
 
-Job = list[int]  # numbers of shadow models whose results appear together
+Job = list[int]  # indices of shadow models whose results are written together
 
 
 def folder_of(config: ShadowConfig) -> str:
-    """Where the jobs lie in the run. The published masks of M and of 2M models have nothing in common, paired ones do."""
+    """The folder of the jobs in the run.
+
+    It contains the number M of models for published masks, because those of M and of 2M models differ; paired masks of M models
+    are the first of those of 2M.
+    """
     models = f"-{config.models}" if config.scheme == "published" else ""
     views = f"-views{config.views}" if config.views > 1 else ""
     kept = "-kept" if config.keep_models else ""
@@ -41,54 +45,42 @@ def folder_of(config: ShadowConfig) -> str:
 
 
 def name_of(config: ShadowConfig) -> str:
-    """A name for these shadow models, in results that rest on them."""
+    """A name for these shadow models in results."""
     views = f"-views{config.views}" if config.views > 1 else ""
     return f"{config.scheme}-{config.seed}-{config.models}{views}"
 
 
 def left_aside(config: ShadowConfig, run: Run) -> str:
-    """Why shadow models that a run holds already cannot be used for these; empty if they can, or if there are none."""
+    """Why the existing shadow models of a run cannot be used for these; empty if they can, or if there are none."""
     stem = f"{config.scheme}-{config.seed}-"
-    there = sorted(int(p.name.split("-")[2]) for p in (run.folder / "shadows").glob(f"{stem}[0-9]*"))
-    others = [m for m in there if m != config.models]
+    existing = sorted(int(p.name.split("-")[2]) for p in (run.folder / "shadows").glob(f"{stem}[0-9]*"))
+    others = [m for m in existing if m != config.models]
     if config.scheme != "published" or not others:
         return ""
     return (
-        f"the {others[-1]} that are there cannot be used: published masks of {others[-1]} and of {config.models} models have"
-        " nothing in common (those of shadows.scheme=paired have)"
+        f"the {others[-1]} that are there cannot be used: published masks of {others[-1]} and of {config.models} models differ"
+        " (those of shadows.scheme=paired do not)"
     )
 
 
-def train(task: ShadowTask, run: Run, mode: ExecutionMode, map_jobs: Callable[[list[Job]], None]) -> ShadowSet:
-    """Train what is missing, by ``map_jobs``, which calls `train_job` for each job; the run's lock must be held."""
-    missing = missing_jobs(task.config, run, mode)
-    if missing:
-        map_jobs(missing)
-    return read(task, run, mode)
-
-
 def missing_jobs(config: ShadowConfig, run: Run, mode: ExecutionMode) -> list[Job]:
+    """The jobs that are not done."""
     return [job for job in jobs(config, mode) if not run.done(_place(config, job))]
 
 
-def map_in_processes(launcher: Launcher, function: str, context: dict[str, Any], event: Callable[[Any], None]) -> Any:
-    """``map_jobs`` of `train` by a launcher: ``function(context)`` returns what does one job, see `worker`."""
-    return lambda missing: launcher.map(function, context, missing, event)
-
-
 def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Callable[[dict[str, Any]], None]], None]:
-    """What a worker process does with its jobs: see `hampkit.types.Launcher`."""
+    """The function that does one job in a worker process, see `hampkit.types.Launcher`."""
 
-    def work(job: Job, tell: Callable[[dict[str, Any]], None]) -> None:
+    def work(job: Job, send: Callable[[dict[str, Any]], None]) -> None:
         with held_by_parent(run.name):
             train_job(task, job, run, mode)
-        tell({"trained": len(job)})
+        send({"trained": len(job)})
 
     return work
 
 
 def train_job(task: ShadowTask, job: Job, run: Run, mode: ExecutionMode) -> None:
-    """Train some of the shadow models together and keep the signals of their answers, as one step of the run."""
+    """Train the shadow models of a job and write the signals of their answers, as one step of the run."""
     with threads(task.recipe.train.threads):
         run.step(_place(task.config, job), lambda folder: _write(task, job, mode, folder))
 
@@ -97,7 +89,7 @@ def _write(task: ShadowTask, job: Job, mode: ExecutionMode, folder: Path) -> Non
     clock = time.perf_counter()
     seeds = tuple(derive(task.recipe.seed, "shadow", m) for m in job)
     trained = task.defense.fit(replace(task.task, members=task.masks()[job], seeds=seeds), mode.of(task.trainer))
-    answers = [_ask(task, trained, k, seeds[k]) for k in range(len(job))]
+    answers = [_query(task, trained, k, seeds[k]) for k in range(len(job))]
     for m, signals in zip(job, answers, strict=True):
         _check_finite(task, m, signals)
     np.save(folder / "scaled_logit.npy", np.stack([pool for pool, _ in answers]))
@@ -118,23 +110,24 @@ def read(task: ShadowTask, run: Run, mode: ExecutionMode) -> ShadowSet:
 
 
 def jobs(config: ShadowConfig, mode: ExecutionMode) -> list[Job]:
+    """All jobs of these shadow models."""
     return [list(range(i, min(i + mode.job, config.models))) for i in range(0, config.models, mode.job)]
 
 
 def job_names(config: ShadowConfig, mode: ExecutionMode) -> list[str]:
-    """The folders of these shadow models, below `folder_of`."""
+    """Names of the jobs' folders in `folder_of`."""
     return [_name(job) for job in jobs(config, mode)]
 
 
 def untrained(config: ShadowConfig, run: Run, mode: ExecutionMode) -> tuple[int, ...]:
-    """The models that learnt next to nothing with every seed tried."""
+    """The models that learned almost nothing with any of their seeds."""
     steps = [run.folder / _place(config, job) / "history.json" for job in jobs(config, mode)]
     histories = [h for path in steps for h in read_json(path, "models")["models"]]
     return tuple(m for m, h in enumerate(histories) if h["diverged"])
 
 
 def launch_step(config: ShadowConfig, mode: Callable[[], ExecutionMode]) -> Step[ExecutionMode]:
-    """How these shadow models run, chosen once: the first time that it is asked for."""
+    """The execution mode of these shadow models, a step of the run; ``mode`` is called only if the step is missing."""
     return Step(
         f"{folder_of(config)}/launch",
         None,
@@ -147,28 +140,31 @@ def read_mode(folder: Path) -> ExecutionMode:
     return ExecutionMode(**read_json(folder / "mode.json"))
 
 
-def _ask(task: ShadowTask, trained: Models, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled logits (P, V) and (Z,) float32 of the released answers of one model to the pool and to the population."""
+def _query(task: ShadowTask, trained: Models, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled logits float32 of the released answers of model k, for the pool (P, V) and for the population (Z,)."""
     release = task.defense.release(trained.state_of(k), task.domain)
     box = BlackBox(trained.stack.take([k]), release, task.trainer)
     pool, others = task.task.pool, task.population
 
-    def ask(x: Tensor, y: Tensor, *place: int) -> np.ndarray:
+    def query(x: Tensor, y: Tensor, *place: int) -> np.ndarray:
         return scaled_logits(box, x, y, derive(seed, "query", *place))
 
-    seen = [ask(pool.x, pool.y, 0)]
-    seen += [ask(augmented(pool.x, v), pool.y, 0, v) for v in range(1, task.views)]
-    return np.stack(seen, axis=-1), ask(others.x, others.y, 1)
+    views = [query(pool.x, pool.y, 0)]
+    views += [query(augmented(pool.x, v), pool.y, 0, v) for v in range(1, task.views)]
+    return np.stack(views, axis=-1), query(others.x, others.y, 1)
 
 
 def _check_finite(task: ShadowTask, m: int, signals: tuple[np.ndarray, np.ndarray]) -> None:
-    """Raises: `UserError` for signals that no attack can use; a step that is kept is never made again."""
+    """Check the signals of model m before they are written.
+
+    Raises: `UserError` for a signal that is not finite, which no attack can use.
+    """
     bad = sum(int((~np.isfinite(signal)).sum()) for signal in signals)
     if bad:
         raise UserError(
             f"shadow model {m} of {task.recipe.title}: {bad} of {sum(signal.size for signal in signals)} answers of defense"
             f" {task.recipe.defense.name} hold NaN, infinity or a probability of exactly 0 or 1, and no attack can use them;"
-            " mend what the defense releases, then run again"
+            " correct the release of the defense, then run again"
         )
 
 
