@@ -257,7 +257,7 @@ def test_the_command_says_what_was_found(cli, tmp_path):
     folder = lay(Place(tmp_path, tmp_path), "cifar100", "python", files("cifar100", "python"))
     code, out, _ = cli("data", "check", "cifar100", "--data-dir", tmp_path)
     assert code == 0
-    for part in (f"folder {folder}", "layout Python", "rows 70, shape of one (3, 32, 32), uint8", "classes 100"):
+    for part in (f"folder {folder}", "layout Python", "rows 70, shape of a row (3, 32, 32), uint8", "classes 100"):
         assert part in out, out
 
 

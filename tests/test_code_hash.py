@@ -103,7 +103,7 @@ def test_an_edited_defense_is_another_run_and_the_old_one_is_not_attacked_with_i
     assert hampkit.attack(old, "loss").models
     new = train(DEFENSE.replace("1.0 *", "0.5 *"))
     assert new != old
-    with pytest.raises(UserError, match=r"source of defense mine-for-test is no longer what .* was trained with"):
+    with pytest.raises(UserError, match=r"source of defense mine-for-test has changed since .* was trained"):
         hampkit.attack(old, "loss")
 
 

@@ -255,7 +255,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(cli, tmp_
         (("toy", "nosuch"), "nosuch"),
         (("toy", "location30", "--data-dir", tmp_path / "empty"), "dataset_location.tgz"),
         (("toy", "digits", "rows=300"), "rows"),
-        (("toy", "--defenses", ","), "names none"),
+        (("toy", "--defenses", ","), "--defenses is empty"),
         (("toy", "known_train=0.9", "known_val=0.099", "rows=100"), "two of each"),
     ):
         code, _, err = cli("compare", *words)

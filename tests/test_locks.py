@@ -276,7 +276,7 @@ def test_a_worker_passes_over_a_target_that_another_process_took(tmp_path, held)
     held(tmp_path, problem.folder)
     told = []
     target_jobs.worker({"data_dir": None, "runs_dir": str(tmp_path)})(problem.folder, told.append)
-    assert told == [{"name": problem.folder, "why": ""}]
+    assert told == [{"name": problem.folder, "failure": ""}]
     assert not Run(tmp_path / problem.folder).done(train.TARGET)
 
 

@@ -1,4 +1,4 @@
-"""What there is: the lists of ``hampkit list`` and the descriptions of ``hampkit data``."""
+"""The lists of ``hampkit list`` and the descriptions of ``hampkit data``."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ SECTIONS: dict[str, type] = {"split": SplitConfig, "train": TrainConfig, "judge"
 
 
 def listing(what: str, names: Sequence[str] = (), options: Mapping[str, str] | None = None) -> list[str]:
-    """The lines of ``hampkit list WHAT [NAME] [KEY=VALUE…]``. Raises: `UserError`."""
+    """The lines of ``hampkit list WHAT [NAME] [KEY=VALUE…]``.
+
+    Raises: `UserError` for an unknown list or name, or an option where none is allowed.
+    """
     if not what:
         return [f"hampkit list {name}" for name in LISTS]
     if what not in LISTS:
         raise UserError(f"cannot list {what!r}; {did_you_mean(what, LISTS)}")
     if len(names) > 1:
-        raise UserError(f"list {what} takes one name, {names[1]!r} is another; leave one out")
+        raise UserError(f"list {what} takes one name, but {names[1]!r} is a second one; leave one out")
     if what == "recipes" and names:
         return recipe_lines(names[0], options)
     for key, text in (options or {}).items():
@@ -53,11 +56,13 @@ def listing(what: str, names: Sequence[str] = (), options: Mapping[str, str] | N
 
 
 def recipe_lines(name: str, options: Mapping[str, str] | None = None) -> list[str]:
-    """A recipe as a TOML file without ``extends``; behind each value the recipe or file that sets it, or ``default``.
+    """A recipe as a TOML file without ``extends``; after each value the recipe or file that sets it, or ``default``.
 
-    name: ``DATA/DEFENSE``, a ``.toml`` file, or ``file/DEFENSE`` for a table of one's own. Raises: `UserError`.
+    name: ``DATA/DEFENSE``, a ``.toml`` file, or ``file/DEFENSE`` for any table.
+
+    Raises: `UserError` for an unknown recipe or option.
     """
-    if name.startswith("file/") and not name.endswith(".toml"):  # stands for any table, so that none need be given
+    if name.startswith("file/") and not name.endswith(".toml"):  # no table is read
         recipe, found = load_resolved(name.removeprefix("file/"), options, "FILE", "LABEL")
     else:
         recipe, found = load_resolved(name, options)
@@ -68,7 +73,7 @@ def recipe_lines(name: str, options: Mapping[str, str] | None = None) -> list[st
 
 
 def _toml(recipe: Recipe) -> list[tuple[Address, str]]:
-    """The lines of a recipe, each with the address of its value; headings and empty lines have none."""
+    """The lines of a recipe, each with the address of its value; the address of headings and empty lines is ()."""
     sections: dict[Address, Mapping[str, Any]] = {
         (): {"net": recipe.net, "seed": recipe.seed},
         ("data",): {"name": recipe.data.name, **recipe.data.options},
@@ -86,16 +91,16 @@ def _values(values: Mapping[str, Any], section: Address) -> list[tuple[Address, 
     lines: list[tuple[Address, str]] = [((), ""), ((), f"[{'.'.join(section)}]")] if section else []
     nested: list[tuple[Address, str]] = []
     for key, value in values.items():
-        if dataclasses.is_dataclass(value):  # of overrides what is set; the rest is as in train
-            set_here = {k: v for k, v in vars(value).items() if v is not None}
-            nested += _values(set_here, (*section, key)) if set_here else []
+        if dataclasses.is_dataclass(value):  # overrides: values that are None are those of train
+            overrides = {k: v for k, v in vars(value).items() if v is not None}
+            nested += _values(overrides, (*section, key)) if overrides else []
         else:
             lines.append(((*section, key), f"{key} = {_as_toml(value)}"))
     return lines + nested
 
 
 def _as_toml(value: Any) -> str:
-    """A value as a TOML file has it.
+    """The text of a value in a TOML file.
 
     >>> _as_toml((60, 90)), _as_toml(None), _as_toml(1e-05), _as_toml(True)
     ('[60, 90]', '"none"', '1e-05', 'true')
@@ -114,7 +119,7 @@ def _classes(registry: Registry) -> list[Line]:
 
 
 def _about(cls: Any) -> str:
-    """The first sentence, the paper, and the names of the options."""
+    """The first sentence of the docstring, the paper, and the names of the options."""
     options = ", ".join(field.name for field in dataclasses.fields(cls) if field.init)
     return f"{_first_sentence(cls.__doc__)} {cls.paper}" + (f" Options: {options}" if options else "")
 
@@ -136,27 +141,29 @@ def _options() -> list[Line]:
 
 
 def options_of(name: str) -> list[Line]:
-    """The options of one section, data set, defense, generator or attack, or of all attacks whose names begin so.
+    """The options of a section, data set, defense, generator, attack or family of attacks (``lira`` of ``lira-online``).
 
-    A section such as ``data`` has those of all data sets. Raises: `UserError` for another name.
+    A section such as ``data`` has the options of all data sets.
+
+    Raises: `UserError` for an unknown name.
     """
     groups = _option_groups()
     names = {group.section for group in groups} | {group.owner for group in groups} - {""}
-    meant = [group for group in groups if name in (group.section, group.owner)]
-    meant = meant or [group for group in groups if group.owner.startswith(f"{name}-")]
-    if not meant:
+    chosen = [group for group in groups if name in (group.section, group.owner)]
+    chosen = chosen or [group for group in groups if group.owner.startswith(f"{name}-")]
+    if not chosen:
         sections = ", ".join(dict.fromkeys(group.section for group in groups if group.section))
         near = nearest(name, names) or f"take a section ({sections}), or a name that hampkit list prints"
         raise UserError(f"no options of {name!r}; {near}")
-    return [line for group in meant for line in group.lines] or [(name, "has no options")]
+    return [line for group in chosen for line in group.lines] or [(name, "has no options")]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """Options of one owner."""
+    """The options of one owner."""
 
-    section: str  # empty where the owner is an attack, whose name stands in front of its options
-    owner: str  # a data set, defense, generator or attack; of other sections the section itself
+    section: str  # empty for attacks, whose own names are the first part of their keys
+    owner: str  # a data set, defense, generator or attack; for other sections the section itself
     lines: list[Line]
 
 
@@ -170,28 +177,29 @@ def _option_groups() -> list[_Group]:
             _Group(section, name, _fields(section, f"{name}: ", cls)) for name, cls in registry.classes().items()
         ]
     for name, cls in GENERATORS.classes().items():
-        mine = _fields("generator", f"of dmp with defense.generator={name}: ", cls)
-        lines = [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in mine]
+        options = _fields("generator", f"of dmp with defense.generator={name}: ", cls)
+        lines = [(f"defense.options=[{key.removeprefix('generator.')}]", text) for key, text in options]
         groups.append(_Group("generator", name, lines))
     return groups + [_Group("", name, _fields(name, "", cls)) for name, cls in ATTACKS.classes().items()]
 
 
-def _fields(section: str, owner: str, cls: Any) -> list[Line]:
+def _fields(section: str, prefix: str, cls: Any) -> list[Line]:
+    """Key and meaning of every field of a dataclass; prefix: of the meanings."""
     meaning = _comments(cls)
     lines: list[Line] = []
     hints = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
         if isinstance(hints[f.name], type) and dataclasses.is_dataclass(hints[f.name]):
-            lines += _fields(f"{section}.{f.name}", owner, hints[f.name])
+            lines += _fields(f"{section}.{f.name}", prefix, hints[f.name])
         else:
             about = meaning.get(f.name) or f.metadata.get("about")
             text = "; ".join(part for part in (" | ".join(_choices(hints[f.name])), about) if part)
-            lines.append((f"{section}.{f.name}={_written(f.default)}", owner + text))
+            lines.append((f"{section}.{f.name}={_as_typed(f.default)}", prefix + text))
     return lines
 
 
 def _choices(hint: Any) -> list[str]:
-    """The words that an option takes, where it takes no others.
+    """The words that an option of a `Literal` type takes; empty for other types.
 
     >>> _choices(typing.Literal["adam", "sgd"] | None), _choices(int)
     (['adam', 'sgd'], [])
@@ -202,8 +210,8 @@ def _choices(hint: Any) -> list[str]:
     return [word for part in inner for word in _choices(part)]
 
 
-def _written(value: Any) -> str:
-    """A default as it would be typed."""
+def _as_typed(value: Any) -> str:
+    """A default value as it is typed on the command line."""
     if value is dataclasses.MISSING:
         return ""
     if isinstance(value, (bool, type(None))):
@@ -212,25 +220,31 @@ def _written(value: Any) -> str:
 
 
 def _comments(cls: Any) -> dict[str, str]:
-    """The comment beside each field of a dataclass, also of the classes it inherits from."""
+    """The comment of each field of a dataclass and of its base classes: beside it, and in the lines below."""
     found: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
         try:
             source = textwrap.dedent(inspect.getsource(owner))
         except (OSError, TypeError):
             continue
-        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        marks = [t for t in tokens if t.type == tokenize.COMMENT]
-        comments = {t.start[0]: t.string.lstrip("# ") for t in marks}
-        alone = {t.start[0] for t in marks if t.line.strip() == t.string}
-        (body,) = (n.body for n in ast.parse(source).body if isinstance(n, ast.ClassDef))
-        for node in body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                last = node.end_lineno or node.lineno
-                while last + 1 in alone:  # the comment goes on in the lines below
-                    last += 1
-                said = " ".join(comments[n] for n in range(node.lineno, last + 1) if n in comments)
-                found[node.target.id] = said or found.get(node.target.id, "")
+        found |= {name: text for name, text in _comments_in(source).items() if text or name not in found}
+    return found
+
+
+def _comments_in(source: str) -> dict[str, str]:
+    """The comment of each field in the source of one class; empty for a field without one."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    marks = [t for t in tokens if t.type == tokenize.COMMENT]
+    comments = {t.start[0]: t.string.lstrip("# ") for t in marks}
+    full_lines = {t.start[0] for t in marks if t.line.strip() == t.string}
+    (body,) = (n.body for n in ast.parse(source).body if isinstance(n, ast.ClassDef))
+    found: dict[str, str] = {}
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            last = node.end_lineno or node.lineno
+            while last + 1 in full_lines:  # the comment continues in the lines below
+                last += 1
+            found[node.target.id] = " ".join(comments[n] for n in range(node.lineno, last + 1) if n in comments)
     return found
 
 
@@ -250,14 +264,17 @@ LISTS: dict[str, Callable[[], list[Line]]] = {
 
 
 def describe_data(name: str, data_dir: Path | None, download: bool, progress: Any = False) -> list[str]:
-    """Files, shape, hash and class counts of a data set. Errors: `UserError` where its files are missing or wrong."""
+    """Files, shape, hash and class counts of a data set.
+
+    Raises: `UserError` if its files are missing or wrong.
+    """
     source = DATASETS.get(name)()
     data, found = source.examine(Place.default(data_dir, download=download, progress=progress))
     counts = data.y.bincount(minlength=data.num_classes).tolist()
     return [
         f"{name}: {source.about}",
         *found,
-        f"rows {len(data)}, shape of one {data.shape}, {str(data.x.dtype).removeprefix('torch.')}",
+        f"rows {len(data)}, shape of a row {data.shape}, {str(data.x.dtype).removeprefix('torch.')}",
         f"classes {data.num_classes}",
         f"sha256 {data.sha256}",
         f"rows per class {counts}",

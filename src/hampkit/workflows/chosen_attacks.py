@@ -1,9 +1,10 @@
-"""Which attacks a run is attacked with: named ones, families, or all whose evidence it holds."""
+"""The choice of attacks on a run: by name, by family, or all whose evidence the run contains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from hampkit.attacks import Attack
 from hampkit.config.recipe import Recipe
@@ -14,47 +15,55 @@ from hampkit.runs.store import Run, read_json
 
 
 def choose(recipe: Recipe, names: Sequence[str]) -> list[Attack]:
-    """The named attacks with the recipe's options; without names all whose evidence the run holds.
+    """The named attacks with the recipe's options; without names, all whose evidence the run contains.
 
-    A name that is no attack but the beginning of several, as lira of lira-online, means all of these.
+    names: of attacks or of families, such as ``lira`` of ``lira-online``.
+
+    Raises: `UserError` for an unknown name, an invalid option or missing evidence.
     """
     classes, options = ATTACKS.classes(), recipe.attacks
-    held = {"known", "shadows", "population"} if recipe.shadows.models else {"known"}
-    wanted = [name for name, cls in classes.items() if set(cls.needs) <= held]
+    available = {"known", "shadows", "population"} if recipe.shadows.models else {"known"}
+    chosen = [name for name, cls in classes.items() if set(cls.needs) <= available]
     if names:
-        wanted = [n for name in names for n in family(name)]
-    for name in wanted:
-        missing = set(classes[name].needs) - held - {"population"}
+        chosen = [attack for name in names for attack in family(name)]
+    for name in chosen:
+        missing = set(classes[name].needs) - available - {"population"}
         if missing:
             raise UserError(f"attack {name} needs {', '.join(sorted(missing))}; add --shadows M")
-    return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(wanted)]
+    return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(chosen)]
 
 
 def family(name: str) -> list[str]:
-    """The attack of that name, or all whose names begin with it. Errors: `UserError` where there is none."""
+    """The attack of this name, or all attacks of this family.
+
+    Raises: `UserError` if there is none.
+    """
     classes = ATTACKS.classes()
-    family = [n for n in classes if n.startswith(f"{name}-")]
-    return family if name not in classes and family else [ATTACKS.get(name).name]
+    attacks = [attack for attack in classes if attack.startswith(f"{name}-")]
+    return attacks if name not in classes and attacks else [ATTACKS.get(name).name]
 
 
 def earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
-    """The attacks that the run's result holds besides these, judged in the same way: a report goes on showing them."""
+    """The attacks of the run's last result beside the named ones, if it was judged alike: reports keep showing them."""
     try:
-        document, classes = read_json(run.folder / "result.json", "judge", "attacks"), ATTACKS.classes()
-    except UserError:  # not there yet, or damaged: it follows from the attacks' own files and is written anew
+        document = read_json(run.folder / "result.json", "judge", "attacks")
+    except UserError:  # missing or damaged: it is written again from the files of the attacks
         return []
     if document.get("judge") != asdict(recipe.judge):
         return []
     rows = document["attacks"] if isinstance(document["attacks"], list) else []
-    found: list[Attack] = []
-    for row in rows:
-        name, options = (row.get("attack"), row.get("options", {})) if isinstance(row, dict) else ("", {})
-        if not isinstance(name, str) or name not in classes or name in names:
-            continue
-        if "shadows" in classes[name].needs and not recipe.shadows.models:
-            continue
-        try:
-            found.append(build(classes[name], options, f"attacks.{name}"))
-        except UserError:  # edited by hand: it is a convenience, and the rest still holds
-            continue
-    return found
+    attacks = [_attack_of(row, recipe) for row in rows if isinstance(row, dict) and row.get("attack") not in names]
+    return [attack for attack in attacks if attack is not None]
+
+
+def _attack_of(row: Mapping[str, Any], recipe: Recipe) -> Attack | None:
+    """The attack of a row of result.json; None without its evidence, or if the row was edited, which does no harm."""
+    name, classes = row.get("attack"), ATTACKS.classes()
+    if not isinstance(name, str) or name not in classes:
+        return None
+    if "shadows" in classes[name].needs and not recipe.shadows.models:
+        return None
+    try:
+        return build(classes[name], row.get("options", {}), f"attacks.{name}")
+    except UserError:
+        return None

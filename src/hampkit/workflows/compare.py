@@ -1,4 +1,4 @@
-"""``hampkit.compare``: every defense on one data set, one split, one set of masks."""
+"""The workflow of ``hampkit compare``: every defense on one data set, with one split and the same masks."""
 
 from __future__ import annotations
 
@@ -29,26 +29,32 @@ from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import plan_shadows
 from hampkit.workflows.target_jobs import train_targets
 
-MOST_SEEDS = 1000  # more is a slip of the finger
-BASE = "undefended"  # whose recipe sets the split and the judge, for all
+MOST_SEEDS = 1000  # a larger number is a typing error
+BASE = "undefended"  # the baseline; the split and the judge of its recipe are used for all
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What is compared: defenses on one data set, or on a table of one's own."""
+    """The defenses to compare, on one data set or on a table of the user."""
 
     dataset: str = "digits"
-    defenses: Sequence[str] = ()  # names; default: all there are
+    defenses: Sequence[str] = ()  # names; default: all
     given: Given = field(default_factory=Given)
-    shadows: int = 0  # models per defense and seed
-    seeds: int = 1  # how many, from the given one on, which by default is the recipe's
+    shadows: int = 0  # shadow models per defense and seed
+    seeds: int = 1  # number of seeds, counted from the given one; default: the recipe's
 
     def names(self) -> list[str]:
-        """The defenses, the baseline first."""
+        """Names of the defenses, the baseline first.
+
+        Raises: `UserError` for an unknown name.
+        """
         return _names(self.defenses)
 
     def recipes(self) -> list[Recipe]:
-        """Their recipes, with the split, the judge and the masks of the baseline's."""
+        """Their recipes, with the split, the judge and the masks of the baseline.
+
+        Raises: `UserError`.
+        """
         check_once(self.given.options or {}, self.given.seed)
         given = replace(self.given.with_shadows(self.shadows), seed=None)
         wanted = _one_split(self.names(), "" if self.given.data else self.dataset, given)
@@ -59,8 +65,9 @@ class Compared:
 def compare(compared: Compared, out: Path | None, session: Session) -> Comparison:
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
-    A defense that cannot train here is left out with the reason, unless it was named.
+    A defense that cannot be trained here is left out with the reason, unless it was named.
     Writes compare.json, compare.html, compare.md and the full report into ``out`` (default: the runs folder).
+
     Raises: `UserError`.
     """
     if not 1 <= compared.seeds <= MOST_SEEDS:
@@ -81,7 +88,10 @@ def compare(compared: Compared, out: Path | None, session: Session) -> Compariso
 
 
 def check_all(sets: Sequence[str], compared: Compared, session: Session) -> None:
-    """Raises: `UserError` if one of several data sets has no recipes, takes other options or is not there."""
+    """Check several data sets before the first is compared.
+
+    Raises: `UserError` if one has no recipes, lacks an option or cannot be loaded.
+    """
     for name in filter(None, sets):
         first, *_ = _one_split(compared.names(), name, Given(compared.given.options))
         if len(sets) > 1:
@@ -89,7 +99,7 @@ def check_all(sets: Sequence[str], compared: Compared, session: Session) -> None
 
 
 def _announce(compared: Compared, recipes: Sequence[Recipe], left_out: Mapping[str, str], session: Session) -> None:
-    """What is left out, what an option reaches, what shadow models will cost: one line each."""
+    """Report the defenses that are left out, options of several defenses, and the plan of shadow models, on one line each."""
     say = session.progress.say
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
@@ -102,16 +112,19 @@ def _announce(compared: Compared, recipes: Sequence[Recipe], left_out: Mapping[s
 def _entries(
     compared: Compared, recipes: Sequence[Recipe], left_out: dict[str, str], session: Session
 ) -> tuple[list[Entry], list[Evaluated]]:
-    """An entry per defense, and all evaluations; a defense that fails is added to those left out, unless it was named."""
+    """An entry per defense, and all evaluations; a defense that fails is added to ``left_out``, unless it was named.
+
+    Raises: `RunBusy`; `UserError` if a named defense or the baseline fails.
+    """
     entries, evaluated = [], []
     seeds = {r.defense.name: [with_seed(r, r.seed + s) for s in range(compared.seeds)] for r in recipes}
     failed = train_targets(_prepared(chain.from_iterable(seeds.values()), session), session)
-    for name, mine in seeds.items():
+    for name, own in seeds.items():
         try:
-            entry, found = _entry(mine, session, failed)
-        except RunBusy:  # nothing failed: to leave the defense out would be wrong
+            entry, found = _entry(own, session, failed)
+        except RunBusy:  # not a failure of the defense
             raise
-        except UserError as error:  # of the training itself: it diverges, or its answers are none
+        except UserError as error:  # the training diverged, or the answers are not finite
             if compared.defenses or name == BASE:
                 raise UserError(f"{name}: {error}") from error
             left_out[name] = str(error)
@@ -123,7 +136,7 @@ def _entries(
 
 
 def _shared(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
-    """Options of defenses that more than one of these takes, each in its own sense."""
+    """Option → names of the defenses that have it, for options of more than one defense."""
     found = {}
     for key in options:
         last = key.removeprefix("defense.")
@@ -134,18 +147,25 @@ def _shared(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[
 
 
 def _names(defenses: Sequence[str]) -> list[str]:
+    """The defenses without repetitions, the baseline first; all if none is named.
+
+    Raises: `UserError` for an unknown name.
+    """
     known = DEFENSES.classes()
     if defenses and not any(defenses):
-        raise UserError("--defenses names none; leave it out to compare all there are")
+        raise UserError("--defenses is empty; leave it out to compare all defenses")
     for name in defenses:
         if name not in known:
             raise UserError(f"unknown defense {name!r}; {did_you_mean(name, known)}")
     chosen = list(dict.fromkeys(defenses)) or list(known)
-    return sorted(chosen, key=lambda n: n != BASE)  # the baseline first
+    return sorted(chosen, key=lambda name: name != BASE)
 
 
 def _one_split(names: Sequence[str], dataset: str, given: Given) -> list[Recipe]:
-    """The recipes, with the split, the judge and the masks of the baseline's."""
+    """The recipes of the defenses, with the split, the judge and the masks of the baseline.
+
+    Raises: `UserError` for an unknown data set or option.
+    """
     if dataset and dataset not in DATASETS.classes():
         raise UserError(
             f"compare takes a data set, not {dataset!r}; {did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)"
@@ -154,13 +174,16 @@ def _one_split(names: Sequence[str], dataset: str, given: Given) -> list[Recipe]
     base, *recipes = given.recipes(references)
     layout = base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout
     if layout == "default" and any("reference" in DEFENSES.get(n).needs for n in names):
-        layout = "with-reference"  # rows that AdvReg and MemGuard need beside the members
+        layout = "with-reference"  # AdvReg and MemGuard need reference rows
     split = replace(base.split, layout=layout)
     return [replace(r, split=split, judge=base.judge, shadows=base.shadows) for r in recipes]
 
 
 def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tuple[list[Recipe], dict[str, str]]:
-    """The recipes that can be trained here, and why others cannot. Errors: `UserError` where none can, or one was named."""
+    """The recipes that can be trained here, and name → reason for the others.
+
+    strict: no defense may be left out, and the baseline never. Raises: `UserError`.
+    """
     left_out: dict[str, str] = {}
     good = []
     for recipe in recipes:
@@ -169,8 +192,8 @@ def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tup
             if min(problem.judged()) < 2:
                 members, others = problem.judged()
                 raise UserError(
-                    f"{members} members and {others} non-members are judged; to choose an attack on one half and judge it on the"
-                    " other takes two of each"
+                    f"{members} members and {others} non-members are judged, but two of each are needed: an attack is chosen on"
+                    " one half of them and judged on the other; give more rows"
                 )
             good.append(recipe)
         except UserError as error:
@@ -181,7 +204,7 @@ def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tup
 
 
 def _plan(recipes: Sequence[Recipe], session: Session, seeds: int) -> None:
-    """Measure and tell what the shadow models of all will take."""
+    """Measure and report the expected time of all shadow models and targets."""
     if not recipes[0].shadows.models:
         return
     shadows = targets = 0.0
@@ -198,7 +221,7 @@ def _plan(recipes: Sequence[Recipe], session: Session, seeds: int) -> None:
 
 
 def _prepared(recipes: Iterable[Recipe], session: Session) -> Iterator[Problem]:
-    """Those that can be prepared; the entry of another one meets its error again."""
+    """The problems that can be prepared; the error of another one is raised again by `_entry`."""
     for recipe in recipes:
         try:
             problem = prepare(recipe, session)
@@ -208,7 +231,10 @@ def _prepared(recipes: Iterable[Recipe], session: Session) -> Iterator[Problem]:
 
 
 def _entry(recipes: Sequence[Recipe], session: Session, failed: Mapping[str, str]) -> tuple[Entry, list[Evaluated]]:
-    """One defense with all its seeds; nothing of its data is held afterwards. Raises: `UserError` where its training failed."""
+    """The entry of one defense with all its seeds; its data are not kept in memory.
+
+    Raises: `UserError` if the training of a seed failed.
+    """
     problems = [prepare(recipe, session) for recipe in recipes]
     for problem in problems:
         if problem.folder in failed:
@@ -218,6 +244,7 @@ def _entry(recipes: Sequence[Recipe], session: Session, failed: Mapping[str, str
 
 
 def _write(found: Comparison, folder: Path) -> None:
+    """Write the JSON file and the pages of a comparison."""
     document = found.to_json()
     texts = {"compare.md": render_comparison_markdown(document), "compare.html": render_comparison_html(document)}
     with reports(folder):

@@ -1,4 +1,4 @@
-"""From a recipe to the problem that it poses: data, split, network, device. All that a user can get wrong is found here."""
+"""From a recipe to its problem: data, split, network, device. Mistakes of the user are found here, before any training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from hampkit.workflows.session import Session
 
 
 def prepare(recipe: Recipe, session: Session) -> Problem:
-    """Load and split the data and try the network. Raises: `UserError` for all that a user can mend; nothing is written."""
+    """Load and split the data, build the network and the defense, and check that they fit together. Nothing is written.
+
+    Raises: `UserError` for every mistake that the user can correct.
+    """
     device = session.torch_device()
     source = DATASETS.get(recipe.data.name)(**recipe.data.options)
     dataset = source.load(session.place())
@@ -35,9 +38,7 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
     table = _split(recipe, source, dataset)
     problem_checks.check_known(table, recipe)
     problem_checks.warn_of_threads(recipe.train.threads)
-    order = table.permutation if recipe.split.permutation else None
-    recipe = replace(recipe, fingerprint=data_fingerprint(dataset.sha256, order))
-    recipe = replace(recipe, train=replace(recipe.train, threads=recipe.train.threads or _threads(dataset)))
+    recipe = _completed(recipe, dataset, table)
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
     problem_checks.check_images(recipe, dataset)
     task, trainer = _task(recipe, dataset, table, net), Trainer(recipe.train, device, track=session.progress.track)
@@ -51,8 +52,18 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
     return problem
 
 
+def _completed(recipe: Recipe, dataset: Dataset, table: SplitTable) -> Recipe:
+    """The recipe with the values that depend on the data: their fingerprint and the number of threads."""
+    order = table.permutation if recipe.split.permutation else None
+    train = replace(recipe.train, threads=recipe.train.threads or _threads(dataset))
+    return replace(recipe, fingerprint=data_fingerprint(dataset.sha256, order), train=train)
+
+
 def _split(recipe: Recipe, source: Source, dataset: Dataset) -> SplitTable:
-    """The split of a data set. Raises: `UserError` for a class without members."""
+    """The split of a data set.
+
+    Raises: `UserError` for a class without members.
+    """
     seed = recipe.split.seed if recipe.split.seed >= 0 else recipe.seed
     table = split_table(
         len(dataset),
@@ -63,17 +74,18 @@ def _split(recipe: Recipe, source: Source, dataset: Dataset) -> SplitTable:
         dataset.y if source.stratified else None,
         dataset.group,
     )
-    spread = source.stratified and not recipe.split.permutation
-    check_classes(dataset, table, by_seed=not spread)
-    if spread and (rare := rare_classes(dataset, table)):
+    stratified = source.stratified and not recipe.split.permutation
+    check_classes(dataset, table, by_seed=not stratified)
+    if stratified and (rare := rare_classes(dataset, table)):
         warnings.warn(f"data set {dataset.name!r}: {rare}", Notice, stacklevel=3)
     return table
 
 
 def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[], nn.Module]) -> Task:
+    """The task of the target. Its pool of P rows: the members, then the non-members."""
     members, others = table.rows("members"), table.rows("nonmembers")
     if recipe.shadows.models:
-        others = others[: len(members)]  # half of the pool is a training set, as large as the target's
+        others = others[: len(members)]  # so that half of the pool is as large as the target's training set
     mask = torch.zeros(1, len(members) + len(others), dtype=torch.bool)
     mask[:, : len(members)] = True
     reference = _reference(table)
@@ -88,24 +100,28 @@ def _task(recipe: Recipe, dataset: Dataset, table: SplitTable, net: Callable[[],
 
 
 def _shadow_val(table: SplitTable) -> Tensor:
-    """As many rows as validate the target: of those that nobody uses where there are enough, as published, else the same."""
+    """Validation rows (n,) of the shadow models: as many unused rows as the target's, as published, or the same if too few."""
     rows, spare = table.rows("validation"), table.rows("remaining")
     return spare[: len(rows)] if len(spare) >= len(rows) else rows
 
 
 def _reference(table: SplitTable) -> Tensor:
-    """The reference segment; where the layout has none, the rows that nobody else uses."""
+    """The rows (n,) of the reference segment; if the layout has none, the unused rows that are not `_shadow_val`."""
     rows, spare = table.rows("reference"), table.rows("remaining")
     taken = len(table.rows("validation")) if len(spare) >= len(table.rows("validation")) else 0
     return rows if len(rows) else spare[taken:]
 
 
 def _threads(dataset: Dataset) -> int:
-    """Of the data and not of the machine, so that a name means the same bytes: steps on a table are too short to be shared."""
+    """The default of ``train.threads``: it depends on the data, not on the machine, so that equal recipes give equal bytes.
+
+    Two for images; steps on a table are too short to be divided between threads.
+    """
     return 2 if len(dataset.shape) == 3 else 1
 
 
 def _normalize(dataset: Dataset, standardize: bool) -> Normalize | None:
+    """The first layer of the network: scaling by the training set's statistics, by the data set's constants, or none."""
     if standardize:
         return Normalize(torch.zeros(dataset.shape), torch.ones(dataset.shape), own=True)
     if dataset.mean is None or dataset.std is None:
@@ -114,4 +130,5 @@ def _normalize(dataset: Dataset, standardize: bool) -> Normalize | None:
 
 
 def _per_channel(values: tuple[float, ...], shape: tuple[int, ...]) -> Tensor:
+    """The values (channels, 1, …, 1), which broadcast against inputs of this shape."""
     return torch.tensor(values).view(-1, *(1,) * (len(shape) - 1))

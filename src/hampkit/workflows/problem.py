@@ -1,4 +1,4 @@
-"""A recipe with its data: what is trained, who is a member, which rows are known to the adversary and which are judged."""
+"""A recipe with its data: the training task, the members, the rows that the adversary knows, and the rows that are judged."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from hampkit.shadow_models.base import ShadowTask
 from hampkit.training import Trainer
 from hampkit.types import Dataset, Task
 
-POPULATION = 10_000  # rows at most of the test segment that stand for the population
+POPULATION = 10_000  # largest number of rows of the test segment that represent the population
 
-# parts of the split that may hold copies of members, and their rows in words
+# parts of the split that may contain copies of members → their rows in words
 COPIED = {
     "nonmembers": "non-members",
     "test": "test rows",
@@ -32,54 +32,56 @@ COPIED = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A recipe with its data loaded, checked and split: ready to train."""
+    """A recipe with its data loaded, split and checked, ready to train."""
 
     recipe: Recipe
     dataset: Dataset
     table: SplitTable
-    task: Task  # pool: the members, then as many non-members
+    task: Task  # its pool of P rows: the members, then the non-members
     defense: Defense
     trainer: Trainer
     test: Dataset = field(repr=False)
-    shadow_val: Dataset = field(
-        repr=False
-    )  # for the shadow models' checkpoints: rows that the target never used, if any
+    shadow_val: Dataset = field(repr=False)  # validation rows of the shadow models, see `hampkit.workflows.prepare`
 
     @property
     def folder(self) -> str:
+        """The name of the run folder."""
         return self.recipe.folder()
 
     @property
     def views(self) -> int:
-        """How many views of each example are asked about."""
+        """Number of views that are queried per example."""
         return self.recipe.shadows.views if self.recipe.shadows.models else 1
 
     def candidates(self) -> Candidates:
-        """Which rows of the pool are known to the adversary, and which are judged."""
+        """The rows of the pool that the adversary knows, and those that are judged."""
         judge = self.recipe.judge
         everyone = judge.candidates == "all"
         shares = judge.known_train, judge.known_val
         return candidates(self.once, self.table.n_members, *shares, everyone, self.task.pool.group)
 
     def judged(self) -> tuple[int, int]:
-        """How many members and non-members every attack is judged on."""
+        """Numbers of judged members and non-members."""
         members = int((self.candidates().judged < self.table.n_members).sum())
         return members, len(self.candidates().judged) - members
 
     def left_out(self) -> int:
-        """Non-members that take no part where there are shadow models: half of the pool is a training set of one size."""
+        """Number of non-members outside the pool: with shadow models, half of the pool must be as large as the training set."""
         return len(self.table.rows("nonmembers")) - (len(self.task.pool) - self.table.n_members)
 
     def units(self) -> NDArray[np.int64]:
-        """(P,) for each row of the pool the first one that is IN and OUT with it: of its group or with its features."""
+        """(P,) for each row of the pool the first row of its unit.
+
+        The rows of a unit share a group or features, and are IN or OUT together.
+        """
         group = self.task.pool.group
         return self.alike["pool"] if group is None else joined(self.alike["pool"], group.numpy())
 
     @cached_property
     def alike(self) -> dict[str, NDArray[np.int64]]:
-        """For each row of a part the first row with its features, see `hampkit.data.copies`.
+        """Part → for each of its rows (n,) the first row with the same features, see `hampkit.data.copies`.
 
-        Rows are counted through all parts, from the pool on: places below P are rows of the pool.
+        Rows are numbered through all parts: numbers below P are rows of the pool.
         """
         parts = {
             "pool": self.task.pool,
@@ -93,9 +95,9 @@ class Problem:
 
     @cached_property
     def once(self) -> NDArray[np.bool_]:
-        """(P,) the rows of the pool that are known or judged: every set of features once, as a member's where a member has it.
+        """(P,) the rows of the pool that may be known or judged: of rows with equal features only the first, a member if any is.
 
-        Features of reference rows are left out: a defense may learn from these that their owner is no member.
+        Rows with the features of a reference row are left out: a defense may learn from it that they are non-members.
         """
         places = self.alike["pool"]
         if self.recipe.judge.copies == "keep":
@@ -103,7 +105,7 @@ class Problem:
         return (places == np.arange(len(places))) & ~np.isin(places, self.alike["reference"])
 
     def copies(self) -> dict[str, int]:
-        """How many rows of each part are copies of members, and how many rows of the pool take no part for being copies."""
+        """Numbers of rows that are copies of members, by part; "left_out": rows of the pool that are left out as copies."""
         members = self.table.n_members
         parts = {**self.alike, "nonmembers": self.alike["pool"][members:]}
         found = {name: int((places < members).sum()) for name, places in parts.items() if name != "pool"}
@@ -111,18 +113,18 @@ class Problem:
 
     @property
     def duplicated(self) -> bool:
-        """Whether rows of another part of the split are copies of members."""
+        """Whether any part of the split contains copies of members."""
         found = self.copies()
         return any(found[name] for name in COPIED)
 
     def population(self) -> Dataset:
-        """Rows that no model was trained on or chosen by: the test segment, without copies of the pool if others are left."""
+        """At most `POPULATION` test rows, which no model is trained on or chosen by, without copies of the pool if possible."""
         unseen = np.flatnonzero(self.alike["test"] >= len(self.task.pool))
         rows = torch.from_numpy(unseen) if len(unseen) else torch.arange(len(self.test))
         return self.test.take(rows[:POPULATION])
 
     def shadow_task(self) -> ShadowTask:
-        """What the shadow models need of this."""
+        """The part of the problem that shadow models need."""
         return ShadowTask(
             recipe=self.recipe,
             task=replace(self.task, val=self.shadow_val),
@@ -136,12 +138,12 @@ class Problem:
         )
 
     def rows(self) -> dict[str, int]:
-        """How many examples stand behind the accuracies."""
+        """Numbers of examples of the accuracies."""
         val = 0 if self.task.val is None else len(self.task.val)
         return {"train": self.table.n_members, "val": val, "test": len(self.test)}
 
     def data(self) -> dict[str, Any]:
-        """What a result holds of its data."""
+        """The description of the data in results."""
         features = int(torch.tensor(self.dataset.shape).prod())
         name = str(self.recipe.data.options.get("title") or self.dataset.name)
         return {

@@ -1,4 +1,4 @@
-"""Ask a trained target all that attacks and reports need: its pool in every view, its population, and some rows twice."""
+"""The queries to a target that attacks and reports need: its pool in every view, its population, and some rows twice."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from hampkit.targets.augmentations import augmented
 from hampkit.targets.trained import Trained
 from hampkit.workflows.problem import Problem
 
-ASKED_TWICE = 64  # examples
+REPEATED = 64  # rows that are queried twice
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a target answered. V views of each of P rows of the pool; Z rows of the population."""
+    """The answers of a target for V views of each of P rows of the pool and for Z rows of the population."""
 
     folder: Path
     released: Tensor  # (P, V, C) float64
     population: Population
-    randomised: bool  # asking again gives other answers
-    modified: bool  # the release changes answers
+    randomised: bool  # whether a second query gives other answers
+    modified: bool  # whether the release changes answers
 
 
 def query_step(trained: Trained, problem: Problem) -> Step[Answers]:
-    """The key: weights that were trained again give other answers, and with shadow models the pool may be smaller."""
+    """The answers of a target as a step of its run; they depend on the weights and on the pool, which shadow models reduce."""
     views = [problem.views] if problem.views > 1 else []
     return Step(
         "answers",
@@ -49,34 +49,37 @@ def _write(trained: Trained, problem: Problem, folder: Path) -> None:
     assert trained.population is not None
     box = trained.black_box()
     released = box.query(pool.x, seed)
-    again = box.query(pool.x[:ASKED_TWICE], derive(seed, "again"))
+    again = box.query(pool.x[:REPEATED], derive(seed, "again"))
     own = trained.own_logits
-    around = box.query(trained.population.x, derive(seed, "population"))
-    more = [box.query(augmented(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
-    _check(problem.recipe.defense.name, [released, around, *more], released.argmax(-1) == own.argmax(-1))
+    population = box.query(trained.population.x, derive(seed, "population"))
+    views = [box.query(augmented(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
+    _check(problem.recipe.defense.name, [released, population, *views], released.argmax(-1) == own.argmax(-1))
     np.save(folder / "released.npy", released.numpy())
-    np.save(folder / "population.npy", around.numpy())
+    np.save(folder / "population.npy", population.numpy())
     np.save(folder / "own.npy", own.numpy())
-    if more:
-        np.save(folder / "views.npy", torch.stack(more, dim=1).numpy())
-    # the same rows in a batch of another size may differ in the last digits; noise differs far more
-    randomised = not torch.allclose(again, released[:ASKED_TWICE], rtol=1e-3, atol=1e-3)
+    if views:
+        np.save(folder / "views.npy", torch.stack(views, dim=1).numpy())
+    # the last digits may depend on the size of the batch; the difference between two draws of noise is much larger
+    randomised = not torch.allclose(again, released[:REPEATED], rtol=1e-3, atol=1e-3)
     modified = not torch.equal(released, own)
     write_json(folder / "result.json", {"randomised": randomised, "modified": modified, "queries": box.queries})
 
 
 def _check(defense: str, answers: list[Tensor], kept: Tensor) -> None:
-    """Raises: `UserError` for answers (N, C) each that no attack can use, or a label that was not kept (P,)."""
+    """Check the answers, each (N, C), and that the release kept the predicted label: kept (P,) bool.
+
+    Raises: `UserError`.
+    """
     bad = sum(int((~part.isfinite()).any(-1).sum()) for part in answers)
     if bad:
         raise UserError(
             f"{bad} of {sum(map(len, answers))} answers of defense {defense} hold NaN or infinity, and no attack can use them;"
-            " mend what the defense releases, then run again"
+            " correct the release of the defense, then run again"
         )
     if not kept.all():
         raise UserError(
             f"defense {defense} changed the predicted label of {int((~kept).sum())} of {len(kept)} answers: a release must keep"
-            " it; mend what it releases, then run again"
+            " it; correct the release, then run again"
         )
 
 
@@ -84,10 +87,10 @@ def _read(trained: Trained, problem: Problem, folder: Path) -> Answers:
     released = _load(folder, "released")[:, None]
     if problem.views > 1:
         released = np.concatenate([released, _load(folder, "views")], axis=1)
-    around = _load(folder, "population")[:, None]
+    others = _load(folder, "population")[:, None]
     assert trained.population is not None
     found = read_json(folder / "result.json", "randomised", "modified")
-    population = Population(trained.population.y, torch.from_numpy(around))
+    population = Population(trained.population.y, torch.from_numpy(others))
     return Answers(folder, torch.from_numpy(released), population, found["randomised"], found["modified"])
 
 

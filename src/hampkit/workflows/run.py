@@ -1,4 +1,4 @@
-"""What ``hampkit run``, ``train`` and ``attack`` do: recipes or a run folder in, results and a report out."""
+"""The workflows of ``hampkit run`` and ``attack``: from recipes or a run folder to results and a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hampkit.config.recipe import Recipe, check_effect
+from hampkit.config.recipe import check_effect
 from hampkit.errors import Notice, UserError
 from hampkit.judging.results import Results
 from hampkit.registry import check_installed
@@ -19,7 +19,7 @@ from hampkit.workflows.chosen_attacks import family
 from hampkit.workflows.open_run import open_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
-from hampkit.workflows.recipes import Given, attack_options
+from hampkit.workflows.recipes import Given, Reference, attack_options
 from hampkit.workflows.report import report_on
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import plan_shadows
@@ -28,33 +28,36 @@ from hampkit.workflows.target_jobs import train_targets
 
 @dataclass(frozen=True)
 class ShadowSource:
-    """Shadow models that attacks use: so many of the run's own, or those of another run."""
+    """The shadow models that attacks use: the run's own, or those of another run."""
 
-    models: int = 0
-    run: str | Path = ""
-    force: bool = False  # those of another run although its recipe differs; results are flagged `mismatched`
+    models: int = 0  # number of shadow models; 0: none, or all of another run
+    run: str | Path = ""  # the folder of another run
+    force: bool = False  # use those of another run even if its recipe differs; results get the flag `mismatched`
 
     def lender(self) -> Lender | None:
-        """The run that lends them. Raises: `UserError` if it has none, or for ``force`` without such a run."""
+        """The shadow models of the other run, if one is given.
+
+        Raises: `UserError` if that run has none, or for ``force`` without another run.
+        """
         if self.force and not self.run:
-            raise UserError("force only makes sense with shadows of another run: --shadows-from RUN --force")
+            raise UserError("force needs the shadow models of another run: --shadows-from RUN --force")
         return Lender.of(Path(self.run).resolve(), self.models, self.force) if self.run else None
 
 
 @dataclass(frozen=True)
 class Request:
-    """How models are attacked, and where the report goes."""
+    """The attacks on models, and the folder of the report."""
 
-    attacks: Sequence[str] = ()  # names; default: all whose evidence a run holds
-    options: Mapping[str, Any] = field(default_factory=dict)  # as they were given, to refuse those without effect
+    attacks: Sequence[str] = ()  # names; default: all whose evidence the run contains
+    options: Mapping[str, Any] = field(default_factory=dict)  # as given by the user; those without effect are refused
     shadows: ShadowSource = field(default_factory=ShadowSource)
-    out: str | Path | None = None  # default: the runs folder of new runs, else the run
+    out: str | Path | None = None  # default: the runs folder for `run`, the run folder for `attack`
 
 
-def run(references: Sequence[str | Recipe], given: Given, request: Request, session: Session) -> Results:
-    """Train every recipe, attack it, judge it, and write the report.
+def run(references: Sequence[Reference], given: Given, request: Request, session: Session) -> Results:
+    """Train every recipe, attack and judge the models, and write the report.
 
-    Raises: `UserError`; whatever a user can mend is found before anything is trained.
+    Raises: `UserError`; every mistake of the user is found before anything is trained.
     """
     lender = request.shadows.lender()
     recipes = given.with_shadows(request.shadows.models, lender).recipes(references)
@@ -68,16 +71,19 @@ def run(references: Sequence[str | Recipe], given: Given, request: Request, sess
         writable(place)
     for problem in problems:
         if lender is not None:
-            lender.load_for(problem.shadow_task())  # all are checked before the first is trained
+            lender.load_for(problem.shadow_task())  # raises if they do not fit
         elif problem.recipe.shadows.models:
             session.progress.say(plan_shadows(problem, session).line())
-    for why in train_targets(problems, session).values():
-        raise UserError(why)
+    for message in train_targets(problems, session).values():
+        raise UserError(message)
     return report_on([evaluate(problem, session, request.attacks, lender) for problem in problems], folder)
 
 
 def attack(folder: Path, request: Request, session: Session) -> Results:
-    """Attack the model of a run folder, judge the attacks, and write the report."""
+    """Attack the model of a run folder, judge the attacks, and write the report.
+
+    Raises: `UserError`.
+    """
     for name in request.attacks:
         family(name)
     overrides = attack_options(request.options)
@@ -94,9 +100,12 @@ def attack(folder: Path, request: Request, session: Session) -> Results:
     return report_on([evaluate(problem, session, request.attacks, lender)], out)
 
 
-def check(references: Sequence[str], given: Given, session: Session) -> list[Given]:
-    """For each recipe what of the given options it takes. Raises: `UserError` if one of several cannot be trained."""
-    if len(references) == 1:  # its own training checks it
+def check(references: Sequence[str | Path], given: Given, session: Session) -> list[Given]:
+    """For each recipe the options that it has; several recipes are prepared, to find mistakes before the first training.
+
+    Raises: `UserError`.
+    """
+    if len(references) == 1:  # its training prepares it first
         return [given]
     for recipe in given.recipes(references):
         prepare(recipe, session)
@@ -104,7 +113,7 @@ def check(references: Sequence[str], given: Given, session: Session) -> list[Giv
 
 
 def _last_shadows(run: Run) -> dict[str, Any]:
-    """The options of the run's own shadow models that its last result used; warns if another run had lent them."""
+    """The options of the run's own shadow models that its last result used; warns if they were those of another run."""
     own, lender = last_used(run)
     if lender:
         warnings.warn(
@@ -117,4 +126,5 @@ def _last_shadows(run: Run) -> dict[str, Any]:
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems without repetitions."""
     return list({problem.folder: problem for problem in problems}.values())

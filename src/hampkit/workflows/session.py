@@ -1,4 +1,4 @@
-"""Where data and runs lie, and on what they run: a `Session` holds it all, and nothing in it changes a result."""
+"""Sessions: the folders, the device, the launcher and the progress of calls. None of these changes a result."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from hampkit.types import Launcher
 
 @dataclass(frozen=True)
 class Progress:
-    """How a session reports what it does."""
+    """Callbacks that report progress."""
 
-    track: Callable[[str, int, int], None] = silent  # (work, parts done, parts in all)
-    say: Callable[[str], None] = lambda line: None  # a line in words, such as the plan of shadow models
-    downloads: Any = False  # pooch's progress bar
+    track: Callable[[str, int, int], None] = silent  # (title, parts done, parts in total)
+    say: Callable[[str], None] = lambda line: None  # a line of text, such as the plan of shadow models
+    downloads: Any = False  # progress bar for pooch
 
 
 @dataclass(frozen=True)
 class Session:
-    """Folders, device, launcher and progress of one or more calls."""
+    """The folders, device, launcher and progress of one or more calls."""
 
     runs_dir: Path = Path("runs")
-    data_dir: Path | None = None  # searched for data files before the user's cache; default: $HAMPKIT_DATA
+    data_dir: Path | None = None  # searched for data files before the cache; default: $HAMPKIT_DATA
     device: str = "auto"  # auto, cpu, cuda, or one of several GPUs as cuda:1
     launcher: Launcher = field(default_factory=LocalProcesses)
     progress: Progress = field(default_factory=Progress)
@@ -43,27 +43,28 @@ class Session:
         return self.place().cache
 
     def place(self) -> Place:
-        """Where data sets look for their files."""
+        """The folders of data files."""
         return Place.default(self.data_dir, progress=self.progress.downloads)
 
     def torch_device(self) -> torch.device:
-        """Raises: `UserError` for a device that this machine lacks."""
+        """The device for torch.
+
+        Raises: `UserError` for an invalid device or one that this machine does not have.
+        """
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
             raise UserError(f"--device {self.device} must be auto, cpu, cuda or cuda:N, a GPU by its number from 0")
-        there = torch.cuda.device_count() if self.device != "cpu" and torch.cuda.is_available() else 0
-        if self.device.startswith("cuda") and not there:
+        gpus = torch.cuda.device_count() if self.device != "cpu" and torch.cuda.is_available() else 0
+        if self.device.startswith("cuda") and not gpus:
             raise UserError(
                 f"--device {self.device}: this machine has no CUDA device that torch can use; take --device cpu or auto"
             )
-        if self.device.startswith("cuda:") and int(self.device[5:]) >= there:
-            raise UserError(
-                f"--device {self.device}: this machine has {there} CUDA devices, cuda:0 to cuda:{there - 1}"
-            )
-        return torch.device(self.device if self.device != "auto" else "cuda" if there else "cpu")
+        if self.device.startswith("cuda:") and int(self.device[5:]) >= gpus:
+            raise UserError(f"--device {self.device}: this machine has {gpus} CUDA devices, cuda:0 to cuda:{gpus - 1}")
+        return torch.device(self.device if self.device != "auto" else "cuda" if gpus else "cpu")
 
 
 class Where(TypedDict, total=False):
-    """The fields of a `Session` as keyword arguments, and ``workers`` for a launcher of local processes."""
+    """Keyword arguments: a session, fields that replace its own, and ``workers``, the number of local processes."""
 
     session: Session
     runs_dir: str | Path
@@ -75,7 +76,10 @@ class Where(TypedDict, total=False):
 
 
 def session_of(where: Where) -> Session:
-    """The session with these fields changed. Raises: `TypeError` for an unknown name, `UserError` for a number of workers."""
+    """The session of keyword arguments.
+
+    Raises: `TypeError` for an unknown name; `UserError` for an invalid number of workers.
+    """
     given: dict[str, Any] = dict(where)
     session, workers = given.pop("session", None) or Session(), given.pop("workers", 0)
     known = {f.name for f in fields(Session)}
@@ -85,7 +89,7 @@ def session_of(where: Where) -> Session:
         )
     if not 0 <= workers <= MOST_WORKERS:
         raise UserError(
-            f"workers={workers} must be a number of processes up to {MOST_WORKERS}, or 0 for as many as the cores hold"
+            f"workers={workers} must be a number of processes up to {MOST_WORKERS}, or 0 for as many as the cores allow"
         )
     if workers:
         given["launcher"] = given.get("launcher", session.launcher).limited(workers)

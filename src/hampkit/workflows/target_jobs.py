@@ -1,10 +1,11 @@
-"""The targets of several runs, trained at the same time: a job each, with the threads of its recipe."""
+"""Training of the targets of several runs at the same time: each is a job with the threads of its recipe."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +18,54 @@ from hampkit.workflows.session import Session
 from hampkit.workflows.train import TARGET, create, train
 
 WORKER = "hampkit.workflows.target_jobs:worker"
-ALONE = 10.0  # seconds of training here before processes are started, which take some seconds themselves
+ALONE = 10.0  # seconds of training in this process before others are started, which takes some seconds
 
 
 def train_targets(problems: Iterable[Problem], session: Session) -> dict[str, str]:
-    """Train the targets of these problems that are missing, several at once; the result is that of one after another.
+    """Train the missing targets of these problems; returns name of the run → message for each training that failed.
 
-    The problems are taken one by one, so that a generator need not hold the data of all. A run that another process holds is
-    passed over: that process trains it, and whoever evaluates it waits. So two processes with the same problems share the
-    work. Returns the name of each run whose training failed, and why.
+    The result is that of training one after another. The problems are taken one by one, so that a generator need not keep the
+    data of all in memory. A run that another process has locked is skipped: that process trains it, and the evaluation waits for
+    it. So two processes with the same problems share the work.
     """
     failed: dict[str, str] = {}
-    jobs: dict[str, int] = {}  # names of runs and threads of their recipes
+    jobs: dict[str, int] = {}  # name of the run → threads of its recipe
     spent = 0.0
     for problem in problems:
         name = problem.folder
         if Run(session.runs_dir / name).done(TARGET):
             continue
         if spent > ALONE and problem.trainer.device.type == "cpu":
-            if _noting(failed, name, lambda p=problem: _create(p, session)):
+            if _succeeds(failed, name, lambda p=problem: _create(p, session)):
                 jobs[name] = problem.recipe.train.threads
             continue
-        clock = time.perf_counter()
-        _noting(failed, name, lambda p=problem: train(p, session, wait=False))
-        spent += time.perf_counter() - clock
+        started = time.perf_counter()
+        _succeeds(failed, name, lambda p=problem: train(p, session, wait=False))
+        spent += time.perf_counter() - started
     if jobs:
-        _in_processes(list(jobs), session.launcher.at_once(max(jobs.values())), session, failed)
+        limited = replace(session, launcher=session.launcher.limited(session.launcher.at_once(max(jobs.values()))))
+        failed |= _in_processes(list(jobs), limited)
     return failed
 
 
 def worker(context: dict[str, Any]) -> Callable[[str, Callable[[dict[str, Any]], None]], None]:
-    """What a worker process does with its jobs, names of run folders: see `hampkit.types.Launcher`."""
+    """The function that does one job, the name of a run, in a worker process, see `hampkit.types.Launcher`."""
     data_dir = None if context["data_dir"] is None else Path(context["data_dir"])
     session = Session(Path(context["runs_dir"]), data_dir, "cpu")
 
-    def work(name: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    def work(name: str, send: Callable[[dict[str, Any]], None]) -> None:
         failed: dict[str, str] = {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Notice)  # the process that started this one has shown it
-            _noting(failed, name, lambda: _train(name, session))
-        tell({"name": name, "why": failed.get(name, "")})
+            warnings.simplefilter("ignore", Notice)  # the parent process has printed it
+            _succeeds(failed, name, lambda: _train(name, session))
+        send({"name": name, "failure": failed.get(name, "")})
 
     return work
 
 
-def _in_processes(names: list[str], workers: int, session: Session, failed: dict[str, str]) -> None:
+def _in_processes(names: list[str], session: Session) -> dict[str, str]:
+    """Train the targets of these runs by the session's launcher; returns the failures as `train_targets` does."""
+    failed: dict[str, str] = {}
     done = 0
     session.progress.track("targets", done, len(names))
 
@@ -69,20 +73,21 @@ def _in_processes(names: list[str], workers: int, session: Session, failed: dict
         nonlocal done
         done += 1
         session.progress.track("targets", done, len(names))
-        if message["why"]:
-            failed[message["name"]] = message["why"]
+        if message["failure"]:
+            failed[message["name"]] = message["failure"]
 
     context = {
         "runs_dir": str(session.runs_dir.resolve()),
         "data_dir": None if session.data_dir is None else str(session.data_dir.resolve()),
     }
-    session.launcher.limited(workers).map(WORKER, context, names, event)
+    session.launcher.map(WORKER, context, names, event)
+    return failed
 
 
-def _noting(failed: dict[str, str], name: str, call: Callable[[], Any]) -> bool:
-    """Call, and return whether it succeeded. What the user can mend is noted, so that one failure does not end the others.
+def _succeeds(failed: dict[str, str], name: str, call: Callable[[], Any]) -> bool:
+    """Whether a call raises no `UserError`, whose message is added to ``failed`` so that the other trainings go on.
 
-    A run that another process holds has not failed.
+    The run of a `RunBusy` has not failed.
     """
     try:
         call()

@@ -1,4 +1,4 @@
-"""Train the target of a run, or find it: weights, states of the releases, accuracies, history."""
+"""Training of a run's target: weights, state of the release, accuracies, history."""
 
 from __future__ import annotations
 
@@ -26,36 +26,41 @@ TARGET = "models/000-000"
 
 
 def train(problem: Problem, session: Session, wait: bool = True) -> Trained:
-    """The trained target of a problem; wait: for another process that holds the run, see `hampkit.runs.locks.locked`."""
+    """The target of a problem, which is trained if it is missing.
+
+    wait: for another process that holds the run's lock, see `hampkit.runs.locks.locked`.
+    """
     with locked(session.runs_dir, problem.folder, wait), threads(problem.recipe.train.threads):
         return train_locked(problem, create(problem, session))
 
 
 def train_locked(problem: Problem, run: Run) -> Trained:
-    """The same where the run's lock is held."""
+    """The target of a run, which is trained if it is missing. The lock of the run must be held."""
     return target_step(problem, run).of(run)
 
 
 def create(problem: Problem, session: Session) -> Run:
-    """The run of a problem, made where it does not exist; its lock must be held."""
+    """The run of a problem, which is made if it does not exist. Its lock must be held."""
     content = content_of(problem)
     run = Run.create(session.runs_dir, problem.folder, lambda folder: write_run(content, folder))
-    complete(content, run.folder)  # what was deleted or damaged since: it follows from the recipe
+    complete(content, run.folder)  # files that were deleted or damaged since; they follow from the recipe
     return run
 
 
 def content_of(problem: Problem) -> RunContent:
+    """The content of the files of a problem's run folder."""
     rows = {name: problem.table.rows(name).numpy() for name in problem.table.segments}
     return RunContent(problem.recipe, rows, problem.task.seeds, problem.trainer.device)
 
 
 def target_step(problem: Problem, run: Run) -> Step[Trained]:
+    """The trained target as a step of its run."""
     return Step(TARGET, None, lambda folder: _write(problem, folder), lambda folder: _read(problem, run, folder))
 
 
 def _write(problem: Problem, folder: Path) -> None:
-    """Train; with groups of rows, also the number of independent rows behind each accuracy."""
-    started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
+    """Train the target and write its weights and history; "sizes": effective numbers of rows of accuracies with groups."""
+    started, start = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
     pool = problem.task.pool
     models = problem.defense.fit(problem.task, problem.trainer)
     save_tensors(folder / "stack.safetensors", models.tensors())
@@ -68,7 +73,7 @@ def _write(problem: Problem, folder: Path) -> None:
         "models": [asdict(h) for h in models.stack.history],
         "facts": models.facts[0] if models.facts else {},
         "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock, 3),
+        "seconds": round(time.perf_counter() - start, 3),
     }
     write_json(folder / "history.json", history)
 
@@ -93,5 +98,5 @@ def _read(problem: Problem, run: Run, folder: Path) -> Trained:
 
 
 def _right(problem: Problem, stack: Stack, data: Dataset) -> NDArray[np.bool_]:
-    """(n,) whether the network's own answer is the label."""
+    """(n,) whether the network, without the release, predicts the label."""
     return (problem.trainer.predict(stack, data.x)[0].argmax(-1) == data.y).numpy()
