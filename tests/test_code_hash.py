@@ -111,7 +111,7 @@ def test_shadow_models_of_other_code_are_refused(edited, tmp_path):
     edited("defenses", DEFENSE)
     lender = hampkit.shadow("toy/mine-for-test", 4, options=OPTIONS, workers=1, runs_dir=tmp_path)
     edited("defenses", DEFENSE.replace("1.0 *", "0.5 *"))
-    with pytest.raises(UserError, match=r"trained in another way.*code\.defense is"):
+    with pytest.raises(UserError, match=r"trained differently.*code\.defense is"):
         hampkit.run("toy/mine-for-test", options=OPTIONS, shadows_from=lender, runs_dir=tmp_path)
 
 

@@ -46,7 +46,7 @@ def test_local_json_of_another_shape_or_none_costs_no_training(cli, run, refused
     else:
         (run / "local.json").unlink()
     said = cli("attack", run, "loss")
-    refused(said, "local.json", key or "is missing", "run the recipe of that folder again")
+    refused(said, "local.json", key or "is missing", "run again with the recipe of that folder")
     assert "delete" not in said[2]
     assert cli("run", *QUICK, "--quiet") == (0, "", ""), "as it says"
     assert (run / "local.json").read_bytes() == before

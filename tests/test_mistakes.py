@@ -339,7 +339,7 @@ def test_lists_of_texts_are_given_in_the_library_too(write_table):
     options = {"epochs": 1, "neural.epochs": 1, "data.drop": ["town", "age"]}
     fewer = hampkit.train("undefended", options=options, **table)
     assert fewer.pool.x.shape[1] < hampkit.train("undefended", options={"epochs": 1}, **table).pool.x.shape[1]
-    with pytest.raises(hampkit.UserError, match="'a, b' holds a comma"):
+    with pytest.raises(hampkit.UserError, match="'a, b' contains a comma"):
         hampkit.train("undefended", options={"data.drop": ["a, b"]}, **table)
 
 

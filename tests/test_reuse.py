@@ -51,7 +51,7 @@ def test_another_model_of_the_same_recipe_and_split_takes_them(lender, tmp_path)
 
 
 def test_shadows_of_another_recipe_are_refused_or_flagged(lender, tmp_path):
-    with pytest.raises(UserError, match=r"trained in another way.*defense.name is undefended, here hamp.*--force"):
+    with pytest.raises(UserError, match=r"trained differently.*defense.name is undefended, here hamp.*--force"):
         hampkit.run("toy/hamp", options=QUICK, shadows_from=lender, runs_dir=tmp_path / "runs")
     assert not list(tmp_path.rglob("*.safetensors")), "nothing is trained before the mistake is found"
     found = hampkit.run("toy/hamp", options=QUICK, shadows_from=lender, force=True, runs_dir=tmp_path)
@@ -131,7 +131,7 @@ def test_a_lender_without_its_split_is_one_line_and_its_recipe_writes_it_anew(le
     run = tmp_path / lender.name
     shutil.copytree(lender, run)
     damage(run / "split.npz")
-    with pytest.raises(UserError, match=r"split.npz is missing or damaged; run the recipe of that folder again"):
+    with pytest.raises(UserError, match=r"split.npz is missing or damaged; run again with the recipe of that folder"):
         hampkit.run("toy/undefended", options=QUICK, seed=3, shadows_from=run, runs_dir=tmp_path)
     hampkit.shadow("toy/undefended", 8, options=QUICK, workers=1, runs_dir=tmp_path)
     assert (run / "split.npz").read_bytes() == (lender / "split.npz").read_bytes()
@@ -264,7 +264,7 @@ def test_the_command_line_lends_and_refuses(lender, tmp_path, capsys):
 
     words = ["run", "toy/hamp", *(f"{k}={v}" for k, v in QUICK.items()), "--runs-dir", str(tmp_path), "--quiet"]
     assert guarded([*words, "--shadows-from", str(lender)]) == 2
-    assert "trained in another way" in capsys.readouterr().err
+    assert "trained differently" in capsys.readouterr().err
     assert guarded([*words, "--shadows-from", str(lender), "--force"]) == 0
     document = json.loads((tmp_path / "results.json").read_text())
     assert any("mismatched" in a["flags"] for a in document["models"][0]["attacks"])

@@ -18,7 +18,7 @@ from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, readable, write_file, write_json
 
 SPLIT, LOCAL = "split.npz", "local.json"
-REMEDY = "run the recipe of that folder again: this writes the file and trains nothing that is already trained"
+REMEDY = "run again with the recipe of that folder, which writes the file and repeats no training that is done"
 
 
 @dataclass(frozen=True)
