@@ -11,7 +11,7 @@ from hampkit.launch.local import LocalProcesses
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, write_json
 from hampkit.types import Target
-from hampkit.workflows.recipes import Given
+from hampkit.workflows.recipes import RecipeOptions
 from hampkit.workflows.session import session_of
 
 QUICK = {"rows": 300, "features": 12, "classes": 3, "epochs": 1}
@@ -65,7 +65,7 @@ def test_a_recipe_file_may_be_a_path_object(tmp_path, call):
 
 @pytest.mark.parametrize("reference", ["toy/hamp", Path("toy/hamp")])
 def test_the_options_of_one_recipe_are_chosen_by_a_name_or_a_path(reference):
-    given = Given({"gamma": 0.9, "defense.strength": 2.0})
+    given = RecipeOptions({"gamma": 0.9, "defense.strength": 2.0})
     assert given.only_for(reference).options == {"gamma": 0.9}
 
 

@@ -15,10 +15,10 @@ from hampkit.workflows import run as running
 from hampkit.workflows import shadow as shadowing
 from hampkit.workflows.compare import Comparison
 from hampkit.workflows.prepare import prepare
-from hampkit.workflows.recipes import Given, Recipe, Reference, recipe
+from hampkit.workflows.recipes import Recipe, RecipeOptions, Reference, recipe
 from hampkit.workflows.report import AttackResult, ModelResult, Rate, RepeatedResult, Results, write_report
 from hampkit.workflows.run import Request, ShadowSource
-from hampkit.workflows.session import Progress, Session, Where, session_of
+from hampkit.workflows.session import Progress, Session, Settings, session_of
 from hampkit.workflows.shadow import Plan
 from hampkit.workflows.train import Trained
 from hampkit.workflows.train import train as train_problem
@@ -46,7 +46,7 @@ def run(
     shadows: int = 0,
     shadows_from: str | Path = "",
     force: bool = False,
-    **where: Unpack[Where],
+    **settings: Unpack[Settings],
 ) -> Results:
     """Train every recipe, attack and judge the models, and write the report into ``out`` (default: ``runs_dir``).
 
@@ -58,15 +58,15 @@ def run(
     shadows: number of shadow models to train and attack with (LiRA, RMIA); ``progress.say`` gets their plan first.
     shadows_from: a run folder with the same recipe, data and split, whose shadow models are used.
     force: use them even if the recipe differs; results get the flag `mismatched`.
-    where: see `hampkit.api`.
+    settings: see `hampkit.api`.
 
     Raises: `UserError`; every mistake of the user is found before anything is trained or written.
 
     >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
     """
-    wanted = recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES)
+    references = recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES)
     request = Request(attacks, options or {}, ShadowSource(shadows, shadows_from, force), out)
-    return running.run(wanted, Given(options, seed, data, label), request, session_of(where))
+    return running.run(references, RecipeOptions(options, seed, data, label), request, session_of(settings))
 
 
 def train(
@@ -76,14 +76,14 @@ def train(
     seed: int | None = None,
     data: str | Path = "",
     label: str = "",
-    **where: Unpack[Where],
+    **settings: Unpack[Settings],
 ) -> Trained:
     """The trained model of a recipe, which is trained unless ``runs_dir`` contains it already. Arguments: see `run`.
 
     Raises: `UserError`.
     """
-    session = session_of(where)
-    return train_problem(prepare(Given(options, seed, data, label).recipe(recipe), session), session)
+    session = session_of(settings)
+    return train_problem(prepare(RecipeOptions(options, seed, data, label).recipe(recipe), session), session)
 
 
 def shadow(
@@ -94,7 +94,7 @@ def shadow(
     seed: int | None = None,
     data: str | Path = "",
     label: str = "",
-    **where: Unpack[Where],
+    **settings: Unpack[Settings],
 ) -> Path:
     """Train the missing shadow models of a recipe and return the run folder that contains them.
 
@@ -102,9 +102,9 @@ def shadow(
 
     Raises: `UserError`.
     """
-    session = session_of(where)
-    wanted = Given(options, seed, data, label).shadowed("--models", recipe, models)
-    return shadowing.shadow(prepare(wanted, session), session).folder
+    session = session_of(settings)
+    with_shadows = RecipeOptions(options, seed, data, label).shadowed("--models", recipe, models)
+    return shadowing.shadow(prepare(with_shadows, session), session).folder
 
 
 def plan(
@@ -115,7 +115,7 @@ def plan(
     seed: int | None = None,
     data: str | Path = "",
     label: str = "",
-    **where: Unpack[Where],
+    **settings: Unpack[Settings],
 ) -> Plan:
     """The expected cost of shadow models and the false positive rates that they resolve, from a few measured training steps.
 
@@ -123,9 +123,9 @@ def plan(
 
     Raises: `UserError`.
     """
-    session = session_of(where)
-    wanted = Given(options, seed, data, label).shadowed("--shadows", recipe, shadows)
-    return shadowing.plan_shadows(prepare(wanted, session), session, anew=True)
+    session = session_of(settings)
+    with_shadows = RecipeOptions(options, seed, data, label).shadowed("--shadows", recipe, shadows)
+    return shadowing.plan_shadows(prepare(with_shadows, session), session, anew=True)
 
 
 def attack(
@@ -136,21 +136,21 @@ def attack(
     shadows: int = 0,
     shadows_from: str | Path = "",
     force: bool = False,
-    **where: Unpack[Where],
+    **settings: Unpack[Settings],
 ) -> Results:
     """Attack the model of a run folder and write the report into ``out`` (default: the run folder).
 
     attacks: names; default: every attack whose evidence the run contains.
     options: only options of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
-    shadows: number of shadow models, trained where missing; default: those of the run's last result, whose other attacks then
+    shadows: number of shadow models, trained if missing; default: those of the run's last result, whose other attacks then
     stay in the report.
-    shadows_from, force, where: see `run`.
+    shadows_from, force, settings: see `run`.
 
     Raises: `UserError`.
     """
     folder = Path(run.folder if isinstance(run, Trained) else run).resolve()
     request = Request(attacks, options or {}, ShadowSource(shadows, shadows_from, force), out)
-    return running.attack(folder, request, session_of({**where, "runs_dir": folder.parent}))
+    return running.attack(folder, request, session_of({**settings, "runs_dir": folder.parent}))
 
 
 def compare(
@@ -164,7 +164,7 @@ def compare(
     data: str | Path = "",
     label: str = "",
     out: str | Path | None = None,
-    **where: Unpack[Where],
+    **settings: Unpack[Settings],
 ) -> Comparison:
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
@@ -174,9 +174,9 @@ def compare(
     shadows: number of shadow models per defense and seed.
     seeds: number of seeds, counted from ``seed`` (default: the recipe's).
     data, label: the user's own table instead of a data set.
-    where: see `hampkit.api`.
+    settings: see `hampkit.api`.
 
     Raises: `UserError`.
     """
-    compared = comparing.Compared(dataset, defenses, Given(options, seed, data, label), shadows, seeds)
-    return comparing.compare(compared, None if out is None else Path(out), session_of(where))
+    request = comparing.ComparisonRequest(dataset, defenses, RecipeOptions(options, seed, data, label), shadows, seeds)
+    return comparing.compare(request, None if out is None else Path(out), session_of(settings))

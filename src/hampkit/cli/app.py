@@ -164,16 +164,16 @@ def train(
     """Train recipes and print their run folders."""
     from hampkit import api
     from hampkit.cli.terminal import Bars
-    from hampkit.workflows.recipes import Given
+    from hampkit.workflows.recipes import RecipeOptions
     from hampkit.workflows.run import check
 
     recipes, options = split(words or [], group)
     if not recipes:
         raise UserError("train needs a recipe, e.g. hampkit train digits/hamp (hampkit list recipes shows all)")
-    bars, given = Bars(not quiet), Given(options, seed, data or "", label)
+    bars, recipe_options = Bars(not quiet), RecipeOptions(options, seed, data or "", label)
     session = api.Session(runs_dir, data_dir, device, progress=bars.progress())
     with bars.shown():
-        each = check(recipes, given, session)
+        each = check(recipes, recipe_options, session)
     for recipe, accepted in zip(recipes, each, strict=True):
         with bars.shown():
             trained = api.train(
@@ -220,15 +220,19 @@ def compare(
     """
     from hampkit import api
     from hampkit.cli.terminal import Bars, sayer, show_comparison
-    from hampkit.workflows.compare import Compared, check_all
-    from hampkit.workflows.recipes import Given
+    from hampkit.workflows.compare import ComparisonRequest, check_all
+    from hampkit.workflows.recipes import RecipeOptions
 
     names, options = split(words or [], group)
     if data and names:
         raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
     sets = [""] if data else list(dict.fromkeys(names)) or ["digits"]
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
-    check_all(sets, Compared(defenses=chosen, given=Given(options)), api.Session(data_dir=data_dir, device="cpu"))
+    check_all(
+        sets,
+        ComparisonRequest(defenses=chosen, recipe_options=RecipeOptions(options)),
+        api.Session(data_dir=data_dir, device="cpu"),
+    )
     found, bars = [], Bars(not quiet)
     for name in sets:
         with bars.shown():

@@ -22,7 +22,7 @@ from hampkit.workflows.attack import evaluate
 from hampkit.workflows.compare_entries import entry_of
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
-from hampkit.workflows.recipes import Given
+from hampkit.workflows.recipes import RecipeOptions
 from hampkit.workflows.report import report_on
 from hampkit.workflows.report_inputs import Evaluated
 from hampkit.workflows.session import Session
@@ -34,12 +34,12 @@ BASE = "undefended"  # the baseline; the split and the judge of its recipe are u
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonRequest:
     """The defenses to compare, on one data set or on a table of the user."""
 
     dataset: str = "digits"
     defenses: Sequence[str] = ()  # names; default: all
-    given: Given = field(default_factory=Given)
+    recipe_options: RecipeOptions = field(default_factory=RecipeOptions)
     shadows: int = 0  # shadow models per defense and seed
     seeds: int = 1  # number of seeds, counted from the given one; default: the recipe's
 
@@ -55,14 +55,14 @@ class Compared:
 
         Raises: `UserError`.
         """
-        check_once(self.given.options or {}, self.given.seed)
-        given = replace(self.given.with_shadows(self.shadows), seed=None)
-        wanted = _one_split(self.names(), "" if self.given.data else self.dataset, given)
-        start = wanted[0].seed if self.given.seed is None else self.given.seed
+        check_once(self.recipe_options.options or {}, self.recipe_options.seed)
+        recipe_options = replace(self.recipe_options.with_shadows(self.shadows), seed=None)
+        wanted = _one_split(self.names(), "" if self.recipe_options.data else self.dataset, recipe_options)
+        start = wanted[0].seed if self.recipe_options.seed is None else self.recipe_options.seed
         return [with_seed(recipe, start) for recipe in wanted]
 
 
-def compare(compared: Compared, out: Path | None, session: Session) -> Comparison:
+def compare(request: ComparisonRequest, out: Path | None, session: Session) -> Comparison:
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
     A defense that cannot be trained here is left out with the reason, unless it was named.
@@ -70,54 +70,56 @@ def compare(compared: Compared, out: Path | None, session: Session) -> Compariso
 
     Raises: `UserError`.
     """
-    if not 1 <= compared.seeds <= MOST_SEEDS:
-        raise UserError(f"seeds={compared.seeds} must be a number from 1 to {MOST_SEEDS}")
+    if not 1 <= request.seeds <= MOST_SEEDS:
+        raise UserError(f"seeds={request.seeds} must be a number from 1 to {MOST_SEEDS}")
     folder = session.runs_dir if out is None else out
     for place in (session.runs_dir, folder):
         writable(place)
-    recipes, left_out = _trainable(compared.recipes(), session, strict=bool(compared.defenses))
-    _announce(compared, recipes, left_out, session)
-    entries, evaluated = _entries(compared, recipes, left_out, session)
+    recipes, left_out = _trainable(request.recipes(), session, strict=bool(request.defenses))
+    _announce(request, recipes, left_out, session)
+    entries, evaluated = _entries(request, recipes, left_out, session)
     start, title = recipes[0].seed, recipes[0].title.rpartition("/")[0]
-    options = {key: str(value) for key, value in (compared.given.options or {}).items()}
-    seeds = tuple(range(start, start + compared.seeds))
-    found = Comparison(title, seeds, compared.shadows, tuple(entries), __version__, left_out, options)
+    options = {key: str(value) for key, value in (request.recipe_options.options or {}).items()}
+    seeds = tuple(range(start, start + request.seeds))
+    found = Comparison(title, seeds, request.shadows, tuple(entries), __version__, left_out, options)
     _write(found, folder)
     report_on(evaluated, folder)
     return found
 
 
-def check_all(sets: Sequence[str], compared: Compared, session: Session) -> None:
+def check_all(sets: Sequence[str], request: ComparisonRequest, session: Session) -> None:
     """Check several data sets before the first is compared.
 
     Raises: `UserError` if one has no recipes, lacks an option or cannot be loaded.
     """
     for name in filter(None, sets):
-        first, *_ = _one_split(compared.names(), name, Given(compared.given.options))
+        first, *_ = _one_split(request.names(), name, RecipeOptions(request.recipe_options.options))
         if len(sets) > 1:
             prepare(first, session)
 
 
-def _announce(compared: Compared, recipes: Sequence[Recipe], left_out: Mapping[str, str], session: Session) -> None:
+def _announce(
+    request: ComparisonRequest, recipes: Sequence[Recipe], left_out: Mapping[str, str], session: Session
+) -> None:
     """Report the defenses that are left out, options of several defenses, and the plan of shadow models, on one line each."""
     say = session.progress.say
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
     names = [recipe.defense.name for recipe in recipes]
-    for key, takers in _shared(compared.given.options or {}, names).items():
+    for key, takers in _shared(request.recipe_options.options or {}, names).items():
         say(f"{key} is an option of several defenses, and reaches {', '.join(takers)}")
-    _plan(recipes, session, compared.seeds)
+    _plan(recipes, session, request.seeds)
 
 
 def _entries(
-    compared: Compared, recipes: Sequence[Recipe], left_out: dict[str, str], session: Session
+    request: ComparisonRequest, recipes: Sequence[Recipe], left_out: dict[str, str], session: Session
 ) -> tuple[list[Entry], list[Evaluated]]:
     """An entry per defense, and all evaluations; a defense that fails is added to ``left_out``, unless it was named.
 
     Raises: `RunBusy`; `UserError` if a named defense or the baseline fails.
     """
     entries, evaluated = [], []
-    seeds = {r.defense.name: [with_seed(r, r.seed + s) for s in range(compared.seeds)] for r in recipes}
+    seeds = {r.defense.name: [with_seed(r, r.seed + s) for s in range(request.seeds)] for r in recipes}
     failed = train_targets(_prepared(chain.from_iterable(seeds.values()), session), session)
     for name, own in seeds.items():
         try:
@@ -125,7 +127,7 @@ def _entries(
         except RunBusy:  # not a failure of the defense
             raise
         except UserError as error:  # the training diverged, or the answers are not finite
-            if compared.defenses or name == BASE:
+            if request.defenses or name == BASE:
                 raise UserError(f"{name}: {error}") from error
             left_out[name] = str(error)
             session.progress.say(f"left out: {name}: {error}")
@@ -161,7 +163,7 @@ def _names(defenses: Sequence[str]) -> list[str]:
     return sorted(chosen, key=lambda name: name != BASE)
 
 
-def _one_split(names: Sequence[str], dataset: str, given: Given) -> list[Recipe]:
+def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions) -> list[Recipe]:
     """The recipes of the defenses, with the split, the judge and the masks of the baseline.
 
     Raises: `UserError` for an unknown data set or option.
@@ -171,7 +173,7 @@ def _one_split(names: Sequence[str], dataset: str, given: Given) -> list[Recipe]
             f"compare takes a data set, not {dataset!r}; {did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)"
         )
     references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
-    base, *recipes = given.recipes(references)
+    base, *recipes = recipe_options.recipes(references)
     layout = base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout
     if layout == "default" and any("reference" in DEFENSES.get(n).needs for n in names):
         layout = "with-reference"  # AdvReg and MemGuard need reference rows

@@ -18,7 +18,7 @@ Reference = str | Path | Recipe  # DATA/DEFENSE, a .toml file, a bare defense be
 
 
 @dataclass(frozen=True)
-class Given:
+class RecipeOptions:
     """The options, the seed and the table that all recipes of a call share."""
 
     options: Mapping[str, Any] | None = None  # {"train.lr": 0.1, "gamma": 0.9}, as key=value on the command line
@@ -49,12 +49,12 @@ class Given:
         (found,) = self.recipes([reference])
         return found
 
-    def only_for(self, reference: str | Path) -> Given:
+    def only_for(self, reference: str | Path) -> RecipeOptions:
         """A copy with only those of the options that this recipe has."""
         options = {key: value for key, value in (self.options or {}).items() if self._accepted(str(reference), key)}
         return replace(self, options=options)
 
-    def with_shadows(self, models: int, lender: Lender | None = None) -> Given:
+    def with_shadows(self, models: int, lender: Lender | None = None) -> RecipeOptions:
         """A copy with this number of shadow models, or with those of a lender.
 
         Raises: `UserError` if an option sets them too.
@@ -130,7 +130,7 @@ def recipe(
     """
     for key in values:
         once(f"{key}={values[key]}", options or {}, key)
-    return Given({**(options or {}), **values}, seed, data, label).recipe(reference)
+    return RecipeOptions({**(options or {}), **values}, seed, data, label).recipe(reference)
 
 
 def attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

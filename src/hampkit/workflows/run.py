@@ -19,7 +19,7 @@ from hampkit.workflows.chosen_attacks import family
 from hampkit.workflows.open_run import open_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
-from hampkit.workflows.recipes import Given, Reference, attack_options
+from hampkit.workflows.recipes import RecipeOptions, Reference, attack_options
 from hampkit.workflows.report import report_on
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import plan_shadows
@@ -54,13 +54,13 @@ class Request:
     out: str | Path | None = None  # default: the runs folder for `run`, the run folder for `attack`
 
 
-def run(references: Sequence[Reference], given: Given, request: Request, session: Session) -> Results:
+def run(references: Sequence[Reference], recipe_options: RecipeOptions, request: Request, session: Session) -> Results:
     """Train every recipe, attack and judge the models, and write the report.
 
     Raises: `UserError`; every mistake of the user is found before anything is trained.
     """
     lender = request.shadows.lender()
-    recipes = given.with_shadows(request.shadows.models, lender).recipes(references)
+    recipes = recipe_options.with_shadows(request.shadows.models, lender).recipes(references)
     for name in request.attacks:
         family(name)
     for recipe in recipes:
@@ -100,16 +100,16 @@ def attack(folder: Path, request: Request, session: Session) -> Results:
     return report_on([evaluate(problem, session, request.attacks, lender)], out)
 
 
-def check(references: Sequence[str | Path], given: Given, session: Session) -> list[Given]:
+def check(references: Sequence[str | Path], recipe_options: RecipeOptions, session: Session) -> list[RecipeOptions]:
     """For each recipe the options that it has; several recipes are prepared, to find mistakes before the first training.
 
     Raises: `UserError`.
     """
     if len(references) == 1:  # its training prepares it first
-        return [given]
-    for recipe in given.recipes(references):
+        return [recipe_options]
+    for recipe in recipe_options.recipes(references):
         prepare(recipe, session)
-    return [given.only_for(reference) for reference in references]
+    return [recipe_options.only_for(reference) for reference in references]
 
 
 def _last_shadows(run: Run) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Session:
         return torch.device(self.device if self.device != "auto" else "cuda" if gpus else "cpu")
 
 
-class Where(TypedDict, total=False):
+class Settings(TypedDict, total=False):
     """Keyword arguments: a session, fields that replace its own, and ``workers``, the number of local processes."""
 
     session: Session
@@ -75,12 +75,12 @@ class Where(TypedDict, total=False):
     progress: Progress
 
 
-def session_of(where: Where) -> Session:
+def session_of(settings: Settings) -> Session:
     """The session of keyword arguments.
 
     Raises: `TypeError` for an unknown name; `UserError` for an invalid number of workers.
     """
-    given: dict[str, Any] = dict(where)
+    given: dict[str, Any] = dict(settings)
     session, workers = given.pop("session", None) or Session(), given.pop("workers", 0)
     known = {f.name for f in fields(Session)}
     if unknown := sorted(set(given) - known):
