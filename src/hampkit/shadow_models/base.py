@@ -61,7 +61,7 @@ class ShadowSet:
     members: NDArray[np.bool_]  # (M, P): model m was trained on row i of the pool
     population: NDArray[np.float32]  # (M, Z) scaled logits
     name: str
-    untrained: tuple[int, ...] = ()  # models that learned almost nothing with any of their seeds
+    untrained: tuple[int, ...] = ()  # models that learnt almost nothing with any of their seeds
     differences: tuple[str, ...] = ()  # between their training and the target's, in words
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class ShadowSet:
         return trained if len(trained) >= 2 else list(range(len(self)))
 
     def for_target(self) -> list[int]:
-        """The models that attack the target: all but the untrained ones, which an adversary recognizes by their answers.
+        """The models that attack the target: all but the untrained ones, which an adversary recognises by their answers.
 
         If fewer than four models would remain, or an example would have no IN or no OUT model, all models are taken.
         """
@@ -100,7 +100,7 @@ class ShadowSet:
         return "-".join([self.name, *(["without", *map(str, left_out)] if left_out else [])])
 
     def trained(self) -> list[int]:
-        """The models that learned something."""
+        """The models that learnt something."""
         return [m for m in range(len(self)) if m not in self.untrained]
 
     def _enough(self, least: int) -> bool:

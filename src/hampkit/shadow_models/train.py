@@ -120,7 +120,7 @@ def job_names(config: ShadowConfig, mode: ExecutionMode) -> list[str]:
 
 
 def untrained(config: ShadowConfig, run: Run, mode: ExecutionMode) -> tuple[int, ...]:
-    """The models that learned almost nothing with any of their seeds."""
+    """The models that learnt almost nothing with any of their seeds."""
     steps = [run.folder / _place(config, job) / "history.json" for job in jobs(config, mode)]
     histories = [h for path in steps for h in read_json(path, "models")["models"]]
     return tuple(m for m, h in enumerate(histories) if h["diverged"])
