@@ -12,12 +12,13 @@ from hampkit.attacks.threshold import Confidence
 from hampkit.config.recipe import JudgeConfig, load_recipe
 from hampkit.data.copies import first_alike
 from hampkit.errors import Notice
-from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
-from hampkit.shadow_models import plan as planning
+from hampkit.judging.case import build_case, score, shuffled
+from hampkit.judging.evaluate import judge_scores
 from hampkit.stats import grouped, metrics
 from hampkit.types import Dataset, Domain
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.session import Session
+from hampkit.workflows.shadow import judged_of
 
 
 def kept(seed, times=5, distinct=80, both=0, by_row=False):
@@ -130,6 +131,7 @@ def test_a_plan_counts_groups_and_not_their_rows(twice, copies):
     others = problem.units()[judged[judged >= problem.table.n_members]].tolist()
     every = problem.units()[problem.once].tolist()
     wanted = [len(of) ** 2 / sum(of.count(unit) ** 2 for unit in set(of)) for of in (others, every)]
-    assert planning._independent(problem) == pytest.approx(wanted)
+    found = judged_of(problem)
+    assert [found.independent, found.independent_repeated] == pytest.approx(wanted)
     assert wanted[0] < len(others)
     assert wanted[1] < len(every)

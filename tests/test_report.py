@@ -34,7 +34,7 @@ NORMAL = NormalDist()
 def example_results(n: int = 400) -> dict[str, Any]:
     """Three models under four attacks, with flags, unresolved rates and a null; numbers are made up but consistent."""
     specs = [("digits/undefended", "undefended", 1.0), ("digits/hamp", "hamp", 0.2), ("digits/selena", "selena", 0.45)]
-    return {"schema": 1, "hampkit": "0.1.0", "models": [_model(*spec, n, i) for i, spec in enumerate(specs)]}
+    return {"schema": 2, "hampkit": "0.1.0", "models": [_model(*spec, n, i) for i, spec in enumerate(specs)]}
 
 
 def example_details(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -95,6 +95,8 @@ def _attack(name: str, needs: list[str], shift: float, n: int) -> dict[str, Any]
         points.append((level, hits, wrong, inner | wider, level * n >= 10))
     return {
         "attack": name,
+        "unit": "target",
+        "targets": 1,
         "options": {"epochs": 4} if name == "confidence" else {},
         "needs": needs,
         "label_only": False,
@@ -179,7 +181,7 @@ BREAKS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {  # result
     "missing key": lambda _, attack: attack.pop("tnr_at_fnr"),
     "missing interval": lambda _, attack: attack["auc"].pop("high"),
     "missing models": lambda results, _: results.pop("models"),
-    "wrong schema": lambda results, _: results.update(schema=2),
+    "wrong schema": lambda results, _: results.update(schema=1),
     "flag with a space": lambda _, attack: attack["flags"].append("not ok"),
     "unknown key on top": lambda results, _: results.update(extra=1),
     "rate without the outer interval": lambda _, attack: attack["tpr_at_fpr"][0].pop("outer_low"),

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hampkit.cli import terminal, terminal_table
 from hampkit.cli.terminal_table import UNBOUNDED, Column, fitted
-from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
+from hampkit.judging.results import AttackResult, ModelResult, Rate, Results
 from hampkit.judging.strongest import Comparison, Entry, Leak
 from hampkit.report import about, render_markdown, rows
 from hampkit.stats.metrics import Interval
@@ -41,11 +41,25 @@ def whole(text, width, wanted):
 
 
 def attacked(name, auc):
-    return AttackResult(name, (), False, 50, 80, auc, RATES, RATES, auc, FLAGS, {"epochs": 400})
+    return AttackResult(name, (), False, 50, 80, auc, RATES, RATES, FLAGS, auc, options={"epochs": 400})
 
 
 def audited():
-    loo = RepeatedResult("lira-online", 16, 1000, AUCS[0], RATES, RATES, ("pooled", *FLAGS), WITHIN)
+    flags = ("pooled", *FLAGS)
+    loo = AttackResult(
+        "lira-online",
+        (),
+        False,
+        8000,
+        8000,
+        AUCS[0],
+        RATES,
+        RATES,
+        flags,
+        unit="leave-one-out",
+        targets=16,
+        auc_within=WITHIN,
+    )
     return ModelResult(
         recipe="location30/confidence-penalty",
         defense="confidence-penalty",
@@ -56,10 +70,9 @@ def audited():
         rows={"train": 100, "test": 200},
         known={"members": 50, "nonmembers": 20},
         judge={},
-        attacks=tuple(map(attacked, NAMES, AUCS)),
+        attacks=(*map(attacked, NAMES, AUCS), loo),
         null=WITHIN,
         null_attack="loss",
-        repeated=(loo,),
     )
 
 
@@ -73,7 +86,7 @@ def test_no_number_and_no_flag_of_an_audit_is_cut(width):
         assert head in text
     # four rows of the target and one of leave-one-out, each with all its flags
     assert [text.count(flag) for flag in FLAGS] == [5] * len(FLAGS)
-    assert len(INTERVAL.findall(text.split("null")[0])) == 3 * len(NAMES)
+    assert len(INTERVAL.findall(text.split("null")[0])) == 3 * len(NAMES) + 4
 
 
 def compared(name):

@@ -11,7 +11,7 @@ from rich.console import Console
 from hampkit.cli.terminal import show_results
 from hampkit.judging.evaluate import judged_together
 from hampkit.judging.flags import FLAGS
-from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
+from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, Results, clearer
 from hampkit.report import charts, limits, render_csv, render_markdown, rows, verdict
 from hampkit.report.attack import attack_label
 from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
@@ -30,7 +30,8 @@ def attack(name="loss", auc=CHANCE, flags=(), members=50, nonmembers=80, needs=(
 
     enough = (nonmembers >= 10_000, members >= 10_000)
     return AttackResult(
-        name, needs, False, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), auc, flags, options, same, corrected,
+        name, needs, False, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), flags, auc, options=options,
+        same_as=same, corrected=corrected,
     )  # fmt: skip
 
 
@@ -192,7 +193,7 @@ def test_attacks_of_one_order_are_counted_once():
 def test_options_stand_in_the_order_of_the_fields_however_a_file_has_them():
     found = attack("rmia", score="share", gamma=1.0)
     rates, auc = found.tpr_at_fpr, Interval(0.6, 0.55, 0.65)
-    repeated = RepeatedResult("rmia", 8, 300, auc, rates, rates, (), options={"score": "share", "gamma": 1.0})
+    repeated = of_models("rmia", auc, rates, 8, 300, options={"score": "share", "gamma": 1.0})
     labels = set()
     for result in (found, repeated):
         sorted_ = json.loads(json.dumps(result.to_json(), sort_keys=True))
@@ -302,10 +303,10 @@ def test_verdict_table_and_chart_name_one_attack(aucs, name):
 def test_leave_one_out_has_the_same_rule_for_the_bold_row():
     values = {"tied": (0.5, 0.499, 0.501), "rmia": (0.525, 0.45, 0.6)}
     rates = attack().tpr_at_fpr
-    repeated = tuple(RepeatedResult(n, 8, 300, Interval(*v), rates, rates, ()) for n, v in values.items())
-    found = model("toy/a", attack(), repeated=repeated, data={"name": "toy", "sha256": "x"})
+    repeated = tuple(of_models(n, Interval(*v), rates, 8, 300) for n, v in values.items())
+    found = model("toy/a", attack(), *repeated, data={"name": "toy", "sha256": "x"})
     (block,) = rows.blocks(Results((found,), "0").to_json())
-    assert [row.name for row in block.repeated if row.strongest] == ["rmia"]
+    assert [row.name for row in block.of("leave-one-out") if row.strongest] == ["rmia"]
 
 
 @pytest.mark.parametrize("flag", ["untrained", "null"])
@@ -361,27 +362,32 @@ def test_unresolved_names_the_side_and_the_n_that_bind():
 
 
 def test_unresolved_names_groups_where_rows_are_in_groups():
-    def text(members, nonmembers, **more):
+    def text(members, nonmembers, *more):
         # rates that 12,000 rows would show are not resolved: the groups are few
         few = replace(attack(members=12_000, nonmembers=12_000), **{
             curve: (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),) for curve in ("tpr_at_fpr", "tnr_at_fnr")
         })  # fmt: skip
-        return said(model("toy/a", few, groups={"members": members, "nonmembers": nonmembers}, **more))
+        return said(model("toy/a", few, *more, groups={"members": members, "nonmembers": nonmembers}))
 
     assert "TPR takes 10,000 groups of non-members, here are 6; TNR takes 10,000 groups of members, here are 7" in text(
         7, 6
     )
     assert "here are 11,000 of uneven size" in text(7, 11_000)
-    assert "leave-one-out: about" not in text(7, 6, repeated=(repeated(),))
+    assert "leave-one-out: about" not in text(7, 6, repeated())
 
 
 def repeated(models=16, examples=1000):
     rates = (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),)
-    return RepeatedResult("lira-online", models, examples, ABOVE, rates, rates, ())
+    return of_models("lira-online", ABOVE, rates, models, examples)
+
+
+def of_models(name, auc, rates, targets, examples, **more):
+    half, unit = targets * examples // 2, "leave-one-out"
+    return AttackResult(name, (), False, half, half, auc, rates, rates, (), unit=unit, targets=targets, **more)
 
 
 def test_with_leave_one_out_the_limits_and_the_unresolved_are_not_of_one_model():
-    alone, more = model("toy/a", attack()), model("toy/a", attack(), repeated=(repeated(),))
+    alone, more = model("toy/a", attack()), model("toy/a", attack(), repeated())
     assert "leave-one-out" not in said(alone) + bounds(alone)
     assert "TPR takes 10,000 non-members, here are 80 (leave-one-out: about 8,000)" in said(more)
     assert "Every number is of one model" not in bounds(more)
@@ -417,17 +423,17 @@ def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     assert "shadow models" in bounds(model("toy/a", attack(needs=("population",))))
     asked = bounds(model("toy/a", attack(needs=("shadows", "oracle"))))
     assert "once per record" not in asked
-    assert "shadow" not in bounds(model("toy/a", attack(), repeated=(repeated(),))).split("Numbers")[0]
+    assert "shadow" not in bounds(model("toy/a", attack(), repeated())).split("Numbers")[0]
     assert "find more" not in asked
     assert "lower bound" in asked
 
 
 def test_rows_of_leave_one_out_carry_their_options():
     row = replace(repeated(), options={"variance": "global"})
-    assert RepeatedResult.from_json(row.to_json()) == row
+    assert AttackResult.from_json(row.to_json()) == row
     old = {key: value for key, value in row.to_json().items() if key != "options"}
-    assert RepeatedResult.from_json(old).options == {}
-    shown = model("toy/a", attack(), repeated=(row,), data={"name": "toy", "sha256": "x"})
+    assert AttackResult.from_json(old).options == {}
+    shown = model("toy/a", attack(), row, data={"name": "toy", "sha256": "x"})
     words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
     assert "lira-online (variance=global)" in terminal(shown)
     assert "lira-online (variance=global)" in render_markdown(Results((shown,), "0").to_json(), words, "")

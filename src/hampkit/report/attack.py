@@ -10,6 +10,16 @@ from hampkit.stats.strength import finding, side
 Json = Mapping[str, Any]
 
 
+def of_target(model: Json) -> list[Json]:
+    """The attacks on the one target."""
+    return [attack for attack in model["attacks"] if attack["unit"] == "target"]
+
+
+def of_models(model: Json) -> list[Json]:
+    """The attacks of leave-one-out: every shadow model in turn is the target."""
+    return [attack for attack in model["attacks"] if attack["unit"] != "target"]
+
+
 def deciding_auc(attack: Json) -> Json:
     """The AUC with the interval that allows for the choice among the attacks, or the plain one where there is no other."""
     return attack.get("auc_corrected") or attack["auc"]

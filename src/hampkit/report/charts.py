@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hampkit.report import rows
-from hampkit.report.attack import as_found, attack_label, found_label, strongest
+from hampkit.report.attack import as_found, attack_label, found_label, of_target, strongest
 from hampkit.report.rows import Json
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def roc_chart(model: Json, title: str, curves: Json, floor: tuple[float, float],
 
     floor: where the axes of members and non-members begin, ``(1/2n, 1/2n)`` of the largest n on the page.
     """
-    sizes = {attack["attack"]: (attack["members"], attack["nonmembers"]) for attack in model["attacks"]}
+    sizes = {attack["attack"]: (attack["members"], attack["nonmembers"]) for attack in of_target(model)}
     found: list[dict[str, Any]] = []
     spared: list[dict[str, Any]] = []
     for name, curve in curves.items():
@@ -94,7 +94,7 @@ def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
 
 def roc_floor(results: Json) -> tuple[float, float]:
     """Where log axes of members and non-members begin: half an example of the largest attack."""
-    attacks = [attack for model in results["models"] for attack in model["attacks"]]
+    attacks = [attack for model in results["models"] for attack in of_target(model)]
     return (
         0.5 / max((attack["members"] for attack in attacks), default=1000),
         0.5 / max((attack["nonmembers"] for attack in attacks), default=1000),
@@ -128,7 +128,7 @@ def _roc_alt(model: Json, title: str) -> str:
     level = rows.level_label(LEVEL)
     parts = [
         f"{attack['attack']} {rows.percent(point['value'], 2)}"
-        for attack in model["attacks"]
+        for attack in of_target(model)
         for point in attack["tpr_at_fpr"]
         if rows.level_label(point["fpr"]) == level
     ]
@@ -161,9 +161,9 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
     """The AUC of the strongest attack of the table, or the TPR of the attack whose lower bound of it is highest."""
     if measure == "auc":
-        best = strongest(model["attacks"])
+        best = strongest(of_target(model))
         return None if best is None else as_found(best, best["auc"]) | {"attack": found_label(best)}
-    rates = [(rate, attack) for attack in model["attacks"] if (rate := _rate(attack))]
+    rates = [(rate, attack) for attack in of_target(model) if (rate := _rate(attack))]
     rate, attack = max(rates, key=lambda found: found[0]["low"], default=(None, None))
     return None if rate is None or attack is None else {**rate, "attack": attack_label(attack)}
 

@@ -48,7 +48,9 @@ def earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
     rows = document["attacks"] if isinstance(document["attacks"], list) else []
     found: list[Attack] = []
     for row in rows:
-        name, options = (row.get("attack"), row.get("options", {})) if isinstance(row, dict) else ("", {})
+        if not isinstance(row, dict) or row.get("unit") != "target":
+            continue
+        name, options = row.get("attack"), row.get("options", {})
         if not isinstance(name, str) or name not in classes or name in names:
             continue
         if "shadows" in classes[name].needs and not recipe.shadows.models:

@@ -17,7 +17,6 @@ from hampkit.judging.results import (
     Difference,
     ModelResult,
     Rate,
-    RepeatedResult,
     Results,
     clearer,
 )
@@ -30,7 +29,7 @@ from hampkit.workflows.report_inputs import Evaluated, details_of, paired_differ
 RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
 
 
-__all__ = ["AttackResult", "ModelResult", "Rate", "RepeatedResult", "Results", "report_on", "write_report"]
+__all__ = ["AttackResult", "ModelResult", "Rate", "Results", "report_on", "write_report"]
 
 
 def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
@@ -79,7 +78,7 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
 
 def _surest(result: ModelResult) -> AttackResult:
     """The attack with the highest lower bound, as it stands: differences turn no attack around."""
-    return max(result.attacks, key=lambda a: (a.corrected or a.auc).low)
+    return max(result.of("target"), key=lambda a: (a.corrected or a.auc).low)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -116,6 +115,11 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     for r, document in zip(found, documents, strict=True):
         if not document["attacks"]:
             raise UserError(f"{r.folder / 'result.json'} holds no attacks; run: hampkit attack {r.folder}")
+        if not all("unit" in attack for attack in document["attacks"] if isinstance(attack, dict)):
+            raise UserError(
+                f"{r.folder / 'result.json'} was written by an earlier version (results.json of schema 1); attack again:"
+                f" hampkit attack {r.folder}"
+            )
     writable(Path(out))
     try:
         for r, document in zip(found, documents, strict=True):
