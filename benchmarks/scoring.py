@@ -26,8 +26,8 @@ from hampkit.attacks.rmia import Rmia
 from hampkit.data.splits import shadow_members
 from hampkit.judging.evaluate import evaluate, unusual
 from hampkit.judging.leave_one_out import repeated_scores, scores_of
+from hampkit.judging.results.attacks import attack_label
 from hampkit.registry import ATTACKS
-from hampkit.report.attack import attack_label
 
 Scheme = Literal["paired", "published"]
 

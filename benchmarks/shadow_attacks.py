@@ -23,7 +23,7 @@ from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config.recipe import ShadowConfig
 from hampkit.judging.evaluate import evaluate, unusual
 from hampkit.judging.leave_one_out import repeated_scores
-from hampkit.report.attack import attack_label
+from hampkit.judging.results.attacks import attack_label
 from hampkit.runs.store import Run
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.reuse import Lender, finished

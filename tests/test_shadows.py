@@ -20,8 +20,8 @@ from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.data.splits import shadow_members
 from hampkit.judging.leave_one_out import records, repeated_scores, scores_of, variance_used
+from hampkit.judging.verdict import limits
 from hampkit.launch.local import LocalProcesses, run_jobs
-from hampkit.report import limits
 from hampkit.runs.run_files import write_run
 from hampkit.runs.store import Run, write_json
 from hampkit.shadow_models.base import ShadowSet

@@ -12,9 +12,9 @@ from hampkit.cli.terminal import show_results
 from hampkit.judging.evaluate import judged_together
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, Results, clearer
-from hampkit.report import charts, limits, render_csv, render_markdown, rows, verdict
-from hampkit.report.attack import attack_label
-from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
+from hampkit.judging.results.attacks import attack_label
+from hampkit.judging.verdict import CAVEATS, WITHOUT_CAVEAT, concluded, limits, verdict
+from hampkit.report import charts, load_schema, render_csv, render_markdown, rows
 from hampkit.stats.metrics import Interval, auc_difference, auc_interval
 
 JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
@@ -245,9 +245,9 @@ def test_equal_rows_are_one_row_with_all_names():
     text = terminal(same)
     assert "confidence = loss" in text
     assert "neural (same order as confidence)" in text
-    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    words = {"attacks": {}, "defenses": {}, "flags": {}}
     same = replace(same, data={"name": "toy", "sha256": "x"})
-    page = render_markdown(Results((same,), "0").to_json(), words, "")
+    page = render_markdown(Results((same,), "0").to_json(), words)
     assert "confidence = loss" in page
     assert "neural (same order as confidence)" in page
 
@@ -297,7 +297,7 @@ def test_verdict_table_and_chart_name_one_attack(aucs, name):
     value, _, high = aucs[name]
     assert point["customdata"][0][1] == name + (", turned around" if high < 0.5 else "")
     assert list(point["y"]) == [1 - value if high < 0.5 else value]
-    assert f"**{name}**" in render_markdown(document, {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}, "")
+    assert f"**{name}**" in render_markdown(document, {"attacks": {}, "defenses": {}, "flags": {}})
 
 
 def test_leave_one_out_has_the_same_rule_for_the_bold_row():
@@ -434,9 +434,9 @@ def test_rows_of_leave_one_out_carry_their_options():
     old = {key: value for key, value in row.to_json().items() if key != "options"}
     assert AttackResult.from_json(old).options == {}
     shown = model("toy/a", attack(), row, data={"name": "toy", "sha256": "x"})
-    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    words = {"attacks": {}, "defenses": {}, "flags": {}}
     assert "lira-online (variance=global)" in terminal(shown)
-    assert "lira-online (variance=global)" in render_markdown(Results((shown,), "0").to_json(), words, "")
+    assert "lira-online (variance=global)" in render_markdown(Results((shown,), "0").to_json(), words)
     assert ",variance=global," in render_csv(Results((shown,), "0").to_json())
 
 
@@ -445,14 +445,14 @@ def test_no_models_and_no_attacks():
     assert "no attack was made" in said(model("toy/a"))
 
 
-def terminal(*models, words="Said."):
+def terminal(*models, **verdict):
     out = io.StringIO()
-    show_results(Console(file=out, width=140), Results(models, "0"), words, "Limits.")
+    show_results(Console(file=out, width=140), Results(models, "0", verdict=verdict))
     return out.getvalue()
 
 
 def test_the_terminal_shows_the_outer_interval_the_n_and_the_options():
-    text = terminal(model("toy/a", attack(epochs=4, wide=True)), words="A [b] c.")
+    text = terminal(model("toy/a", attack(epochs=4, wide=True)), text="A [b] c.", limits="Limits.")
     assert "2.0 [0.3, 9.0]" in text
     assert "uncertainty of the" in text
     assert "train 100.0% (n=100), test 90.0% (n=200)" in text
@@ -469,3 +469,27 @@ def test_the_terminal_marks_the_null_by_its_flag():
     off = terminal(replace(band, off_null=True))
     assert "✗ 0.5 is outside its 99.9 % interval" in off
     assert "✓" not in off
+
+
+def test_results_hold_the_verdict_and_the_caveats_as_data_too():
+    from jsonschema import Draft202012Validator
+
+    a, b = model("toy/a", attack("loss", ABOVE)), model("toy/b", attack(flags=("randomised",)))
+    results = concluded(Results((a, b), "0"))
+    document = results.to_json()
+    Draft202012Validator(load_schema()["properties"]["verdict"] | {"$defs": load_schema()["$defs"]}).validate(
+        document["verdict"]
+    )
+    assert [m["finding"] for m in document["verdict"]["models"]] == ["members found", "nothing found"]
+    assert document["verdict"]["models"][0]["attack"] == "loss"
+    assert {c["flag"]: c["models"] for c in document["caveats"]}["randomised"] == ["toy/b"]
+    text, caveats = verdict(results).splitlines()
+    assert all(m["text"] in text for m in document["verdict"]["models"])
+    assert all(c["text"] in caveats for c in document["caveats"])
+    assert "verdict" not in Results((a, b), "0").to_json(), "nobody has concluded anything"
+
+
+def test_the_model_that_leaks_less_is_named_as_data():
+    a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack())
+    assert concluded(Results((a, b), "0", difference=difference(0.18, 0.1, 0.26))).verdict["leaks_less"] == "toy/b"
+    assert concluded(Results((a, b), "0", difference=difference(0.18, -0.1, 0.26))).verdict["leaks_less"] == ""

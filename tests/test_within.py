@@ -192,8 +192,8 @@ def test_every_form_shows_both():
     results, found, out = with_repeated(), repeated(), io.StringIO()
     assert found.auc_within is not None
     document = results.to_json()
-    show_results(Console(file=out, width=140), results, "", "")
-    for text in (render_html(document, [{}, {}], {}, ""), render_markdown(document, {}, ""), out.getvalue()):
+    show_results(Console(file=out, width=140), results)
+    for text in (render_html(document, [{}, {}], {}), render_markdown(document, {}), out.getvalue()):
         assert f"{found.auc.value:.3f}" in text
         assert f"{found.auc_within.value:.3f}" in text
         assert "ithin a model" in text or "AUC within" in text

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from hampkit.cli.terminal_table import Column, Kind, show_table, stdout_console
-from hampkit.report.attack import finding
+from hampkit.report.rows import verdict_lines
 
 if TYPE_CHECKING:
     from hampkit import api
@@ -83,12 +83,12 @@ def sayer(silent: bool) -> Any:
     return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
 
 
-def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
+def show_results(console: Console, results: Results) -> None:
     """One table per model, and the line that says what they mean."""
     for model in results.models:
         _show_model(console, model)
-    console.print(verdict, highlight=False, markup=False)
-    console.print(limits, highlight=False, markup=False)
+    for line in verdict_lines(results.to_json()):
+        console.print(line, highlight=False, markup=False)
     console.print(
         "95 % intervals in brackets; those of TPR and TNR are for the target FPR and FNR exactly, with the uncertainty of the "
         "threshold in them. Flags are explained in the report and in docs/reading.md.",
@@ -139,7 +139,7 @@ def _show_model(console: Console, model: ModelResult) -> None:
     repeated = model.of("leave-one-out")
     alike = merged(model.attacks, lambda a: attack_numbers(a.to_json()))
     best = [model.strongest()] if model.of("target") else []
-    best += [max(repeated, key=lambda r: finding(**vars(r.auc)))] if repeated else []
+    best += [model.strongest("leave-one-out")] if repeated else []
     bold = [any(a is b for a in same for b in best) for same in alike]
     show_table(console, title, _heads(bool(repeated)), [_shown(same, bool(repeated)) for same in alike], bold)
     for line in (model.facts.get("summary"), counts(model.to_json()), _leave_one_out(model), _null(model)):

@@ -8,13 +8,13 @@ from hampkit.report import rows
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
 
-def render_markdown(results: Json, texts: Json, verdict: str) -> str:
+def render_markdown(results: Json, texts: Json) -> str:
     """The verdict, the table at the smallest operating point, the models, and the flags and attacks that occur."""
     blocks = rows.blocks(results)
     level = rows.main_level(rows.levels(results))
     parts = [
         "# Membership inference report",
-        *_verdict([*verdict.splitlines(), *texts.get("limits", "").splitlines()]),
+        *_verdict(rows.verdict_lines(results)),
         _table(blocks, level),
         _repeated(blocks),
         _models(blocks),

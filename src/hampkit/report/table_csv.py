@@ -6,10 +6,11 @@ import csv
 import io
 from typing import Any
 
+from hampkit.judging.results.attacks import option_text
+from hampkit.judging.results.wording import off_null
 from hampkit.report.accuracy import exact, size
-from hampkit.report.attack import option_text
 from hampkit.report.cells import safe
-from hampkit.report.rows import Json, off_null
+from hampkit.report.rows import Json
 
 ESTIMATE = ("value", "low", "high")
 

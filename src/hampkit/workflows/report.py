@@ -20,8 +20,9 @@ from hampkit.judging.results import (
     Results,
     clearer,
 )
+from hampkit.judging.verdict import concluded
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
-from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
+from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import Run, read_json, writable, write_file, write_json
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
@@ -35,13 +36,12 @@ __all__ = ["AttackResult", "ModelResult", "Rate", "Results", "report_on", "write
 def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
     """Write results.json, report.html, report.md and results.csv of these models into a folder; returns what they show."""
     models = [e.result for e in evaluated]
-    results = Results(tuple(models), __version__, difference=_difference(evaluated))
-    document, said = results.to_json(), verdict(results)
+    results = concluded(Results(tuple(models), __version__, difference=_difference(evaluated)))
+    document = results.to_json()
     words = {
         "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
         "defenses": _texts(DEFENSES, [m.defense for m in models]),
         "flags": FLAGS,
-        "limits": limits(results),
     }
     files = {
         "json": out / "results.json",
@@ -50,9 +50,9 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
         "csv": out / "results.csv",
     }
     texts = {  # all of them before the first is written
-        "markdown": render_markdown(document, words, said),
+        "markdown": render_markdown(document, words),
         "csv": render_csv(document),
-        "html": render_html(document, [e.details for e in evaluated], words, said),
+        "html": render_html(document, [e.details for e in evaluated], words),
     }
     with reports(out):
         write_json(files["json"], document)

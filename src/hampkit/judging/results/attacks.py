@@ -1,4 +1,4 @@
-"""What a report shows of one attack, and which of several is the strongest."""
+"""What an attack of a results document amounts to, and which of several is the strongest."""
 
 from __future__ import annotations
 

@@ -139,13 +139,13 @@ class ModelResult:
         """How many attacks there are, those of one order being one."""
         return len({a.same_as or a.attack for a in self.of("target")})
 
-    def strongest(self) -> AttackResult:
+    def strongest(self, unit: Unit = "target") -> AttackResult:
         """The attack that finds most, see `hampkit.stats.strength.finding`; of equals the first.
 
         Its AUC may lie below 0.5: then it finds as much when it is turned around. The interval that decides allows for the
         choice among the attacks.
         """
-        return max(self.of("target"), key=lambda a: finding(**vars(a.corrected or a.auc)))
+        return max(self.of(unit), key=lambda a: finding(**vars(a.corrected or a.auc)))
 
     def highest(self) -> AttackResult:
         """The attack with the highest AUC, which may be so by luck; of equals the first."""
@@ -205,12 +205,17 @@ class Results:
     models: tuple[ModelResult, ...]
     version: str
     difference: Difference | None = None  # of two models on the same candidates
+    verdict: dict[str, Any] = field(
+        default_factory=dict
+    )  # what was found, as data and in words: `hampkit.judging.verdict`
+    caveats: tuple[dict[str, Any], ...] = ()  # what changes its meaning
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
 
     def to_json(self) -> dict[str, Any]:
         difference = None if self.difference is None else _without_none(self.difference)
         models = [m.to_json() for m in self.models]
-        return {"schema": SCHEMA, "hampkit": self.version, "models": models, "difference": difference}
+        said = {"verdict": self.verdict, "caveats": list(self.caveats)} if self.verdict else {}
+        return {"schema": SCHEMA, "hampkit": self.version, "models": models, "difference": difference, **said}
 
 
 def clearer(first: Difference, second: Difference) -> Difference:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from hampkit.report import rows
-from hampkit.report.attack import (
+from hampkit.judging.results import Results
+from hampkit.judging.results.attacks import (
     as_found,
     attack_label,
     deciding_auc,
@@ -18,7 +19,7 @@ from hampkit.report.attack import (
     strongest,
     turned,
 )
-from hampkit.report.rows import Json, percent
+from hampkit.judging.results.wording import Json, level_label, model_titles, off_null, percent
 from hampkit.stats.strength import side
 
 ENOUGH = 10  # false positives (negatives) that a resolved rate allows, as in hampkit.judging.flags
@@ -43,16 +44,34 @@ WITHOUT_CAVEAT = {  # the other flags, and why none of these lines is about them
 Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
 
-def verdict(results: Any) -> str:
-    """One or two lines: what was found; the flags that change its meaning.
-
-    results: a `hampkit.judging.results.Results`.
-    """
+def concluded(results: Results) -> Results:
+    """The results with their verdict and caveats, which results.json holds and every form of the report prints."""
     document = results.to_json()
-    titled = list(zip(rows.model_titles(document), document["models"], strict=True))
-    found = [_model(title, model) for title, model in titled] + _comparison(titled, document.get("difference"))
-    parts = (found + _reading(titled), _caveats(titled))
-    return "\n".join(". ".join(part) + "." for part in parts if part)
+    titled = _titled(document)
+    models = [_model(title, model) for title, model in titled]
+    compared = _comparison(titled, document.get("difference"))
+    found = {
+        "text": _sentences([*(model["text"] for model in models), *compared[:1], *_reading(titled)]),
+        "models": models,
+        "comparison": compared[0] if compared else "",
+        "leaks_less": compared[1] if compared[1:] else "",
+        "limits": limits(results),
+    }
+    return replace(results, verdict=found, caveats=tuple(_caveats(titled)))
+
+
+def verdict(results: Results) -> str:
+    """One or two lines: what was found; the flags that change its meaning."""
+    found = concluded(results)
+    return "\n".join(part for part in (found.verdict["text"], _sentences([c["text"] for c in found.caveats])) if part)
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    return ". ".join(parts) + "." if parts else ""
+
+
+def _titled(document: Json) -> Titled:
+    return list(zip(model_titles(document), document["models"], strict=True))
 
 
 def _distinct(model: Json) -> int:
@@ -60,15 +79,19 @@ def _distinct(model: Json) -> int:
     return len({order_of(attack) for attack in of_target(model)})
 
 
-def _model(title: str, model: Json) -> str:
+def _model(title: str, model: Json) -> dict[str, Any]:
+    """The verdict on one model, as data and as a sentence."""
     n = model.get("rows", {}).get("test")
     size = f", n = {n:,}" if n else ""
     head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
     best = strongest(of_target(model))
     if best is None:
-        return head + "no attack was made"
+        return {"model": title, "finding": "no attack", "text": head + "no attack was made"}
     found = side(**deciding_auc(best))
-    return head + (_found(model, best) if found else _not_found(model, best))
+    text = head + (_found(model, best) if found else _not_found(model, best))
+    finding = "members found" if found else "nothing found"
+    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)}
+    return {"model": title, "finding": finding, "attack": best["attack"], "auc": auc, "text": text}
 
 
 def _found(model: Json, surest: Json) -> str:
@@ -147,7 +170,9 @@ def _reading(titled: Titled) -> list[str]:
 
 
 def _comparison(titled: Titled, difference: Json | None) -> list[str]:
-    """Two models on the same candidates: whether one is shown to leak less, the choice of the attacks taken into account.
+    """Two models on the same candidates: a sentence, and the model that is shown to leak less, if one is.
+
+    The choice of the attacks is taken into account.
 
     Never where that would mislead.
     """
@@ -172,7 +197,8 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
     proven = _has_highest(models[1 - leaking], difference["attacks"][1 - leaking])
     if interval["low"] <= 0 <= interval["high"] or not proven:
         return [f"Neither is shown to leak less ({measured})"]
-    return [f"Under these attacks {titled[1 - leaking][0]} leaks less than {titled[leaking][0]} ({measured})"]
+    less = titled[1 - leaking][0]
+    return [f"Under these attacks {less} leaks less than {titled[leaking][0]} ({measured})", less]
 
 
 def _has_highest(model: Json, name: str) -> bool:
@@ -204,16 +230,19 @@ def _carry(names: Sequence[str]) -> str:
 
 def _flags(model: Json) -> set[str]:
     raised = {flag for attack in of_target(model) for flag in attack["flags"]}
-    return raised | ({"null"} if rows.off_null(model) else set())
+    return raised | ({"null"} if off_null(model) else set())
 
 
-def _caveats(titled: Titled) -> list[str]:
-    said = []
+def _caveats(titled: Titled) -> list[dict[str, Any]]:
+    """For each flag that changes the meaning of a finding: the models that carry it, and a sentence."""
+    found: list[dict[str, Any]] = []
     for flag, text in CAVEATS.items():
         if marked := [title for title, model in titled if flag in _flags(model)]:
-            said.append(text.format(" and ".join(marked)))
-    repeated = [found for _, model in titled for found in of_models(model)]
-    return said + _unresolved([model for _, model in titled], repeated)
+            found.append({"flag": flag, "models": marked, "text": text.format(" and ".join(marked))})
+    repeated = [attack for _, model in titled for attack in of_models(model)]
+    few = [title for title, model in titled if any("unresolved" in a["flags"] for a in of_target(model))]
+    texts = _unresolved([model for _, model in titled], repeated)
+    return found + [{"flag": "unresolved", "models": few, "text": text} for text in texts]
 
 
 def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
@@ -237,10 +266,10 @@ def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
             more = f" (leave-one-out: about {' or '.join(f'{n:,}' for n in many)})" if many else ""
             more = " of uneven size" if by_group and max(few) >= takes else more
             said.append(f"{name} takes {takes:,} {'groups of ' if by_group else ''}{who}, here are {have}{more}")
-    return [f"At {rows.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
+    return [f"At {level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
 
 
-def limits(results: Any) -> str:
+def limits(results: Results) -> str:
     """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
     needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
     needs |= {"shadows" for model in results.models if model.of("leave-one-out")}
