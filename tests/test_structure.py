@@ -43,7 +43,7 @@ ALLOWED = {
     "targets.blackbox": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
     "judging": {"attacks", "stats", "config", "data"},  # never a defense, a target or a run
     "runs": {"config", "code_hash"},
-    "report": {"judging.results", "stats"},
+    "report": {"judging.results"},  # it computes no statistics
     "shadow_models": {"targets", "launch", "runs", "defenses", "training", "data", "config"},
     "workflows": WORKFLOWS - {"api"},
     "nn": {"defenses"},

@@ -493,3 +493,15 @@ def test_the_model_that_leaks_less_is_named_as_data():
     a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack())
     assert concluded(Results((a, b), "0", difference=difference(0.18, 0.1, 0.26))).verdict["leaks_less"] == "toy/b"
     assert concluded(Results((a, b), "0", difference=difference(0.18, -0.1, 0.26))).verdict["leaks_less"] == ""
+
+
+def test_an_accuracy_has_the_exact_interval_for_as_many_independent_rows_as_there_are():
+    from hampkit.stats.intervals import clopper_pearson
+
+    plain = model("toy/a", attack(), accuracy={"test": 0.914, "train": 1.0}, rows={"test": 500, "train": 7})
+    for part, k, n in (("test", 457, 500), ("train", 7, 7)):
+        found = plain.to_json()["accuracy_interval"][part]
+        assert (found["low"], found["high"]) == pytest.approx(clopper_pearson(k, n))
+    grouped = replace(plain, sizes={"test": 99.5}).accuracy_interval("test")
+    assert (grouped.low, grouped.high) == pytest.approx(clopper_pearson(0.914 * 99.5, 99.5))
+    assert grouped.high - grouped.low > 2 * (plain.accuracy_interval("test").high - plain.accuracy_interval("test").low)

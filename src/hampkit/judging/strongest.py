@@ -226,13 +226,8 @@ def _over_seeds(found: Sequence[Interval]) -> Interval:
 
 
 def test_accuracy_of(results: Sequence[ModelResult]) -> Interval:
-    def one(result: ModelResult) -> Interval:
-        n, rate = result.rows["test"], result.accuracy["test"]
-        if "test" in result.sizes:
-            return Interval(rate, *metrics.clopper_pearson(rate * result.sizes["test"], result.sizes["test"]))
-        return Interval(rate, *metrics.clopper_pearson(round(rate * n), n))
-
-    return _over_seeds([one(r) for r in results])
+    """The test accuracy over seeds."""
+    return _over_seeds([r.accuracy_interval("test") for r in results])
 
 
 def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:

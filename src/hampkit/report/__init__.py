@@ -1,7 +1,4 @@
-"""Results → one self-contained HTML page, Markdown, CSV. It lays out results.
-
-It computes no statistics but the exact interval of an accuracy.
-"""
+"""Results → one self-contained HTML page, Markdown, CSV. It lays out results and computes no statistics."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from hampkit.judging.results.attacks import attack_label, of_models, of_target, order_of, strongest
 from hampkit.judging.results.wording import level_label, model_titles, off_null, percent
-from hampkit.report.accuracy import exact, size
 
 Json = Mapping[str, Any]
 Row = TypeVar("Row")
@@ -206,8 +205,10 @@ def _accuracy(model: Json) -> dict[str, Cell]:
     for part in ("train", "val", "test"):
         rate, n = model["accuracy"].get(part), model.get("rows", {}).get(part)
         if rate is not None:
-            span = exact(rate, size(model, part, n)) if n else ()
-            shown[part] = Cell(percent(rate), _span(span, 1) if span else "", f"n = {n:,}" if n else "")
+            span = (model.get("accuracy_interval") or {}).get(part)
+            shown[part] = Cell(
+                percent(rate), _span((span["low"], span["high"]), 1) if span else "", f"n = {n:,}" if n else ""
+            )
     return shown
 
 

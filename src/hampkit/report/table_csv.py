@@ -8,7 +8,6 @@ from typing import Any
 
 from hampkit.judging.results.attacks import option_text
 from hampkit.judging.results.wording import off_null
-from hampkit.report.accuracy import exact, size
 from hampkit.report.cells import safe
 from hampkit.report.rows import Json
 
@@ -48,8 +47,9 @@ def _about(model: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense", "run", "seed")}
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
     for part in ("train", "val", "test"):
-        n = model.get("rows", {}).get(part)
-        row |= _accuracy(f"accuracy_{part}", model["accuracy"].get(part), n, n and size(model, part, n))
+        name, span = f"accuracy_{part}", (model.get("accuracy_interval") or {}).get(part) or {}
+        row |= {name: model["accuracy"].get(part), f"{name}_n": model.get("rows", {}).get(part)}
+        row |= {f"{name}_low": span.get("low"), f"{name}_high": span.get("high")}
     return row | {f"known_{who}": model.get("known", {}).get(who) for who in ("members", "nonmembers")}
 
 
@@ -72,11 +72,6 @@ def _measured(found: Json) -> dict[str, Any]:
         for point in found[curve]:
             row |= _estimate(f"{curve}_{point[key]:g}", {k: v for k, v in point.items() if k != key})
     return row
-
-
-def _accuracy(name: str, rate: float | None, n: int | None, worth: float | None) -> dict[str, Any]:
-    low, high = (None, None) if rate is None or not worth else exact(rate, worth)
-    return {name: rate, f"{name}_n": n, f"{name}_low": low, f"{name}_high": high}
 
 
 def _estimate(name: str, point: Json) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hampkit.attacks.base import option_names
-from hampkit.stats.metrics import Interval
+from hampkit.stats.intervals import Interval, clopper_pearson
 from hampkit.stats.strength import finding
 
 ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
@@ -135,6 +135,11 @@ class ModelResult:
         """The attacks on the one target, or those of leave-one-out."""
         return tuple(a for a in self.attacks if a.unit == unit)
 
+    def accuracy_interval(self, part: str) -> Interval:
+        """The accuracy of train, val or test, with the exact interval for as many independent rows as there are."""
+        rate, n = self.accuracy[part], self.sizes.get(part, self.rows[part])
+        return Interval(rate, *clopper_pearson(round(rate * n) if n == int(n) else rate * n, n))
+
     def distinct(self) -> int:
         """How many attacks there are, those of one order being one."""
         return len({a.same_as or a.attack for a in self.of("target")})
@@ -159,6 +164,12 @@ class ModelResult:
             "seed": self.seed,
             "data": self.data,
             "accuracy": self.accuracy,
+            "accuracy_interval": {
+                part: {"low": i.low, "high": i.high}
+                for part in self.accuracy
+                if self.rows.get(part)
+                for i in [self.accuracy_interval(part)]
+            },
             "rows": self.rows,
             "known": self.known,
             "judge": self.judge,
