@@ -15,7 +15,6 @@ import numpy as np
 
 import hampkit
 from hampkit.judging.results import ModelResult
-from hampkit.report.accuracy import exact
 
 PERSONS, ROWS, NOISE = 150, 4, 1.5
 TRAINING = {"epochs": 200, "select": "last"}
@@ -47,7 +46,8 @@ def judge(folder: Path, options: dict[str, str]) -> ModelResult:
 def row(way: str, found: ModelResult) -> str:
     """AUC, who is judged, and the test accuracy with its exact interval for as many independent rows as there are."""
     (loss,), test, n = found.attacks, found.accuracy["test"], found.rows["test"]
-    low, high = exact(test, found.sizes.get("test", n))
+    span = found.accuracy_interval("test")
+    low, high = span.low, span.high
     judged = f"{loss.members} + {loss.nonmembers}"
     if found.groups:
         judged += f" in {found.groups['members']} + {found.groups['nonmembers']} groups"

@@ -24,10 +24,10 @@ from hampkit.attacks import Shadows, SignalAttack
 from hampkit.attacks.lira import LiraOnline, lira_scores
 from hampkit.attacks.rmia import Rmia
 from hampkit.data.splits import shadow_members
-from hampkit.judging.evaluate import unusual
-from hampkit.judging.leave_one_out import judge_repeated, repeated_scores, scores_of
+from hampkit.judging.evaluate import evaluate, unusual
+from hampkit.judging.leave_one_out import repeated_scores, scores_of
+from hampkit.judging.results.attacks import attack_label
 from hampkit.registry import ATTACKS
-from hampkit.report.attack import attack_label
 
 Scheme = Literal["paired", "published"]
 
@@ -88,7 +88,7 @@ def measure(models: int, examples: int, scheme: Scheme) -> tuple[list[dict[str, 
     for attack in attacks:
         single = seconds(lambda a=attack: a.score_signals(target, background, shadows), 2)
         scores, anew, at_once = repeated(attack, shadows)
-        judging = seconds(lambda a=attack, s=scores: judge_repeated(a.name, s, shadows.membership()), 1)
+        judging = seconds(lambda a=attack, s=scores: evaluate(s, shadows.membership()), 1)
         rows.append(
             {
                 "attack": attack_label({"attack": attack.name, "options": unusual(attack)}),

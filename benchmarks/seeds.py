@@ -21,7 +21,7 @@ COLUMNS: dict[str, Callable[[AttackResult], float]] = {
     "TNR@0.1%FNR": lambda a: 100 * a.tnr_at_fnr[0].value,
     "TPR@1%FPR": lambda a: 100 * a.tpr_at_fpr[1].value,
     "AUC": lambda a: a.auc.value,
-    "balanced accuracy": lambda a: 100 * a.balanced_accuracy.value,
+    "balanced accuracy": lambda a: 100 * a.balanced_accuracy.value if a.balanced_accuracy else float("nan"),
 }
 
 

@@ -21,9 +21,9 @@ from hampkit.attacks import SignalAttack
 from hampkit.attacks.lira import LiraOffline, LiraOnline
 from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config.recipe import ShadowConfig
-from hampkit.judging.evaluate import unusual
-from hampkit.judging.leave_one_out import judge_repeated, repeated_scores
-from hampkit.report.attack import attack_label
+from hampkit.judging.evaluate import evaluate, unusual
+from hampkit.judging.leave_one_out import repeated_scores
+from hampkit.judging.results.attacks import attack_label
 from hampkit.runs.store import Run
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.reuse import Lender, finished
@@ -59,11 +59,11 @@ def rows(shadowed: ShadowSet, attacks: Sequence[SignalAttack], keep: bool) -> li
         scores = repeated_scores(attack, shadows, targets)
         within = np.array([metrics.auc(s, m) for s, m in zip(scores, members, strict=True)])
         first = within if first is None else first
-        gain, result = within - first, judge_repeated(attack.name, scores, members)
+        gain, result = within - first, evaluate(scores, members)
         assert result.auc_within is not None
         difference = f"{gain.mean():+.3f} ± {1.96 * gain.std(ddof=1) / np.sqrt(len(gain)):.3f}" if gain.any() else ""
         label = attack_label({"attack": attack.name, "options": unusual(attack)})
-        rates = [_shown(r, 100, 2) for r in (result.tpr_at_fpr[0], result.tnr_at_fnr[0])]
+        rates = [_shown(r, 100, 2) for r in (result.tpr[0], result.tnr[0])]
         found.append([label, _shown(result.auc), _shown(result.auc_within), difference, *rates])
     return found
 

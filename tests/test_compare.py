@@ -151,13 +151,13 @@ def test_the_judging_half_counts_as_strictly_as_the_recipe_says(judged):
 
 def test_compare_judges_as_strictly_as_asked(tmp_path, monkeypatch):
     asked = []
-    plain = comparison.rates
+    plain = comparison.evaluate
 
-    def rates(scores, member, strict=False):
+    def evaluate(scores, member, units, strict):
         asked.append(strict)
-        return plain(scores, member, strict)
+        return plain(scores, member, units=units, strict=strict)
 
-    monkeypatch.setattr(comparison, "rates", rates)
+    monkeypatch.setattr(comparison, "evaluate", evaluate)
     options = OPTIONS | {"judge.strict": True}
     hampkit.compare("toy", defenses=["undefended"], options=options, runs_dir=tmp_path)
     assert asked == [True, True], "both halves"

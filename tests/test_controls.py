@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hampkit
-from hampkit.report import verdict
+from hampkit.judging.verdict import verdict
 
 
 @pytest.fixture

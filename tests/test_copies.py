@@ -17,7 +17,7 @@ from hampkit.data.candidates import candidates
 from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import shadow_members
 from hampkit.errors import Notice, UserError
-from hampkit.judging.evaluate import build_case, score
+from hampkit.judging.case import build_case, score
 from hampkit.stats import metrics
 from hampkit.types import Dataset, Domain
 from hampkit.workflows.prepare import prepare
@@ -287,7 +287,7 @@ def test_leave_one_out_is_flagged_too(table):
         results = hampkit.run(
             "undefended", data=table(60, 2), label="label", shadows=4, workers=1, attacks=["attack-r"], options=options
         )
-    (found,) = results.models[0].repeated
+    (found,) = results.models[0].of("leave-one-out")
     assert "duplicated" in found.flags
     pool, copies = 98, results.models[0].copies
     assert found.examples == pool - copies["left_out"], "every set of features is judged once"

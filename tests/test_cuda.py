@@ -80,7 +80,7 @@ def test_every_attack_runs_against_a_model_that_was_trained_there(device, tmp_pa
     options = {"rows": 400, "features": 12, "classes": 3, "epochs": 2, "neural.epochs": 2}
     found = hampkit.run("toy/hamp", options=options, shadows=4, device=device, workers=1, runs_dir=tmp_path)
     assert {a.attack for a in found.models[0].attacks} == set(ATTACKS.classes())
-    assert found.models[0].repeated
+    assert found.models[0].of("leave-one-out")
     again = hampkit.run("toy/hamp", options=options, shadows=4, device=device, workers=1, runs_dir=tmp_path)
     assert again.to_json() == found.to_json()
 

@@ -92,7 +92,7 @@ def test_a_package_of_ones_own_brings_attacks_with_shadow_models_data_defenses_a
     Path("my.toml").write_text('data = "my-halves"\ndefense = "my-confidence-penalty"\nnet = "mlp-small"\n')
     results = hampkit.run("my.toml", options=words, attacks=["my-calibrated", "my-hinge"], runs_dir=tmp_path / "runs")
     (model,) = results.models
-    assert [a.attack for a in model.attacks] == ["my-calibrated", "my-hinge"]
+    assert [a.attack for a in model.of("target")] == ["my-calibrated", "my-hinge"]
     assert list(Path("runs").glob("*/leave-one-out/*/my-calibrated-*")), "every shadow model is attacked by the others"
     Path("dmp.toml").write_text('data = "my-halves"\nnet = "mlp-small"\n[defense]\nname = "dmp"\n')
     quick = ["train.epochs=1", "defense.generator=my-independent", "synthetic=100", "distill.epochs=1"]

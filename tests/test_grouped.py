@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hampkit.judging import strongest as comparison
-from hampkit.judging.evaluate import Case, shuffled
+from hampkit.judging.case import Case, shuffled
 from hampkit.stats import grouped, metrics
 
 

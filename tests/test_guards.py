@@ -14,7 +14,8 @@ from hampkit.attacks.threshold import Correctness, Entropy, Loss
 from hampkit.config.recipe import JudgeConfig, TrainConfig
 from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels
 from hampkit.judging import flags as checks
-from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
+from hampkit.judging.case import build_case, score, shuffled
+from hampkit.judging.evaluate import evaluate, judge_scores
 from hampkit.rng import derive, forked
 from hampkit.runs.store import Run
 from hampkit.stats import metrics
@@ -175,7 +176,7 @@ def test_a_flag_takes_more_than_one_run_in_twenty():
         interval = metrics.auc_interval(s, member)
         raised["95"] += not interval.low <= 0.5 <= interval.high
         raised["off_null"] += checks.off_null(s, member)
-        raised["inverted"] += checks.inverted(s, member)
+        raised["inverted"] += "inverted" in evaluate(s, member).flags
         raised["masked"] += checks.masked(s, label, member)
     assert raised["95"] >= 6
     assert max(raised["off_null"], raised["inverted"], raised["masked"]) <= 3, raised
@@ -212,7 +213,7 @@ def test_the_neural_attack_keeps_the_best_of_its_epochs_by_examples_it_was_not_f
         rates.append(self.param_groups[0]["lr"])
         return step(self, *a, **k)
 
-    monkeypatch.setattr(neural, "_right", right)
+    monkeypatch.setattr(neural, "_balanced_accuracy", right)
     monkeypatch.setattr(torch.optim.Adam, "step", spy)
     attack = Neural(epochs=6)
     net = attack._train(known, neural._Scale.of(known), 0)

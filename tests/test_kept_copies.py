@@ -12,7 +12,8 @@ from hampkit.attacks.threshold import Confidence
 from hampkit.config.recipe import JudgeConfig, load_recipe
 from hampkit.data.copies import first_alike
 from hampkit.errors import Notice
-from hampkit.judging.evaluate import build_case, judge_scores, score, shuffled
+from hampkit.judging.case import build_case, score, shuffled
+from hampkit.judging.evaluate import judge_scores
 from hampkit.stats import grouped, metrics
 from hampkit.types import Dataset, Domain
 from hampkit.workflows.prepare import prepare

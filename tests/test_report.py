@@ -20,12 +20,20 @@ from typing import Any
 
 import pytest
 
+from hampkit.judging.results.attacks import strongest
 from hampkit.report import RESULTS_SCHEMA, charts, load_schema, percent, render_csv, render_html, render_markdown, rows
-from hampkit.report.attack import strongest
 from hampkit.stats.metrics import clopper_pearson
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 HOSTILE = "</script><script>alert(1)</script>\"'|`<b>$x$&=1"
+
+
+def spoken(text: str, caveat: str = "", limits: str = "") -> dict[str, Any]:
+    """The verdict and the caveats of results, as their document has them."""
+    found = {"text": text, "models": [], "comparison": "", "leaks_less": "", "limits": limits}
+    return {"verdict": found, "caveats": [{"flag": "tied", "models": [], "text": caveat}] if caveat else []}
+
+
 VERDICT = "Undefended, the model gives away members; with HAMP no attack tells them apart at 0.1% FPR."
 ATTACKS = {"confidence": ["known"], "loss": ["known"], "lira-online": ["shadows"], "label-only": ["known", "oracle"]}
 NORMAL = NormalDist()
@@ -34,7 +42,12 @@ NORMAL = NormalDist()
 def example_results(n: int = 400) -> dict[str, Any]:
     """Three models under four attacks, with flags, unresolved rates and a null; numbers are made up but consistent."""
     specs = [("digits/undefended", "undefended", 1.0), ("digits/hamp", "hamp", 0.2), ("digits/selena", "selena", 0.45)]
-    return {"schema": 1, "hampkit": "0.1.0", "models": [_model(*spec, n, i) for i, spec in enumerate(specs)]}
+    return {
+        "schema": 2,
+        "hampkit": "0.1.0",
+        "models": [_model(*spec, n, i) for i, spec in enumerate(specs)],
+        **spoken(VERDICT),
+    }
 
 
 def example_details(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -57,20 +70,28 @@ def _model(recipe: str, defense: str, shift: float, n: int, seed: int) -> dict[s
     attacks = [_attack(name, needs, shift * (1 - 0.12 * i), n) for i, (name, needs) in enumerate(ATTACKS.items())]
     attacks[0]["flags"] = ["unresolved", "tied"]
     attacks[3]["flags"] = ["unresolved", "masked"] if defense == "hamp" else []
+    accuracy = {"train": 1.0 - 0.01 * seed, "val": 0.92 - 0.04 * seed, "test": 0.914 + 0.004 * seed}
+    counts = {"train": 600, "val": 50, "test": 500}
     return {
         "recipe": recipe,
         "defense": defense,
         "run": f"runs/{recipe.replace('/', '-')}-1a2b3c4{seed}",
         "seed": seed,
         "data": {"name": "digits", "rows": 1797, "features": 64, "classes": 10, "sha256": "9f" * 32},
-        "accuracy": {"train": 1.0 - 0.01 * seed, "val": 0.92 - 0.04 * seed, "test": 0.914 + 0.004 * seed},
-        "rows": {"train": 600, "val": 50, "test": 500},
+        "accuracy": accuracy,
+        "rows": counts,
+        "accuracy_interval": {part: _exact(rate, counts[part]) for part, rate in accuracy.items()},
         "known": {"members": 200, "nonmembers": 250},
         "judge": {"known_train": 0.3, "known_val": 0.03, "candidates": "held-out", "strict": False},
         "attacks": attacks,
         "null": {"auc": {"value": 0.497, "low": 0.457, "high": 0.537}, "attack": "confidence", "off": False},
         "shift": {"auc": {"value": 0.5, "low": 0.46, "high": 0.54}},
     }
+
+
+def _exact(rate: float, n: int) -> dict[str, float]:
+    low, high = clopper_pearson(round(rate * n), n)
+    return {"low": low, "high": high}
 
 
 def _roc(shift: float) -> tuple[list[float], list[float]]:
@@ -95,6 +116,8 @@ def _attack(name: str, needs: list[str], shift: float, n: int) -> dict[str, Any]
         points.append((level, hits, wrong, inner | wider, level * n >= 10))
     return {
         "attack": name,
+        "unit": "target",
+        "targets": 1,
         "options": {"epochs": 4} if name == "confidence" else {},
         "needs": needs,
         "label_only": False,
@@ -179,7 +202,7 @@ BREAKS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {  # result
     "missing key": lambda _, attack: attack.pop("tnr_at_fnr"),
     "missing interval": lambda _, attack: attack["auc"].pop("high"),
     "missing models": lambda results, _: results.pop("models"),
-    "wrong schema": lambda results, _: results.update(schema=2),
+    "wrong schema": lambda results, _: results.update(schema=1),
     "flag with a space": lambda _, attack: attack["flags"].append("not ok"),
     "unknown key on top": lambda results, _: results.update(extra=1),
     "rate without the outer interval": lambda _, attack: attack["tpr_at_fpr"][0].pop("outer_low"),
@@ -222,7 +245,7 @@ def links_of(html: str) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def html() -> str:
     results = example_results()
-    inputs = (results, example_details(results), example_texts(), VERDICT)
+    inputs = (results, example_details(results), example_texts())
     kept = copy.deepcopy(inputs)
     page = render_html(*inputs)
     assert inputs == kept
@@ -281,12 +304,13 @@ def test_hostile_names_are_escaped():
     texts["attacks"]["loss"]["paper"] = "javascript:alert(1)"
     details = example_details(results)
     details[0] |= {"release": HOSTILE, "curves": {HOSTILE: details[0]["curves"]["loss"]}}
-    page = render_html(results, details, texts, HOSTILE)
+    results |= spoken(HOSTILE)
+    page = render_html(results, details, texts)
     assert len(split(page)[1]) == 4  # the style, the data, Plotly, the page's own script
     assert "<script" not in split(page)[0]
     assert text_of(page).count(HOSTILE) > 5
     assert not [link for _, link in links_of(page) if link.startswith("javascript")]
-    markdown = render_markdown(results, texts, HOSTILE)
+    markdown = render_markdown(results, texts)
     assert "<script" not in markdown
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("|")}) == 1
     model["data"]["name"] = "=cmd()"
@@ -295,7 +319,7 @@ def test_hostile_names_are_escaped():
 
 def test_markdown_shows_every_number():
     results = example_results()
-    markdown = render_markdown(results, example_texts(), VERDICT)
+    markdown = render_markdown(results, example_texts())
     lines = [line for line in markdown.splitlines() if line.startswith("| digits")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert len(rows) == 12
@@ -331,15 +355,15 @@ def test_few_models_and_missing_parts(models: int):
         del model["null"], model["accuracy"]["val"]
         model["attacks"][0]["tpr_at_fpr"] = []
     empty: dict[str, Any] = {"attacks": {}, "defenses": {}, "flags": {}}
-    assert "<h1>" in render_html(results, [{} for _ in results["models"]], empty, VERDICT)
-    assert VERDICT in render_markdown(results, empty, VERDICT)
+    assert "<h1>" in render_html(results, [{} for _ in results["models"]], empty)
+    assert VERDICT in render_markdown(results, empty)
     render_csv(results)
 
 
 def page_of(results: dict[str, Any], details: list[dict[str, Any]] | None = None) -> str:
     """What a reader sees of the page of these results."""
     details = example_details(results) if details is None else details
-    return text_of(render_html(results, details, example_texts(), VERDICT))
+    return text_of(render_html(results, details, example_texts()))
 
 
 def one_model(n: int = 400) -> dict[str, Any]:
@@ -348,7 +372,7 @@ def one_model(n: int = 400) -> dict[str, Any]:
 
 
 def markdown_of(results: dict[str, Any]) -> str:
-    return render_markdown(results, example_texts(), VERDICT)
+    return render_markdown(results, example_texts())
 
 
 def test_the_null_is_marked_by_its_flag_and_not_by_the_interval_shown():
@@ -366,8 +390,6 @@ def test_the_null_is_marked_by_its_flag_and_not_by_the_interval_shown():
 
 
 def test_an_accuracy_has_its_n_and_exact_interval_and_a_model_its_numbers():
-    assert rows.exact(0.914, 500) == pytest.approx(clopper_pearson(457, 500))
-    assert rows.exact(1.0, 7) == pytest.approx(clopper_pearson(7, 7))
     results = one_model()
     for text in (page_of(results), markdown_of(results)):
         assert "n = 500" in text
@@ -441,7 +463,7 @@ def test_the_trade_off_shows_the_outer_interval_and_opens_where_it_means_somethi
     shown = 'data-view="{}" data-group="tradeoff" aria-pressed="true"'
     for n, name in ((400, "auc"), (10_000, "tpr")):
         results = one_model(n)
-        assert shown.format(name) in render_html(results, example_details(results), example_texts(), VERDICT)
+        assert shown.format(name) in render_html(results, example_details(results), example_texts())
 
 
 def test_the_legend_promises_nothing_that_is_not_resolved():
@@ -473,11 +495,10 @@ def test_provenance_explains_what_nobody_chose():
 
 
 def test_the_verdicts_lines_are_set_apart():
-    said, texts = "Found.\nCaveats [x].", example_texts() | {"limits": "Limits."}
-    results = one_model()
-    page = render_html(results, example_details(results), texts, said)
-    assert all(f"<p>{line}</p>" in page for line in [*said.splitlines(), "Limits."])
-    markdown = render_markdown(results, texts, said)
+    results, texts = one_model() | spoken("Found.", "Caveats [x]", "Limits."), example_texts()
+    page = render_html(results, example_details(results), texts)
+    assert all(f"<p>{line}</p>" in page for line in ("Found.", "Caveats [x].", "Limits."))
+    markdown = render_markdown(results, texts)
     assert "**Found.**\n\nCaveats \\[x\\].\n\nLimits.\n" in markdown
 
 

@@ -5,8 +5,7 @@ import pytest
 
 from hampkit.data.splits import shadow_members
 from hampkit.judging import strongest as comparison
-from hampkit.judging.evaluate import rates
-from hampkit.judging.leave_one_out import judge_repeated
+from hampkit.judging.evaluate import evaluate
 
 
 def target(groups, size):
@@ -30,16 +29,19 @@ class Named:
 )
 def test_rates_of_one_target_are_resolved_by_groups(groups, size, seen):
     scores, member, group = target(groups, size)
-    for found in rates(scores, member, group=group)[1:]:
+    judged = evaluate(scores, member, units=group)
+    for found in (judged.tpr, judged.tnr):
         assert [rate.at for rate in found if rate.resolved] == seen
-    for found in rates(scores, member)[1:]:
+    judged = evaluate(scores, member)
+    for found in (judged.tpr, judged.tnr):
         assert all(rate.resolved for rate in found)
 
 
 def test_each_rate_counts_the_groups_of_its_own_side():
     scores, member, group = target(10_000, 2)
     group = np.where(member, group // 1000, group)
-    _, tpr, tnr = rates(scores, member, group=group)
+    found = evaluate(scores, member, units=group)
+    tpr, tnr = found.tpr, found.tnr
     assert [r.resolved for r in tpr] == [True] * 3
     assert [r.resolved for r in tnr] == [False] * 3, "ten groups of members"
 
@@ -52,16 +54,16 @@ def test_groups_of_uneven_size_are_worth_fewer_than_there_are():
     more = np.concatenate([scores, scores[one[:1000]]]), np.r_[member, np.zeros(1000, bool)]
     own = np.r_[group, group.max() + 1 + np.arange(1000)]
     assert len(set(own[~more[1]])) > 10_000
-    assert not rates(*more, group=own)[1][0].resolved
+    assert not evaluate(*more, units=own).tpr[0].resolved
 
 
 @pytest.mark.parametrize(("size", "seen"), [(1, True), (2, False)])
 def test_leave_one_out_is_resolved_by_units(size, seen):
     scores, member, units = repeated(size)
-    found = judge_repeated(Named(), scores, member, units=units)  # pyright: ignore[reportArgumentType]
-    assert [found.tpr_at_fpr[0].resolved, found.tnr_at_fnr[0].resolved] == [seen, seen]
+    found = evaluate(scores, member, units=units)
+    assert [found.tpr[0].resolved, found.tnr[0].resolved] == [seen, seen]
     assert ("unresolved" in found.flags) != seen
-    assert found.tpr_at_fpr[1].resolved
+    assert found.tpr[1].resolved
 
 
 @pytest.mark.parametrize(("size", "seen"), [(1, True), (2000, False)])

@@ -46,7 +46,8 @@ def test_another_model_of_the_same_recipe_and_split_takes_them(lender, tmp_path)
     own = hampkit.run("toy/undefended", options=QUICK, seed=0, shadows=8, workers=1, runs_dir=lender.parent)
     assert not list(Path(tmp_path).rglob("scaled_logit.npy")), "none is trained"
     assert "mismatched" not in flags(found, "lira-online")
-    assert found.models[0].repeated == own.models[0].repeated, "leave-one-out is about the shadow models alone"
+    lent, trained = (results.models[0].of("leave-one-out") for results in (found, own))
+    assert lent == trained, "leave-one-out is about the shadow models alone"
     assert found.models[0].attacks != own.models[0].attacks
 
 
@@ -57,7 +58,7 @@ def test_shadows_of_another_recipe_are_refused_or_flagged(lender, tmp_path):
     found = hampkit.run("toy/hamp", options=QUICK, shadows_from=lender, force=True, runs_dir=tmp_path)
     assert "mismatched" in flags(found, "lira-online")
     assert "mismatched" not in flags(found, "loss"), "it asks no shadow model"
-    assert not found.models[0].repeated, "it would judge the other recipe"
+    assert not found.models[0].of("leave-one-out"), "it would judge the other recipe"
     page = (tmp_path / "report.html").read_text()
     assert "defense.name is undefended, here hamp" in page
     again = hampkit.attack(tmp_path / found.models[0].run, "rmia", shadows_from=lender, force=True)

@@ -20,8 +20,8 @@ from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.data.splits import shadow_members
 from hampkit.judging.leave_one_out import records, repeated_scores, scores_of, variance_used
+from hampkit.judging.verdict import limits
 from hampkit.launch.local import LocalProcesses, run_jobs
-from hampkit.report import limits
 from hampkit.runs.run_files import write_run
 from hampkit.runs.store import Run, write_json
 from hampkit.shadow_models.base import ShadowSet
@@ -59,11 +59,11 @@ def test_a_run_with_shadows_attacks_with_them_and_repeats_them(runs):
     names = {a.attack for a in model.attacks}
     variants = {f"lira-{v}" for v in ("online", "online-fixed", "offline", "offline-fixed", "global")}
     assert variants | {"rmia", "rmia-offline", "attack-r", "attack-p", "loss", "neural"} <= names
-    assert len({(a.members, a.nonmembers) for a in model.attacks}) == 1, "all on the same candidates"
-    assert {r.attack for r in model.repeated} == variants | {"rmia", "rmia-offline", "attack-r", "attack-p"}
-    online = next(r for r in model.repeated if r.attack == "lira-online")
+    assert len({(a.members, a.nonmembers) for a in model.of("target")}) == 1, "all on the same candidates"
+    assert {r.attack for r in model.of("leave-one-out")} == variants | {"rmia", "rmia-offline", "attack-r", "attack-p"}
+    online = next(r for r in model.of("leave-one-out") if r.attack == "lira-online")
     assert online.auc.low > 0.5, "models as small as these remember"
-    assert (online.models, online.examples) == (8, len(problem_of(folder).task.pool))
+    assert (online.targets, online.examples) == (8, len(problem_of(folder).task.pool))
     document = json.loads((folder / "results.json").read_text())
     from jsonschema import Draft202012Validator
 
@@ -78,13 +78,12 @@ def test_a_run_with_shadows_attacks_with_them_and_repeats_them(runs):
 def test_results_and_tables_name_the_variance_that_was_used(runs, cli):
     folder, results = runs
     (model,) = results.models
-    for found in (model.attacks, model.repeated):
+    for found in map(model.of, ("target", "leave-one-out")):
         used = {r.attack: r.variance for r in found}
         assert {v for k, v in used.items() if k.startswith("lira") and k != "lira-global"} == {"pooled"}
         assert {v for k, v in used.items() if not k.startswith("lira") or k == "lira-global"} == {""}
     document = json.loads((folder / "results.json").read_text())["models"][0]
-    for rows in (document["attacks"], document["leave_one_out"]):
-        assert {r["attack"]: r.get("variance") for r in rows}["lira-online"] == "pooled"
+    assert [r["variance"] for r in document["attacks"] if r["attack"] == "lira-online"] == ["pooled", "pooled"]
     assert "lira-online (pooled)" in (folder / "report.html").read_text()
     assert (folder / "report.md").read_text().count("lira-online (pooled)") >= 2
     lines = csv.DictReader((folder / "results.csv").read_text().splitlines())
@@ -131,7 +130,7 @@ def test_records_are_of_an_attack_turned_around_where_it_points_the_wrong_way(tm
     options = {"options": QUICK | {"epochs": 1, "rows": 200}, "shadows": 4, "workers": 1, "attacks": ["attack-r"]}
     results = hampkit.run("toy/undefended", runs_dir=tmp_path, **options)
     (model,) = results.models
-    assert model.repeated[0].auc.high < 0.5, "else it shows nothing"
+    assert model.of("leave-one-out")[0].auc.high < 0.5, "else it shows nothing"
     table = csv.DictReader((tmp_path / model.run / "records.csv").open())
     separations = [float(row["separation"]) for row in table]
     assert np.mean(separations) > 0
@@ -170,7 +169,7 @@ def test_records_of_an_earlier_result_do_not_stay(tmp_path):
     assert (run / "records.csv").is_file()
     results = hampkit.run("toy/undefended", options=QUICK, attacks=["loss"], runs_dir=tmp_path)
     assert tmp_path / results.models[0].run == run
-    assert not results.models[0].repeated
+    assert not results.models[0].of("leave-one-out")
     assert not (run / "records.csv").exists()
 
 
@@ -469,12 +468,12 @@ def test_shadow_models_that_learnt_nothing_are_no_targets_and_the_report_says_so
     folder, results = runs
     monkeypatch.setattr("hampkit.shadow_models.train.untrained", lambda *_: (3,))
     run = folder / results.models[0].run
-    found = hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].repeated
-    assert {(r.models, r.untrained, r.left_out) for r in found} == {(7, 1, 1)}
+    found = hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].of("leave-one-out")
+    assert {(r.targets, r.untrained, r.left_out) for r in found} == {(7, 1, 1)}
     assert [
         a.left_out for a in hampkit.attack(run, "lira", shadows=8, workers=1, out=tmp_path).models[0].attacks[:5]
     ] == [1] * 5
-    assert found[0].auc != next(r for r in results.models[0].repeated if r.attack == found[0].attack).auc
+    assert found[0].auc != next(r for r in results.models[0].of("leave-one-out") if r.attack == found[0].attack).auc
     assert "left out: 1 that learnt next to nothing" in (tmp_path / "report.html").read_text()
     lines = (run / "records.csv").read_text().splitlines()
     assert {line.rsplit(",", 2)[1] for line in lines[1:]} == {"3", "4"}, "three or four of the seven saw each example"
@@ -641,7 +640,7 @@ def test_too_few_models_for_leave_one_out_are_named(tmp_path):
     found = hampkit.run(
         "toy/undefended", options=QUICK, shadows=4, workers=1, attacks=["lira-online"], runs_dir=tmp_path
     )
-    assert found.models[0].repeated[0].models == 4
+    assert found.models[0].of("leave-one-out")[0].targets == 4
     options = {**QUICK, "lira-online.variance": "pooled"}
     text = "leave-one-out of 4 shadow models, attack lira-online: lira-online.variance=pooled needs at least 2"
     with pytest.raises(UserError, match=text):
@@ -654,11 +653,11 @@ def test_an_attack_shows_the_leave_one_out_of_what_was_asked_for_with_its_option
     hampkit.attack(run, "rmia-offline", options=given, shadows=8, workers=1, out=tmp_path)
     options = {"lira-online.variance": "global"}
     found = hampkit.attack(run, "lira-online", options=options, shadows=8, workers=1, out=tmp_path).models[0]
-    assert [(r.attack, r.options) for r in found.repeated] == [("lira-online", {"variance": "global"})]
-    rows = hampkit.write_report(run, out=tmp_path).models[0].repeated
+    assert [(r.attack, r.options) for r in found.of("leave-one-out")] == [("lira-online", {"variance": "global"})]
+    rows = hampkit.write_report(run, out=tmp_path).models[0].of("leave-one-out")
     assert {r.attack: r.options for r in rows}["rmia-offline"] == {"score": "share"}
     labels = hampkit.attack(run, "correctness", shadows=8, workers=1, out=tmp_path)
-    assert not labels.models[0].repeated
+    assert not labels.models[0].of("leave-one-out")
     assert "attacks with shadow models or many queries find more" in limits(labels)
 
 
@@ -672,7 +671,7 @@ def test_an_attack_keeps_the_shadow_models_of_the_last_result(tmp_path):
     hampkit.attack(run, "loss", workers=1)
     document = json.loads((run / "result.json").read_text())
     left = hampkit.ModelResult.from_json(document)
-    assert left.repeated == more.repeated != ()
+    assert left.of("leave-one-out") == more.of("leave-one-out") != ()
     assert {a.attack for a in left.attacks} == {"loss", "lira-online"}
     assert (run / "records.csv").read_bytes() == records
 

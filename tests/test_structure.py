@@ -45,7 +45,7 @@ ALLOWED = {
     "targets.blackbox": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
     "judging": {"attacks", "stats", "config", "data"},  # never a defense, a target or a run
     "runs": {"config", "code_hash", "files"},
-    "report": {"judging.results", "stats", "durations"},
+    "report": {"judging.results", "durations"},  # it computes no statistics
     "shadow_models": {"durations", "targets", "launch", "runs", "defenses", "training", "data", "config"},
     "workflows": WORKFLOWS - {"api"},
     "nn": {"defenses"},

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hampkit.cli import terminal, terminal_table
 from hampkit.cli.terminal_table import UNBOUNDED, Column, fitted
-from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
+from hampkit.judging.results import AttackResult, ModelResult, Rate, Results
 from hampkit.judging.strongest import Comparison, Entry, Leak
 from hampkit.report import about, render_markdown, rows
 from hampkit.stats.metrics import Interval
@@ -41,11 +41,25 @@ def whole(text, width, wanted):
 
 
 def attacked(name, auc):
-    return AttackResult(name, (), False, 50, 80, auc, RATES, RATES, auc, FLAGS, {"epochs": 400})
+    return AttackResult(name, (), False, 50, 80, auc, RATES, RATES, FLAGS, auc, options={"epochs": 400})
 
 
 def audited():
-    loo = RepeatedResult("lira-online", 16, 1000, AUCS[0], RATES, RATES, ("pooled", *FLAGS), WITHIN)
+    flags = ("pooled", *FLAGS)
+    loo = AttackResult(
+        "lira-online",
+        (),
+        False,
+        8000,
+        8000,
+        AUCS[0],
+        RATES,
+        RATES,
+        flags,
+        unit="leave-one-out",
+        targets=16,
+        auc_within=WITHIN,
+    )
     return ModelResult(
         recipe="location30/confidence-penalty",
         defense="confidence-penalty",
@@ -56,24 +70,23 @@ def audited():
         rows={"train": 100, "test": 200},
         known={"members": 50, "nonmembers": 20},
         judge={},
-        attacks=tuple(map(attacked, NAMES, AUCS)),
+        attacks=(*map(attacked, NAMES, AUCS), loo),
         null=WITHIN,
         null_attack="loss",
-        repeated=(loo,),
     )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_number_and_no_flag_of_an_audit_is_cut(width):
     results = Results((audited(),), "0")
-    text = shown(width, lambda console: terminal.show_results(console, results, "Found.", "Limits."))
+    text = shown(width, lambda console: terminal.show_results(console, results))
     wanted = [f"[{auc.low:.3f}, {auc.high:.3f}]" for auc in (*AUCS, WITHIN)]
     whole(text, width, [*wanted, "[0.3, 9.0]", *FLAGS, "pooled"])
     for head in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
         assert head in text
     # four rows of the target and one of leave-one-out, each with all its flags
     assert [text.count(flag) for flag in FLAGS] == [5] * len(FLAGS)
-    assert len(INTERVAL.findall(text.split("null")[0])) == 3 * len(NAMES)
+    assert len(INTERVAL.findall(text.split("null")[0])) == 3 * len(NAMES) + 4
 
 
 def compared(name):
@@ -109,11 +122,11 @@ def test_leave_one_out_names_what_its_intervals_are_clustered_by():
     """On screen, in Markdown and on the page: by model and example, or by group."""
     grouped = replace(audited(), groups={"members": 9, "nonmembers": 9}, data={"name": "toy", "sha256": "x"})
     plain = replace(grouped, groups={})
-    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    words = {"attacks": {}, "defenses": {}, "flags": {}}
     for model, unit, other in ((plain, "example", "group"), (grouped, "group", "example")):
         results = Results((model,), "0")
-        text = shown(200, lambda console, results=results: terminal.show_results(console, results, "", ""))
-        for place in (text, render_markdown(results.to_json(), words, ""), rows.blocks(results.to_json())[0].clustered):
+        text = shown(200, lambda console, results=results: terminal.show_results(console, results))
+        for place in (text, render_markdown(results.to_json(), words), rows.blocks(results.to_json())[0].clustered):
             assert f"model and {unit}" in place
             assert f"model and {other}" not in place
 
@@ -121,7 +134,7 @@ def test_leave_one_out_names_what_its_intervals_are_clustered_by():
 def test_the_null_names_its_test():
     sound, off = (replace(audited(), off_null=off) for off in (False, True))
     for model, words in ((sound, "✓ (0.5 within its 99.9 % interval)"), (off, "✗ 0.5 is outside its 99.9 % interval")):
-        text = shown(200, lambda console, model=model: terminal.show_results(console, Results((model,), "0"), "", ""))
+        text = shown(200, lambda console, model=model: terminal.show_results(console, Results((model,), "0")))
         assert words in text
 
 
@@ -147,7 +160,7 @@ def test_below_a_comparison_stands_only_what_applies():
 
 
 def test_what_is_narrower_than_a_column_is_left_whole():
-    text = shown(20, lambda console: terminal.show_results(console, Results((audited(),), "0"), "", ""))
+    text = shown(20, lambda console: terminal.show_results(console, Results((audited(),), "0")))
     assert "[0.500, 0.700]" in text
     assert "…" not in text
 

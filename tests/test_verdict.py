@@ -11,10 +11,10 @@ from rich.console import Console
 from hampkit.cli.terminal import show_results
 from hampkit.judging.evaluate import judged_together
 from hampkit.judging.flags import FLAGS
-from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, RepeatedResult, Results, clearer
-from hampkit.report import charts, limits, render_csv, render_markdown, rows, verdict
-from hampkit.report.attack import attack_label
-from hampkit.report.verdict import CAVEATS, WITHOUT_CAVEAT
+from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, Results, clearer
+from hampkit.judging.results.attacks import attack_label
+from hampkit.judging.verdict import CAVEATS, WITHOUT_CAVEAT, concluded, limits, verdict
+from hampkit.report import charts, load_schema, render_csv, render_markdown, rows
 from hampkit.stats.metrics import Interval, auc_difference, auc_interval
 
 JUDGE = {"known_train": 0.45, "known_val": 0.05, "candidates": "held-out", "strict": False}
@@ -30,7 +30,8 @@ def attack(name="loss", auc=CHANCE, flags=(), members=50, nonmembers=80, needs=(
 
     enough = (nonmembers >= 10_000, members >= 10_000)
     return AttackResult(
-        name, needs, False, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), auc, flags, options, same, corrected,
+        name, needs, False, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), flags, auc, options=options,
+        same_as=same, corrected=corrected,
     )  # fmt: skip
 
 
@@ -192,7 +193,7 @@ def test_attacks_of_one_order_are_counted_once():
 def test_options_stand_in_the_order_of_the_fields_however_a_file_has_them():
     found = attack("rmia", score="share", gamma=1.0)
     rates, auc = found.tpr_at_fpr, Interval(0.6, 0.55, 0.65)
-    repeated = RepeatedResult("rmia", 8, 300, auc, rates, rates, (), options={"score": "share", "gamma": 1.0})
+    repeated = of_models("rmia", auc, rates, 8, 300, options={"score": "share", "gamma": 1.0})
     labels = set()
     for result in (found, repeated):
         sorted_ = json.loads(json.dumps(result.to_json(), sort_keys=True))
@@ -244,9 +245,9 @@ def test_equal_rows_are_one_row_with_all_names():
     text = terminal(same)
     assert "confidence = loss" in text
     assert "neural (same order as confidence)" in text
-    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    words = {"attacks": {}, "defenses": {}, "flags": {}}
     same = replace(same, data={"name": "toy", "sha256": "x"})
-    page = render_markdown(Results((same,), "0").to_json(), words, "")
+    page = render_markdown(Results((same,), "0").to_json(), words)
     assert "confidence = loss" in page
     assert "neural (same order as confidence)" in page
 
@@ -296,16 +297,16 @@ def test_verdict_table_and_chart_name_one_attack(aucs, name):
     value, _, high = aucs[name]
     assert point["customdata"][0][1] == name + (", turned around" if high < 0.5 else "")
     assert list(point["y"]) == [1 - value if high < 0.5 else value]
-    assert f"**{name}**" in render_markdown(document, {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}, "")
+    assert f"**{name}**" in render_markdown(document, {"attacks": {}, "defenses": {}, "flags": {}})
 
 
 def test_leave_one_out_has_the_same_rule_for_the_bold_row():
     values = {"tied": (0.5, 0.499, 0.501), "rmia": (0.525, 0.45, 0.6)}
     rates = attack().tpr_at_fpr
-    repeated = tuple(RepeatedResult(n, 8, 300, Interval(*v), rates, rates, ()) for n, v in values.items())
-    found = model("toy/a", attack(), repeated=repeated, data={"name": "toy", "sha256": "x"})
+    repeated = tuple(of_models(n, Interval(*v), rates, 8, 300) for n, v in values.items())
+    found = model("toy/a", attack(), *repeated, data={"name": "toy", "sha256": "x"})
     (block,) = rows.blocks(Results((found,), "0").to_json())
-    assert [row.name for row in block.repeated if row.strongest] == ["rmia"]
+    assert [row.name for row in block.of("leave-one-out") if row.strongest] == ["rmia"]
 
 
 @pytest.mark.parametrize("flag", ["untrained", "null"])
@@ -361,27 +362,32 @@ def test_unresolved_names_the_side_and_the_n_that_bind():
 
 
 def test_unresolved_names_groups_where_rows_are_in_groups():
-    def text(members, nonmembers, **more):
+    def text(members, nonmembers, *more):
         # rates that 12,000 rows would show are not resolved: the groups are few
         few = replace(attack(members=12_000, nonmembers=12_000), **{
             curve: (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),) for curve in ("tpr_at_fpr", "tnr_at_fnr")
         })  # fmt: skip
-        return said(model("toy/a", few, groups={"members": members, "nonmembers": nonmembers}, **more))
+        return said(model("toy/a", few, *more, groups={"members": members, "nonmembers": nonmembers}))
 
     assert "TPR takes 10,000 groups of non-members, here are 6; TNR takes 10,000 groups of members, here are 7" in text(
         7, 6
     )
     assert "here are 11,000 of uneven size" in text(7, 11_000)
-    assert "leave-one-out: about" not in text(7, 6, repeated=(repeated(),))
+    assert "leave-one-out: about" not in text(7, 6, repeated())
 
 
 def repeated(models=16, examples=1000):
     rates = (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),)
-    return RepeatedResult("lira-online", models, examples, ABOVE, rates, rates, ())
+    return of_models("lira-online", ABOVE, rates, models, examples)
+
+
+def of_models(name, auc, rates, targets, examples, **more):
+    half, unit = targets * examples // 2, "leave-one-out"
+    return AttackResult(name, (), False, half, half, auc, rates, rates, (), unit=unit, targets=targets, **more)
 
 
 def test_with_leave_one_out_the_limits_and_the_unresolved_are_not_of_one_model():
-    alone, more = model("toy/a", attack()), model("toy/a", attack(), repeated=(repeated(),))
+    alone, more = model("toy/a", attack()), model("toy/a", attack(), repeated())
     assert "leave-one-out" not in said(alone) + bounds(alone)
     assert "TPR takes 10,000 non-members, here are 80 (leave-one-out: about 8,000)" in said(more)
     assert "Every number is of one model" not in bounds(more)
@@ -417,20 +423,20 @@ def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     assert "shadow models" in bounds(model("toy/a", attack(needs=("population",))))
     asked = bounds(model("toy/a", attack(needs=("shadows", "oracle"))))
     assert "once per record" not in asked
-    assert "shadow" not in bounds(model("toy/a", attack(), repeated=(repeated(),))).split("Numbers")[0]
+    assert "shadow" not in bounds(model("toy/a", attack(), repeated())).split("Numbers")[0]
     assert "find more" not in asked
     assert "lower bound" in asked
 
 
 def test_rows_of_leave_one_out_carry_their_options():
     row = replace(repeated(), options={"variance": "global"})
-    assert RepeatedResult.from_json(row.to_json()) == row
+    assert AttackResult.from_json(row.to_json()) == row
     old = {key: value for key, value in row.to_json().items() if key != "options"}
-    assert RepeatedResult.from_json(old).options == {}
-    shown = model("toy/a", attack(), repeated=(row,), data={"name": "toy", "sha256": "x"})
-    words = {"attacks": {}, "defenses": {}, "flags": {}, "limits": ""}
+    assert AttackResult.from_json(old).options == {}
+    shown = model("toy/a", attack(), row, data={"name": "toy", "sha256": "x"})
+    words = {"attacks": {}, "defenses": {}, "flags": {}}
     assert "lira-online (variance=global)" in terminal(shown)
-    assert "lira-online (variance=global)" in render_markdown(Results((shown,), "0").to_json(), words, "")
+    assert "lira-online (variance=global)" in render_markdown(Results((shown,), "0").to_json(), words)
     assert ",variance=global," in render_csv(Results((shown,), "0").to_json())
 
 
@@ -439,14 +445,14 @@ def test_no_models_and_no_attacks():
     assert "no attack was made" in said(model("toy/a"))
 
 
-def terminal(*models, words="Said."):
+def terminal(*models, **verdict):
     out = io.StringIO()
-    show_results(Console(file=out, width=140), Results(models, "0"), words, "Limits.")
+    show_results(Console(file=out, width=140), Results(models, "0", verdict=verdict))
     return out.getvalue()
 
 
 def test_the_terminal_shows_the_outer_interval_the_n_and_the_options():
-    text = terminal(model("toy/a", attack(epochs=4, wide=True)), words="A [b] c.")
+    text = terminal(model("toy/a", attack(epochs=4, wide=True)), text="A [b] c.", limits="Limits.")
     assert "2.0 [0.3, 9.0]" in text
     assert "uncertainty of the" in text
     assert "train 100.0% (n=100), test 90.0% (n=200)" in text
@@ -463,3 +469,39 @@ def test_the_terminal_marks_the_null_by_its_flag():
     off = terminal(replace(band, off_null=True))
     assert "✗ 0.5 is outside its 99.9 % interval" in off
     assert "✓" not in off
+
+
+def test_results_hold_the_verdict_and_the_caveats_as_data_too():
+    from jsonschema import Draft202012Validator
+
+    a, b = model("toy/a", attack("loss", ABOVE)), model("toy/b", attack(flags=("randomised",)))
+    results = concluded(Results((a, b), "0"))
+    document = results.to_json()
+    Draft202012Validator(load_schema()["properties"]["verdict"] | {"$defs": load_schema()["$defs"]}).validate(
+        document["verdict"]
+    )
+    assert [m["finding"] for m in document["verdict"]["models"]] == ["members found", "nothing found"]
+    assert document["verdict"]["models"][0]["attack"] == "loss"
+    assert {c["flag"]: c["models"] for c in document["caveats"]}["randomised"] == ["toy/b"]
+    text, caveats = verdict(results).splitlines()
+    assert all(m["text"] in text for m in document["verdict"]["models"])
+    assert all(c["text"] in caveats for c in document["caveats"])
+    assert "verdict" not in Results((a, b), "0").to_json(), "nobody has concluded anything"
+
+
+def test_the_model_that_leaks_less_is_named_as_data():
+    a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack())
+    assert concluded(Results((a, b), "0", difference=difference(0.18, 0.1, 0.26))).verdict["leaks_less"] == "toy/b"
+    assert concluded(Results((a, b), "0", difference=difference(0.18, -0.1, 0.26))).verdict["leaks_less"] == ""
+
+
+def test_an_accuracy_has_the_exact_interval_for_as_many_independent_rows_as_there_are():
+    from hampkit.stats.intervals import clopper_pearson
+
+    plain = model("toy/a", attack(), accuracy={"test": 0.914, "train": 1.0}, rows={"test": 500, "train": 7})
+    for part, k, n in (("test", 457, 500), ("train", 7, 7)):
+        found = plain.to_json()["accuracy_interval"][part]
+        assert (found["low"], found["high"]) == pytest.approx(clopper_pearson(k, n))
+    grouped = replace(plain, sizes={"test": 99.5}).accuracy_interval("test")
+    assert (grouped.low, grouped.high) == pytest.approx(clopper_pearson(0.914 * 99.5, 99.5))
+    assert grouped.high - grouped.low > 2 * (plain.accuracy_interval("test").high - plain.accuracy_interval("test").low)

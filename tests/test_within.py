@@ -14,8 +14,9 @@ from hampkit.attacks import Shadows
 from hampkit.attacks.lira import LiraOnline
 from hampkit.cli.terminal import show_results
 from hampkit.data.splits import shadow_members
-from hampkit.judging.leave_one_out import judge_repeated, repeated_scores
-from hampkit.judging.results import AttackResult, ModelResult, Rate, RepeatedResult, Results
+from hampkit.judging.evaluate import evaluate
+from hampkit.judging.leave_one_out import repeated_scores
+from hampkit.judging.results import AttackResult, ModelResult, Rate, Results
 from hampkit.report import RESULTS_SCHEMA, render_csv, render_html, render_markdown
 from hampkit.stats import clustered, metrics
 from hampkit.stats.metrics import Interval
@@ -77,7 +78,7 @@ def test_its_interval_covers_where_models_differ():
 
 
 def test_the_flag_is_raised_where_pooling_hides_what_single_models_show_and_only_there():
-    flags = {spread: judge_repeated(LiraOnline(), *shifted(spread)).flags for spread in (0.0, 2.0)}
+    flags = {spread: evaluate(*shifted(spread)).flags for spread in (0.0, 2.0)}
     assert "pooled" in flags[2.0]
     assert "pooled" not in flags[0.0]
 
@@ -155,12 +156,12 @@ def test_intervals_cover_where_models_differ_and_the_auc_is_near_its_end():
 
 
 def repeated():
-    return judge_repeated(LiraOnline(), *shifted(2.0))
+    return evaluate(*shifted(2.0)).result(LiraOnline(), "leave-one-out")
 
 
 def with_repeated():
     rate, auc = Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False), Interval(0.6, 0.5, 0.7)
-    attack = AttackResult("loss", (), False, 50, 80, auc, (rate,), (rate,), auc, ())
+    attack = AttackResult("loss", (), False, 50, 80, auc, (rate,), (rate,), (), auc)
     names = ("toy/new", "toy/old")
     found = (repeated(), replace(repeated(), auc_within=None))
     models = [
@@ -168,7 +169,7 @@ def with_repeated():
             recipe=name, defense="hamp", run=name, seed=0, accuracy={"train": 1.0, "test": 0.9},
             known={"members": 5, "nonmembers": 8}, judge=JUDGE,
             data={"name": "toy", "rows": 300, "features": 4, "classes": 3, "sha256": "9f" * 32},
-            rows={"train": 100, "test": 200}, attacks=(attack,), null=auc, null_attack="loss", repeated=(one,),
+            rows={"train": 100, "test": 200}, attacks=(attack, one), null=auc, null_attack="loss",
         )
         for name, one in zip(names, found, strict=True)
     ]  # fmt: skip
@@ -178,12 +179,12 @@ def with_repeated():
 def test_results_keep_it_and_older_ones_lack_it():
     from jsonschema import Draft202012Validator
 
-    assert RepeatedResult.from_json(repeated().to_json()) == repeated()
+    assert AttackResult.from_json(repeated().to_json()) == repeated()
     results = with_repeated()
     document = results.to_json()
     Draft202012Validator(RESULTS_SCHEMA).validate(document)
     assert [ModelResult.from_json(m) for m in document["models"]] == list(results.models)
-    document["models"][0]["leave_one_out"][0]["auc_within"]["value"] = 2
+    document["models"][0]["attacks"][1]["auc_within"]["value"] = 2
     assert not Draft202012Validator(RESULTS_SCHEMA).is_valid(document)
 
 
@@ -191,8 +192,8 @@ def test_every_form_shows_both():
     results, found, out = with_repeated(), repeated(), io.StringIO()
     assert found.auc_within is not None
     document = results.to_json()
-    show_results(Console(file=out, width=140), results, "", "")
-    for text in (render_html(document, [{}, {}], {}, ""), render_markdown(document, {}, ""), out.getvalue()):
+    show_results(Console(file=out, width=140), results)
+    for text in (render_html(document, [{}, {}], {}), render_markdown(document, {}), out.getvalue()):
         assert f"{found.auc.value:.3f}" in text
         assert f"{found.auc_within.value:.3f}" in text
         assert "ithin a model" in text or "AUC within" in text
@@ -201,13 +202,14 @@ def test_every_form_shows_both():
 
 def test_the_csv_has_rows_of_leave_one_out():
     rows = list(csv.DictReader(io.StringIO(render_csv(with_repeated().to_json()))))
-    assert [row["judged"] for row in rows] == ["target", "leave-one-out"] * 2
+    assert [row["unit"] for row in rows] == ["target", "leave-one-out"] * 2
     row, found = rows[1], repeated()
     assert found.auc_within is not None
     assert (float(row["auc"]), float(row["auc_within_low"])) == (found.auc.value, found.auc_within.low)
-    assert (row["models"], row["examples"], row["attack"]) == ("16", "300", "lira-online")
+    assert (row["targets"], row["attack"]) == ("16", "lira-online")
+    assert int(row["members"]) + int(row["nonmembers"]) == 16 * 300
     assert float(row["tpr_at_fpr_0.001_tp"]) == found.tpr_at_fpr[0].hits
-    assert row["null_auc"] == row["members"] == "", "they are of the target"
+    assert row["null_auc"] == "", "it is of the target"
     assert rows[3]["auc_within"] == ""
 
 

@@ -16,7 +16,7 @@ from hampkit.workflows import shadow as shadowing
 from hampkit.workflows.compare import Comparison
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.recipes import Recipe, RecipeOptions, Reference, recipe
-from hampkit.workflows.report import AttackResult, ModelResult, Rate, RepeatedResult, Results, write_report
+from hampkit.workflows.report import AttackResult, ModelResult, Rate, Results, write_report
 from hampkit.workflows.run import Request, ShadowSource
 from hampkit.workflows.session import Progress, Session, Settings, session_of
 from hampkit.workflows.shadow import Plan
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
-    "AttackResult", "Comparison", "ModelResult", "Plan", "Progress", "Rate", "Recipe", "RepeatedResult", "Results", "Session",
+    "AttackResult", "Comparison", "ModelResult", "Plan", "Progress", "Rate", "Recipe", "Results", "Session",
     "Trained", "attack", "compare", "plan", "recipe", "run", "shadow",
     "train", "write_report",
 ]  # fmt: skip

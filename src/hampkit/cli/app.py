@@ -306,7 +306,6 @@ def _show(results: Results, json: bool, quiet: bool) -> None:
         print(dumps(results.to_json(), indent=1, sort_keys=True, ensure_ascii=False))
     elif not quiet:
         from hampkit.cli.terminal import show_results, stdout_console
-        from hampkit.report import limits, verdict
 
-        show_results(stdout_console(), results, verdict(results), limits(results))
+        show_results(stdout_console(), results)
         print(f"report: {results.files['html']}")

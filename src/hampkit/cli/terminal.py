@@ -19,11 +19,11 @@ from rich.progress import (
 )
 
 from hampkit.cli.terminal_table import Column, Kind, show_table, stdout_console
-from hampkit.report.attack import finding
+from hampkit.report.rows import verdict_lines
 
 if TYPE_CHECKING:
     from hampkit import api
-    from hampkit.api import AttackResult, Comparison, ModelResult, Rate, RepeatedResult, Results
+    from hampkit.api import AttackResult, Comparison, ModelResult, Rate, Results
 
 
 class Bars:
@@ -83,14 +83,12 @@ def sayer(silent: bool) -> Any:
     return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
 
 
-def show_results(console: Console, results: Results, verdict: str, limits: str) -> None:
+def show_results(console: Console, results: Results) -> None:
     """One table per model, and the line that says what they mean."""
     for model in results.models:
         _show_model(console, model)
-        if model.repeated:
-            _show_repeated(console, model)
-    console.print(verdict, highlight=False, markup=False)
-    console.print(limits, highlight=False, markup=False)
+    for line in verdict_lines(results.to_json()):
+        console.print(line, highlight=False, markup=False)
     console.print(
         "95 % intervals in brackets; those of TPR and TNR are for the target FPR and FNR exactly, with the uncertainty of the "
         "threshold in them. Flags are explained in the report and in docs/reading.md.",
@@ -133,46 +131,60 @@ def _columns(heads: Sequence[str]) -> list[Column]:
 
 
 def _show_model(console: Console, model: ModelResult) -> None:
-    from hampkit.report.rows import attack_numbers, counts, joined_label, merged
+    """One table: attacks on the target, then leave-one-out."""
+    from hampkit.report.rows import attack_numbers, counts, merged
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
     title = f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}"
-    columns = [Column("attack", "name"), *map(Column, ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC")), Column("flags", "flags")]
+    repeated = model.of("leave-one-out")
     alike = merged(model.attacks, lambda a: attack_numbers(a.to_json()))
-    rows = [(joined_label([a.to_json() for a in same]), *_numbers(same[0]), " ".join(same[0].flags)) for same in alike]
-    best = model.strongest() if model.attacks else None
-    show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
-    for line in (model.facts.get("summary"), counts(model.to_json()), _null(model)):
+    best = [model.strongest()] if model.of("target") else []
+    best += [model.strongest("leave-one-out")] if repeated else []
+    bold = [any(a is b for a in same for b in best) for same in alike]
+    show_table(console, title, _heads(bool(repeated)), [_shown(same, bool(repeated)) for same in alike], bold)
+    for line in (model.facts.get("summary"), counts(model.to_json()), _leave_one_out(model), _null(model)):
         if line:
             console.print(line, style="dim italic", highlight=False, markup=False)
 
 
-def _show_repeated(console: Console, model: ModelResult) -> None:
-    from hampkit.report.rows import joined_label, merged, repeated_numbers
+def _heads(repeated: bool) -> list[Column]:
+    """repeated: with columns that only leave-one-out needs."""
+    rates = [Column(name) for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC")]
+    if not repeated:
+        return [Column("attack", "name"), *rates, Column("flags", "flags")]
+    judged = Column("judged on", "name")
+    return [Column("attack", "name"), judged, *rates, Column("AUC within"), Column("flags", "flags")]
 
-    first = model.repeated[0]
-    title = f"{model.recipe}  leave-one-out: {first.models} shadow models in turn, {first.examples} examples each"
-    unit = "group" if model.groups else "example"
-    caption = (
-        f"pooled over all models, intervals clustered by model and {unit}; AUC within: the mean over single models"
+
+def _shown(alike: Sequence[AttackResult], repeated: bool) -> list[str]:
+    """The cells of attacks with the same numbers."""
+    from hampkit.report.rows import joined_label
+
+    first = alike[0]
+    label, flags = joined_label([a.to_json() for a in alike]), " ".join(first.flags)
+    if not repeated:
+        return [label, *_numbers(first), flags]
+    judged = "target" if first.unit == "target" else f"{first.targets} models"
+    return [label, judged, *_numbers(first), _auc(first.auc_within), flags]
+
+
+def _leave_one_out(model: ModelResult) -> str:
+    """How leave-one-out was judged; empty if there is none."""
+    repeated = model.of("leave-one-out")
+    if not repeated:
+        return ""
+    first, unit = repeated[0], "group" if model.groups else "example"
+    about = (
+        f"leave-one-out: {first.targets} shadow models in turn, {first.examples} examples each, pooled over all models;"
     )
+    about += f" intervals clustered by model and {unit}; AUC within: the mean over single models"
     if first.untrained:
         how = "left out" if first.left_out else "left out as targets only, for want of others"
-        caption += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
-    heads = ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC pooled", "AUC within")
-    columns = [Column("attack", "name"), *map(Column, heads), Column("flags", "flags")]
-    alike = merged(model.repeated, lambda r: repeated_numbers(r.to_json()))
-    rows = [
-        (joined_label([a.to_json() for a in same]), *_numbers(r), _auc(r.auc_within), " ".join(r.flags))
-        for same in alike
-        for r in same[:1]
-    ]
-    best = max(model.repeated, key=lambda r: finding(**vars(r.auc)))
-    show_table(console, title, columns, rows, [any(a is best for a in same) for same in alike])
-    console.print(caption, style="dim italic", highlight=False, markup=False)
+        about += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
+    return about
 
 
-def _numbers(found: AttackResult | RepeatedResult) -> tuple[str, str, str]:
+def _numbers(found: AttackResult) -> tuple[str, str, str]:
     return _rate(found.tpr_at_fpr[0]), _rate(found.tnr_at_fnr[0]), _auc(found.auc)
 
 

@@ -48,9 +48,8 @@ def resolved(rate: float, n: float) -> bool:
     return metrics.allowed(rate, n) >= ENOUGH
 
 
-def tied(scores: Any, member: Any, rate: float, strict: bool = False) -> bool:
+def tied(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
     """Whether equal scores cost the TPR or the TNR at this rate: the next group in line holds members and non-members."""
-    counts = metrics.count(scores, member)
     return tied_at(counts, rate, strict) or tied_at(counts.turned(), rate, strict)
 
 
@@ -61,11 +60,6 @@ def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
         return False
     members, others = (int(side[k]) - (int(side[k - 1]) if k else 0) for side in (counts.tp, counts.fp))
     return members > 0 and others > 0
-
-
-def inverted(scores: Any, member: Any, group: Any = None) -> bool:
-    """Whether the 99.9 % interval of the AUC lies below 0.5."""
-    return grouped.auc_interval(scores, member, group, STRICT_LEVEL).high < 0.5
 
 
 def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bool:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.attacks import Shadows, SignalAttack
 from hampkit.errors import UserError
-from hampkit.judging import flags as checks
-from hampkit.judging.results import FPRS, Rate, RepeatedResult
-from hampkit.stats import clustered, grouped
+from hampkit.judging.results import FPRS
+from hampkit.stats import clustered
 from hampkit.stats.metrics import Interval, clopper_pearson
 from hampkit.stats.roc import best_threshold
 
@@ -58,40 +56,6 @@ def _named(attack: SignalAttack, shadows: Shadows) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"leave-one-out of {len(shadows)} shadow models, attack {attack.name}: {error}") from None
-
-
-def judge_repeated(
-    attack: str, scores: Scores, members: Bools, strict: bool = False, units: Any = None
-) -> RepeatedResult:
-    """All numbers of one attack over M targets, pooled, with intervals clustered by model and by units (N,), default examples."""
-    each = grouped.number(units, scores.shape[1]) / scores.shape[1]  # effective number of examples per row
-    of, others = (each * int(side.sum()) for side in (members, ~members))
-    auc, within = clustered.auc_interval(scores, members, units), clustered.auc_within(scores, members, units)
-    pooled = clustered.Pooled.of(scores, members, units, strict)
-    tpr = [_rate(p, r, others) for p, r in zip(clustered.points(pooled, FPRS), FPRS, strict=True)]
-    tied, pooled = checks.tied_at(pooled.counts, FPRS[0], strict), pooled.exchanged()
-    tnr = [_rate(p, r, of) for p, r in zip(clustered.points(pooled, FPRS), FPRS, strict=True)]
-    flags = {
-        "unresolved": not (tpr[0].resolved and tnr[0].resolved),
-        "tied": tied or checks.tied_at(pooled.counts, FPRS[0], strict),
-        "inverted": auc.high < 0.5 and clustered.auc_interval(scores, members, units, checks.STRICT_LEVEL).high < 0.5,
-        "pooled": within.value > auc.high,
-    }
-    return RepeatedResult(
-        attack=attack,
-        models=len(scores),
-        examples=scores.shape[1],
-        auc=auc,
-        tpr_at_fpr=tuple(tpr),
-        tnr_at_fnr=tuple(tnr),
-        flags=tuple(name for name, raised in flags.items() if raised),
-        auc_within=within,
-    )
-
-
-def _rate(point: clustered.Point, rate: float, n: float) -> Rate:
-    ends = point.low, point.high
-    return Rate(point.value, *ends, rate, point.hits, point.errors, *ends, checks.resolved(rate, n))
 
 
 @dataclass(frozen=True)

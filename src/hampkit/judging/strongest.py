@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.errors import UserError
-from hampkit.judging.evaluate import rates
+from hampkit.judging.evaluate import evaluate
 from hampkit.judging.flags import FLAGS
-from hampkit.judging.leave_one_out import judge_repeated
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.rng import derive, numpy_rng
 from hampkit.stats import grouped, metrics
 from hampkit.stats.clustered import auc_interval
-from hampkit.stats.clustered import mean_auc as clustered_mean
 from hampkit.stats.metrics import Interval
+from hampkit.stats.pairs import Pairs, mean_auc
 
 TARGET, REPEATED = "target", "leave-one-out"
 # The choices are made on each other's half: where k attacks have one AUC, the two judged AUCs correlate by M²/(k − 1), with M the
@@ -87,8 +86,8 @@ def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
     `unresolved` stands beside each rate. An attack that points the wrong way is never chosen, and finds what its AUC hides.
     """
     names = leak.attack.split(BOTH)
-    judged = [a for r in results for a in (r.repeated if leak.judged == REPEATED else r.attacks)]
-    everywhere = [a for r in results for a in (*r.attacks, *r.repeated)]
+    judged = [a for r in results for a in r.of("leave-one-out" if leak.judged == REPEATED else "target")]
+    everywhere = [a for r in results for a in r.attacks]
     mine = [flag for a in judged if a.attack in names for flag in a.flags if flag != "unresolved"]
     turned = ["inverted"] if any("inverted" in a.flags for a in everywhere) else []
     return replace(leak, flags=tuple(dict.fromkeys([*mine, *turned])))
@@ -180,13 +179,9 @@ def _highest_end(case: Halves, judged: str) -> float:
 
 def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
     """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
-    if judged == REPEATED:
-        found = [judge_repeated(name, scores, member, strict, units) for name, scores, member in parts]
-        rated = [(f.tpr_at_fpr[0], f.tnr_at_fnr[0]) for f in found]
-        auc = clustered_mean([(scores, member) for _, scores, member in parts], units, correlation=CORRELATION)
-    else:
-        rated = [(tpr[0], tnr[0]) for _, tpr, tnr in (rates(s, m, strict, *group) for _, s, m, *group in parts)]
-        auc = grouped.mean_auc([arrays for _, *arrays in parts], correlation=CORRELATION)
+    pairs = [Pairs.of(scores, member, units=group[0] if group else units) for _, scores, member, *group in parts]
+    found = [evaluate(p.scores, p.membership, units=p.units, strict=strict) for p in pairs]
+    auc, rated = mean_auc(pairs, correlation=CORRELATION), [(f.tpr[0], f.tnr[0]) for f in found]
     tpr, tnr = (_mean(both, independent=judged == TARGET) for both in zip(*rated, strict=True))
     return auc, tpr, tnr
 
@@ -231,20 +226,15 @@ def _over_seeds(found: Sequence[Interval]) -> Interval:
 
 
 def test_accuracy_of(results: Sequence[ModelResult]) -> Interval:
-    def one(result: ModelResult) -> Interval:
-        n, rate = result.rows["test"], result.accuracy["test"]
-        if "test" in result.sizes:
-            return Interval(rate, *metrics.clopper_pearson(rate * result.sizes["test"], result.sizes["test"]))
-        return Interval(rate, *metrics.clopper_pearson(round(rate * n), n))
-
-    return _over_seeds([one(r) for r in results])
+    """The test accuracy over seeds."""
+    return _over_seeds([r.accuracy_interval("test") for r in results])
 
 
 def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:
     """The attack with the highest rate at 0.1 %, as the published comparison takes it: mean over seeds, target's attacks only."""
     found: dict[str, list[Rate]] = {}
     for result in results:
-        for attack in result.attacks:
+        for attack in result.of("target"):
             found.setdefault(attack.attack, []).append(getattr(attack, curve)[0])
     values = {name: float(np.mean([rate.value for rate in rates])) for name, rates in found.items()}
     name = max(values, key=lambda n: values[n])

@@ -1,10 +1,8 @@
-"""Results → one self-contained HTML page, Markdown, CSV. It lays out results.
-
-It computes no statistics but the exact interval of an accuracy and, for the verdict, the correction for many attacks.
-"""
+"""Results → one self-contained HTML page, Markdown, CSV. It lays out results and computes no statistics."""
 
 from __future__ import annotations
 
+from hampkit.judging.results.wording import percent
 from hampkit.report.comparison import (
     COLUMNS,
     about,
@@ -15,17 +13,14 @@ from hampkit.report.comparison import (
 )
 from hampkit.report.html import render_html
 from hampkit.report.markdown import render_markdown
-from hampkit.report.rows import percent
 from hampkit.report.schema import RESULTS_SCHEMA, load_schema
 from hampkit.report.table_csv import render_csv
-from hampkit.report.verdict import limits, verdict
 
 __all__ = [
     "COLUMNS",
     "RESULTS_SCHEMA",
     "about",
     "comparison_rows",
-    "limits",
     "load_schema",
     "paper_layout",
     "percent",
@@ -34,5 +29,4 @@ __all__ = [
     "render_csv",
     "render_html",
     "render_markdown",
-    "verdict",
 ]

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from hampkit.judging.results.attacks import as_found, attack_label, found_label, of_target, strongest
+from hampkit.judging.results.wording import level_label, model_titles, percent
 from hampkit.report import rows
-from hampkit.report.attack import as_found, attack_label, found_label, strongest
 from hampkit.report.rows import Json
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def roc_chart(model: Json, title: str, curves: Json, floor: tuple[float, float],
 
     floor: where the axes of members and non-members begin, ``(1/2n, 1/2n)`` of the largest n on the page.
     """
-    sizes = {attack["attack"]: (attack["members"], attack["nonmembers"]) for attack in model["attacks"]}
+    sizes = {attack["attack"]: (attack["members"], attack["nonmembers"]) for attack in of_target(model)}
     found: list[dict[str, Any]] = []
     spared: list[dict[str, Any]] = []
     for name, curve in curves.items():
@@ -68,8 +69,8 @@ def roc_chart(model: Json, title: str, curves: Json, floor: tuple[float, float],
 def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
     """Test accuracy against leakage, one point per model, for each measure the model's strongest attack."""
     views = {"tpr": _tradeoff(results, style, "tpr"), "auc": _tradeoff(results, style, "auc")}
-    titles = rows.model_titles(results)
-    tests = [rows.percent(model["accuracy"]["test"]) for model in results["models"]]
+    titles = model_titles(results)
+    tests = [percent(model["accuracy"]["test"]) for model in results["models"]]
     points = "; ".join(f"{title} {test}" for title, test in zip(titles, tests, strict=True))
     alt = f"Scatter plot of test accuracy against leakage. Test accuracies: {points}. For leakage see the table."
     return {"group": "tradeoff", "alt": alt, "views": views}
@@ -94,7 +95,7 @@ def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
 
 def roc_floor(results: Json) -> tuple[float, float]:
     """Where log axes of members and non-members begin: half an example of the largest attack."""
-    attacks = [attack for model in results["models"] for attack in model["attacks"]]
+    attacks = [attack for model in results["models"] for attack in of_target(model)]
     return (
         0.5 / max((attack["members"] for attack in attacks), default=1000),
         0.5 / max((attack["nonmembers"] for attack in attacks), default=1000),
@@ -125,12 +126,12 @@ def _roc_figure(curves: list[dict[str, Any]], x: str, y: str, floor: tuple[float
 
 
 def _roc_alt(model: Json, title: str) -> str:
-    level = rows.level_label(LEVEL)
+    level = level_label(LEVEL)
     parts = [
-        f"{attack['attack']} {rows.percent(point['value'], 2)}"
-        for attack in model["attacks"]
+        f"{attack['attack']} {percent(point['value'], 2)}"
+        for attack in of_target(model)
         for point in attack["tpr_at_fpr"]
-        if rows.level_label(point["fpr"]) == level
+        if level_label(point["fpr"]) == level
     ]
     rates = f" True-positive rate at {level} false-positive rate: {', '.join(parts)}." if parts else ""
     return f"ROC curves of the attacks on {title}, both axes logarithmic.{rates}"
@@ -139,14 +140,14 @@ def _roc_alt(model: Json, title: str) -> str:
 def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
     import plotly.graph_objects as go
 
-    titles = rows.model_titles(results)
+    titles = model_titles(results)
     groups: dict[str, list[dict[str, Any]]] = {}
     for title, model in zip(titles, results["models"], strict=True):
         point = _leak(model, measure)
         if point:
             groups.setdefault(model["recipe"], []).append(point | {"title": title, "x": model["accuracy"]["test"]})
     data = [_points(recipe, points, style[recipe], measure) for recipe, points in groups.items()]
-    level, label = (0.5, "AUC") if measure == "auc" else (LEVEL, f"TPR at {rows.level_label(LEVEL)} FPR")
+    level, label = (0.5, "AUC") if measure == "auc" else (LEVEL, f"TPR at {level_label(LEVEL)} FPR")
     form = ".2f" if measure == "auc" else "~%"
     estimates = [point for points in groups.values() for point in points]
     bottom = min([level if measure == "auc" else 0.0, *(point["low"] for point in estimates)])
@@ -161,23 +162,23 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
     """The AUC of the strongest attack of the table, or the TPR of the attack whose lower bound of it is highest."""
     if measure == "auc":
-        best = strongest(model["attacks"])
+        best = strongest(of_target(model))
         return None if best is None else as_found(best, best["auc"]) | {"attack": found_label(best)}
-    rates = [(rate, attack) for attack in model["attacks"] if (rate := _rate(attack))]
+    rates = [(rate, attack) for attack in of_target(model) if (rate := _rate(attack))]
     rate, attack = max(rates, key=lambda found: found[0]["low"], default=(None, None))
     return None if rate is None or attack is None else {**rate, "attack": attack_label(attack)}
 
 
 def _rate(attack: Json) -> Json | None:
     """The TPR at the chart's operating point; nothing where the attack was not read off there."""
-    level = rows.level_label(LEVEL)
-    found = (p for p in attack["tpr_at_fpr"] if rows.level_label(p["fpr"]) == level)
+    level = level_label(LEVEL)
+    found = (p for p in attack["tpr_at_fpr"] if level_label(p["fpr"]) == level)
     return next(({**rows.outer(p), "resolved": p["resolved"]} for p in found), None)
 
 
 def opening(results: Json) -> str:
     """The view that the trade-off chart opens with: rates at its operating point only where one of them is resolved."""
-    return "tpr" if rows.level_label(LEVEL) in rows.resolved_levels(results, "tpr_at_fpr", False) else "auc"
+    return "tpr" if level_label(LEVEL) in rows.resolved_levels(results, "tpr_at_fpr", False) else "auc"
 
 
 def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str) -> dict[str, Any]:
@@ -252,7 +253,7 @@ def _log_axis(title: str, start: float) -> dict[str, Any]:
     below = 10.0 ** floor(log10(start))
     start = below if below > start / 2 else start  # so that the axis begins at a number when one is near
     powers = [10.0**-k for k in range(9) if 10.0**-k >= start * 0.999]
-    ticks = {"tickvals": powers, "ticktext": [rows.level_label(power) for power in powers]}
+    ticks = {"tickvals": powers, "ticktext": [level_label(power) for power in powers]}
     return _axis(title, type="log", range=[log10(start) - 0.06, 0.04], minor={"showgrid": False}, **ticks)
 
 

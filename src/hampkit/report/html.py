@@ -9,15 +9,15 @@ from datetime import datetime, timezone
 from importlib.resources import files
 from typing import Any
 
+from hampkit.judging.results.attacks import option_text
 from hampkit.report import charts, rows
-from hampkit.report.attack import option_text
 from hampkit.report.rows import Json
 from hampkit.report.table_csv import render_csv
 
 
-def render_html(results: Json, details: Sequence[Json], texts: Json, verdict: str) -> str:
+def render_html(results: Json, details: Sequence[Json], texts: Json) -> str:
     """The page. details: one per model, in the same order; a model whose details lack a part is shown without it."""
-    return rendered("template.html.jinja", "page.js", page_context(results, details, texts, verdict))
+    return rendered("template.html.jinja", "page.js", page_context(results, details, texts))
 
 
 def rendered(template: str, script: str, context: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def rendered(template: str, script: str, context: Mapping[str, Any]) -> str:
     )
 
 
-def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: str) -> dict[str, Any]:
+def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[str, Any]:
     """All that the template shows, as names."""
     assert len(details) == len(results["models"]), (len(details), len(results["models"]))
     blocks, levels = rows.blocks(results), rows.levels(results)
@@ -47,7 +47,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json, verdict: s
     return {
         "results": results,
         "csv": render_csv(results),
-        "verdict": [*verdict.splitlines(), *texts.get("limits", "").splitlines()],
+        "verdict": rows.verdict_lines(results),
         "blocks": blocks,
         "levels": levels,
         "level": rows.main_level(levels),

@@ -8,15 +8,15 @@ from hampkit.report import rows
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
 
-def render_markdown(results: Json, texts: Json, verdict: str) -> str:
+def render_markdown(results: Json, texts: Json) -> str:
     """The verdict, the table at the smallest operating point, the models, and the flags and attacks that occur."""
     blocks = rows.blocks(results)
     level = rows.main_level(rows.levels(results))
     parts = [
         "# Membership inference report",
-        *_verdict([*verdict.splitlines(), *texts.get("limits", "").splitlines()]),
+        *_verdict(rows.verdict_lines(results)),
         _table(blocks, level),
-        _repeated(blocks, level),
+        _repeated(blocks),
         _models(blocks),
         _notes(level),
         _flags(rows.seen_flags(results), texts),
@@ -32,30 +32,29 @@ def _verdict(lines: list[str]) -> list[str]:
 
 
 def _table(blocks: list[ModelBlock], level: str) -> str:
-    head = [
-        "Model",
-        "Accuracy, train / test",
-        "Attack",
-        f"TPR @ {level} FPR",
-        f"TNR @ {level} FNR",
-        "AUC",
-        "Balanced accuracy",
-        "Members + non-members",
-        "Flags",
-    ]
-    lines = [_line(head), _line([":--", ":--", ":--", "--:", "--:", "--:", "--:", "--:", ":--"])]
-    return "\n".join(lines + [_line(_cells(block, row, level)) for block in blocks for row in block.rows])
+    """A row per model and attack; columns of leave-one-out only if there is some."""
+    repeated = any(block.clustered for block in blocks)
+    rates = [f"TPR @ {level} FPR", f"TNR @ {level} FNR", "AUC"]
+    left, right = ["Model", "Accuracy, train / test", "Attack"], ["Balanced accuracy", "Members + non-members", "Flags"]
+    head = [*left, *rates, *right]
+    if repeated:
+        head = [*left, "Judged on", *rates, "AUC within a model (mean)", *right]
+    marks = [":--" if name in (*left, "Judged on", "Flags") else "--:" for name in head]
+    body = [_line(_cells(block, row, level, repeated)) for block in blocks for row in block.rows]
+    return "\n".join([_line(head), _line(marks), *body])
 
 
-def _cells(block: ModelBlock, row: AttackRow, level: str) -> list[str]:
+def _cells(block: ModelBlock, row: AttackRow, level: str, repeated: bool) -> list[str]:
     name = _text(row.label)
     return [
         _text(block.title),
         f"{block.accuracy['train'].value} / {block.accuracy['test'].value}".replace("<", "&lt;").replace(">", "&gt;"),
         f"**{name}**" if row.strongest else name,
+        *([_text(row.judged)] if repeated else []),
         _number(row.tpr.get(level)),
         _number(row.tnr.get(level)),
         _number(row.auc),
+        *([_number(row.within)] if repeated else []),
         _number(row.balanced),
         row.auc.count,
         _text(", ".join(row.flags)),
@@ -69,28 +68,19 @@ def _number(cell: Cell | None) -> str:
     return f"*{text}*" if cell.muted else text
 
 
-def _repeated(blocks: list[ModelBlock], level: str) -> str:
-    """Leave-one-out over the shadow models, where there are any."""
-    shown = [block for block in blocks if block.repeated]
+def _repeated(blocks: list[ModelBlock]) -> str:
+    """How leave-one-out was judged, if there is any."""
+    shown = [block for block in blocks if block.clustered]
     if not shown:
         return ""
-    rates, aucs = [f"TPR @ {level} FPR", f"TNR @ {level} FNR"], ["AUC within a model (mean)", "AUC, pooled"]
-    lines = [_line(["Model, leave-one-out", "Attack", *rates, *aucs, "Flags"])]
-    lines.append(_line([":--", ":--", "--:", "--:", "--:", "--:", ":--"]))
-    for block in shown:
-        for row in block.repeated:
-            name = f"**{_text(row.label)}**" if row.strongest else _text(row.label)
-            numbers = [_number(row.tpr.get(level)), _number(row.tnr.get(level)), _number(row.within), _number(row.auc)]
-            about = _text(f"{block.title}: {block.repeated_about}")
-            lines.append(_line([about, name, *numbers, _text(", ".join(row.flags))]))
     clustered = " or by ".join(rows.unique(block.clustered for block in shown))
     places = " and ".join(f"`{_text(block.run)}/records.csv`" for block in shown)
-    lines += [
-        "",
-        f"Intervals are clustered by {clustered}. Every example with its exposure, most exposed first: {places} (`row` is its"
-        " place in the data set, from 0).",
-    ]
-    return "\n".join(lines)
+    about = "; ".join(f"{_text(block.title)}: {_text(block.repeated_about)}" for block in shown)
+    return (
+        f"Leave-one-out: {about}. Its AUC and rates pool all targets; intervals are clustered by"
+        f" {clustered}. Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from"
+        " 0)."
+    )
 
 
 def _models(blocks: list[ModelBlock]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hampkit.report.accuracy import exact, size
-from hampkit.report.attack import attack_label, order_of, strongest
+from hampkit.judging.results.attacks import attack_label, of_models, of_target, order_of, strongest
+from hampkit.judging.results.wording import level_label, model_titles, off_null, percent
 
 Json = Mapping[str, Any]
 Row = TypeVar("Row")
@@ -33,16 +32,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One attack on one model."""
+    """One attack, on one target or on every shadow model in turn."""
 
     name: str
     label: str  # the name with the options that are not the attack's defaults; of attacks with equal numbers all names
+    unit: str  # target or leave-one-out
+    judged: str  # the same for a table: target, or how many shadow models in turn
     needs: tuple[str, ...]
-    strongest: bool  # of the attacks on this model, see `strongest`
+    strongest: bool  # of the attacks on this model with this unit, see `strongest`
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
     tnr: dict[str, Cell]
     auc: Cell
-    balanced: Cell
+    within: Cell | None  # the mean AUC within single models
+    balanced: Cell | None
     flags: tuple[str, ...]
 
 
@@ -53,20 +55,6 @@ class NullRow:
     attack: str
     auc: Cell
     ok: bool  # its 99.9 % interval contains 0.5; the 95 % interval shown misses it in every twentieth sound run
-
-
-@dataclass(frozen=True)
-class RepeatedRow:
-    """One attack with every shadow model in turn as the target."""
-
-    name: str
-    label: str  # of attacks with equal numbers all names
-    strongest: bool
-    tpr: dict[str, Cell]
-    tnr: dict[str, Cell]
-    auc: Cell
-    within: Cell | None  # mean AUC within single models
-    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -81,36 +69,21 @@ class ModelBlock:
     accuracy: dict[str, Cell]  # train, val, test
     gap: str  # accuracy in training minus in test
     counts: str  # how many are known to the adversary, how many are judged
-    rows: tuple[AttackRow, ...]
+    rows: tuple[AttackRow, ...]  # those on the target, then those of leave-one-out
     null: NullRow | None
-    repeated: tuple[RepeatedRow, ...] = ()
     repeated_about: str = ""  # how many models and examples
     clustered: str = ""  # by what the intervals of leave-one-out are: model and example, or model and group
     summary: str = ""  # what the defense reports of this model, such as its privacy budget
 
-
-def percent(rate: float, digits: int = 1) -> str:
-    """A fraction as a percentage; a rate that is not 0 or 1 is never rounded to 0 or 100.
-
-    >>> percent(0.1234), percent(0.00001, 2), percent(0.99999), percent(0, 2)
-    ('12.3%', '<0.01%', '>99.9%', '0.00%')
-    """
-    step = 10.0**-digits
-    text = f"{100 * rate:.{digits}f}%"
-    if rate > 0 and float(text[:-1]) == 0:
-        return f"<{step:.{digits}f}%"
-    if rate < 1 and float(text[:-1]) == 100:
-        return f">{100 - step:.{digits}f}%"
-    return text
+    def of(self, unit: str) -> list[AttackRow]:
+        return [row for row in self.rows if row.unit == unit]
 
 
-def level_label(rate: float) -> str:
-    """An operating point in words of a table head.
-
-    >>> level_label(0.001)
-    '0.1%'
-    """
-    return f"{100 * rate:g}%"
+def verdict_lines(results: Json) -> list[str]:
+    """What was found, the caveats, the limits: a line each, if there is something."""
+    verdict = results.get("verdict") or {}
+    caveats = ". ".join(caveat["text"] for caveat in results.get("caveats") or [])
+    return [line for line in (verdict.get("text", ""), caveats and f"{caveats}.", verdict.get("limits", "")) if line]
 
 
 def levels(results: Json) -> list[str]:
@@ -118,7 +91,7 @@ def levels(results: Json) -> list[str]:
     rates = {
         point[key]
         for model in results["models"]
-        for attack in model["attacks"]
+        for attack in of_target(model)
         for curve, key in (("tpr_at_fpr", "fpr"), ("tnr_at_fnr", "fnr"))
         for point in attack[curve]
     }
@@ -133,7 +106,7 @@ def main_level(names: list[str]) -> str:
 def resolved_levels(results: Json, curve: str, everywhere: bool) -> list[str]:
     """The operating points of ``tpr_at_fpr`` or ``tnr_at_fnr`` that are resolved for every (or any) attack, smallest first."""
     key = curve[-3:]
-    points = [point for model in results["models"] for attack in model["attacks"] for point in attack[curve]]
+    points = [point for model in results["models"] for attack in of_target(model) for point in attack[curve]]
     rates = {point[key] for point in points if point["resolved"]}
     if everywhere:
         rates -= {point[key] for point in points if not point["resolved"]}
@@ -146,38 +119,14 @@ def blocks(results: Json) -> list[ModelBlock]:
     return [_block(model, title) for model, title in zip(results["models"], titles, strict=True)]
 
 
-def model_titles(results: Json) -> list[str]:
-    """A name for every model that no other has: the recipe, with seed and run where that is needed.
-
-    >>> model = {"recipe": "digits/hamp", "run": "a"}
-    >>> model_titles({"models": [model | {"seed": 0}, model | {"seed": 1}]})
-    ['digits/hamp · seed 0', 'digits/hamp · seed 1']
-    """
-    models = results["models"]
-    plain = [str(model["recipe"]) for model in models]
-    seeded = [f"{name} · seed {model['seed']}" for name, model in zip(plain, models, strict=True)]
-    full = [f"{name} · {model['run']}" for name, model in zip(seeded, models, strict=True)]
-    counts, seeded_counts = Counter(plain), Counter(seeded)
-    return [
-        plain[i] if counts[plain[i]] == 1 else seeded[i] if seeded_counts[seeded[i]] == 1 else full[i]
-        for i in range(len(models))
-    ]
-
-
 def outer(point: Json) -> dict[str, float]:
     """A rate with the interval for the target FPR or FNR exactly: the uncertainty of the threshold is in it."""
     return {"value": point["value"], "low": point["outer_low"], "high": point["outer_high"]}
 
 
-def off_null(model: Json) -> bool:
-    """Whether the null differs from 0.5 beyond its 99.9 % interval."""
-    return bool((model.get("null") or {}).get("off")) or any("null" in attack["flags"] for attack in model["attacks"])
-
-
 def seen_flags(results: Json) -> list[str]:
     """The flags that occur, in order of their first occurrence."""
-    rows = (r for model in results["models"] for r in (*model["attacks"], *(model.get("leave_one_out") or [])))
-    return unique(flag for row in rows for flag in row["flags"])
+    return unique(flag for model in results["models"] for attack in model["attacks"] for flag in attack["flags"])
 
 
 def seen_attacks(results: Json) -> list[str]:
@@ -211,7 +160,6 @@ def need_words(needs: Iterable[str]) -> str:
 
 
 def _block(model: Json, title: str) -> ModelBlock:
-    best = strongest(model["attacks"])
     gap = round(100 * (model["accuracy"]["train"] - model["accuracy"]["test"]), 1) + 0.0  # + 0.0: no "-0.0"
     return ModelBlock(
         title=title,
@@ -222,36 +170,34 @@ def _block(model: Json, title: str) -> ModelBlock:
         accuracy=_accuracy(model),
         gap=f"{gap:.1f} points".replace("-", "−"),
         counts=counts(model),
-        rows=tuple(_row(alike, any(a is best for a in alike)) for alike in merged(model["attacks"], attack_numbers)),
+        rows=(*_rows(of_target(model)), *_rows(of_models(model))),
         null=_null(model),
         summary=str((model.get("facts") or {}).get("summary", "")),
-        **_repeated(model.get("leave_one_out") or [], "group" if model.get("groups") else "example"),
+        **_repeated(of_models(model), "group" if model.get("groups") else "example"),
     )
 
 
-def _repeated(found: list[Json], unit: str) -> dict[str, Any]:
-    if not found:
+def _rows(attacks: Sequence[Json]) -> list[AttackRow]:
+    """A row for all attacks with the same numbers."""
+    best = strongest(attacks)
+    return [_row(alike, any(a is best for a in alike)) for alike in merged(attacks, attack_numbers)]
+
+
+def _repeated(attacks: Sequence[Json], unit: str) -> dict[str, str]:
+    """How leave-one-out was judged."""
+    if not attacks:
         return {}
-    best = strongest(found)
-    rows = tuple(
-        RepeatedRow(
-            name=r["attack"],
-            label=joined_label(alike),
-            strongest=any(a is best for a in alike),
-            tpr={level_label(p["fpr"]): _rate(p, f"{p['tp']:,} found, {p['fp']:,} wrong") for p in r["tpr_at_fpr"]},
-            tnr={level_label(p["fnr"]): _rate(p, f"{p['tn']:,} found, {p['fn']:,} wrong") for p in r["tnr_at_fnr"]},
-            auc=_auc(r["auc"], "pooled"),
-            within=_auc(r["auc_within"], "within a model") if r.get("auc_within") else None,
-            flags=tuple(r["flags"]),
-        )
-        for alike in merged(found, repeated_numbers)
-        for r in alike[:1]
-    )
-    about = f"{found[0]['models']:,} shadow models in turn, {found[0]['examples']:,} examples each"
-    if found[0].get("untrained"):
-        how = "left out" if found[0].get("left_out") else "left out as targets only, for want of others"
-        about += f" ({how}: {found[0]['untrained']:,} that learnt next to nothing with every seed tried)"
-    return {"repeated": rows, "repeated_about": about, "clustered": f"model and {unit}"}
+    first = attacks[0]
+    about = f"{first['targets']:,} shadow models in turn, {examples(first):,} examples each"
+    if first.get("untrained"):
+        how = "left out" if first.get("left_out") else "left out as targets only, for want of others"
+        about += f" ({how}: {first['untrained']:,} that learnt next to nothing with every seed tried)"
+    return {"repeated_about": about, "clustered": f"model and {unit}"}
+
+
+def examples(attack: Json) -> int:
+    """Judged examples of each target."""
+    return (attack["members"] + attack["nonmembers"]) // attack["targets"]
 
 
 def _accuracy(model: Json) -> dict[str, Cell]:
@@ -259,14 +205,16 @@ def _accuracy(model: Json) -> dict[str, Cell]:
     for part in ("train", "val", "test"):
         rate, n = model["accuracy"].get(part), model.get("rows", {}).get(part)
         if rate is not None:
-            span = exact(rate, size(model, part, n)) if n else ()
-            shown[part] = Cell(percent(rate), _span(span, 1) if span else "", f"n = {n:,}" if n else "")
+            span = (model.get("accuracy_interval") or {}).get(part)
+            shown[part] = Cell(
+                percent(rate), _span((span["low"], span["high"]), 1) if span else "", f"n = {n:,}" if n else ""
+            )
     return shown
 
 
 def counts(model: Json) -> str:
     """How many the adversary knows and how many are judged, of members and of non-members."""
-    known, attacks = model.get("known") or {}, model["attacks"]
+    known, attacks = model.get("known") or {}, of_target(model)
     if not known or not attacks:
         return ""
     everyone = (model.get("judge") or {}).get("candidates") == "all"  # then the known ones are judged as well
@@ -304,37 +252,36 @@ def joined_label(alike: Sequence[Json]) -> str:
 
 
 def attack_numbers(attack: Json) -> Any:
-    """All that a row of one attack shows, and which attack it is one with."""
-    shown = ("auc", "tpr_at_fpr", "tnr_at_fnr", "balanced_accuracy", "flags", "needs")
-    return [order_of(attack), *(attack[key] for key in shown)]
-
-
-def repeated_numbers(found: Json) -> Any:
-    """All that a row of an attack in leave-one-out shows."""
-    return [found.get(key) for key in ("auc", "tpr_at_fpr", "tnr_at_fnr", "auc_within", "flags")]
+    """All that a row of one attack shows, and on one target which attack it is one with."""
+    shown = ("unit", "auc", "auc_within", "tpr_at_fpr", "tnr_at_fnr", "balanced_accuracy", "flags")
+    numbers = [attack.get(key) for key in shown]
+    return [*numbers, order_of(attack), attack["needs"]] if attack["unit"] == "target" else numbers
 
 
 def _row(alike: Sequence[Json], best: bool) -> AttackRow:
     attack = alike[0]
     members, nonmembers = attack["members"], attack["nonmembers"]
-    both = f"{members:,} + {nonmembers:,}"
+    both, one = f"{members:,} + {nonmembers:,}", attack["unit"] == "target"
+    balanced, within = attack.get("balanced_accuracy"), attack.get("auc_within")
     return AttackRow(
         name=attack["attack"],
         label=joined_label(alike),
+        unit=attack["unit"],
+        judged="target" if one else f"{attack['targets']:,} models",
         needs=tuple(attack["needs"]),
         strongest=best,
-        tpr={
-            level_label(p["fpr"]): _rate(outer(p) | {"resolved": p["resolved"]}, f"{p['tp']:,} of {members:,}")
-            for p in attack["tpr_at_fpr"]
-        },
-        tnr={
-            level_label(p["fnr"]): _rate(outer(p) | {"resolved": p["resolved"]}, f"{p['tn']:,} of {nonmembers:,}")
-            for p in attack["tnr_at_fnr"]
-        },
-        auc=_auc(attack["auc"], both),
-        balanced=_rate(attack["balanced_accuracy"], both, digits=1),
+        tpr={level_label(p["fpr"]): _point(p, f"{p['tp']:,} of {members:,}") for p in attack["tpr_at_fpr"]},
+        tnr={level_label(p["fnr"]): _point(p, f"{p['tn']:,} of {nonmembers:,}") for p in attack["tnr_at_fnr"]},
+        auc=_auc(attack["auc"], both if one else "pooled"),
+        within=_auc(within, "within a model") if within else None,
+        balanced=_rate(balanced, both, digits=1) if balanced else None,
         flags=tuple(attack["flags"]),
     )
+
+
+def _point(point: Json, count: str) -> Cell:
+    """A rate with its interval for the target FPR or FNR exactly."""
+    return _rate(outer(point) | {"resolved": point["resolved"]}, count)
 
 
 def _null(model: Json) -> NullRow | None:

@@ -6,10 +6,10 @@ import csv
 import io
 from typing import Any
 
-from hampkit.report.accuracy import exact, size
-from hampkit.report.attack import option_text
+from hampkit.judging.results.attacks import option_text
+from hampkit.judging.results.wording import off_null
 from hampkit.report.cells import safe
-from hampkit.report.rows import Json, off_null
+from hampkit.report.rows import Json
 
 ESTIMATE = ("value", "low", "high")
 
@@ -17,8 +17,8 @@ ESTIMATE = ("value", "low", "high")
 def render_csv(results: Json) -> str:
     """One row per model × attack; rates as fractions in full precision, lists joined by spaces.
 
-    ``judged`` is ``target`` or, with shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, with
-    ``models`` × ``examples`` of them, and the mean of the AUCs within single models as ``auc_within``.
+    ``unit`` is ``target`` or, with shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, of so many
+    ``targets``, with the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
     ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the target rate exactly), ``…_resolved``.
     A text that a spreadsheet would run as a formula (it starts with = + - @) gets an apostrophe in front.
@@ -39,41 +39,31 @@ def _rows(model: Json) -> list[dict[str, Any]]:
         **_estimate("null_auc", null["auc"] if null else dict.fromkeys(ESTIMATE)),
         "null_off": off_null(model) if null else None,
     }
-    rows = [{**about, **_attack(attack), **tail} for attack in model["attacks"]]
-    return rows + [{**about, **_repeated(found)} for found in model.get("leave_one_out") or []]
+    rows = [{**about, **_attack(attack)} for attack in model["attacks"]]
+    return [{**row, **tail} if row["unit"] == "target" else row for row in rows]
 
 
 def _about(model: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense", "run", "seed")}
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
     for part in ("train", "val", "test"):
-        n = model.get("rows", {}).get(part)
-        row |= _accuracy(f"accuracy_{part}", model["accuracy"].get(part), n, n and size(model, part, n))
+        name, span = f"accuracy_{part}", (model.get("accuracy_interval") or {}).get(part) or {}
+        row |= {name: model["accuracy"].get(part), f"{name}_n": model.get("rows", {}).get(part)}
+        row |= {f"{name}_low": span.get("low"), f"{name}_high": span.get("high")}
     return row | {f"known_{who}": model.get("known", {}).get(who) for who in ("members", "nonmembers")}
 
 
 def _attack(attack: Json) -> dict[str, Any]:
     row = {"attack": attack["attack"], "options": _options(attack), "needs": " ".join(attack["needs"])}
     row |= {"same_as": attack.get("same_as", ""), "variance": attack.get("variance", "")}
-    row |= {"judged": "target", **{key: attack[key] for key in ("members", "nonmembers")}, **_measured(attack)}
-    return row | _estimate("balanced_accuracy", attack["balanced_accuracy"]) | {"flags": " ".join(attack["flags"])}
+    row |= {key: attack[key] for key in ("unit", "targets", "members", "nonmembers")} | _measured(attack)
+    for name in ("auc_within", "balanced_accuracy"):
+        row |= _estimate(name, attack[name]) if attack.get(name) else {}
+    return row | {"flags": " ".join(attack["flags"])}
 
 
 def _options(found: Json) -> str:
     return " ".join(f"{key}={option_text(value)}" for key, value in (found.get("options") or {}).items())
-
-
-def _repeated(found: Json) -> dict[str, Any]:
-    row = {
-        "attack": found["attack"],
-        "options": _options(found),
-        "variance": found.get("variance", ""),
-        "judged": "leave-one-out",
-        "models": found["models"],
-        "examples": found["examples"],
-    }
-    row |= _measured(found) | {"flags": " ".join(found["flags"])}
-    return row | (_estimate("auc_within", found["auc_within"]) if found.get("auc_within") else {})
 
 
 def _measured(found: Json) -> dict[str, Any]:
@@ -82,11 +72,6 @@ def _measured(found: Json) -> dict[str, Any]:
         for point in found[curve]:
             row |= _estimate(f"{curve}_{point[key]:g}", {k: v for k, v in point.items() if k != key})
     return row
-
-
-def _accuracy(name: str, rate: float | None, n: int | None, worth: float | None) -> dict[str, Any]:
-    low, high = (None, None) if rate is None or not worth else exact(rate, worth)
-    return {name: rate, f"{name}_n": n, f"{name}_low": low, f"{name}_high": high}
 
 
 def _estimate(name: str, point: Json) -> dict[str, Any]:

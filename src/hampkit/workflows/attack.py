@@ -15,7 +15,8 @@ from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash
 from hampkit.config.recipe import Recipe
 from hampkit.judging import flags
-from hampkit.judging.evaluate import Case, build_case, judge_scores, judged_together, score, shuffled
+from hampkit.judging.case import Case, build_case, score, shuffled
+from hampkit.judging.evaluate import judge_scores, judged_together
 from hampkit.judging.results import AttackResult, ModelResult
 from hampkit.registry import ATTACKS
 from hampkit.rng import derive
@@ -185,8 +186,9 @@ def _with_leave_one_out(
             *(["randomised"] if attacked.answers.randomised else []),
             *(["duplicated"] if attacked.problem.duplicated else []),
         ]
-        result = replace(result, repeated=tuple(replace(r, flags=(*r.flags, *raised)) for r in repeated))
-    if not result.repeated:
+        models = tuple(replace(r, flags=(*r.flags, *raised)) for r in repeated)
+        result = replace(result, attacks=(*result.attacks, *models))
+    if not result.of("leave-one-out"):
         (attacked.target.folder / RECORDS).unlink(missing_ok=True)  # of an earlier result
     return result, again
 
@@ -206,9 +208,10 @@ def _write_result(
 
 def _only(names: Sequence[str], result: ModelResult, scores: Mapping[str, Any], case: Case) -> ModelResult:
     """The result with these attacks alone."""
-    kept = [a for a in result.attacks if a.attack in names]
+    kept = [a for a in result.of("target") if a.attack in names]
     together = judged_together(kept, scores, case.member, case.group)
-    return replace(result, attacks=together, repeated=tuple(r for r in result.repeated if r.attack in names))
+    models = (a for a in result.of("leave-one-out") if a.attack in names)
+    return replace(result, attacks=(*together, *models))
 
 
 def _assemble(

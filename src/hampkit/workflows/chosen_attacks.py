@@ -57,9 +57,9 @@ def earlier(run: Run, recipe: Recipe, names: Sequence[str]) -> list[Attack]:
 
 
 def _attack_of(row: Mapping[str, Any], recipe: Recipe) -> Attack | None:
-    """The attack of a row of result.json; None without its evidence, or if the row was edited, which does no harm."""
+    """The attack on the target in a row of result.json; None without its evidence, or if the row was edited."""
     name, classes = row.get("attack"), ATTACKS.classes()
-    if not isinstance(name, str) or name not in classes:
+    if row.get("unit") != "target" or not isinstance(name, str) or name not in classes:
         return None
     if "shadows" in classes[name].needs and not recipe.shadows.models:
         return None

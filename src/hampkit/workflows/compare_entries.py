@@ -82,7 +82,7 @@ def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
     """
     results = [e.result for e in evaluated]
     strict = problems[0].recipe.judge.strict  # one judge for all seeds
-    if all(r.repeated for r in results):
+    if all(r.of("leave-one-out") for r in results):
         cases = [_repeated_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
         if all(case.enough() for case in cases):
             return flagged(judged_by_halves(cases, REPEATED, strict), results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import torch
 
 from hampkit.attacks import Attack, Shadows, SignalAttack
 from hampkit.code_hash import code_of
-from hampkit.judging.evaluate import unusual
-from hampkit.judging.leave_one_out import Record, judge_repeated, records, repeated_scores, variance_used
-from hampkit.judging.results import RepeatedResult
+from hampkit.judging.evaluate import evaluate
+from hampkit.judging.leave_one_out import Record, records, repeated_scores, variance_used
+from hampkit.judging.results import AttackResult
 from hampkit.report.cells import safe
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, write_file, write_json
@@ -57,7 +57,7 @@ class _Shadowed:
 
 def leave_one_out(
     problem: Problem, run: Run, attacks: list[Attack], found: ShadowSet, session: Session
-) -> tuple[tuple[RepeatedResult, ...], dict[str, tuple[str, list[int]]]]:
+) -> tuple[tuple[AttackResult, ...], dict[str, tuple[str, list[int]]]]:
     """Leave-one-out of every attack that looks at signals alone; writes the records of the strongest one.
 
     Returned beside the results: where each attack's scores (T, N) lie in the run, and which models are their targets. Each set of
@@ -81,7 +81,7 @@ def leave_one_out(
     return tuple(results), places
 
 
-def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None]) -> Step[RepeatedResult]:
+def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None]) -> Step[AttackResult]:
     """The scores (T, N) and the result of one attack."""
     problem, shadows, targets = shadowed.problem, shadowed.shadows, shadowed.targets
     strict, left_out = problem.recipe.judge.strict, shadows.left_out()
@@ -93,13 +93,13 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
         once = problem.once
         scores = repeated_scores(attack, shadows, targets, scored)[:, once]
         np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
-        result = judge_repeated(attack.name, scores, shadowed.members, strict, problem.units()[once])
-        write_json(folder / "result.json", replace(result, variance=variance_used(attack, shadows, targets)).to_json())
+        measured = evaluate(scores, shadowed.members, units=problem.units()[once], strict=strict)
+        more = {"untrained": len(shadows) - len(targets), "left_out": left_out}
+        result = measured.result(attack, "leave-one-out", variance=variance_used(attack, shadows, targets), **more)
+        write_json(folder / "result.json", result.to_json())
 
-    def read(folder: Path) -> RepeatedResult:
-        result = RepeatedResult.from_json(read_json(folder / "result.json"))
-        untrained = len(shadows) - len(targets)
-        return replace(result, untrained=untrained, left_out=left_out, options=unusual(attack))
+    def read(folder: Path) -> AttackResult:
+        return AttackResult.from_json(read_json(folder / "result.json"))
 
     return Step(f"leave-one-out/{shadowed.found.name}/{attack.name}", key, write, read)
 
@@ -112,7 +112,7 @@ def records_of(problem: Problem, scores: Any, members: Any) -> list[Record]:
     return records(scores, members, rows, [names[c] if names else str(c) for c in y])
 
 
-def _write_records(shadowed: _Shadowed, run: Run, best: RepeatedResult, place: Path) -> None:
+def _write_records(shadowed: _Shadowed, run: Run, best: AttackResult, place: Path) -> None:
     """Write records.csv from the scores of the strongest attack."""
     scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
     # an attack below 0.5 finds what it finds when it is turned around

@@ -17,12 +17,12 @@ from hampkit.judging.results import (
     Difference,
     ModelResult,
     Rate,
-    RepeatedResult,
     Results,
     clearer,
 )
+from hampkit.judging.verdict import concluded
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
-from hampkit.report import limits, render_csv, render_html, render_markdown, verdict
+from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import Run, read_json, writable, write_file, write_json
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
@@ -30,19 +30,18 @@ from hampkit.workflows.report_inputs import Evaluated, details_of, paired_differ
 RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
 
 
-__all__ = ["AttackResult", "ModelResult", "Rate", "RepeatedResult", "Results", "report_on", "write_report"]
+__all__ = ["AttackResult", "ModelResult", "Rate", "Results", "report_on", "write_report"]
 
 
 def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
     """Write results.json, report.html, report.md and results.csv of these models into a folder; returns what they show."""
     models = [e.result for e in evaluated]
-    results = Results(tuple(models), __version__, difference=_difference(evaluated))
-    document, said = results.to_json(), verdict(results)
+    results = concluded(Results(tuple(models), __version__, difference=_difference(evaluated)))
+    document = results.to_json()
     words = {
         "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
         "defenses": _texts(DEFENSES, [m.defense for m in models]),
         "flags": FLAGS,
-        "limits": limits(results),
     }
     files = {
         "json": out / "results.json",
@@ -51,9 +50,9 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
         "csv": out / "results.csv",
     }
     texts = {  # all of them before the first is written
-        "markdown": render_markdown(document, words, said),
+        "markdown": render_markdown(document, words),
         "csv": render_csv(document),
-        "html": render_html(document, [e.details for e in evaluated], words, said),
+        "html": render_html(document, [e.details for e in evaluated], words),
     }
     with reports(out):
         write_json(files["json"], document)
@@ -79,7 +78,7 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
 
 def _surest(result: ModelResult) -> AttackResult:
     """The attack with the highest lower bound, as it stands: differences turn no attack around."""
-    return max(result.attacks, key=lambda a: (a.corrected or a.auc).low)
+    return max(result.of("target"), key=lambda a: (a.corrected or a.auc).low)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -116,6 +115,11 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     for r, document in zip(found, documents, strict=True):
         if not document["attacks"]:
             raise UserError(f"{r.folder / 'result.json'} holds no attacks; run: hampkit attack {r.folder}")
+        if not all("unit" in attack for attack in document["attacks"] if isinstance(attack, dict)):
+            raise UserError(
+                f"{r.folder / 'result.json'} was written by an earlier version (results.json of schema 1); attack again:"
+                f" hampkit attack {r.folder}"
+            )
     writable(Path(out))
     try:
         for r, document in zip(found, documents, strict=True):

@@ -1,4 +1,4 @@
-"""What a report shows of one attack, and which of several is the strongest."""
+"""What an attack of a results document amounts to, and which of several is the strongest."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Any
 from hampkit.stats.strength import finding, side
 
 Json = Mapping[str, Any]
+
+
+def of_target(model: Json) -> list[Json]:
+    """The attacks on the one target."""
+    return [attack for attack in model["attacks"] if attack["unit"] == "target"]
+
+
+def of_models(model: Json) -> list[Json]:
+    """The attacks of leave-one-out: every shadow model in turn is the target."""
+    return [attack for attack in model["attacks"] if attack["unit"] != "target"]
 
 
 def deciding_auc(attack: Json) -> Json:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hampkit.attacks.base import option_names
-from hampkit.stats.metrics import Interval
+from hampkit.stats.intervals import Interval, clopper_pearson
 from hampkit.stats.strength import finding
 
 ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
+SCHEMA = 2  # of results.json
+Unit = Literal["target", "leave-one-out"]  # what the intervals are of: one target, or all shadow models in turn
 FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which every attack is read off
 
 
@@ -28,93 +30,82 @@ class Rate(Interval):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """One attack on one model, judged on candidates that no attack has used for fitting."""
+    """One attack on T targets: on one model, or on every shadow model in turn; judged on pairs of target and candidate."""
 
     attack: str
     needs: tuple[str, ...]
     label_only: bool
-    members: int
+    members: int  # judged pairs of a target and one of its members; of one target, judged members
     nonmembers: int
-    auc: Interval
+    auc: Interval  # over all pairs
     tpr_at_fpr: tuple[Rate, ...]
     tnr_at_fnr: tuple[Rate, ...]
-    balanced_accuracy: Interval
     flags: tuple[str, ...]
+    balanced_accuracy: Interval | None = None  # of one target
+    unit: Unit = "target"
+    targets: int = 1  # T
     options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
-    same_as: str = ""  # the attack whose order of the examples it has, where another one has it: both are one attack
-    corrected: Interval | None = None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
-    left_out: int = 0  # shadow models without a part in it: they learnt next to nothing with every seed tried
-    variance: str = (
-        ""  # of the scores of shadow models on one example: the one that was used, where the attack needs one
+    same_as: str = (
+        ""  # the attack with the same order of the examples, if it has a name before this one: both are one attack
     )
+    corrected: Interval | None = None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
+    auc_within: Interval | None = (
+        None  # of several targets, the mean of their AUCs: an attacker has one, and never pools
+    )
+    untrained: int = 0  # shadow models that are no targets: they learnt next to nothing with every seed tried
+    left_out: int = 0  # those of them that no attack uses as shadow models either
+    variance: str = ""  # of the scores of shadow models on one example; several if it differs between targets
+
+    @property
+    def examples(self) -> int:
+        """Judged examples of each target."""
+        return (self.members + self.nonmembers) // self.targets
 
     def to_json(self) -> dict[str, Any]:
+        optional = {
+            "balanced_accuracy": self.balanced_accuracy,
+            "auc_corrected": self.corrected,
+            "auc_within": self.auc_within,
+        }
+        counted = {"untrained": self.untrained, "left_out": self.left_out, "variance": self.variance}
         return {
             "attack": self.attack,
+            "unit": self.unit,
+            "targets": self.targets,
             "options": self.options,
             "needs": list(self.needs),
             "label_only": self.label_only,
             "members": self.members,
             "nonmembers": self.nonmembers,
-            **_measured(self),
-            "balanced_accuracy": asdict(self.balanced_accuracy),
+            "auc": asdict(self.auc),
+            "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in self.tpr_at_fpr],
+            "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in self.tnr_at_fnr],
+            "flags": list(self.flags),
             "same_as": self.same_as,
-            **({} if self.corrected is None else {"auc_corrected": asdict(self.corrected)}),
-            **({"left_out": self.left_out} if self.left_out else {}),
-            **({"variance": self.variance} if self.variance else {}),
+            **{name: asdict(interval) for name, interval in optional.items() if interval is not None},
+            **{name: value for name, value in counted.items() if value or (self.unit != "target" and value == 0)},
         }
 
     @staticmethod
     def from_json(d: dict[str, Any]) -> AttackResult:
+        def interval(name: str) -> Interval | None:
+            return Interval(**d[name]) if name in d else None
+
+        plain = ("attack", "label_only", "members", "nonmembers", "unit", "targets")
+        later = {name: d[name] for name in ("same_as", "untrained", "left_out", "variance") if name in d}
         return AttackResult(
-            d["attack"], tuple(d["needs"]), d["label_only"], d["members"], d["nonmembers"], Interval(**d["auc"]),
-            tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
-            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
-            Interval(**d["balanced_accuracy"]), tuple(d["flags"]), _options(d), d.get("same_as", ""),
-            Interval(**d["auc_corrected"]) if "auc_corrected" in d else None,
-            d.get("left_out", 0), d.get("variance", ""),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RepeatedResult:
-    """One attack on M shadow models in turn, over all pairs of model and example; intervals clustered by both, or by group."""
-
-    attack: str
-    models: int  # targets
-    examples: int
-    auc: Interval
-    tpr_at_fpr: tuple[Rate, ...]
-    tnr_at_fnr: tuple[Rate, ...]
-    flags: tuple[str, ...]
-    auc_within: Interval | None = None  # mean of the AUCs of single models: an attacker has one, and never pools
-    untrained: int = 0  # shadow models that are left out as targets: they learnt next to nothing with every seed tried
-    left_out: int = 0  # those of them that are left out as shadow models too: all, or none where too few would remain
-    variance: str = ""  # as in `AttackResult`; several where it differs between targets
-    options: dict[str, Any] = field(default_factory=dict)  # those that are not the attack's defaults
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "attack": self.attack,
-            "options": self.options,
-            "models": self.models,
-            "untrained": self.untrained,
-            "left_out": self.left_out,
-            "examples": self.examples,
-            **_measured(self),
-            **({"variance": self.variance} if self.variance else {}),
-            **({} if self.auc_within is None else {"auc_within": asdict(self.auc_within)}),
-        }
-
-    @staticmethod
-    def from_json(d: dict[str, Any]) -> RepeatedResult:
-        return RepeatedResult(
-            d["attack"], d["models"], d["examples"], Interval(**d["auc"]),
-            tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
-            tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]), tuple(d["flags"]),
-            Interval(**d["auc_within"]) if "auc_within" in d else None, d.get("untrained", 0),
-            d.get("left_out", 0), d.get("variance", ""), _options(d),
-        )  # fmt: skip
+            **{name: d[name] for name in plain},
+            **later,
+            needs=tuple(d["needs"]),
+            auc=Interval(**d["auc"]),
+            tpr_at_fpr=tuple(_from_rate(r, "fpr", "tp", "fp") for r in d["tpr_at_fpr"]),
+            tnr_at_fnr=tuple(_from_rate(r, "fnr", "tn", "fn") for r in d["tnr_at_fnr"]),
+            flags=tuple(d["flags"]),
+            balanced_accuracy=interval("balanced_accuracy"),
+            options=_options(d),
+            corrected=interval("auc_corrected"),
+            auc_within=interval("auc_within"),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,32 +121,40 @@ class ModelResult:
     rows: dict[str, int]  # how many examples each accuracy is over
     known: dict[str, int]  # members and nonmembers that the adversary knew, and no attack is judged on
     judge: dict[str, Any]  # how candidates were chosen and rates read off
-    attacks: tuple[AttackResult, ...]
+    attacks: tuple[AttackResult, ...]  # on the one target, then leave-one-out over the shadow models
     null: Interval  # AUC of an attack on shuffled membership
     null_attack: str
     off_null: bool = False  # 0.5 lies outside its 99.9 % interval
     shift: Interval | None = None  # AUC of telling members from non-members without the model
-    repeated: tuple[RepeatedResult, ...] = ()  # leave-one-out over the shadow models
     facts: dict[str, Any] = field(default_factory=dict)  # of the defense about this model; "summary" is a line of words
     copies: dict[str, int] = field(default_factory=dict)  # nonmembers, test: with a member's features; left_out
     groups: dict[str, int] = field(default_factory=dict)  # judged members and nonmembers, where rows are in groups
     sizes: dict[str, float] = field(default_factory=dict)  # independent rows that each accuracy is worth, likewise
 
+    def of(self, unit: Unit) -> tuple[AttackResult, ...]:
+        """The attacks on the one target, or those of leave-one-out."""
+        return tuple(a for a in self.attacks if a.unit == unit)
+
+    def accuracy_interval(self, part: str) -> Interval:
+        """The accuracy of train, val or test, with the exact interval for as many independent rows as there are."""
+        rate, n = self.accuracy[part], self.sizes.get(part, self.rows[part])
+        return Interval(rate, *clopper_pearson(round(rate * n) if n == int(n) else rate * n, n))
+
     def distinct(self) -> int:
         """How many attacks there are, those of one order being one."""
-        return len({a.same_as or a.attack for a in self.attacks})
+        return len({a.same_as or a.attack for a in self.of("target")})
 
-    def strongest(self) -> AttackResult:
+    def strongest(self, unit: Unit = "target") -> AttackResult:
         """The attack that finds most, see `hampkit.stats.strength.finding`; of equals the first.
 
         Its AUC may lie below 0.5: then it finds as much when it is turned around. The interval that decides allows for the
         choice among the attacks.
         """
-        return max(self.attacks, key=lambda a: finding(**vars(a.corrected or a.auc)))
+        return max(self.of(unit), key=lambda a: finding(**vars(a.corrected or a.auc)))
 
     def highest(self) -> AttackResult:
         """The attack with the highest AUC, which may be so by luck; of equals the first."""
-        return max(self.attacks, key=lambda a: a.auc.value)
+        return max(self.of("target"), key=lambda a: a.auc.value)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -165,13 +164,18 @@ class ModelResult:
             "seed": self.seed,
             "data": self.data,
             "accuracy": self.accuracy,
+            "accuracy_interval": {
+                part: {"low": i.low, "high": i.high}
+                for part in self.accuracy
+                if self.rows.get(part)
+                for i in [self.accuracy_interval(part)]
+            },
             "rows": self.rows,
             "known": self.known,
             "judge": self.judge,
             "attacks": [a.to_json() for a in self.attacks],
             "null": {"auc": asdict(self.null), "attack": self.null_attack, "off": self.off_null},
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
-            "leave_one_out": [r.to_json() for r in self.repeated],
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
             **({"groups": {**self.groups, "sizes": self.sizes}} if self.groups else {}),
@@ -186,7 +190,6 @@ class ModelResult:
             null_attack=d["null"]["attack"],
             off_null=d["null"]["off"],
             shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
-            repeated=tuple(RepeatedResult.from_json(r) for r in d.get("leave_one_out", [])),
             facts=d.get("facts", {}),
             copies=d.get("copies", {}),
             groups={who: n for who, n in d.get("groups", {}).items() if who != "sizes"},
@@ -213,12 +216,17 @@ class Results:
     models: tuple[ModelResult, ...]
     version: str
     difference: Difference | None = None  # of two models on the same candidates
+    verdict: dict[str, Any] = field(
+        default_factory=dict
+    )  # what was found, as data and in words: `hampkit.judging.verdict`
+    caveats: tuple[dict[str, Any], ...] = ()  # what changes its meaning
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
 
     def to_json(self) -> dict[str, Any]:
         difference = None if self.difference is None else _without_none(self.difference)
         models = [m.to_json() for m in self.models]
-        return {"schema": 1, "hampkit": self.version, "models": models, "difference": difference}
+        said = {"verdict": self.verdict, "caveats": list(self.caveats)} if self.verdict else {}
+        return {"schema": SCHEMA, "hampkit": self.version, "models": models, "difference": difference, **said}
 
 
 def clearer(first: Difference, second: Difference) -> Difference:
@@ -238,16 +246,6 @@ def clearer(first: Difference, second: Difference) -> Difference:
 def _without_none(difference: Difference) -> dict[str, Any]:
     document = {k: v for k, v in asdict(difference).items() if v is not None}
     return {**document, "attacks": [*difference.attacks]}
-
-
-def _measured(result: AttackResult | RepeatedResult) -> dict[str, Any]:
-    """What is measured of an attack however often it is repeated."""
-    return {
-        "auc": asdict(result.auc),
-        "tpr_at_fpr": [_rate(r, "fpr", "tp", "fp") for r in result.tpr_at_fpr],
-        "tnr_at_fnr": [_rate(r, "fnr", "tn", "fn") for r in result.tnr_at_fnr],
-        "flags": list(result.flags),
-    }
 
 
 def _options(d: dict[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from hampkit.report import rows
-from hampkit.report.attack import as_found, attack_label, deciding_auc, found_label, order_of, strongest, turned
-from hampkit.report.rows import Json, percent
+from hampkit.judging.results import Results
+from hampkit.judging.results.attacks import (
+    as_found,
+    attack_label,
+    deciding_auc,
+    found_label,
+    of_models,
+    of_target,
+    order_of,
+    strongest,
+    turned,
+)
+from hampkit.judging.results.wording import Json, level_label, model_titles, off_null, percent
 from hampkit.stats.strength import side
 
 ENOUGH = 10  # false positives (negatives) that a resolved rate allows, as in hampkit.judging.flags
@@ -33,32 +44,54 @@ WITHOUT_CAVEAT = {  # the other flags, and why none of these lines is about them
 Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
 
-def verdict(results: Any) -> str:
-    """One or two lines: what was found; the flags that change its meaning.
-
-    results: a `hampkit.judging.results.Results`.
-    """
+def concluded(results: Results) -> Results:
+    """The results with their verdict and caveats, which results.json holds and every form of the report prints."""
     document = results.to_json()
-    titled = list(zip(rows.model_titles(document), document["models"], strict=True))
-    found = [_model(title, model) for title, model in titled] + _comparison(titled, document.get("difference"))
-    parts = (found + _reading(titled), _caveats(titled))
-    return "\n".join(". ".join(part) + "." for part in parts if part)
+    titled = _titled(document)
+    models = [_model(title, model) for title, model in titled]
+    compared = _comparison(titled, document.get("difference"))
+    found = {
+        "text": _sentences([*(model["text"] for model in models), *compared[:1], *_reading(titled)]),
+        "models": models,
+        "comparison": compared[0] if compared else "",
+        "leaks_less": compared[1] if compared[1:] else "",
+        "limits": limits(results),
+    }
+    return replace(results, verdict=found, caveats=tuple(_caveats(titled)))
+
+
+def verdict(results: Results) -> str:
+    """One or two lines: what was found; the flags that change its meaning."""
+    found = concluded(results)
+    return "\n".join(part for part in (found.verdict["text"], _sentences([c["text"] for c in found.caveats])) if part)
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    return ". ".join(parts) + "." if parts else ""
+
+
+def _titled(document: Json) -> Titled:
+    return list(zip(model_titles(document), document["models"], strict=True))
 
 
 def _distinct(model: Json) -> int:
     """How many attacks there are, those that rank the examples alike being one."""
-    return len({order_of(attack) for attack in model["attacks"]})
+    return len({order_of(attack) for attack in of_target(model)})
 
 
-def _model(title: str, model: Json) -> str:
+def _model(title: str, model: Json) -> dict[str, Any]:
+    """The verdict on one model, as data and as a sentence."""
     n = model.get("rows", {}).get("test")
     size = f", n = {n:,}" if n else ""
     head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
-    best = strongest(model["attacks"])
+    best = strongest(of_target(model))
     if best is None:
-        return head + "no attack was made"
+        return {"model": title, "finding": "no attack", "text": head + "no attack was made"}
     found = side(**deciding_auc(best))
-    return head + (_found(model, best) if found else _not_found(model, best))
+    text = head + (_found(model, best) if found else _not_found(model, best))
+    finding = "members found" if found else "nothing found"
+    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)}
+    return {"model": title, "finding": finding, "attack": best["attack"], "auc": auc, "text": text}
 
 
 def _found(model: Json, surest: Json) -> str:
@@ -66,8 +99,8 @@ def _found(model: Json, surest: Json) -> str:
 
     An attack below 0.5 finds as much when it is turned around, and is taken so: 1 − AUC stands for the AUC.
     """
-    highest = max(model["attacks"], key=_height)
-    if len(model["attacks"]) == 1:
+    highest = max(of_target(model), key=_height)
+    if len(of_target(model)) == 1:
         return f"members give themselves away: the only attack, {found_label(surest)}, has AUC {_shown(surest)}"
     said = f"members give themselves away: of {_counted(model)}, {_subject(surest)} has the highest lower bound, AUC "
     said += _shown(surest)
@@ -81,7 +114,7 @@ def _not_found(model: Json, farthest: Json) -> str:
 
     Where an interval reaches beyond `WIDE`, or as far below 0.5, an attack that finds so much may have been missed.
     """
-    attacks = model["attacks"]
+    attacks = of_target(model)
     named, shown = attack_label(farthest), _shown(farthest)
     which = "the highest AUC" if farthest["auc"]["value"] >= 0.5 else "the AUC farthest from 0.5"
     said = f"{which} of {_counted(model)} is that of {named}, {shown}"
@@ -99,13 +132,13 @@ def _height(attack: Json) -> float:
 
 def _counted(model: Json) -> str:
     """``10 attacks (9 distinct rankings)``: attacks that rank the examples alike are one attack."""
-    n, k = len(model["attacks"]), _distinct(model)
+    n, k = len(of_target(model)), _distinct(model)
     return f"{n} attacks" + (f" ({k} distinct rankings)" if k < n else "")
 
 
 def _judged(model: Json) -> str:
     """How many members and non-members are judged, and in how many groups."""
-    attack, groups = model["attacks"][0], model.get("groups")
+    attack, groups = of_target(model)[0], model.get("groups")
     said = f"{attack['members']:,} + {attack['nonmembers']:,} judged"
     return said + (f" in {groups['members']:,} + {groups['nonmembers']:,} groups" if groups else "")
 
@@ -124,10 +157,10 @@ def _interval(i: Json) -> str:
 
 def _reading(titled: Titled) -> list[str]:
     """How the numbers of these sentences are to be read, once for all."""
-    if not any(model["attacks"] for _, model in titled):
+    if not any(of_target(model) for _, model in titled):
         return []
     said = ["An AUC of 0.5 is guessing"]
-    if any(_distinct(model) < len(model["attacks"]) for _, model in titled):
+    if any(_distinct(model) < len(of_target(model)) for _, model in titled):
         said.append("Attacks that rank the examples alike count as one")
     if any(_distinct(model) > 1 for _, model in titled):
         said.append(
@@ -137,7 +170,9 @@ def _reading(titled: Titled) -> list[str]:
 
 
 def _comparison(titled: Titled, difference: Json | None) -> list[str]:
-    """Two models on the same candidates: whether one is shown to leak less, the choice of the attacks taken into account.
+    """Two models on the same candidates: a sentence, and the model that is shown to leak less, if one is.
+
+    The choice of the attacks is taken into account.
 
     Never where that would mislead.
     """
@@ -162,24 +197,25 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
     proven = _has_highest(models[1 - leaking], difference["attacks"][1 - leaking])
     if interval["low"] <= 0 <= interval["high"] or not proven:
         return [f"Neither is shown to leak less ({measured})"]
-    return [f"Under these attacks {titled[1 - leaking][0]} leaks less than {titled[leaking][0]} ({measured})"]
+    less = titled[1 - leaking][0]
+    return [f"Under these attacks {less} leaks less than {titled[leaking][0]} ({measured})", less]
 
 
 def _has_highest(model: Json, name: str) -> bool:
     """Whether no attack on this model has a higher AUC than the one of that name."""
-    aucs = {attack["attack"]: attack["auc"]["value"] for attack in model["attacks"]}
+    aucs = {attack["attack"]: attack["auc"]["value"] for attack in of_target(model)}
     return aucs[name] >= max(aucs.values())
 
 
 def _turned(model: Json) -> bool:
     """Whether the strongest attack points the wrong way: the comparison takes AUCs as they stand."""
-    best = strongest(model["attacks"])
+    best = strongest(of_target(model))
     return best is not None and turned(best)
 
 
 def _unlike(models: Sequence[Json]) -> str:
     """In what way the models were not treated alike; nothing where they were."""
-    attacked = {_canonical(sorted((a["attack"], _canonical(a.get("options"))) for a in m["attacks"])) for m in models}
+    attacked = {_canonical(sorted((a["attack"], _canonical(a.get("options"))) for a in of_target(m))) for m in models}
     judged = {_canonical(m.get("judge")) for m in models}
     return " or ".join(word for word, ways in (("attacked", attacked), ("judged", judged)) if len(ways) > 1)
 
@@ -193,17 +229,20 @@ def _carry(names: Sequence[str]) -> str:
 
 
 def _flags(model: Json) -> set[str]:
-    raised = {flag for attack in model["attacks"] for flag in attack["flags"]}
-    return raised | ({"null"} if rows.off_null(model) else set())
+    raised = {flag for attack in of_target(model) for flag in attack["flags"]}
+    return raised | ({"null"} if off_null(model) else set())
 
 
-def _caveats(titled: Titled) -> list[str]:
-    said = []
+def _caveats(titled: Titled) -> list[dict[str, Any]]:
+    """For each flag that changes the meaning of a finding: the models that carry it, and a sentence."""
+    found: list[dict[str, Any]] = []
     for flag, text in CAVEATS.items():
         if marked := [title for title, model in titled if flag in _flags(model)]:
-            said.append(text.format(" and ".join(marked)))
-    repeated = [found for _, model in titled for found in model.get("leave_one_out") or []]
-    return said + _unresolved([model for _, model in titled], repeated)
+            found.append({"flag": flag, "models": marked, "text": text.format(" and ".join(marked))})
+    repeated = [attack for _, model in titled for attack in of_models(model)]
+    few = [title for title, model in titled if any("unresolved" in a["flags"] for a in of_target(model))]
+    texts = _unresolved([model for _, model in titled], repeated)
+    return found + [{"flag": "unresolved", "models": few, "text": text} for text in texts]
 
 
 def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
@@ -216,24 +255,24 @@ def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
         ("TNR", "tnr_at_fnr", "fnr", "members", "members"),
     )
     said = []
-    judged = [(model.get("groups") or attack, attack) for model in models for attack in model["attacks"]]
+    judged = [(model.get("groups") or attack, attack) for model in models for attack in of_target(model)]
     by_group = any(model.get("groups") for model in models)
     rates = {point[key] for _, a in judged for _, curve, key, *_ in sides for point in a[curve]}
     for name, curve, key, of, who in sides:
         few = {n[of] for n, a in judged for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
         if few:
             takes, have = round(ENOUGH / min(rates)), " or ".join(f"{n:,}" for n in sorted(few))
-            many = [] if by_group else sorted({f["models"] * f["examples"] // 2 for f in repeated})
+            many = [] if by_group else sorted({(f["members"] + f["nonmembers"]) // 2 for f in repeated})
             more = f" (leave-one-out: about {' or '.join(f'{n:,}' for n in many)})" if many else ""
             more = " of uneven size" if by_group and max(few) >= takes else more
             said.append(f"{name} takes {takes:,} {'groups of ' if by_group else ''}{who}, here are {have}{more}")
-    return [f"At {rows.level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
+    return [f"At {level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
 
 
-def limits(results: Any) -> str:
+def limits(results: Results) -> str:
     """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
     needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
-    needs |= {"shadows" for model in results.models if model.repeated}
+    needs |= {"shadows" for model in results.models if model.of("leave-one-out")}
     bound = "What these attacks find is a lower bound of what leaks"
     if "oracle" not in needs:
         each = "Each attack queries the model once per record, or per view of an image"
@@ -243,7 +282,7 @@ def limits(results: Any) -> str:
         bound += f": attacks with {' or '.join(missing)} find more"
     if "shadows" not in needs:
         bound += " (Aerni et al. 2024: HAMP's TPR at 0.1% FPR from 2.1% to 28.5%)"
-    if any(model.repeated for model in results.models):
+    if any(model.of("leave-one-out") for model in results.models):
         return (
             f"{bound}. Numbers against the target are of one model, one seed; leave-one-out is of many models of one recipe,"
             " on one pool of examples."

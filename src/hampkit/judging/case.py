@@ -1,0 +1,123 @@
+"""An adversary's evidence about one target, and beside it the truth: candidates, known examples, the null."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
+from hampkit.config.sections import JudgeConfig
+from hampkit.data.candidates import candidates
+from hampkit.rng import derive, numpy_rng
+from hampkit.types import Dataset
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An adversary's evidence, and beside it the truth that only the judge knows."""
+
+    evidence: Evidence
+    member: Bools  # (N,) of the candidates
+    known_member: Bools  # (K,) of the known examples
+    group: NDArray[np.int64] | None = None  # (N,) of the candidates: groups are independent, rows of one group are not
+
+    def groups(self) -> dict[str, int]:
+        """How many groups the judged members and non-members are; empty where there are no groups."""
+        if self.group is None:
+            return {}
+        sides = {"members": self.member, "nonmembers": ~self.member}
+        return {name: len(np.unique(self.group[side])) for name, side in sides.items()}
+
+
+def build_case(
+    pool: Dataset,
+    members: int,
+    logits: Tensor,
+    judge: JudgeConfig,
+    seed: int,
+    shadows: Shadows | None = None,
+    population: Population | None = None,
+    once: NDArray[np.bool_] | None = None,
+    units: NDArray[np.int64] | None = None,
+) -> Case:
+    """Candidates and known examples of a pool whose first ``members`` rows are members, in random order.
+
+    once: (P,) the rows that take part, see `hampkit.data.candidates`; default: all.
+    units: (P,) rows with one value are not independent, such as copies; default: the pool's groups. Members and non-members of
+    one unit count as two groups: what they have in common raises both sides alike, which makes an AUC vary less, not more.
+    """
+    once = np.ones(len(pool), dtype=bool) if once is None else once
+    everyone = judge.candidates == "all"
+    chosen = candidates(once, members, judge.known_train, judge.known_val, everyone, pool.group)
+    known, fit, rows = map(torch.from_numpy, chosen)
+    # no attack may profit from the order of the candidates
+    rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]
+    told = Known(pool.x[known], pool.y[known], logits[known], known < members, fit, known)
+    shadows = None if shadows is None else replace(shadows, rows=rows.numpy())
+    evidence = Evidence(
+        pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told, shadows=shadows, population=population
+    )
+    member = (rows < members).numpy()
+    group = None if pool.group is None else pool.group[rows].numpy()
+    if units is not None:
+        group = _of_one_side(units[rows.numpy()], member)
+    return Case(evidence, member, told.member.numpy(), group)
+
+
+def _of_one_side(units: NDArray[np.int64], member: Bools) -> NDArray[np.int64] | None:
+    """(N,) groups of units (N,), each of members or of non-members alone; None where all have one row."""
+    groups = 2 * units + member
+    return groups if len(np.unique(groups)) < len(groups) else None
+
+
+def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The attack's scores of the candidates and of the known examples (for a threshold), from one fit."""
+    scores, n = attack(everyone(case)), len(case.member)
+    return scores[:n], scores[n:]
+
+
+def everyone(case: Case) -> Evidence:
+    """The evidence about the candidates and, behind them, about the known examples."""
+    e = case.evidence
+    assert e.known is not None
+    return replace(
+        e,
+        shadows=shadows_of_everyone(e),
+        x=torch.cat([e.x, e.known.x]),
+        y=torch.cat([e.y, e.known.y]),
+        logits=torch.cat([e.logits, e.known.logits]),
+    )
+
+
+def shadows_of_everyone(e: Evidence) -> Shadows | None:
+    if e.shadows is None:
+        return None
+    assert e.known is not None
+    assert e.known.rows is not None
+    return replace(e.shadows, rows=np.r_[e.shadows.rows, e.known.rows.numpy()])
+
+
+def shuffled(case: Case, seed: int) -> Case:
+    """The same case with membership dealt anew, among the candidates and among the known examples: nothing can be found.
+
+    Where there are groups it is dealt to whole groups, so that the numbers of members and non-members change a little.
+    """
+    rng = numpy_rng(derive(seed, "null"))
+    known = case.evidence.known
+    assert known is not None
+    told = rng.permutation(case.known_member)
+    evidence = replace(case.evidence, known=replace(known, member=torch.from_numpy(told)))
+    return Case(evidence, _dealt(case, rng), told, case.group)
+
+
+def _dealt(case: Case, rng: np.random.Generator) -> Bools:
+    if case.group is None:
+        return rng.permutation(case.member)
+    _, first, of = np.unique(case.group, return_index=True, return_inverse=True)
+    return rng.permutation(case.member[first])[of]

@@ -1,0 +1,56 @@
+"""How numbers and models of a results document are written: percentages, operating points, titles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+def percent(rate: float, digits: int = 1) -> str:
+    """A fraction as a percentage; a rate that is not 0 or 1 is never rounded to 0 or 100.
+
+    >>> percent(0.1234), percent(0.00001, 2), percent(0.99999), percent(0, 2)
+    ('12.3%', '<0.01%', '>99.9%', '0.00%')
+    """
+    step = 10.0**-digits
+    text = f"{100 * rate:.{digits}f}%"
+    if rate > 0 and float(text[:-1]) == 0:
+        return f"<{step:.{digits}f}%"
+    if rate < 1 and float(text[:-1]) == 100:
+        return f">{100 - step:.{digits}f}%"
+    return text
+
+
+def level_label(rate: float) -> str:
+    """An operating point in words of a table head.
+
+    >>> level_label(0.001)
+    '0.1%'
+    """
+    return f"{100 * rate:g}%"
+
+
+def model_titles(results: Json) -> list[str]:
+    """A name for every model that no other has: the recipe, with seed and run where that is needed.
+
+    >>> model = {"recipe": "digits/hamp", "run": "a"}
+    >>> model_titles({"models": [model | {"seed": 0}, model | {"seed": 1}]})
+    ['digits/hamp · seed 0', 'digits/hamp · seed 1']
+    """
+    models = results["models"]
+    plain = [str(model["recipe"]) for model in models]
+    seeded = [f"{name} · seed {model['seed']}" for name, model in zip(plain, models, strict=True)]
+    full = [f"{name} · {model['run']}" for name, model in zip(seeded, models, strict=True)]
+    counts, seeded_counts = Counter(plain), Counter(seeded)
+    return [
+        plain[i] if counts[plain[i]] == 1 else seeded[i] if seeded_counts[seeded[i]] == 1 else full[i]
+        for i in range(len(models))
+    ]
+
+
+def off_null(model: Json) -> bool:
+    """Whether the null differs from 0.5 beyond its 99.9 % interval."""
+    return bool((model.get("null") or {}).get("off")) or any("null" in attack["flags"] for attack in model["attacks"])

@@ -1,0 +1,111 @@
+"""The numbers of scores of pairs, each of one of T targets and one of N examples, with the intervals that fit.
+
+With one target, the examples (or their groups) are independent of each other: DeLong's variance, see `hampkit.stats.grouped`.
+With several, pairs of one target and pairs of one example are not: the variance is clustered by both, see
+`hampkit.stats.clustered`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit.stats import clustered, grouped
+from hampkit.stats.intervals import Interval, number
+from hampkit.stats.metrics import Point
+from hampkit.stats.roc import Counts, count
+
+Outer = tuple[float, float]  # the interval of a rate for the target FPR or FNR exactly
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scores and membership of T targets."""
+
+    scores: NDArray[np.float64]  # (T, N)
+    membership: NDArray[np.bool_]  # (T, N): example n is a member of target t
+    units: Any = (
+        None  # (N,) examples with one number are not independent; with one target, each of members or non-members alone
+    )
+    strict: bool = False  # error rates stay below their targets, instead of not exceeding them
+
+    @staticmethod
+    def of(scores: Any, membership: Any, judged: Any = None, units: Any = None, strict: bool = False) -> Pairs:
+        """The pairs that are judged. One target may have arrays (N,).
+
+        judged: (T, N) bool, the same for every target; default: all. Raises: `ValueError` for judged pairs that differ by target.
+        """
+        s, m = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.atleast_2d(np.asarray(membership, dtype=bool))
+        if judged is not None:
+            kept = np.atleast_2d(np.asarray(judged, dtype=bool))
+            if (kept.any(0) != kept.all(0)).any():
+                raise ValueError("the judged examples must be the same for every target")
+            columns = kept.all(0)
+            s, m, units = s[:, columns], m[:, columns], None if units is None else np.asarray(units)[columns]
+        return Pairs(s, m, units, strict)
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self.scores)
+
+    def counts(self) -> Counts:
+        """The counts of all pairs over thresholds."""
+        return count(self.scores.ravel(), self.membership.ravel())
+
+    def auc(self, level: float = 0.95) -> Interval:
+        """The AUC over all pairs."""
+        if len(self) == 1:
+            return grouped.auc_interval(self.scores[0], self.membership[0], self.units, level)
+        return clustered.auc_interval(self.scores, self.membership, self.units, level)
+
+    def auc_within(self) -> Interval | None:
+        """The mean of the AUCs of single targets; None with one target."""
+        return None if len(self) == 1 else clustered.auc_within(self.scores, self.membership, self.units)
+
+    def tpr(self, fprs: Sequence[float]) -> list[tuple[Point, Outer]]:
+        """The TPR at each target FPR."""
+        return self._points(fprs, exchanged=False)
+
+    def tnr(self, fnrs: Sequence[float]) -> list[tuple[Point, Outer]]:
+        """The TNR at each target FNR."""
+        return self._points(fnrs, exchanged=True)
+
+    def independent(self) -> tuple[float, float]:
+        """The effective numbers of independent pairs with members and with non-members."""
+        sides = self.membership, ~self.membership
+        if len(self) > 1:
+            each = number(self.units, self.scores.shape[1]) / self.scores.shape[1]
+            members, nonmembers = (each * int(side.sum()) for side in sides)
+            return members, nonmembers
+        units = [None if self.units is None else np.asarray(self.units)[side[0]] for side in sides]
+        members, nonmembers = (number(u, int(side.sum())) for u, side in zip(units, sides, strict=True))
+        return members, nonmembers
+
+    def balanced_accuracy(self, threshold: float) -> Interval:
+        """½ (TPR + TNR) of the rule score ≥ threshold. Raises: `ValueError` for several targets."""
+        if len(self) != 1:
+            raise ValueError(f"a balanced accuracy is of one target, not of {len(self)}")
+        return grouped.balanced_point(self.scores[0], self.membership[0], threshold, self.units)
+
+    def _points(self, rates: Sequence[float], exchanged: bool) -> list[tuple[Point, Outer]]:
+        if len(self) == 1:
+            point = grouped.tnr_point if exchanged else grouped.tpr_point
+            return [point(self.scores[0], self.membership[0], rate, self.strict, self.units) for rate in rates]
+        pooled = clustered.Pooled.of(self.scores, self.membership, self.units, self.strict)
+        points = clustered.points(pooled.exchanged() if exchanged else pooled, rates)
+        return [(point, (point.low, point.high)) for point in points]
+
+
+def mean_auc(parts: Sequence[Pairs], level: float = 0.95, correlation: float = 0.0) -> Interval:
+    """The mean AUC of two parts: halves of one target's examples, or halves of the targets.
+
+    correlation: of their errors, apart from what they share as pairs of the same example.
+    """
+    if all(len(part) == 1 for part in parts):
+        given = [(p.scores[0], p.membership[0], p.units) for p in parts]
+        return grouped.mean_auc(given, level, correlation)
+    return clustered.mean_auc([(p.scores, p.membership) for p in parts], parts[0].units, level, correlation)
