@@ -224,29 +224,34 @@ def compare(
     from hampkit.workflows.recipes import RecipeOptions
 
     names, options = split(words or [], group)
-    if data and names:
-        raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
-    sets = [""] if data else list(dict.fromkeys(names)) or ["digits"]
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
-    check_all(
-        sets,
-        ComparisonRequest(defenses=chosen, recipe_options=RecipeOptions(options)),
-        api.Session(data_dir=data_dir, device="cpu"),
-    )
+    folders = _folders(names, data, out or runs_dir)
+    request = ComparisonRequest(defenses=chosen, recipe_options=RecipeOptions(options))
+    check_all(list(folders), request, api.Session(data_dir=data_dir, device="cpu"))
     found, bars = [], Bars(not quiet)
-    for name in sets:
+    for name, folder in folders.items():
         with bars.shown():
             found.append(api.compare(
                 name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
                 seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-                out=(out or runs_dir) / name if len(sets) > 1 else out, device=device, workers=workers,
-                progress=bars.progress(sayer(quiet or json)),
+                out=folder, device=device, workers=workers, progress=bars.progress(sayer(quiet or json)),
             ))  # fmt: skip
     if json:
         print(dumps([c.to_json() for c in found] if len(found) > 1 else found[0].to_json(), indent=1))
     elif not quiet:
         show_comparison(found, paper)
-        print(*(f"page: {(out or runs_dir) / (n if len(sets) > 1 else '') / 'compare.html'}" for n in sets), sep="\n")
+        print(*(f"page: {folder / 'compare.html'}" for folder in folders.values()), sep="\n")
+
+
+def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:
+    """Data set → folder of its page; several data sets have a folder each. The name of a user's table is empty.
+
+    Raises: `UserError` for both a data set and a table.
+    """
+    if data and names:
+        raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
+    sets = [""] if data else list(dict.fromkeys(names)) or ["digits"]
+    return {name: out / name if len(sets) > 1 else out for name in sets}
 
 
 @app.command()
