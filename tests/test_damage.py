@@ -70,6 +70,11 @@ def test_a_damaged_result(cli, run, refused, name):
     assert not list(Path("o").glob("*"))
 
 
+def test_a_result_of_schema_1_is_refused_as_such(cli, run, refused):
+    change(run / "result.json", lambda d: [attack.pop("unit") for attack in d["attacks"]])
+    refused(cli("report", run, "--out", "o"), "written by an earlier version", f"hampkit attack {run.resolve()}")
+
+
 DETAILS = {
     "a curve is a number": lambda d: d.update(curves=dict.fromkeys(d["curves"], 3)),
     "a curve without its rates": lambda d: d.update(curves={key: {"fpr": [0, 1]} for key in d["curves"]}),
@@ -153,10 +158,10 @@ def test_what_a_killed_process_left_beside_a_run_goes(cli, run):
 
 
 def test_an_attack_tries_its_output_folder_first(cli, run, refused, monkeypatch):
-    from hampkit.workflows import attack as pipeline
+    from hampkit.workflows import run as running
 
     Path("file").write_text("")
-    monkeypatch.setattr(pipeline, "evaluate_problem", lambda *a, **k: pytest.fail("it worked before it looked"))
+    monkeypatch.setattr(running, "evaluate", lambda *a, **k: pytest.fail("it worked before it looked"))
     refused(cli("attack", run, "--out", "file/out"), "file/out", "another folder")
 
 

@@ -18,7 +18,7 @@ class Step(Generic[T]):
     """What a run holds in one folder: ``write`` fills it where it is missing or damaged, ``read`` returns its content.
 
     >>> Step("answers", ["weights", 7], print, print).place, Step("attacks/loss", {}, print, print).place
-    ('answers/f1d6f3a3', 'attacks/loss-44136fa3')
+    ('answers/ea231887', 'attacks/loss-44136fa3')
     """
 
     name: str  # "answers", "attacks/loss"
