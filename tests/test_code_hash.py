@@ -72,7 +72,7 @@ def test_comments_docstrings_and_layout_do_not_count_and_code_does():
     assert _hash_of("def f(x, /): return f'{x!r:>3}'") == "4645c68b", "no version of Python may change it"
 
 
-@pytest.mark.parametrize(("text", "found"), [(ATTACK, "attacks"), (SIGNAL, "repeated")])
+@pytest.mark.parametrize(("text", "found"), [(ATTACK, "target"), (SIGNAL, "leave-one-out")])
 def test_an_edited_attack_is_made_again_and_an_edited_comment_is_not(edited, tmp_path, text, found):
     shadows = 4 if text is SIGNAL else 0
 
@@ -83,7 +83,7 @@ def test_an_edited_attack_is_made_again_and_an_edited_comment_is_not(edited, tmp
             "toy/undefended", options=OPTIONS, attacks=attacks, runs_dir=tmp_path, shadows=shadows, workers=1
         )
         steps = {str(p) for p in tmp_path.rglob("mine-for-test-*") if ".partial" not in str(p)}
-        return [r.auc.value for m in results.models for r in getattr(m, found)], steps
+        return [r.auc.value for m in results.models for r in m.of(found)], steps
 
     first, steps = aucs(text)
     assert aucs(text + "# a comment\n") == (first, steps)

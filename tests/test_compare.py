@@ -196,17 +196,22 @@ def test_an_attack_on_nothing_is_judged_as_nothing():
 
 
 @pytest.mark.parametrize("judged", [comparison.TARGET, comparison.REPEATED])
-@pytest.mark.parametrize("place", ["attacks", "repeated"])
+@pytest.mark.parametrize("place", ["target", "leave-one-out"])
 def test_a_row_says_where_any_attack_points_the_wrong_way(judged, place):
     """The AUC of 0.08 is never chosen; beside a useless attack the row would look harmless."""
-    useless, turned = SimpleNamespace(attack="loss", flags=("tied",)), SimpleNamespace(attack="entropy", flags=())
     half = Interval(0.508, 0.4, 0.6)
     rate = Rate(0.0, 0.0, 0.1, 0.001, 0, 0, 0.0, 0.1, False)
     leak = comparison.Leak("loss", judged, half, rate, rate, 50, 50)
-    result = SimpleNamespace(attacks=(useless, turned), repeated=(useless, turned))
-    assert comparison.flagged(leak, [result]).flags == ("tied",)
-    setattr(result, place, (useless, SimpleNamespace(attack="entropy", flags=("inverted", "unresolved"))))
-    assert comparison.flagged(leak, [result]).flags == ("tied", "inverted")
+
+    def flags(turned):
+        """Of a useless attack and one that may be turned around, in both units."""
+        attacks = [SimpleNamespace(attack="loss", flags=("tied",), unit=unit) for unit in ("target", "leave-one-out")]
+        attacks += [SimpleNamespace(attack="entropy", flags=turned, unit=place)]
+        result = SimpleNamespace(attacks=attacks, of=lambda unit: [a for a in attacks if a.unit == unit])
+        return comparison.flagged(leak, [result]).flags
+
+    assert flags(()) == ("tied",)
+    assert flags(("inverted", "unresolved")) == ("tied", "inverted")
 
 
 def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):

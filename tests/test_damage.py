@@ -70,6 +70,11 @@ def test_a_damaged_result(cli, run, refused, name):
     assert not list(Path("o").glob("*"))
 
 
+def test_a_result_of_schema_1_is_refused_as_such(cli, run, refused):
+    change(run / "result.json", lambda d: [attack.pop("unit") for attack in d["attacks"]])
+    refused(cli("report", run, "--out", "o"), "written by an earlier version", f"hampkit attack {run.resolve()}")
+
+
 DETAILS = {
     "a curve is a number": lambda d: d.update(curves=dict.fromkeys(d["curves"], 3)),
     "a curve without its rates": lambda d: d.update(curves={key: {"fpr": [0, 1]} for key in d["curves"]}),

@@ -37,7 +37,7 @@ def lender(tmp_path_factory):
 
 
 def flags(results, attack):
-    (found,) = [a for a in results.models[0].attacks if a.attack == attack]
+    (found,) = [a for a in results.models[0].of("target") if a.attack == attack]
     return found.flags
 
 

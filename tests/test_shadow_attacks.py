@@ -377,7 +377,7 @@ def test_the_benchmark_takes_every_set_of_a_run(tmp_path):
         )
     found = list(sets(folder, 4, None))
     assert [shadowing.seed for shadowing, _ in found] == [0, 3]
-    masks = [shadowed.shadows.membership() for _, shadowed in found]
+    masks = [shadowed.members for _, shadowed in found]
     assert masks[0].shape == masks[1].shape
     assert (masks[0] != masks[1]).any()
     assert [len(rows(shadowed, [AttackR()], keep=True)) for _, shadowed in found] == [1, 1]

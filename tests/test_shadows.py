@@ -679,7 +679,7 @@ def test_an_attack_keeps_the_shadow_models_of_the_last_result(tmp_path):
 def test_attack_takes_a_family_and_trains_what_is_missing(runs, tmp_path):
     folder, results = runs
     found = hampkit.attack(folder / results.models[0].run, "lira", shadows=8, workers=1, out=tmp_path)
-    assert [a.attack for a in found.models[0].attacks] == [
+    assert [a.attack for a in found.models[0].of("target")] == [
         "lira-global", "lira-offline", "lira-offline-fixed", "lira-online", "lira-online-fixed"
     ]  # fmt: skip
 

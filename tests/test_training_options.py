@@ -368,7 +368,7 @@ def test_the_expected_time_is_that_of_a_training(tmp_path, monkeypatch):
     clock = Work(monkeypatch)
     recipe = load_recipe("toy/undefended", {"epochs": "40"})
     problem = prepare(recipe, Session(runs_dir=tmp_path, device="cpu"))
-    expected, _ = measuring.seconds_per_model(problem, replace(problem.trainer, width=1), [])
+    expected, _ = measuring.seconds_per_model(problem.shadow_task(), replace(problem.trainer, width=1), [])
     members = torch.arange(len(problem.task.pool)).unsqueeze(0) < len(problem.task.pool) // 2
     task = replace(problem.task, members=members, val=problem.shadow_val)
     begun = clock.now

@@ -121,7 +121,7 @@ def half_of_models(targets: Sequence[int], paired: bool, seed: int) -> Bools:
 def half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
     """(n,) half of the members and half of the non-members, in whole groups (n,) where there are groups.
 
-    Errors: `UserError` where there are fewer than two of either.
+    Raises: `UserError` if there are fewer than two of either.
     """
     half = np.zeros(len(member), dtype=bool)
     for side, word in ((True, "members"), (False, "non-members")):

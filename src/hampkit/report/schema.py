@@ -11,7 +11,7 @@ def load_schema() -> dict[str, Any]:
     """The JSON schema of results.json, a fresh copy.
 
     >>> load_schema()["properties"]["schema"]["const"]
-    1
+    2
     """
     return json.loads(files("hampkit.report").joinpath("results.schema.json").read_text(encoding="utf-8"))
 

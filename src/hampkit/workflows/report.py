@@ -115,7 +115,8 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     for r, document in zip(found, documents, strict=True):
         if not document["attacks"]:
             raise UserError(f"{r.folder / 'result.json'} holds no attacks; run: hampkit attack {r.folder}")
-        if not all("unit" in attack for attack in document["attacks"] if isinstance(attack, dict)):
+        rows = document["attacks"] if isinstance(document["attacks"], list) else []
+        if not all("unit" in attack for attack in rows if isinstance(attack, dict)):
             raise UserError(
                 f"{r.folder / 'result.json'} was written by an earlier version (results.json of schema 1); attack again:"
                 f" hampkit attack {r.folder}"

@@ -127,7 +127,7 @@ def details(run: Run) -> dict[str, Any]:
 
 
 def details_of(run: Run, document: Any) -> dict[str, Any]:
-    """The details of the run's result, given as its file holds it. Errors: `UserError` where they belong to another attack."""
+    """The details of the run's result, given as its file holds it. Raises: `UserError` if they belong to another attack."""
     found, result = details(run), content_hash(document)
     if found.get("result", result) != result:
         raise UserError(
