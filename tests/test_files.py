@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from hampkit.durations import duration
-from hampkit.files import replacing
+from hampkit.config.files import replacing
+from hampkit.shadow_models.durations import duration
 
 
 def test_a_file_appears_with_all_of_its_content(tmp_path):

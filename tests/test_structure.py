@@ -10,16 +10,14 @@ import pytest
 import hampkit
 
 ROOT = Path(hampkit.__file__).parent
-# Whom a part may import beside itself: `docs/architecture.md`. Everything may import these four.
+# Whom a part may import beside itself: `docs/architecture.md`. Everything may import these three.
 EVERYBODY = {"errors", "rng", "types"}
 WORKFLOWS = {
-    "api", "attacks", "code_hash", "config", "data", "defenses", "durations", "generators", "judging", "launch", "nets",
+    "api", "attacks", "code_hash", "config", "data", "defenses", "generators", "judging", "launch", "nets",
     "registry", "report", "runs", "shadow_models", "signals", "stats", "targets", "training",
 }  # fmt: skip
 ALLOWED = {
     "errors": set(),
-    "durations": set(),
-    "files": set(),
     "rng": set(),
     "types": set(),
     "signals": set(),
@@ -28,7 +26,7 @@ ALLOWED = {
     "registry": {"code_hash"},
     "config": {"registry", "code_hash"},
     "nets": {"config", "registry"},
-    "data": {"config", "registry", "files"},
+    "data": {"config", "registry"},
     "launch": {"config", "registry"},
     "attacks": {
         "registry",
@@ -44,9 +42,9 @@ ALLOWED = {
     "targets.trained": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
     "targets.blackbox": {"data", "registry", "nets", "signals", "defenses", "training", "runs"},
     "judging": {"attacks", "stats", "config", "data"},  # never a defense, a target or a run
-    "runs": {"config", "code_hash", "files"},
-    "report": {"judging.results", "durations"},  # it computes no statistics
-    "shadow_models": {"durations", "targets", "launch", "runs", "defenses", "training", "data", "config"},
+    "runs": {"config", "code_hash"},
+    "report": {"judging.results"},  # it computes no statistics
+    "shadow_models": {"targets", "launch", "runs", "defenses", "training", "data", "config"},
     "workflows": WORKFLOWS - {"api"},
     "nn": {"defenses"},
     "api": {"workflows"},

@@ -1,4 +1,4 @@
-"""Train classifiers that do not betray their training data, and measure how much a model does.
+"""Train classifiers that do not reveal their training data, and measure how much any model reveals.
 
 >>> import hampkit
 >>> results = hampkit.run("digits/undefended", "digits/hamp")  # doctest: +SKIP

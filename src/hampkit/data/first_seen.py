@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from hampkit.config.files import replacing
 from hampkit.data.fetch import checksum
 from hampkit.errors import UserError, one_line
-from hampkit.files import replacing
 
 RECORD = "first-seen.json"  # in the cache folder: {"texas100/texas100.npz": sha256}
 

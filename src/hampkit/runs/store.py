@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.config.content import content_hash, file_hash
+from hampkit.config.files import replacing
 from hampkit.errors import UserError, one_line
-from hampkit.files import replacing
 
 MANIFEST = "manifest.json"
 IN_PLACE = "training and attacking write into the run folder: copy it to a folder that can be written, or use another --runs-dir"
@@ -119,7 +119,7 @@ def readable(path: Path) -> bool:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing, see `hampkit.files`."""
+    """Write a whole file or nothing, see `hampkit.config.files`."""
     with replacing(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 

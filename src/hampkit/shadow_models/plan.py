@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hampkit.config.content import content_hash
-from hampkit.durations import duration
 from hampkit.errors import UserError
 from hampkit.launch.local import at_once, cores
 from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, write_json
 from hampkit.shadow_models import timing
 from hampkit.shadow_models.base import ShadowTask
+from hampkit.shadow_models.durations import duration
 from hampkit.training import Trainer
 from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.threads import threads

@@ -11,13 +11,13 @@ from typing import Any
 from hampkit import __version__
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
-from hampkit.durations import duration
 from hampkit.errors import RunBusy, UserError, did_you_mean
 from hampkit.judging.strongest import Comparison, Entry
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import writable, write_file, write_json
+from hampkit.shadow_models.durations import duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.compare_entries import entry_of
 from hampkit.workflows.prepare import prepare
