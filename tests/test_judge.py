@@ -10,7 +10,7 @@ from hampkit.judging import flags as checks
 from hampkit.judging.case import build_case, score, shuffled
 from hampkit.judging.evaluate import evaluate, judge_scores
 from hampkit.judging.results import AttackResult
-from hampkit.stats import metrics
+from hampkit.stats import metrics, pairs
 from hampkit.types import Dataset, Domain
 
 
@@ -108,7 +108,7 @@ def test_unresolved():
 
 
 def tied(scores, member, rate, strict=False):
-    return checks.tied(metrics.count(scores, member), rate, strict)
+    return pairs.tied(metrics.count(scores, member), rate, strict)
 
 
 def test_tied():

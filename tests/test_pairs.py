@@ -22,8 +22,9 @@ def test_one_target_has_the_intervals_of_independent_examples_or_groups():
     for units in (None, groups):
         pairs = Pairs.of(scores[0], member[0], units=units)
         assert pairs.auc() == grouped.auc_interval(scores[0], member[0], units)
-        assert pairs.tpr(FPRS) == [grouped.tpr_point(scores[0], member[0], rate, False, units) for rate in FPRS]
-        assert pairs.tnr(FPRS) == [grouped.tnr_point(scores[0], member[0], rate, False, units) for rate in FPRS]
+        rates = pairs.rates(FPRS)
+        assert rates.tpr == [grouped.tpr_point(scores[0], member[0], rate, False, units) for rate in FPRS]
+        assert rates.tnr == [grouped.tnr_point(scores[0], member[0], rate, False, units) for rate in FPRS]
         assert pairs.auc_within() is None
 
 
@@ -32,8 +33,13 @@ def test_several_targets_have_intervals_clustered_by_both():
     pairs = Pairs.of(scores, member)
     assert pairs.auc() == clustered.auc_interval(scores, member)
     assert pairs.auc_within() == clustered.auc_within(scores, member)
-    assert [point for point, _ in pairs.tpr(FPRS)] == clustered.tpr_points(scores, member, FPRS)
-    assert [point for point, _ in pairs.tnr(FPRS)] == clustered.tnr_points(scores, member, FPRS)
+    rates = pairs.rates(FPRS)
+    assert [point for point, _ in rates.tpr] == clustered.tpr_points(scores, member, FPRS)
+    assert [point for point, _ in rates.tnr] == clustered.tnr_points(scores, member, FPRS)
+    assert not rates.tied
+    coarse = np.round(scores)
+    assert Pairs.of(coarse, member).rates(FPRS).tied
+    assert Pairs.of(coarse[0], member[0]).rates(FPRS).tied
     with pytest.raises(ValueError, match="of one target, not of 6"):
         pairs.balanced_accuracy(0.5)
 

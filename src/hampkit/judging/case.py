@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Case:
-    """An adversary's evidence, and beside it the truth that only the judge knows."""
+    """An adversary's evidence and the true membership, which no attack sees."""
 
     evidence: Evidence
     member: Bools  # (N,) of the candidates
@@ -28,7 +28,7 @@ class Case:
     group: NDArray[np.int64] | None = None  # (N,) of the candidates: groups are independent, rows of one group are not
 
     def groups(self) -> dict[str, int]:
-        """How many groups the judged members and non-members are; empty where there are no groups."""
+        """The numbers of groups of judged members and non-members; empty if there are no groups."""
         if self.group is None:
             return {}
         sides = {"members": self.member, "nonmembers": ~self.member}
@@ -37,7 +37,7 @@ class Case:
 
 def build_case(
     pool: Dataset,
-    members: int,
+    n_members: int,
     logits: Tensor,
     judge: JudgeConfig,
     seed: int,
@@ -46,7 +46,7 @@ def build_case(
     once: NDArray[np.bool_] | None = None,
     units: NDArray[np.int64] | None = None,
 ) -> Case:
-    """Candidates and known examples of a pool whose first ``members`` rows are members, in random order.
+    """Candidates and known examples of a pool whose first ``n_members`` rows are members, in random order.
 
     once: (P,) the rows that take part, see `hampkit.data.candidates`; default: all.
     units: (P,) rows with one value are not independent, such as copies; default: the pool's groups. Members and non-members of
@@ -54,24 +54,30 @@ def build_case(
     """
     once = np.ones(len(pool), dtype=bool) if once is None else once
     everyone = judge.candidates == "all"
-    chosen = candidates(once, members, judge.known_train, judge.known_val, everyone, pool.group)
+    chosen = candidates(once, n_members, judge.known_train, judge.known_val, everyone, pool.group)
     known, fit, rows = map(torch.from_numpy, chosen)
     # no attack may profit from the order of the candidates
     rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]
-    told = Known(pool.x[known], pool.y[known], logits[known], known < members, fit, known)
+    known_examples = Known(pool.x[known], pool.y[known], logits[known], known < n_members, fit, known)
     shadows = None if shadows is None else replace(shadows, rows=rows.numpy())
     evidence = Evidence(
-        pool.x[rows], pool.y[rows], logits[rows], derive(seed, "attack"), told, shadows=shadows, population=population
+        pool.x[rows],
+        pool.y[rows],
+        logits[rows],
+        derive(seed, "attack"),
+        known_examples,
+        shadows=shadows,
+        population=population,
     )
-    member = (rows < members).numpy()
+    member = (rows < n_members).numpy()
     group = None if pool.group is None else pool.group[rows].numpy()
     if units is not None:
         group = _of_one_side(units[rows.numpy()], member)
-    return Case(evidence, member, told.member.numpy(), group)
+    return Case(evidence, member, known_examples.member.numpy(), group)
 
 
 def _of_one_side(units: NDArray[np.int64], member: Bools) -> NDArray[np.int64] | None:
-    """(N,) groups of units (N,), each of members or of non-members alone; None where all have one row."""
+    """(N,) groups of units (N,), each of members or of non-members alone; None if each has one row."""
     groups = 2 * units + member
     return groups if len(np.unique(groups)) < len(groups) else None
 
@@ -96,6 +102,7 @@ def everyone(case: Case) -> Evidence:
 
 
 def shadows_of_everyone(e: Evidence) -> Shadows | None:
+    """The shadow models with the places of the candidates and, behind them, of the known examples; None without any."""
     if e.shadows is None:
         return None
     assert e.known is not None
@@ -104,19 +111,19 @@ def shadows_of_everyone(e: Evidence) -> Shadows | None:
 
 
 def shuffled(case: Case, seed: int) -> Case:
-    """The same case with membership dealt anew, among the candidates and among the known examples: nothing can be found.
+    """The null: the same case with membership shuffled among the candidates and among the known examples.
 
-    Where there are groups it is dealt to whole groups, so that the numbers of members and non-members change a little.
+    If there are groups, whole groups are shuffled, so the numbers of members and non-members change a little.
     """
     rng = numpy_rng(derive(seed, "null"))
     known = case.evidence.known
     assert known is not None
-    told = rng.permutation(case.known_member)
-    evidence = replace(case.evidence, known=replace(known, member=torch.from_numpy(told)))
-    return Case(evidence, _dealt(case, rng), told, case.group)
+    known_member = rng.permutation(case.known_member)
+    evidence = replace(case.evidence, known=replace(known, member=torch.from_numpy(known_member)))
+    return Case(evidence, _shuffled_membership(case, rng), known_member, case.group)
 
 
-def _dealt(case: Case, rng: np.random.Generator) -> Bools:
+def _shuffled_membership(case: Case, rng: np.random.Generator) -> Bools:
     if case.group is None:
         return rng.permutation(case.member)
     _, first, of = np.unique(case.group, return_index=True, return_inverse=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hampkit.attacks import Attack
 from hampkit.config.sections import JudgeConfig
-from hampkit.judging import flags as checks
 from hampkit.judging.case import Case, shadows_of_everyone
+from hampkit.judging.flags import STRICT_LEVEL, resolved
 from hampkit.judging.results import ERROR, FPRS, AttackResult, Rate, Unit
 from hampkit.stats import grouped, metrics
 from hampkit.stats.intervals import Interval, bonferroni_level
@@ -66,15 +66,16 @@ def evaluate(scores: Any, membership: Any, judged: Any = None, units: Any = None
     pairs = Pairs.of(scores, membership, judged, units, strict)
     members, nonmembers = pairs.independent()
     auc, within = pairs.auc(), pairs.auc_within()
-    tpr = tuple(_rate(*found, rate, nonmembers) for found, rate in zip(pairs.tpr(FPRS), FPRS, strict=True))
-    tnr = tuple(_rate(*found, rate, members) for found, rate in zip(pairs.tnr(FPRS), FPRS, strict=True))
-    flags = {
+    rates = pairs.rates(FPRS)
+    tpr = tuple(_rate(*found, at, nonmembers) for found, at in zip(rates.tpr, FPRS, strict=True))
+    tnr = tuple(_rate(*found, at, members) for found, at in zip(rates.tnr, FPRS, strict=True))
+    raised = {
         "unresolved": not (tpr[0].resolved and tnr[0].resolved),
-        "tied": checks.tied(pairs.counts(), FPRS[0], strict),
-        "inverted": auc.high < 0.5 and pairs.auc(checks.STRICT_LEVEL).high < 0.5,
+        "tied": rates.tied,
+        "inverted": auc.high < 0.5 and pairs.auc(STRICT_LEVEL).high < 0.5,
         "pooled": within is not None and within.value > auc.high,
     }
-    return Measured(pairs, auc, within, tpr, tnr, tuple(name for name, raised in flags.items() if raised))
+    return Measured(pairs, auc, within, tpr, tnr, tuple(name for name, is_raised in raised.items() if is_raised))
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: JudgeConfig) -> AttackResult:
@@ -126,4 +127,4 @@ def unusual(attack: Attack) -> dict[str, Any]:
 def _rate(point: Point, outer: Outer, rate: float, n: float) -> Rate:
     # of scores equal to the threshold the point takes none, `outer` a share: it need not hold the point's interval
     low, high = min(outer[0], point.low), max(outer[1], point.high)
-    return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, low, high, checks.resolved(rate, n))
+    return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, low, high, resolved(rate, n))

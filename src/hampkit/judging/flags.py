@@ -1,4 +1,4 @@
-"""When not to believe a number: every flag with the test behind it and the words for it."""
+"""When a number cannot be trusted: every flag with its test and its text."""
 
 from __future__ import annotations
 
@@ -35,31 +35,17 @@ FLAGS: dict[str, str] = {
     "null": "On shuffled membership this run finds an AUC that differs from 0.5 beyond a 99.9 % interval: something in "
     "the evaluation leaks.",
 }
-ENOUGH = 10  # false positives (negatives) that must be allowed for a rate to count as resolved
-STRICT_LEVEL = 0.999  # a flag raised on every run by chance would teach people to overlook flags
+ENOUGH = 10  # false positives (negatives) that a resolved rate allows
+STRICT_LEVEL = 0.999  # at 95 %, every twentieth sound run would carry a flag
 
 
 def resolved(rate: float, n: float) -> bool:
-    """Whether an error rate allows at least ten errors among n independent examples (or groups): fewer cannot show it.
+    """Whether an error rate allows at least ten errors among n independent examples or groups.
 
     >>> resolved(0.001, 10_000), resolved(0.001, 9_999)
     (True, False)
     """
     return metrics.allowed(rate, n) >= ENOUGH
-
-
-def tied(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
-    """Whether equal scores cost the TPR or the TNR at this rate: the next group in line holds members and non-members."""
-    return tied_at(counts, rate, strict) or tied_at(counts.turned(), rate, strict)
-
-
-def tied_at(counts: metrics.Counts, rate: float, strict: bool = False) -> bool:
-    """Whether the highest scores below the threshold of the TPR at this rate are shared by both groups."""
-    k = counts.above(metrics.allowed(rate, counts.n_nonmembers, strict))
-    if k >= len(counts.thresholds):
-        return False
-    members, others = (int(side[k]) - (int(side[k - 1]) if k else 0) for side in (counts.tp, counts.fp))
-    return members > 0 and others > 0
 
 
 def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bool:
@@ -84,20 +70,21 @@ def shift(
     most: int = 5000,
     group_new: Any = None,
 ) -> tuple[Interval, bool]:
-    """AUC of a classifier that tells members from non-members by input and label alone, and whether it surely can.
+    """The AUC of a classifier of membership from input and label alone, and whether its 99.9 % interval lies above 0.5.
 
-    Extremely randomised trees, fitted on at most ``most`` known examples, judged on others; no model is asked.
+    x: (K, *shape), y: (K,), member: (K,) of known examples; x_new, y_new, member_new, group_new: (N, …) of the candidates.
+    Extremely randomised trees, fitted on at most ``most`` known examples. The target is not queried.
     """
     from sklearn.ensemble import ExtraTreesClassifier
 
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(x))[:most]
     classes = int(max(np.asarray(y).max(), np.asarray(y_new).max())) + 1
-    known, told = _table(x[rows], y[rows], classes), np.asarray(member)[rows]
-    if told.all() or not told.any():
+    known, labels = _table(x[rows], y[rows], classes), np.asarray(member)[rows]
+    if labels.all() or not labels.any():
         return Interval(0.5, 0.0, 1.0), False
     trees = ExtraTreesClassifier(200, min_samples_leaf=5, max_features="sqrt", random_state=int(rng.integers(2**31)))
-    scores = trees.fit(known, told).predict_proba(_table(x_new, y_new, classes))[:, 1]
+    scores = trees.fit(known, labels).predict_proba(_table(x_new, y_new, classes))[:, 1]
     surely = grouped.auc_interval(scores, member_new, group_new, STRICT_LEVEL).low > 0.5
     return grouped.auc_interval(scores, member_new, group_new), surely
 

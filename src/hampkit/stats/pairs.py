@@ -9,17 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.stats import clustered, grouped
 from hampkit.stats.intervals import Interval, number
-from hampkit.stats.metrics import Point
+from hampkit.stats.metrics import Point, allowed
 from hampkit.stats.roc import Counts, count
 
 Outer = tuple[float, float]  # the interval of a rate for the target FPR or FNR exactly
+
+
+class Rates(NamedTuple):
+    """Operating points, each with its interval for the target rate exactly."""
+
+    tpr: list[tuple[Point, Outer]]
+    tnr: list[tuple[Point, Outer]]
+    tied: bool  # equal scores cost the TPR or the TNR at the first target rate
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,6 @@ class Pairs:
         """T."""
         return len(self.scores)
 
-    def counts(self) -> Counts:
-        """The counts of all pairs over thresholds."""
-        return count(self.scores.ravel(), self.membership.ravel())
-
     def auc(self, level: float = 0.95) -> Interval:
         """The AUC over all pairs."""
         if len(self) == 1:
@@ -66,13 +70,21 @@ class Pairs:
         """The mean of the AUCs of single targets; None with one target."""
         return None if len(self) == 1 else clustered.auc_within(self.scores, self.membership, self.units)
 
-    def tpr(self, fprs: Sequence[float]) -> list[tuple[Point, Outer]]:
-        """The TPR at each target FPR."""
-        return self._points(fprs, exchanged=False)
+    def rates(self, at: Sequence[float]) -> Rates:
+        """The TPR at target FPRs and the TNR at target FNRs, and whether equal scores cost one of them at the first rate.
 
-    def tnr(self, fnrs: Sequence[float]) -> list[tuple[Point, Outer]]:
-        """The TNR at each target FNR."""
-        return self._points(fnrs, exchanged=True)
+        All pairs are sorted once: there may be millions.
+        """
+        if len(self) == 1:
+            scores, member, units = self.scores[0], self.membership[0], self.units
+            tpr = [grouped.tpr_point(scores, member, rate, self.strict, units) for rate in at]
+            tnr = [grouped.tnr_point(scores, member, rate, self.strict, units) for rate in at]
+            return Rates(tpr, tnr, tied(count(scores, member), at[0], self.strict))
+        pooled = clustered.Pooled.of(self.scores, self.membership, self.units, self.strict)
+        tpr, cost = clustered.points(pooled, at), _tied_at(pooled.counts, at[0], self.strict)
+        pooled = pooled.exchanged()
+        tnr, cost = clustered.points(pooled, at), cost or _tied_at(pooled.counts, at[0], self.strict)
+        return Rates([(p, (p.low, p.high)) for p in tpr], [(p, (p.low, p.high)) for p in tnr], cost)
 
     def independent(self) -> tuple[float, float]:
         """The effective numbers of independent pairs with members and with non-members."""
@@ -91,14 +103,6 @@ class Pairs:
             raise ValueError(f"a balanced accuracy is of one target, not of {len(self)}")
         return grouped.balanced_point(self.scores[0], self.membership[0], threshold, self.units)
 
-    def _points(self, rates: Sequence[float], exchanged: bool) -> list[tuple[Point, Outer]]:
-        if len(self) == 1:
-            point = grouped.tnr_point if exchanged else grouped.tpr_point
-            return [point(self.scores[0], self.membership[0], rate, self.strict, self.units) for rate in rates]
-        pooled = clustered.Pooled.of(self.scores, self.membership, self.units, self.strict)
-        points = clustered.points(pooled.exchanged() if exchanged else pooled, rates)
-        return [(point, (point.low, point.high)) for point in points]
-
 
 def mean_auc(parts: Sequence[Pairs], level: float = 0.95, correlation: float = 0.0) -> Interval:
     """The mean AUC of two parts: halves of one target's examples, or halves of the targets.
@@ -109,3 +113,17 @@ def mean_auc(parts: Sequence[Pairs], level: float = 0.95, correlation: float = 0
         given = [(p.scores[0], p.membership[0], p.units) for p in parts]
         return grouped.mean_auc(given, level, correlation)
     return clustered.mean_auc([(p.scores, p.membership) for p in parts], parts[0].units, level, correlation)
+
+
+def tied(counts: Counts, rate: float, strict: bool = False) -> bool:
+    """Whether equal scores cost the TPR or the TNR at a target rate. It takes over the arrays of the counts."""
+    return _tied_at(counts, rate, strict) or _tied_at(counts.turned(), rate, strict)
+
+
+def _tied_at(counts: Counts, rate: float, strict: bool) -> bool:
+    """Whether the highest scores below the threshold of the TPR at this rate are shared by members and non-members."""
+    k = counts.above(allowed(rate, counts.n_nonmembers, strict))
+    if k >= len(counts.thresholds):
+        return False
+    members, nonmembers = (int(side[k]) - (int(side[k - 1]) if k else 0) for side in (counts.tp, counts.fp))
+    return members > 0 and nonmembers > 0
