@@ -232,10 +232,22 @@ def test_the_installed_command_reports_mistakes_without_a_traceback(tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "key"), [("distill", "defense.distill.lr"), ("lr", "train.lr"), ("gamma", "defense.gamma")]
+)
+def test_options_are_listed_by_their_own_name_and_by_that_of_a_nested_section(cli, name, key):
+    code, out, _ = cli("list", "options", name)
+    keys = [line.partition("=")[0] for line in out.splitlines()]
+    assert code == 0
+    assert key in keys
+    assert all(name in found.split(".") for found in keys)
+
+
 def test_a_pipe_that_closes_early_is_no_error(tmp_path):
-    command = f"{sys.executable} -m hampkit list attacks | head -1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stderr == ""
+    for words in ("list attacks", "list options"):
+        command = f"{sys.executable} -m hampkit {words} | head -1"
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["id", "customer_id", "CustomerID", "row"])

@@ -27,6 +27,10 @@ def exit_code(argv: list[str], call: Callable[[], Any], commands: Collection[str
     except BrokenPipeError:  # the reader of a pipe has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as error:  # Click's answer to a closed pipe, with code 1
+        if isinstance(error.__context__, BrokenPipeError):
+            return 0
+        raise
     except Exception as error:
         usage = getattr(error, "format_message", None)  # Typer's own errors; their class has moved between versions
         if usage is not None:

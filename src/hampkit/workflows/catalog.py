@@ -143,7 +143,8 @@ def _options() -> list[Line]:
 def options_of(name: str) -> list[Line]:
     """The options of a section, data set, defense, generator, attack or family of attacks (``lira`` of ``lira-online``).
 
-    A section such as ``data`` has the options of all data sets.
+    A section such as ``data`` has the options of all data sets. Another name is one of a nested section (``distill``) or of an
+    option (``lr``).
 
     Raises: `UserError` for an unknown name.
     """
@@ -151,6 +152,9 @@ def options_of(name: str) -> list[Line]:
     names = {group.section for group in groups} | {group.owner for group in groups} - {""}
     chosen = [group for group in groups if name in (group.section, group.owner)]
     chosen = chosen or [group for group in groups if group.owner.startswith(f"{name}-")]
+    nested = [line for group in groups for line in group.lines if name in line[0].partition("=")[0].split(".")]
+    if not chosen and nested:
+        return nested
     if not chosen:
         sections = ", ".join(dict.fromkeys(group.section for group in groups if group.section))
         near = nearest(name, names) or f"take a section ({sections}), or a name that hampkit list prints"
