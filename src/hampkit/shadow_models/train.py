@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.config.sections import ShadowConfig
@@ -63,9 +64,16 @@ def left_aside(config: ShadowConfig, run: Run) -> str:
     )
 
 
-def missing_jobs(config: ShadowConfig, run: Run, mode: ExecutionMode) -> list[Job]:
+class JobSignals(NamedTuple):
+    """What is kept of the m shadow models of a job."""
+
+    scaled_logit: NDArray[np.float32]  # (m, P, V), memory-mapped
+    population: NDArray[np.float32]  # (m, Z)
+
+
+def missing_jobs(task: ShadowTask, run: Run, mode: ExecutionMode) -> list[Job]:
     """The jobs that are not done."""
-    return [job for job in jobs(config, mode) if not run.done(_place(config, job))]
+    return [job for job in jobs(task.config, mode) if not job_step(task, job, mode).done(run)]
 
 
 def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Callable[[dict[str, Any]], None]], None]:
@@ -82,7 +90,17 @@ def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Ca
 def train_job(task: ShadowTask, job: Job, run: Run, mode: ExecutionMode) -> None:
     """Train the shadow models of a job and write the signals of their answers, as one step of the run."""
     with threads(task.recipe.train.threads):
-        run.step(_place(task.config, job), lambda folder: _write(task, job, mode, folder))
+        job_step(task, job, mode).folder(run)
+
+
+def job_step(task: ShadowTask, job: Job, mode: ExecutionMode) -> Step[JobSignals]:
+    """The step of a job. Its folder is named by masks and models; the run's recipe decides the rest."""
+    return Step(_place(task.config, job), None, lambda folder: _write(task, job, mode, folder), _read_job)
+
+
+def _read_job(folder: Path) -> JobSignals:
+    mapped = np.load(folder / "scaled_logit.npy", mmap_mode="r", allow_pickle=False)
+    return JobSignals(mapped, np.load(folder / "population.npy", allow_pickle=False))
 
 
 def _write(task: ShadowTask, job: Job, mode: ExecutionMode, folder: Path) -> None:
@@ -103,9 +121,9 @@ def _write(task: ShadowTask, job: Job, mode: ExecutionMode, folder: Path) -> Non
 def read(task: ShadowTask, run: Run, mode: ExecutionMode) -> ShadowSet:
     """The signals of all shadow models, memory-mapped."""
     config = task.config
-    folders = [run.folder / _place(config, job) for job in jobs(config, mode)]
-    parts = tuple(np.load(f / "scaled_logit.npy", mmap_mode="r", allow_pickle=False) for f in folders)
-    population = np.concatenate([np.load(f / "population.npy", allow_pickle=False) for f in folders])
+    steps = [job_step(task, job, mode) for job in jobs(config, mode)]
+    found = [step.read(run.folder / step.place) for step in steps]
+    parts, population = tuple(s.scaled_logit for s in found), np.concatenate([s.population for s in found])
     return ShadowSet(parts, task.masks().numpy(), population, name_of(config), untrained(config, run, mode))
 
 

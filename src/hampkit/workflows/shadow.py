@@ -42,7 +42,7 @@ def train_shadow_models(problem: Problem, run: Run, session: Session) -> ShadowS
     task = problem.shadow_task()
     step = shadow_training.launch_step(task.config, lambda: plan_shadows(problem, session).mode)
     mode = _resized(step.of(run), session)
-    missing = shadow_training.missing_jobs(task.config, run, mode)
+    missing = shadow_training.missing_jobs(task, run, mode)
     done, title = task.config.models - sum(map(len, missing)), f"shadow models of {problem.recipe.title}"
     session.progress.track(title, done, task.config.models)
 
