@@ -61,7 +61,7 @@ CASES: dict[str, list[str]] = {
 PASSING = re.compile(r"seconds|overhead|sha256|/hampkit$|/run$|/runs/|/schema$|/leave_one_out/[^/]*/examples$")
 # old key → new key, as regular expressions over paths such as "/models/digits-hamp/attacks/neural/auc/value"
 RENAMED: dict[str, str] = {
-    r"(/facts|/compare.json/entries/[^/]*)/said$": r"\1/summary",
+    r"(/facts|/compare.json/entries/.*)/said$": r"\1/summary",
     # leave-one-out is in the list of attacks, behind those on the target
     r"/leave_one_out/([^/]*)/models$": r"/attacks/\1#1/targets",
     r"/leave_one_out/([^/]*)/": r"/attacks/\1#1/",
