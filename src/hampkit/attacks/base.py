@@ -1,4 +1,4 @@
-"""What an attack is: the evidence of an adversary goes in, one score per candidate comes out.
+"""Attacks: from the evidence of an adversary to one score per candidate.
 
 Axes: N candidates, K known examples, M shadow models, P examples of their pool, Z examples of a population, V views, C classes.
 """

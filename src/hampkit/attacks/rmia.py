@@ -173,7 +173,7 @@ def _log_sigmoid(s: Any) -> Scores:
 
 
 class _Others:
-    """What all targets of leave-one-out share: the probabilities (M, N) of all models, and their sums over both sides."""
+    """Probabilities (M, N) of all models and their sums over IN and OUT models, computed once for leave-one-out."""
 
     def __init__(self, s: Any, held_out: HeldOut) -> None:
         self.s, self.held_out = s, held_out
