@@ -95,7 +95,7 @@ def _of_models(case: Halves) -> metrics.Interval:
     """The AUC as `judged_by_halves` has it; the rates of leave-one-out take long and are not looked at."""
     first, second = (_best([half], REPEATED) for half in (case.one, case.other))
     found = clustered.mean_auc([case.other[first], case.one[second]], correlation=CORRELATION)
-    return replace(found, high=max(found.high, _highest_end(case, REPEATED)))
+    return replace(found, high=max(found.high, _highest_end(case)))
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from hampkit.judging.evaluate import judged_together
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, Results, clearer
 from hampkit.judging.results.attacks import attack_label
-from hampkit.judging.verdict import CAVEATS, WITHOUT_CAVEAT, concluded, limits, verdict
+from hampkit.judging.results.wording import verdict_lines
+from hampkit.judging.verdict import CAVEATS, WITHOUT_CAVEAT, concluded, limits
 from hampkit.report import charts, load_schema, render_csv, render_markdown, rows
 from hampkit.stats.metrics import Interval, auc_difference, auc_interval
 
@@ -51,6 +52,12 @@ def model(name, *attacks, **more):
         null_attack="loss",
     )
     return replace(result, **more)
+
+
+def verdict(results):
+    """The lines of what was found and of the caveats; the limits are always the last line."""
+    *lines, _ = verdict_lines(concluded(results).to_json())
+    return "\n".join(lines)
 
 
 def said(*models, difference=None):

@@ -40,18 +40,13 @@ __all__ = [
     "shadow", "signals", "stats", "train", "write_report",
 ]  # fmt: skip
 
-_API = (
-    "AttackResult", "Comparison", "ModelResult", "Plan", "Progress", "Recipe", "Results", "Session", "Trained", "attack",
-    "compare", "plan", "recipe", "run", "shadow", "train", "write_report",
-)  # fmt: skip
-_HOME = dict.fromkeys(_API, "hampkit.api")
 _MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals", "stats")
 
 
 def __getattr__(name: str) -> Any:
     """Load on first use: importing torch takes seconds, and `hampkit --help` needs none of it."""
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
     if name in _MODULES:
         return importlib.import_module(f"hampkit.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module("hampkit.api"), name)
     raise AttributeError(f"module 'hampkit' has no attribute {name!r}")

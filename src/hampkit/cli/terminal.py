@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from hampkit.cli.terminal_table import Column, Kind, show_table, stdout_console
-from hampkit.report.rows import verdict_lines
+from hampkit.report import verdict_lines
 
 if TYPE_CHECKING:
     from hampkit import api
@@ -42,7 +42,7 @@ class Bars:
         self.tasks: dict[str, TaskID] = {}
 
     def progress(self, say: Callable[[str], None] = lambda line: None) -> api.Progress:
-        """What the library reports to: these bars, and a function for lines in words."""
+        """A `Progress` that updates these bars and passes messages to ``say``."""
         from hampkit import api
 
         return api.Progress(self.track, say, Download(self))
@@ -169,7 +169,7 @@ def _shown(alike: Sequence[AttackResult], repeated: bool) -> list[str]:
 
 
 def _leave_one_out(model: ModelResult) -> str:
-    """How leave-one-out was judged; empty if there is none."""
+    """A line that describes leave-one-out: its targets, examples and intervals. Empty without shadow models."""
     repeated = model.of("leave-one-out")
     if not repeated:
         return ""

@@ -16,7 +16,6 @@ from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.rng import derive, numpy_rng
 from hampkit.stats import grouped, metrics
-from hampkit.stats.clustered import auc_interval
 from hampkit.stats.metrics import Interval
 from hampkit.stats.pairs import Pairs, mean_auc
 
@@ -142,7 +141,7 @@ def judged_by_halves(cases: Sequence[Halves], judged: str, strict: bool = False)
     first, second = (_best(halves, judged) for halves in ([c.one for c in cases], [c.other for c in cases]))
     parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
     measured = [_measure(both, judged, c.units, strict) for both, c in zip(parts, cases, strict=True)]
-    ends = [_highest_end(c, judged) for c in cases]
+    ends = [_highest_end(c) for c in cases]
     measured = [(replace(m[0], high=max(m[0].high, end)), *m[1:]) for m, end in zip(measured, ends, strict=True)]
     members, others = (
         int(sum((member == side).sum() for both in parts for _, _, member, *_ in both)) for side in (True, False)
@@ -164,22 +163,21 @@ def _found(arrays: tuple[Any, ...], judged: str) -> float:
     return metrics.auc(np.ravel(arrays[0]), np.ravel(arrays[1]))
 
 
-def _interval(arrays: tuple[Any, ...], judged: str, units: Any) -> Interval:
-    """The AUC of one target, from (scores, membership) and groups if there are any, or of shadow models over all pairs."""
-    if judged == TARGET:
-        return grouped.auc_interval(*arrays)
-    return auc_interval(arrays[0], arrays[1], units)
+def _pairs(arrays: Sequence[Any], units: Any) -> Pairs:
+    """The pairs of one half: (scores, membership) and the groups of one target if there are any; units: of leave-one-out."""
+    scores, member, *groups = arrays
+    return Pairs.of(scores, member, units=groups[0] if groups else units)
 
 
-def _highest_end(case: Halves, judged: str) -> float:
+def _highest_end(case: Halves) -> float:
     """The highest upper bound of the AUC among all attacks, each on both halves together."""
     together = (zip(case.one[name], case.other[name], strict=True) for name in case.one)
-    return max(_interval(tuple(np.concatenate(both) for both in pairs), judged, case.units).high for pairs in together)
+    return max(_pairs([np.concatenate(both) for both in halves], case.units).auc().high for halves in together)
 
 
 def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
     """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
-    pairs = [Pairs.of(scores, member, units=group[0] if group else units) for _, scores, member, *group in parts]
+    pairs = [_pairs(arrays, units) for _, *arrays in parts]
     found = [evaluate(p.scores, p.membership, units=p.units, strict=strict) for p in pairs]
     auc, rated = mean_auc(pairs, correlation=CORRELATION), [(f.tpr[0], f.tnr[0]) for f in found]
     tpr, tnr = (_mean(both, independent=judged == TARGET) for both in zip(*rated, strict=True))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hampkit.judging.flags import ENOUGH
 from hampkit.judging.results import Results
 from hampkit.judging.results.attacks import (
     as_found,
@@ -19,10 +20,9 @@ from hampkit.judging.results.attacks import (
     strongest,
     turned,
 )
-from hampkit.judging.results.wording import Json, level_label, model_titles, off_null, percent
+from hampkit.judging.results.wording import Json, level_label, model_titles, off_null, percent, sentences
 from hampkit.stats.strength import side
 
-ENOUGH = 10  # false positives (negatives) that a resolved rate allows, as in hampkit.judging.flags
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
     "null": "Do not trust the numbers of {}: the attack on shuffled membership finds something, so the evaluation leaks (null)",
@@ -51,23 +51,13 @@ def concluded(results: Results) -> Results:
     models = [_model(title, model) for title, model in titled]
     compared = _comparison(titled, document.get("difference"))
     found = {
-        "text": _sentences([*(model["text"] for model in models), *compared[:1], *_reading(titled)]),
+        "text": sentences([*(model["text"] for model in models), *compared[:1], *_reading(titled)]),
         "models": models,
         "comparison": compared[0] if compared else "",
         "leaks_less": compared[1] if compared[1:] else "",
         "limits": limits(results),
     }
     return replace(results, verdict=found, caveats=tuple(_caveats(titled)))
-
-
-def verdict(results: Results) -> str:
-    """One or two lines: what was found; the flags that change its meaning."""
-    found = concluded(results)
-    return "\n".join(part for part in (found.verdict["text"], _sentences([c["text"] for c in found.caveats])) if part)
-
-
-def _sentences(parts: Sequence[str]) -> str:
-    return ". ".join(parts) + "." if parts else ""
 
 
 def _titled(document: Json) -> Titled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hampkit.judging.results.wording import percent
+from hampkit.judging.results.wording import percent, verdict_lines
 from hampkit.report.comparison import (
     COLUMNS,
     about,
@@ -29,4 +29,5 @@ __all__ = [
     "render_csv",
     "render_html",
     "render_markdown",
+    "verdict_lines",
 ]

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from hampkit.judging.results.attacks import option_text
+from hampkit.judging.results.wording import verdict_lines
 from hampkit.report import charts, rows
 from hampkit.report.rows import Json
 from hampkit.report.table_csv import render_csv
@@ -47,7 +48,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
     return {
         "results": results,
         "csv": render_csv(results),
-        "verdict": rows.verdict_lines(results),
+        "verdict": verdict_lines(results),
         "blocks": blocks,
         "levels": levels,
         "level": rows.main_level(levels),

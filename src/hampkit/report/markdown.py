@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from hampkit.judging.results.wording import verdict_lines
 from hampkit.report import rows
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
@@ -14,7 +15,7 @@ def render_markdown(results: Json, texts: Json) -> str:
     level = rows.main_level(rows.levels(results))
     parts = [
         "# Membership inference report",
-        *_verdict(rows.verdict_lines(results)),
+        *_verdict(verdict_lines(results)),
         _table(blocks, level),
         _repeated(blocks),
         _models(blocks),

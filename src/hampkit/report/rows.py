@@ -79,13 +79,6 @@ class ModelBlock:
         return [row for row in self.rows if row.unit == unit]
 
 
-def verdict_lines(results: Json) -> list[str]:
-    """What was found, the caveats, the limits: a line each, if there is something."""
-    verdict = results.get("verdict") or {}
-    caveats = ". ".join(caveat["text"] for caveat in results.get("caveats") or [])
-    return [line for line in (verdict.get("text", ""), caveats and f"{caveats}.", verdict.get("limits", "")) if line]
-
-
 def levels(results: Json) -> list[str]:
     """The operating points of all attacks, smallest first."""
     rates = {

@@ -69,7 +69,7 @@ class Lender:
                 + (f" and {len(differences) - 1} more" if len(differences) > 1 else "")
                 + "; train new ones (--shadows M), or add --force to attack with these and get the flag mismatched"
             )
-        mode = train.read_mode(self.run.folder / train.folder_of(self.config) / "launch")
+        mode = train.read_mode(self.run.folder / train.folder_of(self.config) / train.LAUNCH)
         found = train.read(task.of(self.config), self.run, mode)
         return replace(found, name=f"{self.run.name}-{found.name}", differences=tuple(differences))
 

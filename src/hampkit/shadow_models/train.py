@@ -30,6 +30,7 @@ from hampkit.targets.augmentations import augmented
 from hampkit.targets.blackbox import BlackBox, scaled_logits
 from hampkit.training.threads import threads
 
+LAUNCH = "launch"  # the step with the execution mode
 Job = list[int]  # indices of shadow models whose results are written together
 
 
@@ -147,11 +148,17 @@ def untrained(config: ShadowConfig, run: Run, mode: ExecutionMode) -> tuple[int,
 def launch_step(config: ShadowConfig, mode: Callable[[], ExecutionMode]) -> Step[ExecutionMode]:
     """The execution mode of these shadow models, a step of the run; ``mode`` is called only if the step is missing."""
     return Step(
-        f"{folder_of(config)}/launch",
+        f"{folder_of(config)}/{LAUNCH}",
         None,
         lambda folder: write_json(folder / "mode.json", asdict(mode())),
         read_mode,
     )
+
+
+def mode_of(config: ShadowConfig, run: Run) -> ExecutionMode | None:
+    """The execution mode in which these shadow models were begun; None if they were not."""
+    launch = run.folder / folder_of(config) / LAUNCH
+    return read_mode(launch) if run.done(f"{folder_of(config)}/{LAUNCH}") else None
 
 
 def read_mode(folder: Path) -> ExecutionMode:

@@ -36,9 +36,8 @@ class Pairs:
 
     scores: NDArray[np.float64]  # (T, N)
     membership: NDArray[np.bool_]  # (T, N): example n is a member of target t
-    units: Any = (
-        None  # (N,) examples with one number are not independent; with one target, each of members or non-members alone
-    )
+    # (N,) examples with the same number are not independent; with one target, all of them are members, or none is
+    units: Any = None
     strict: bool = False  # error rates stay below their targets, instead of not exceeding them
 
     @staticmethod

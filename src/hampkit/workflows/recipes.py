@@ -65,8 +65,7 @@ class RecipeOptions:
                 once(f"--shadows-from {lender.run.folder}", options, f"shadows.{key}")
             options |= {f"shadows.{k}": v for k, v in asdict(lender.config).items()}
         elif models:
-            once(f"--shadows {models}", options, "shadows.models", "models")
-            options["shadows.models"] = models
+            return self._with_models("--shadows", models)
         return replace(self, options=options)
 
     def shadowed(self, flag: str, reference: Reference, models: int) -> Recipe:
@@ -74,12 +73,15 @@ class RecipeOptions:
 
         flag: the command line's name of ``models``, for messages. Raises: `UserError` if there would be none.
         """
-        once(f"{flag} {models}", self.options or {}, "shadows.models", "models")
-        given = replace(self, options={**(self.options or {}), "shadows.models": models})
-        wanted = given.recipe(reference)
+        wanted = self._with_models(flag, models).recipe(reference)
         if not wanted.shadows.models:
             raise UserError(f"shadows.models={models} trains none; give an even number from 4 on")
         return wanted
+
+    def _with_models(self, flag: str, models: int) -> RecipeOptions:
+        """A copy with this number of shadow models. Raises: `UserError` if an option sets it too."""
+        once(f"{flag} {models}", self.options or {}, "shadows.models", "models")
+        return replace(self, options={**(self.options or {}), "shadows.models": models})
 
     def _load(self, name: str, texts: Mapping[str, str]) -> Recipe:
         accepted = {key: text for key, text in texts.items() if self._accepted(name, key)}

@@ -25,11 +25,10 @@ from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import Run, read_json, writable, write_file, write_json
+from hampkit.stats.intervals import bonferroni_level
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
 
 RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
-
-
 __all__ = ["AttackResult", "ModelResult", "Rate", "Results", "report_on", "write_report"]
 
 
@@ -69,7 +68,7 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
     found, tried = [], max(one.distinct(), other.distinct())
     for pair in ((_surest(one), other.highest()), (one.highest(), _surest(other))):
         names = (pair[0].attack, pair[1].attack)
-        spans = paired_difference(evaluated[0], evaluated[1], *names, levels=(0.95, 1 - ERROR / tried))
+        spans = paired_difference(evaluated[0], evaluated[1], *names, levels=(0.95, bonferroni_level(ERROR, tried)))
         if not spans:
             return None
         found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
@@ -78,7 +77,7 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
 
 def _surest(result: ModelResult) -> AttackResult:
     """The attack with the highest lower bound, as it stands: differences turn no attack around."""
-    return max(result.of("target"), key=lambda a: (a.corrected or a.auc).low)
+    return max(result.of("target"), key=lambda a: a.deciding.low)
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:

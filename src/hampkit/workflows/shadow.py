@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hampkit.attacks import Shadows
 from hampkit.config.sections import ShadowConfig
@@ -83,10 +84,10 @@ def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan
     anew: measure even if the cache contains a measurement for this device and network.
     """
     run, config = Run(session.runs_dir / problem.folder), problem.recipe.shadows
-    launch = f"{shadow_training.folder_of(config)}/launch"
-    mode = _resized(shadow_training.read_mode(run.folder / launch), session) if run.done(launch) else None
-    task = problem.shadow_task()
-    planned = plan(task, judged_of(problem), mode, Measuring(session.launcher.workers, session.cache, anew))
+    begun = shadow_training.mode_of(config, run)
+    mode = begun and _resized(begun, session)
+    measuring = Measuring(session.launcher.workers, session.cache, anew)
+    planned = plan(problem.shadow_task(), judged_of(problem), mode, measuring)
     return planned if mode is not None else replace(planned, note=shadow_training.left_aside(config, run))
 
 
@@ -101,14 +102,18 @@ def judged_of(problem: Problem) -> Judged:
 
 def for_target(found: ShadowSet) -> Shadows:
     """The shadow models as evidence about the target, see `ShadowSet.for_target`."""
-    rows, models = np.arange(found.members.shape[1]), np.array(found.for_target())
-    return Shadows(found.parts, found.members, found.population, rows, models)
+    return _evidence(found, found.for_target())
 
 
 def for_each_other(found: ShadowSet) -> Shadows:
     """The shadow models as evidence about one another, see `ShadowSet.counts`."""
-    rows, models = np.arange(found.members.shape[1]), np.arange(len(found))
-    return Shadows(found.parts, found.members, found.population, rows, models, found.counts())
+    return _evidence(found, range(len(found)), found.counts())
+
+
+def _evidence(found: ShadowSet, models: Sequence[int], counts: NDArray[np.bool_] | None = None) -> Shadows:
+    """These models as evidence about all rows of the pool. counts: (M, P), see `Shadows.counts`."""
+    rows = np.arange(found.members.shape[1])
+    return Shadows(found.parts, found.members, found.population, rows, np.array(models), counts)
 
 
 def _context(problem: Problem, run: Run, mode: ExecutionMode, session: Session) -> dict[str, Any]:

@@ -57,6 +57,11 @@ class AttackResult:
     variance: str = ""  # of the scores of shadow models on one example; several if it differs between targets
 
     @property
+    def deciding(self) -> Interval:
+        """The AUC with the interval that allows for the choice among the attacks; without one, the plain AUC."""
+        return self.corrected or self.auc
+
+    @property
     def examples(self) -> int:
         """Judged examples of each target."""
         return (self.members + self.nonmembers) // self.targets
@@ -150,7 +155,7 @@ class ModelResult:
         Its AUC may lie below 0.5: then it finds as much when it is turned around. The interval that decides allows for the
         choice among the attacks.
         """
-        return max(self.of(unit), key=lambda a: finding(**vars(a.corrected or a.auc)))
+        return max(self.of(unit), key=lambda a: finding(**vars(a.deciding)))
 
     def highest(self) -> AttackResult:
         """The attack with the highest AUC, which may be so by luck; of equals the first."""

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
+
+
+def sentences(parts: Sequence[str]) -> str:
+    """Sentences in one line, each with its full stop."""
+    return ". ".join(parts) + "." if parts else ""
+
+
+def verdict_lines(results: Json) -> list[str]:
+    """The verdict, the caveats and the limits of a results document, a line each; those that are empty are left out."""
+    verdict = results.get("verdict") or {}
+    caveats = sentences([caveat["text"] for caveat in results.get("caveats") or []])
+    return [line for line in (verdict.get("text", ""), caveats, verdict.get("limits", "")) if line]
 
 
 def percent(rate: float, digits: int = 1) -> str:
