@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.stats import grouped, metrics
-from hampkit.stats.intervals import Interval, clopper_pearson, codes_of, jeffreys, kish, student_factor
+from hampkit.stats.intervals import Interval, clopper_pearson, jeffreys, student_factor
 from hampkit.stats.metrics import Point
 from hampkit.stats.roc import Counts, check_scores, count
+from hampkit.stats.units import Units, Variances, variances
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -62,7 +63,7 @@ def mean_auc(
         row * share for (_, m), both, auc in zip(checked, placed, aucs, strict=True) for row in _centered(*both, auc, m)
     )
     n_models = sum(len(s) for s, _ in checked)
-    return _interval(float(np.mean(aucs)), _variances(rows, n_models, _Units.of(units, checked[0][0].shape[1])), level)
+    return _interval(float(np.mean(aucs)), variances(rows, n_models, Units.of(units, checked[0][0].shape[1])), level)
 
 
 def auc_within(scores: Any, member: Any, units: Any = None, level: float = 0.95) -> Interval:
@@ -89,10 +90,10 @@ def auc_within(scores: Any, member: Any, units: Any = None, level: float = 0.95)
             moved[rows] = (shares - aucs[k]) / len(shares)
         return (moved + (aucs[k] - value) / s.shape[1]) / len(s)
 
-    return _interval(value, _variances((row(k) for k in range(len(s))), len(s), _Units.of(units, s.shape[1])), level)
+    return _interval(value, variances((row(k) for k in range(len(s))), len(s), Units.of(units, s.shape[1])), level)
 
 
-def _interval(value: float, found: _Variances, level: float) -> Interval:
+def _interval(value: float, found: Variances, level: float) -> Interval:
     """Jeffreys' interval of an AUC over M models and N units.
 
     The size is max(1/(1/M + 1/N), q / (v + u)), with q = A (1 − A), v the clustered variance and u = min(q/N, 2/(5N²)).
@@ -120,7 +121,7 @@ def tpr_points(
 
     The variance is that between models plus that which examples add. Between models it is the larger of the jackknife's, which
     leaves out two models at a time, and the delta method's. For examples the error of the TPR is the sum of (hit − TPR)/n₁ over
-    IN pairs minus r (false positive − FPR)/n₀ over OUT pairs, with r the slope of the ROC. With units, `_Units.unseen` is added.
+    IN pairs minus r (false positive − FPR)/n₀ over OUT pairs, with r the slope of the ROC. With units, `Units.unseen` is added.
 
     The interval is Clopper and Pearson's for the number of independent members that has this variance, at most all members
     (Korn & Graubard 1998). Student's t enters with twice Kish's number of pairs of models, because two or three models may hold
@@ -160,7 +161,7 @@ class Pooled:
     scores: Array  # (M, N)
     member: Bools  # (M, N)
     counts: Counts  # of all M · N pairs, exchanged if `turned`
-    units: _Units
+    units: Units
     strict: bool  # the error rate stays below the target rate
     level: float  # of the intervals
     turned: bool = False  # members and non-members are exchanged, and scores are negated: TNR at FNR
@@ -169,7 +170,7 @@ class Pooled:
     def of(cls, scores: Any, member: Any, units: Any = None, strict: bool = False, level: float = 0.95) -> Pooled:
         """The ROC of scores and membership (M, N); units: (N,) or None."""
         s, m = _checked(scores, member)
-        return cls(s, m, count(s.ravel(), m.ravel()), _Units.of(units, s.shape[1]), strict, level)
+        return cls(s, m, count(s.ravel(), m.ravel()), Units.of(units, s.shape[1]), strict, level)
 
     def exchanged(self) -> Pooled:
         """The ROC for TNR at FNR. It takes over the arrays of `counts`: this object cannot be used any more."""
@@ -277,7 +278,7 @@ def _above(ordered: Array, threshold: float) -> int:
 
 def _effective_members(pooled: Pooled, rate: float, left: Array) -> float:
     """The number of independent members that would give the TPR at a rate the same variance; left: (G,), see `_without_each`."""
-    found = _variances(_contributions(pooled, rate), len(pooled.scores), pooled.units)
+    found = variances(_contributions(pooled, rate), len(pooled.scores), pooled.units)
     groups, squares = len(left), (left - left.mean()) ** 2
     variance = max(found.by_model, (groups - 1) / groups * squares.sum()) + found.by_unit
     if squares.any():
@@ -318,62 +319,6 @@ def _slope(counts: Counts, fpr: float) -> float:
     ends = (counts.above(metrics.allowed(min(rate, 1.0), n_nonmembers)) for rate in (fpr / 2, 2 * fpr))
     (tp_a, fp_a), (tp_b, fp_b) = ((int(tp[k - 1]), int(fp[k - 1])) if k else (0, 0) for k in ends)
     return (tp_b - tp_a) / n_members / ((fp_b - fp_a) / n_nonmembers) if fp_b > fp_a else 0.0
-
-
-class _Units(NamedTuple):
-    """Which of N examples are not independent."""
-
-    of_example: NDArray[np.int64] | None  # (N,) numbered from 0; None: all are independent
-    number: int
-    effective: float  # Kish's number
-
-    @classmethod
-    def of(cls, units: Any, examples: int) -> _Units:
-        codes = codes_of(units, (examples,), "example")
-        if codes is None:
-            return cls(None, examples, float(examples))
-        return cls(codes, int(codes.max()) + 1, kish(codes))
-
-    def unseen(self, q: float) -> float:
-        """The variance of a rate p that is due to unseen units: min(q/K, 1/(10 K²)), with q = p (1 − p) and K their number.
-
-        K is Kish's number of units, as in `intervals.size_of_rate`. The variance is 0 if every example is a unit of its own.
-        """
-        return 0.0 if self.of_example is None else min(q / self.effective, 1 / (10 * self.effective**2))
-
-    def sums(self, row: Array) -> Array:
-        """(G,) contributions (N,) summed over each unit."""
-        return row if self.of_example is None else np.bincount(self.of_example, row, self.number).astype(np.float64)
-
-
-class _Variances(NamedTuple):
-    """The clustered variance of a sum of contributions (M, N)."""
-
-    by_model: float  # between models
-    by_unit: float  # what units add to it
-    effective_models: float  # Kish's number: how many models make up `by_model`
-    n_models: int
-    units: _Units
-
-
-def _variances(rows: Iterable[Array], n_models: int, units: _Units) -> _Variances:
-    """The variances of the contributions of each model, (N,) each, which sum to 0 over all models.
-
-    Rows come one at a time: for 128 models and 40,000 examples, an array of all contributions would take 40 MB. NumPy sums the
-    squares: a scalar product is BLAS's, and its last digits depend on the number of threads.
-    """
-    of_units, of_models, both = np.zeros(units.number), [], 0.0
-    for row in rows:
-        of_models.append(float(row.sum()))
-        sums = units.sums(row)
-        both += float(np.square(sums).sum())
-        of_units += sums
-    squares = np.square(of_models)
-    by_unit = units.number / max(units.number - 1, 1) * float(np.square(of_units).sum())
-    fourth = float(np.square(squares).sum())
-    effective = squares.sum() ** 2 / fourth if fourth > 0 else float(n_models)
-    by_model = n_models / (n_models - 1) * float(squares.sum())
-    return _Variances(by_model, max(by_unit - both, 0.0), float(effective), n_models, units)
 
 
 def _checked(scores: Any, member: Any, least: int = 2) -> tuple[Array, Bools]:
