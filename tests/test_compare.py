@@ -18,6 +18,7 @@ import hampkit
 from hampkit import registry
 from hampkit.config.recipe import load_recipe
 from hampkit.errors import UserError
+from hampkit.judging import seeds
 from hampkit.judging import strongest as comparison
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
@@ -27,7 +28,6 @@ from hampkit.rng import derive
 from hampkit.runs.store import read_json
 from hampkit.stats.metrics import Interval, auc_interval
 from hampkit.workflows import compare as comparing
-from hampkit.workflows import compare_entries
 from hampkit.workflows.open_run import open_run
 from hampkit.workflows.session import Session
 
@@ -153,9 +153,9 @@ def test_compare_judges_as_strictly_as_asked(tmp_path, monkeypatch):
     asked = []
     plain = comparison.evaluate
 
-    def evaluate(scores, member, units, strict):
+    def evaluate(scores, member, rows, strict):
         asked.append(strict)
-        return plain(scores, member, units=units, strict=strict)
+        return plain(scores, member, rows=rows, strict=strict)
 
     monkeypatch.setattr(comparison, "evaluate", evaluate)
     options = OPTIONS | {"judge.strict": True}
@@ -226,7 +226,7 @@ def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):
 
 
 def test_what_the_defense_says_is_that_of_every_seed(found):
-    one = compare_entries._summary
+    one = seeds.summary_of
     results = [ModelResult.from_json(read_json(found[1] / run / "result.json")) for run in found[0].entries[0].runs]
     mute, words = [replace(r, facts={}) for r in results], ("kept: epoch 3", "kept: epoch 9")
     assert [r.seed for r in results] == list(SEEDS)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from hampkit.attacks.threshold import Loss
-from hampkit.judging.evaluate import evaluate
+from hampkit.judging.evaluate import evaluate, measured
 from hampkit.judging.results import FPRS, AttackResult
-from hampkit.stats import clustered, grouped
+from hampkit.stats import clustered, grouped, metrics
 from hampkit.stats.pairs import Pairs, mean_auc
 
 
@@ -20,12 +21,12 @@ def test_one_target_has_the_intervals_of_independent_examples_or_groups():
     scores, member = drawn(1)
     groups = np.arange(400) // 4 * 2 + member[0]
     for units in (None, groups):
-        pairs = Pairs.of(scores[0], member[0], units=units)
+        pairs = Pairs.of(scores[0], member[0], rows=units)
         assert pairs.auc() == grouped.auc_interval(scores[0], member[0], units)
         rates = pairs.rates(FPRS)
         assert rates.tpr == [grouped.tpr_point(scores[0], member[0], rate, False, units) for rate in FPRS]
         assert rates.tnr == [grouped.tnr_point(scores[0], member[0], rate, False, units) for rate in FPRS]
-        assert pairs.auc_within() is None
+        assert pairs.auc_within() == pairs.auc()
 
 
 def test_several_targets_have_intervals_clustered_by_both():
@@ -49,16 +50,72 @@ def test_examples_that_are_not_judged_have_no_part_in_any_number(targets):
     scores, member = drawn(targets)
     judged = np.broadcast_to(np.arange(400) % 3 > 0, member.shape)
     kept = judged[0]
-    found = evaluate(scores, member, judged=judged, units=np.arange(400) * 2)
+    found = evaluate(scores, member, judged=judged, rows=np.arange(400) * 2)
     wanted = evaluate(scores[:, kept], member[:, kept])
     assert (found.auc, found.auc_within, found.tpr, found.tnr, found.flags) == (
         wanted.auc, wanted.auc_within, wanted.tpr, wanted.tnr, wanted.flags
     )  # fmt: skip
-    if targets > 1:
-        other = judged.copy()
-        other[0] = True
-        with pytest.raises(ValueError, match="the same for every target"):
-            evaluate(scores, member, judged=other)
+
+
+def judged_alike(found, wanted):
+    """Whether two results are of the same pairs: sums in another order differ in their last digits."""
+    for name in ("auc", "auc_within"):
+        assert vars(getattr(found, name)) == pytest.approx(vars(getattr(wanted, name)), rel=1e-12), name
+    for name in ("tpr", "tnr"):
+        for mine, theirs in zip(getattr(found, name), getattr(wanted, name), strict=True):
+            assert vars(mine) == pytest.approx(vars(theirs), rel=1e-9), name
+    assert found.flags == wanted.flags
+
+
+def test_rows_bring_the_examples_of_targets_together_in_whatever_order_they_stand():
+    """The oracle: the same pairs with every example in its own column."""
+    scores, member = drawn(6)
+    wanted = evaluate(scores, member)
+    order = np.array([np.random.default_rng(t).permutation(400) for t in range(6)])
+    moved = [np.take_along_axis(values, order, 1) for values in (scores, member)]
+    judged_alike(evaluate(*moved, rows=7 * order + 3), wanted)
+    alone = evaluate(*moved)
+    assert vars(alone.auc) != vars(wanted.auc), "without rows the columns are taken for the examples"
+
+
+@pytest.mark.parametrize("persons", [1, 4])
+def test_targets_with_splits_of_their_own_are_judged_on_their_own_examples(persons):
+    """Padded columns, masks and lists of pairs are three forms of one thing."""
+    scores, member = drawn(5)
+    rng = np.random.default_rng(1)
+    judged = rng.random(scores.shape) < np.linspace(0.3, 0.9, 5)[:, None]
+    rows = np.arange(400) // persons
+    wanted = evaluate(np.where(judged, scores, np.nan), member, judged, rows)
+    parts = [Pairs.of(s[k], m[k], rows=rows[k]) for s, m, k in zip(scores, member, judged, strict=True)]
+    judged_alike(measured(Pairs.joined(parts)), wanted)
+    flat = np.concatenate([part.scores[0] for part in parts]), np.concatenate([part.membership[0] for part in parts])
+    assert wanted.auc.value == pytest.approx(metrics.auc(*flat))
+    each = [metrics.auc(part.scores[0], part.membership[0]) for part in parts]
+    assert wanted.auc_within.value == pytest.approx(np.mean(each))
+    mean = measured(Pairs.joined(parts), pooled=False)
+    assert mean.auc_within is None
+    assert vars(mean.auc) == pytest.approx(vars(wanted.auc_within))
+    assert wanted.tpr[2].hits == metrics.tpr_point(*flat, 0.1).hits
+    result = wanted.result(Loss(), "seeds")
+    assert (result.members, result.nonmembers) == (flat[1].sum(), (~flat[1]).sum())
+    with pytest.raises(ValueError, match="joined by their rows"):
+        Pairs.joined([Pairs.of(scores, member)])
+
+
+@pytest.mark.parametrize("design", ["none", "examples", "models"])
+def test_intervals_over_seeds_hold_the_truth(design):
+    """Five targets, each judged on its own half of 300 examples; some scores rise with the example, or with the model."""
+    rng, truth = np.random.default_rng(3), norm.cdf(1 / np.sqrt(4 if design == "examples" else 2))
+    held = wide = 0
+    for _ in range(200):
+        judged, member = rng.random((5, 300)) < 0.5, rng.random((5, 300)) < 0.5
+        shared = rng.standard_normal(300 if design == "examples" else (5, 1)) * (design != "none")
+        scores = rng.standard_normal((5, 300)) + member + shared
+        found = measured(Pairs.of(scores, member, judged), pooled=False).auc
+        held += found.low <= truth <= found.high
+        wide += found.high - found.low > 0.5
+    assert held >= 182, held  # 95 % of 200 is 190; 181 or fewer have a probability below 0.01
+    assert wide < 20, wide
 
 
 @pytest.mark.parametrize("targets", [1, 6])

@@ -29,7 +29,7 @@ class Named:
 )
 def test_rates_of_one_target_are_resolved_by_groups(groups, size, seen):
     scores, member, group = target(groups, size)
-    judged = evaluate(scores, member, units=group)
+    judged = evaluate(scores, member, rows=group)
     for found in (judged.tpr, judged.tnr):
         assert [rate.at for rate in found if rate.resolved] == seen
     judged = evaluate(scores, member)
@@ -40,7 +40,7 @@ def test_rates_of_one_target_are_resolved_by_groups(groups, size, seen):
 def test_each_rate_counts_the_groups_of_its_own_side():
     scores, member, group = target(10_000, 2)
     group = np.where(member, group // 1000, group)
-    found = evaluate(scores, member, units=group)
+    found = evaluate(scores, member, rows=group)
     tpr, tnr = found.tpr, found.tnr
     assert [r.resolved for r in tpr] == [True] * 3
     assert [r.resolved for r in tnr] == [False] * 3, "ten groups of members"
@@ -54,13 +54,13 @@ def test_groups_of_uneven_size_are_worth_fewer_than_there_are():
     more = np.concatenate([scores, scores[one[:1000]]]), np.r_[member, np.zeros(1000, bool)]
     own = np.r_[group, group.max() + 1 + np.arange(1000)]
     assert len(set(own[~more[1]])) > 10_000
-    assert not evaluate(*more, units=own).tpr[0].resolved
+    assert not evaluate(*more, rows=own).tpr[0].resolved
 
 
 @pytest.mark.parametrize(("size", "seen"), [(1, True), (2, False)])
 def test_leave_one_out_is_resolved_by_units(size, seen):
     scores, member, units = repeated(size)
-    found = evaluate(scores, member, units=units)
+    found = evaluate(scores, member, rows=units)
     assert [found.tpr[0].resolved, found.tnr[0].resolved] == [seen, seen]
     assert ("unresolved" in found.flags) != seen
     assert found.tpr[1].resolved

@@ -135,37 +135,45 @@ def _show_model(console: Console, model: ModelResult) -> None:
     from hampkit.report.rows import attack_numbers, counts, merged
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
-    title = f"{model.recipe}  seed {model.seed}  accuracy: {accuracy}"
-    repeated = model.of("leave-one-out")
+    seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
+    title = f"{model.recipe}  {seeds}  accuracy: {accuracy}"
+    columns = _columns_of(model)
     alike = merged(model.attacks, lambda a: attack_numbers(a.to_json()))
     best = [model.strongest()] if model.of("target") else []
-    best += [model.strongest("leave-one-out")] if repeated else []
+    best += [model.strongest("leave-one-out")] if model.of("leave-one-out") else []
     bold = [any(a is b for a in same for b in best) for same in alike]
-    show_table(console, title, _heads(bool(repeated)), [_shown(same, bool(repeated)) for same in alike], bold)
+    show_table(
+        console, title, [Column(head, kind) for head, kind in columns], [_shown(same, columns) for same in alike], bold
+    )
     for line in (model.facts.get("summary"), counts(model.to_json()), _leave_one_out(model), _null(model)):
         if line:
             console.print(line, style="dim italic", highlight=False, markup=False)
 
 
-def _heads(repeated: bool) -> list[Column]:
-    """repeated: with columns that only leave-one-out needs."""
-    rates = [Column(name) for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC")]
-    if not repeated:
-        return [Column("attack", "name"), *rates, Column("flags", "flags")]
-    judged = Column("judged on", "name")
-    return [Column("attack", "name"), judged, *rates, Column("AUC within"), Column("flags", "flags")]
+def _columns_of(model: ModelResult) -> list[tuple[str, Kind]]:
+    """Heads and kinds; with what only several targets need if there are several."""
+    rates: list[tuple[str, Kind]] = [(name, "number") for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC")]
+    repeated = bool(model.of("leave-one-out"))
+    judged: list[tuple[str, Kind]] = [("judged on", "name")] if repeated or model.seeds else []
+    within: list[tuple[str, Kind]] = [("AUC within", "number")] if repeated else []
+    return [("attack", "name"), *judged, *rates, *within, ("flags", "flags")]
 
 
-def _shown(alike: Sequence[AttackResult], repeated: bool) -> list[str]:
+def _shown(alike: Sequence[AttackResult], columns: Sequence[tuple[str, Kind]]) -> list[str]:
     """The cells of attacks with the same numbers."""
-    from hampkit.report.rows import joined_label
+    from hampkit.report.rows import joined_label, judged_on
 
     first = alike[0]
-    label, flags = joined_label([a.to_json() for a in alike]), " ".join(first.flags)
-    if not repeated:
-        return [label, *_numbers(first), flags]
-    judged = "target" if first.unit == "target" else f"{first.targets} models"
-    return [label, judged, *_numbers(first), _auc(first.auc_within), flags]
+    cells = {
+        "attack": joined_label([a.to_json() for a in alike]),
+        "judged on": judged_on(first.to_json()),
+        "TPR@0.1%FPR": _rate(first.tpr_at_fpr[0]),
+        "TNR@0.1%FNR": _rate(first.tnr_at_fnr[0]),
+        "AUC": _auc(first.auc),
+        "AUC within": _auc(first.auc_within),
+        "flags": " ".join(first.flags),
+    }
+    return [cells[head] for head, _ in columns]
 
 
 def _leave_one_out(model: ModelResult) -> str:
@@ -184,17 +192,13 @@ def _leave_one_out(model: ModelResult) -> str:
     return about
 
 
-def _numbers(found: AttackResult) -> tuple[str, str, str]:
-    return _rate(found.tpr_at_fpr[0]), _rate(found.tnr_at_fnr[0]), _auc(found.auc)
-
-
 def _auc(auc: Any) -> str:
     return "–" if auc is None else f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
 
 
 def _accuracy(model: ModelResult, part: str) -> str:
-    n = model.rows.get(part)
-    return f"{part} {model.accuracy[part]:.1%}" + (f" (n={n})" if n else "")
+    n, each = model.rows.get(part), f" for each of {len(model.seeds)} seeds" if model.seeds else ""
+    return f"{part} {model.accuracy[part]:.1%}" + (f" (n={n}{each})" if n else "")
 
 
 def _rate(rate: Rate) -> str:

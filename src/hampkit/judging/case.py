@@ -26,6 +26,7 @@ class Case:
     member: Bools  # (N,) of the candidates
     known_member: Bools  # (K,) of the known examples
     group: NDArray[np.int64] | None = None  # (N,) of the candidates: groups are independent, rows of one group are not
+    rows: NDArray[np.int64] | None = None  # (N,) the candidates' places in the pool
 
     def groups(self) -> dict[str, int]:
         """The numbers of groups of judged members and non-members; empty if there are no groups."""
@@ -73,7 +74,7 @@ def build_case(
     group = None if pool.group is None else pool.group[rows].numpy()
     if units is not None:
         group = _of_one_side(units[rows.numpy()], member)
-    return Case(evidence, member, known_examples.member.numpy(), group)
+    return Case(evidence, member, known_examples.member.numpy(), group, rows.numpy())
 
 
 def _of_one_side(units: NDArray[np.int64], member: Bools) -> NDArray[np.int64] | None:

@@ -22,6 +22,7 @@ from hampkit.stats.pairs import Outer, Pairs
 from hampkit.stats.roc import same_order
 
 Bools = NDArray[np.bool_]
+RAISED = ("unresolved", "tied", "inverted", "pooled")  # the flags that depend on scores and membership alone
 
 
 @dataclass(frozen=True)
@@ -35,47 +36,65 @@ class Measured:
     tnr: tuple[Rate, ...]
     flags: tuple[str, ...]
 
+    def numbers(self) -> dict[str, Any]:
+        """Those fields of `AttackResult` that scores and membership decide, without the flags."""
+        members, nonmembers = (int(side.sum()) for side in self.pairs.sides())
+        return {
+            "members": members,
+            "nonmembers": nonmembers,
+            "auc": self.auc,
+            "tpr_at_fpr": self.tpr,
+            "tnr_at_fnr": self.tnr,
+            "targets": len(self.pairs),
+            "auc_within": self.auc_within,
+        }
+
     def result(self, attack: Attack, unit: Unit = "target", **more: Any) -> AttackResult:
         """The result of this attack; more: further fields of `AttackResult`."""
-        flags = (*self.flags, *more.pop("flags", ()))
         return AttackResult(
             attack=attack.name,
             needs=attack.needs,
             label_only=attack.label_only,
-            members=int(self.pairs.membership.sum()),
-            nonmembers=int((~self.pairs.membership).sum()),
-            auc=self.auc,
-            tpr_at_fpr=self.tpr,
-            tnr_at_fnr=self.tnr,
-            flags=flags,
+            flags=(*self.flags, *more.pop("flags", ())),
             unit=unit,
-            targets=len(self.pairs),
             options=unusual(attack),
-            auc_within=self.auc_within,
+            **self.numbers(),
             **more,
         )
 
 
-def evaluate(scores: Any, membership: Any, judged: Any = None, units: Any = None, strict: bool = False) -> Measured:
+def evaluate(scores: Any, membership: Any, judged: Any = None, rows: Any = None, strict: bool = False) -> Measured:
     """All numbers of an attack's scores (T, N) of N examples, each for T targets; of one target also (N,).
 
-    membership: (T, N) bool. judged: (T, N) bool, without those that the adversary knows; default: all.
-    units: (N,) examples with one number are not independent, such as rows of one person; default: all are.
+    membership: (T, N) bool. judged: (T, N) bool, without those that the adversary knows, or that are left out; default: all.
+    rows: (T, N) or (N,), the place of each example in the data set; rows that are not independent, such as those of one person,
+    share one number. Default: column n is one row for every target, and all columns are independent.
     strict: error rates stay below their targets, instead of not exceeding them.
     """
-    pairs = Pairs.of(scores, membership, judged, units, strict)
+    return measured(Pairs.of(scores, membership, judged, rows, strict))
+
+
+def measured(pairs: Pairs, pooled: bool = True) -> Measured:
+    """All numbers of an attack's scores of pairs.
+
+    pooled: the AUC of several targets is that of all pairs together, with the mean of the targets' own beside it; else it is
+    that mean alone. A pooled AUC of few targets is not that of many: where the scores of one target lie higher than those of
+    another, it counts them as errors in proportion to the number of targets (docs/intervals.md).
+    """
     members, nonmembers = pairs.independent()
-    auc, within = pairs.auc(), pairs.auc_within()
+    auc_at = pairs.auc if pooled else pairs.auc_within
+    auc, within = auc_at(), pairs.auc_within() if pooled and len(pairs) > 1 else None
     rates = pairs.rates(FPRS)
     tpr = tuple(_rate(*found, at, nonmembers) for found, at in zip(rates.tpr, FPRS, strict=True))
     tnr = tuple(_rate(*found, at, members) for found, at in zip(rates.tnr, FPRS, strict=True))
-    raised = {
-        "unresolved": not (tpr[0].resolved and tnr[0].resolved),
-        "tied": rates.tied,
-        "inverted": auc.high < 0.5 and pairs.auc(STRICT_LEVEL).high < 0.5,
-        "pooled": within is not None and within.value > auc.high,
-    }
-    return Measured(pairs, auc, within, tpr, tnr, tuple(name for name, is_raised in raised.items() if is_raised))
+    raised = (
+        not (tpr[0].resolved and tnr[0].resolved),
+        rates.tied,
+        auc.high < 0.5 and auc_at(STRICT_LEVEL).high < 0.5,
+        within is not None and within.value > auc.high,
+    )
+    flags = tuple(name for name, is_raised in zip(RAISED, raised, strict=True) if is_raised)
+    return Measured(pairs, auc, within, tpr, tnr, flags)
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: JudgeConfig) -> AttackResult:
@@ -86,13 +105,13 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
     threshold = attack.threshold
     if threshold is None:
         threshold = metrics.best_threshold(known_scores, case.known_member)
-    measured = evaluate(scores, case.member, units=case.group, strict=judge.strict)
+    found = evaluate(scores, case.member, rows=case.group, strict=judge.strict)
     overlapping = judge.candidates == "all" and "known" in attack.needs
     shadows = shadows_of_everyone(case.evidence) if "shadows" in attack.needs else None
-    return measured.result(
+    return found.result(
         attack,
         flags=("overlapping",) if overlapping else (),
-        balanced_accuracy=measured.pairs.balanced_accuracy(threshold),
+        balanced_accuracy=found.pairs.balanced_accuracy(threshold),
         left_out=0 if shadows is None else shadows.left_out(),
         variance="" if shadows is None else attack.variance_used(*shadows.sizes()),
     )
@@ -103,7 +122,8 @@ def judged_together(
 ) -> tuple[AttackResult, ...]:
     """The attacks of one model, each with the attack whose order it shares and its AUC at the level for the best of them.
 
-    Of attacks with one order the one that needs least, and of these the first, gives its name to all.
+    scores: attack → (N,). member: (N,) bool. group: (N,) or None. Of attacks with one order the one that needs least, and of
+    these the first, gives its name to all.
     """
     names = [r.attack for r in sorted(results, key=lambda r: len(r.needs))]
     first = same_order({name: scores[name] for name in names})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -16,7 +15,7 @@ from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.rng import derive, numpy_rng
 from hampkit.stats import grouped, metrics
-from hampkit.stats.metrics import Interval
+from hampkit.stats.intervals import Interval, mean_of_seeds
 from hampkit.stats.pairs import Pairs, mean_auc
 
 TARGET, REPEATED = "target", "leave-one-out"
@@ -146,7 +145,7 @@ def judged_by_halves(cases: Sequence[Halves], judged: str, strict: bool = False)
     members, others = (
         int(sum((member == side).sum() for both in parts for _, _, member, *_ in both)) for side in (True, False)
     )
-    auc, name = _over_seeds([m[0] for m in measured]), BOTH.join(dict.fromkeys((first, second)))
+    auc, name = mean_of_seeds([m[0] for m in measured]), BOTH.join(dict.fromkeys((first, second)))
     return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
 
 
@@ -166,7 +165,7 @@ def _found(arrays: tuple[Any, ...], judged: str) -> float:
 def _pairs(arrays: Sequence[Any], units: Any) -> Pairs:
     """The pairs of one half: (scores, membership) and the groups of one target if there are any; units: of leave-one-out."""
     scores, member, *groups = arrays
-    return Pairs.of(scores, member, units=groups[0] if groups else units)
+    return Pairs.of(scores, member, rows=groups[0] if groups else units)
 
 
 def _highest_end(case: Halves) -> float:
@@ -178,7 +177,7 @@ def _highest_end(case: Halves) -> float:
 def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
     """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
     pairs = [_pairs(arrays, units) for _, *arrays in parts]
-    found = [evaluate(p.scores, p.membership, units=p.units, strict=strict) for p in pairs]
+    found = [evaluate(p.scores, p.membership, rows=p.rows, strict=strict) for p in pairs]
     auc, rated = mean_auc(pairs, correlation=CORRELATION), [(f.tpr[0], f.tnr[0]) for f in found]
     tpr, tnr = (_mean(both, independent=judged == TARGET) for both in zip(*rated, strict=True))
     return auc, tpr, tnr
@@ -198,34 +197,15 @@ def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int) -> Rate:
     each: list[Rate] = [m[which] for m in measured]  # pyright: ignore[reportAssignmentType]
     if len(each) == 1:
         return each[0]
-    mean = _over_seeds([Interval(r.value, r.outer_low, r.outer_high) for r in each])
+    mean = mean_of_seeds([Interval(r.value, r.outer_low, r.outer_high) for r in each])
     hits, errors = sum(r.hits for r in each), sum(r.errors for r in each)
     resolved = all(r.resolved for r in each)
     return Rate(mean.value, mean.low, mean.high, each[0].at, hits, errors, mean.low, mean.high, resolved)
 
 
-def _over_seeds(found: Sequence[Interval]) -> Interval:
-    """One seed's own interval; of several the mean with Student's interval, within [0, 1].
-
-    It is no narrower than the seeds' own intervals allow for a mean of as many: where all seeds agree there is no spread to see.
-    """
-    if len(found) == 1:
-        return found[0]
-    from scipy.stats import t
-
-    values = np.array([f.value for f in found])
-    mean, root = float(values.mean()), math.sqrt(len(values))
-    by = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / root)
-    below, above = (
-        float(np.mean([abs(f.value - end) for f, end in zip(found, ends, strict=True)])) / root
-        for ends in ([f.low for f in found], [f.high for f in found])
-    )
-    return Interval(mean, max(0.0, mean - max(by, below)), min(1.0, mean + max(by, above)))
-
-
 def test_accuracy_of(results: Sequence[ModelResult]) -> Interval:
     """The test accuracy over seeds."""
-    return _over_seeds([r.accuracy_interval("test") for r in results])
+    return mean_of_seeds([r.accuracy_interval("test") for r in results])
 
 
 def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:

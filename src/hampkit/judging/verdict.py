@@ -20,7 +20,7 @@ from hampkit.judging.results.attacks import (
     strongest,
     turned,
 )
-from hampkit.judging.results.wording import Json, level_label, model_titles, off_null, percent, sentences
+from hampkit.judging.results.wording import Json, level_label, model_titles, n_seeds, off_null, percent, sentences
 from hampkit.stats.strength import side
 
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
@@ -71,9 +71,10 @@ def _distinct(model: Json) -> int:
 
 def _model(title: str, model: Json) -> dict[str, Any]:
     """The verdict on one model, as data and as a sentence."""
-    n = model.get("rows", {}).get("test")
-    size = f", n = {n:,}" if n else ""
-    head = f"{title} (test accuracy {percent(model['accuracy']['test'])}{size}): "
+    n, seeds = model.get("rows", {}).get("test"), n_seeds(model)
+    size = f", n = {n:,}" + (" for each seed" if seeds > 1 else "") if n else ""
+    mean = "mean test accuracy" if seeds > 1 else "test accuracy"
+    head = f"{title} ({mean} {percent(model['accuracy']['test'])}{size}): "
     best = strongest(of_target(model))
     if best is None:
         return {"model": title, "finding": "no attack", "text": head + "no attack was made"}
@@ -272,9 +273,13 @@ def limits(results: Results) -> str:
         bound += f": attacks with {' or '.join(missing)} find more"
     if "shadows" not in needs:
         bound += " (Aerni et al. 2024: HAMP's TPR at 0.1% FPR from 2.1% to 28.5%)"
+    models = "one model, one seed"
+    if several := sorted({len(model.seeds) for model in results.models if model.seeds}):
+        models = f"{' or '.join(map(str, several))} models of one recipe, each with a seed of its own"
+        models += ", or of one model" if any(not model.seeds for model in results.models) else ""
     if any(model.of("leave-one-out") for model in results.models):
         return (
-            f"{bound}. Numbers against the target are of one model, one seed; leave-one-out is of many models of one recipe,"
-            " on one pool of examples."
+            f"{bound}. Numbers against the target are of {models}; leave-one-out is of many models of one recipe,"
+            f" on one pool of examples{' for each seed' if several else ''}."
         )
-    return f"{bound}. Every number is of one model, one seed."
+    return f"{bound}. Every number is of {models}."

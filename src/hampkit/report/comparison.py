@@ -13,6 +13,7 @@ COLUMNS = (
     "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",
     "members + non-members", "training, s", "passes per answer", "time per answer",
 )  # fmt: skip
+FEW_SEEDS = 3  # up to so many, Student's factor is above 4
 
 
 def about(documents: Sequence[Json]) -> str:
@@ -31,8 +32,13 @@ def about(documents: Sequence[Json]) -> str:
     said.append("The interval is for the worst attack, whichever it is; read its upper end")
     if any("inverted" in leak["flags"] for leak in leaks):
         said.append("inverted may be of an attack that is not named")
-    students = "; over several seeds Student's, of the mean" if any(len(d["seeds"]) > 1 for d in documents) else ""
+    fewest = min((len(d["seeds"]) for d in documents if len(d["seeds"]) > 1), default=0)
+    students = "; over several seeds Student's, of the mean" if fewest else ""
     said.append(f"95 % intervals in brackets{students}")
+    if 1 < fewest <= FEW_SEEDS:
+        said.append(
+            f"With {fewest} seeds Student's intervals are very wide, whatever the attacks find; five or more seeds help"
+        )
     said.append("training, s: wall time beside other trainings. What these attacks find is a lower bound of what leaks")
     return ". ".join(said) + "."
 

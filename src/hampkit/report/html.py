@@ -101,10 +101,11 @@ def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[
 
 def _histogram_parts(histogram: Json) -> dict[str, str]:
     before, after = histogram.get("before"), histogram.get("after")
+    of = f" ({histogram['of']})" if histogram.get("of") else ""
     if before and (after is None or before == after):
-        return {"before": "The release changes nothing here"}
+        return {"before": f"The release changes nothing here{of}"}
     return {
-        part: label
+        part: label + of
         for part, label in (("before", "Before the release"), ("after", "After the release"))
         if histogram.get(part)
     }
@@ -148,10 +149,11 @@ def _data(results: Json) -> list[str]:
 def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
     source = detail.get("provenance") or {}
     started, seconds, seeds = source.get("started"), source.get("seconds"), list(source.get("seeds") or [])
+    seed = ", ".join(map(str, model.get("seeds") or [model["seed"]]))
     facts = {
-        "Run": model["run"],
-        "Seed": model["seed"],
-        "Model seed" if len(seeds) < 2 else "Model seeds tried": _seeds(seeds, model["seed"]),
+        "Run": ", ".join(model.get("runs") or [model["run"]]),
+        "Seed": seed,
+        "Model seed" if len(seeds) < 2 else "Model seeds tried": _seeds(seeds, seed),
         "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
         "SHA-256 of the data": model["data"]["sha256"],
         "Device": source.get("device"),
@@ -168,9 +170,10 @@ def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
     }
 
 
-def _seeds(seeds: Sequence[int], seed: int) -> str:
-    """A model's own seed is a long number that nobody chose: say where it comes from."""
-    return f"{', '.join(map(str, seeds))} (derived from seed {seed})" if seeds and list(seeds) != [seed] else ""
+def _seeds(seeds: Sequence[int], seed: str) -> str:
+    """The seeds of the models, which are long numbers, with the run's seed or seeds that they are derived from."""
+    shown = ", ".join(map(str, seeds))
+    return f"{shown} (derived from seed {seed})" if seeds and shown != seed else ""
 
 
 def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:

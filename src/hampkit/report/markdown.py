@@ -19,7 +19,7 @@ def render_markdown(results: Json, texts: Json) -> str:
         _table(blocks, level),
         _repeated(blocks),
         _models(blocks),
-        _notes(level),
+        _notes(level, any(len(block.runs) > 1 for block in blocks)),
         _flags(rows.seen_flags(results), texts),
         _attacks(results, texts),
         f"Written by hampkit {_text(results['hampkit'])}.",
@@ -33,29 +33,29 @@ def _verdict(lines: list[str]) -> list[str]:
 
 
 def _table(blocks: list[ModelBlock], level: str) -> str:
-    """A row per model and attack; columns of leave-one-out only if there is some."""
+    """A row per model and attack; columns of several targets and of leave-one-out only if there are some."""
     repeated = any(block.clustered for block in blocks)
+    several = repeated or any(row.judged != "target" for block in blocks for row in block.rows)
     rates = [f"TPR @ {level} FPR", f"TNR @ {level} FNR", "AUC"]
     left, right = ["Model", "Accuracy, train / test", "Attack"], ["Balanced accuracy", "Members + non-members", "Flags"]
-    head = [*left, *rates, *right]
-    if repeated:
-        head = [*left, "Judged on", *rates, "AUC within a model (mean)", *right]
+    within = ["AUC within a model (mean)"] if repeated else []
+    head = [*left, *(["Judged on"] if several else []), *rates, *within, *right]
     marks = [":--" if name in (*left, "Judged on", "Flags") else "--:" for name in head]
-    body = [_line(_cells(block, row, level, repeated)) for block in blocks for row in block.rows]
+    body = [_line(_cells(block, row, level, set(head))) for block in blocks for row in block.rows]
     return "\n".join([_line(head), _line(marks), *body])
 
 
-def _cells(block: ModelBlock, row: AttackRow, level: str, repeated: bool) -> list[str]:
+def _cells(block: ModelBlock, row: AttackRow, level: str, head: set[str]) -> list[str]:
     name = _text(row.label)
     return [
         _text(block.title),
         f"{block.accuracy['train'].value} / {block.accuracy['test'].value}".replace("<", "&lt;").replace(">", "&gt;"),
         f"**{name}**" if row.strongest else name,
-        *([_text(row.judged)] if repeated else []),
+        *([_text(row.judged)] if "Judged on" in head else []),
         _number(row.tpr.get(level)),
         _number(row.tnr.get(level)),
         _number(row.auc),
-        *([_number(row.within)] if repeated else []),
+        *([_number(row.within)] if "AUC within a model (mean)" in head else []),
         _number(row.balanced),
         row.auc.count,
         _text(", ".join(row.flags)),
@@ -75,7 +75,7 @@ def _repeated(blocks: list[ModelBlock]) -> str:
     if not shown:
         return ""
     clustered = " or by ".join(rows.unique(block.clustered for block in shown))
-    places = " and ".join(f"`{_text(block.run)}/records.csv`" for block in shown)
+    places = " and ".join(f"`{_text(run)}/records.csv`" for block in shown for run in block.runs)
     about = "; ".join(f"{_text(block.title)}: {_text(block.repeated_about)}" for block in shown)
     return (
         f"Leave-one-out: {about}. Its AUC and rates pool all targets; intervals are clustered by"
@@ -120,7 +120,11 @@ def _null(block: ModelBlock) -> list[str]:
     return [f"Membership shuffled ({_text(null.attack)}): AUC {null.auc.value} (95%: {null.auc.interval}); {said}"]
 
 
-def _notes(level: str) -> str:
+def _notes(level: str, seeds: bool) -> str:
+    about_seeds = (
+        " Over several seeds the AUC is the mean of the models' own, and the rates are of all pairs of model and example, with one "
+        "threshold; their intervals are clustered by model and example. An accuracy is then a mean with Student's interval."
+    )
     return (
         f"Member = positive. TPR @ {level} FPR: the share of members that the attack finds with false positives among at most "
         f"{level} of the non-members; TNR @ FNR is the mirror image. In parentheses: 95 % intervals; for TPR and TNR the "
@@ -131,7 +135,7 @@ def _notes(level: str) -> str:
         "runs, about one null has 0.5 outside its 95 % interval; the flag `null` takes 99.9 %. **Bold**: the strongest "
         "attack on that model: the interval of its AUC, the choice among the attacks taken into account, lies farthest from "
         "0.5; where no interval excludes 0.5, its AUC does. *Italic*: unresolved, too few examples for this rate. The "
-        "CSV has every operating point."
+        f"CSV has every operating point.{about_seeds if seeds else ''}"
     )
 
 

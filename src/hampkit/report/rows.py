@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hampkit.judging.results.attacks import attack_label, of_models, of_target, order_of, strongest
-from hampkit.judging.results.wording import level_label, model_titles, off_null, percent
+from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent
 
 Json = Mapping[str, Any]
 Row = TypeVar("Row")
@@ -36,8 +36,8 @@ class AttackRow:
 
     name: str
     label: str  # the name with the options that are not the attack's defaults; of attacks with equal numbers all names
-    unit: str  # target or leave-one-out
-    judged: str  # the same for a table: target, or how many shadow models in turn
+    unit: str  # target, seeds or leave-one-out
+    judged: str  # the same for a table: target, or how many seeds, or shadow models in turn
     needs: tuple[str, ...]
     strongest: bool  # of the attacks on this model with this unit, see `strongest`
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
@@ -63,8 +63,7 @@ class ModelBlock:
 
     title: str
     defense: str
-    run: str
-    seed: int
+    runs: tuple[str, ...]  # one folder for each seed
     data: str
     accuracy: dict[str, Cell]  # train, val, test
     gap: str  # accuracy in training minus in test
@@ -157,8 +156,7 @@ def _block(model: Json, title: str) -> ModelBlock:
     return ModelBlock(
         title=title,
         defense=model["defense"],
-        run=model["run"],
-        seed=model["seed"],
+        runs=tuple(model.get("runs") or [model["run"]]),
         data=model["data"]["name"],
         accuracy=_accuracy(model),
         gap=f"{gap:.1f} points".replace("-", "−"),
@@ -166,7 +164,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         rows=(*_rows(of_target(model)), *_rows(of_models(model))),
         null=_null(model),
         summary=str((model.get("facts") or {}).get("summary", "")),
-        **_repeated(of_models(model), "group" if model.get("groups") else "example"),
+        **_repeated(of_models(model), "group" if model.get("groups") else "example", n_seeds(model)),
     )
 
 
@@ -176,12 +174,12 @@ def _rows(attacks: Sequence[Json]) -> list[AttackRow]:
     return [_row(alike, any(a is best for a in alike)) for alike in merged(attacks, attack_numbers)]
 
 
-def _repeated(attacks: Sequence[Json], unit: str) -> dict[str, str]:
+def _repeated(attacks: Sequence[Json], unit: str, seeds: int) -> dict[str, str]:
     """How leave-one-out was judged."""
     if not attacks:
         return {}
-    first = attacks[0]
-    about = f"{first['targets']:,} shadow models in turn, {examples(first):,} examples each"
+    first, of_seeds = attacks[0], f"of {seeds} seeds " if seeds > 1 else ""
+    about = f"{first['targets']:,} shadow models {of_seeds}in turn, {examples(first):,} examples each"
     if first.get("untrained"):
         how = "left out" if first.get("left_out") else "left out as targets only, for want of others"
         about += f" ({how}: {first['untrained']:,} that learnt next to nothing with every seed tried)"
@@ -199,9 +197,9 @@ def _accuracy(model: Json) -> dict[str, Cell]:
         rate, n = model["accuracy"].get(part), model.get("rows", {}).get(part)
         if rate is not None:
             span = (model.get("accuracy_interval") or {}).get(part)
-            shown[part] = Cell(
-                percent(rate), _span((span["low"], span["high"]), 1) if span else "", f"n = {n:,}" if n else ""
-            )
+            each = f" × {n_seeds(model)} seeds" if n_seeds(model) > 1 else ""
+            interval, count = _span((span["low"], span["high"]), 1) if span else "", f"n = {n:,}{each}" if n else ""
+            shown[part] = Cell(percent(rate), interval, count)
     return shown
 
 
@@ -222,7 +220,7 @@ def counts(model: Json) -> str:
         )
     if copies := (model.get("copies") or {}).get("left_out"):
         parts.append(f"{copies:,} copies left out")
-    return "; ".join(parts)
+    return "; ".join(parts) + (f"; over {n_seeds(model)} seeds together" if n_seeds(model) > 1 else "")
 
 
 def merged(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
@@ -245,31 +243,37 @@ def joined_label(alike: Sequence[Json]) -> str:
 
 
 def attack_numbers(attack: Json) -> Any:
-    """All that a row of one attack shows, and on one target which attack it is one with."""
+    """All that a row of one attack shows, and except in leave-one-out which attack it is one with."""
     shown = ("unit", "auc", "auc_within", "tpr_at_fpr", "tnr_at_fnr", "balanced_accuracy", "flags")
     numbers = [attack.get(key) for key in shown]
-    return [*numbers, order_of(attack), attack["needs"]] if attack["unit"] == "target" else numbers
+    return [*numbers, order_of(attack), attack["needs"]] if attack["unit"] != "leave-one-out" else numbers
 
 
 def _row(alike: Sequence[Json], best: bool) -> AttackRow:
     attack = alike[0]
     members, nonmembers = attack["members"], attack["nonmembers"]
-    both, one = f"{members:,} + {nonmembers:,}", attack["unit"] == "target"
+    both, unit = f"{members:,} + {nonmembers:,}", attack["unit"]
     balanced, within = attack.get("balanced_accuracy"), attack.get("auc_within")
     return AttackRow(
         name=attack["attack"],
         label=joined_label(alike),
-        unit=attack["unit"],
-        judged="target" if one else f"{attack['targets']:,} models",
+        unit=unit,
+        judged=judged_on(attack),
         needs=tuple(attack["needs"]),
         strongest=best,
         tpr={level_label(p["fpr"]): _point(p, f"{p['tp']:,} of {members:,}") for p in attack["tpr_at_fpr"]},
         tnr={level_label(p["fnr"]): _point(p, f"{p['tn']:,} of {nonmembers:,}") for p in attack["tnr_at_fnr"]},
-        auc=_auc(attack["auc"], both if one else "pooled"),
+        auc=_auc(attack["auc"], "pooled" if unit == "leave-one-out" else both),
         within=_auc(within, "within a model") if within else None,
         balanced=_rate(balanced, both, digits=1) if balanced else None,
         flags=tuple(attack["flags"]),
     )
+
+
+def judged_on(attack: Json) -> str:
+    """The target or targets of an attack in a table."""
+    nouns = {"seeds": f"{attack['targets']:,} seeds", "leave-one-out": f"{attack['targets']:,} models"}
+    return nouns.get(attack["unit"], "target")
 
 
 def _point(point: Json, count: str) -> Cell:

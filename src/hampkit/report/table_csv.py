@@ -17,7 +17,8 @@ ESTIMATE = ("value", "low", "high")
 def render_csv(results: Json) -> str:
     """One row per model × attack; rates as fractions in full precision, lists joined by spaces.
 
-    ``unit`` is ``target`` or, with shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, of so many
+    ``unit`` is ``target``; ``seeds``: of so many ``targets`` one for each seed, ``auc`` being the mean of their AUCs; or, with
+    shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, of so many
     ``targets``, with the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
     ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the target rate exactly), ``…_resolved``.
@@ -40,11 +41,13 @@ def _rows(model: Json) -> list[dict[str, Any]]:
         "null_off": off_null(model) if null else None,
     }
     rows = [{**about, **_attack(attack)} for attack in model["attacks"]]
-    return [{**row, **tail} if row["unit"] == "target" else row for row in rows]
+    return [{**row, **tail} if row["unit"] != "leave-one-out" else row for row in rows]
 
 
 def _about(model: Json) -> dict[str, Any]:
-    row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense", "run", "seed")}
+    row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense")}
+    row["run"] = " ".join(model.get("runs") or [model["run"]])
+    row["seed"] = " ".join(map(str, model.get("seeds") or [model["seed"]]))
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
     for part in ("train", "val", "test"):
         name, span = f"accuracy_{part}", (model.get("accuracy_interval") or {}).get(part) or {}

@@ -1,12 +1,14 @@
 """AUCs and rates over many target models, with intervals that are clustered by model and by example.
 
-Scores and membership are (M, N): each of M models is the target once, on the same pool of N examples. A pair is one model and
-one example. Variances are clustered two ways (Cameron, Gelbach & Miller 2011): the scores of one model rise and fall together,
-and in leave-one-out all scores of one example rest on the same answers. With shuffled membership, clustering by model alone
-gave intervals that covered 0.5 in only 78 to 83 % of simulated audits.
+Scores and membership are (M, N): each of M models is the target once, on N examples. A pair is one model and one example.
+Variances are clustered two ways (Cameron, Gelbach & Miller 2011): the scores of one model rise and fall together, and in
+leave-one-out all scores of one example rest on the same answers. With shuffled membership, clustering by model alone gave
+intervals that covered 0.5 in only 78 to 83 % of simulated audits.
 
-``units`` (N,) marks examples that are not independent, such as the rows of one person: equal values are one unit. Units take
-the place of examples, and Kish's number of units, N² / Σ size², takes the place of N.
+``judged`` (M, N), bool: the pairs that count; default: all.
+``units`` (N,) or (M, N): pairs with one number are of one example, or of examples that are not independent, such as the rows of
+one person. Default: column n is the same example for every model. Units take the place of examples, and Kish's number of units,
+(Σ size)² / Σ size² for as many pairs each, takes the place of N.
 
 Raises: `ValueError` for NaN, for shapes that do not fit, if members or non-members are missing, and for rates of fewer than two
 models.
@@ -33,17 +35,15 @@ Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-def auc_interval(scores: Any, member: Any, units: Any = None, level: float = 0.95) -> Interval:
+def auc_interval(scores: Any, member: Any, units: Any = None, level: float = 0.95, judged: Any = None) -> Interval:
     """The pooled AUC with Jeffreys' interval for the size that follows from the clustered variance (Obuchowski 1997).
 
     Let A be the AUC and V the share of non-members below a member's score, or of members above a non-member's. A pair
     contributes (V − A)/n₁ if the example is IN and (V − A)/n₀ if it is OUT, with n₁ IN pairs and n₀ OUT pairs. For one model
     this is `grouped.auc_interval`.
     """
-    s, m = _checked(scores, member, least=1)
-    if len(s) == 1:
-        return grouped.auc_interval(s[0], m[0], units, level)
-    return mean_auc([(s, m)], units, level)
+    sides = _Sides.of(scores, member, judged, units, least=1)
+    return sides.alone(level) if len(sides) == 1 else _mean_auc([sides], sides.clusters(), level)
 
 
 def mean_auc(
@@ -55,42 +55,44 @@ def mean_auc(
     The contributions of `auc_interval`, divided by K, are clustered by model and by example over all groups.
     correlation: of two groups, see `metrics.mean_auc`.
     """
-    checked = [_checked(scores, member, least=1) for scores, member in parts]
-    placed = [metrics.placements(*check_scores(s.ravel(), m.ravel())) for s, m in checked]
+    sides = [_Sides.of(scores, member, least=1) for scores, member in parts]
+    n_models, n_examples = sum(map(len, sides)), sides[0].scores.shape[1]
+    return _mean_auc(sides, Units.of(units, (n_models, n_examples)), level, correlation)
+
+
+def _mean_auc(parts: Sequence[_Sides], units: Units, level: float, correlation: float = 0.0) -> Interval:
+    placed = [metrics.placements(*part.flat()) for part in parts]
     aucs = [float(of_members.mean()) for of_members, _ in placed]
     share = math.sqrt(1 + correlation) / len(parts)
     rows = (
-        row * share for (_, m), both, auc in zip(checked, placed, aucs, strict=True) for row in _centered(*both, auc, m)
+        row * share for part, both, auc in zip(parts, placed, aucs, strict=True) for row in _centered(*both, auc, part)
     )
-    n_models = sum(len(s) for s, _ in checked)
-    return _interval(float(np.mean(aucs)), variances(rows, n_models, Units.of(units, checked[0][0].shape[1])), level)
+    return _interval(float(np.mean(aucs)), variances(rows, sum(map(len, parts)), units), level)
 
 
-def auc_within(scores: Any, member: Any, units: Any = None, level: float = 0.95) -> Interval:
+def auc_within(scores: Any, member: Any, units: Any = None, level: float = 0.95, judged: Any = None) -> Interval:
     """The mean of the AUCs of single models, with its clustered variance and the interval of the pooled AUC.
 
     Let A be the mean, and V and Aₘ the share and the AUC within the pair's own model. A pair contributes (V − Aₘ)/(M n₁) if the
     example is IN and (V − Aₘ)/(M n₀) if it is OUT; a model contributes (Aₘ − A)/M. The spread of the Aₘ alone would be too
     small a variance: all models rest on the same examples. Models without members or without non-members are left out.
     """
-    s, m = _checked(scores, member, least=1)
-    both = m.any(1) & ~m.all(1)
-    s, m = s[both], m[both]
-    if not len(s):
-        raise ValueError("no model has both members and non-members")
-    if len(s) == 1:
-        return grouped.auc_interval(s[0], m[0], units, level)
-    placed = [metrics.placements(*check_scores(row, inside)) for row, inside in zip(s, m, strict=True)]
+    sides = _Sides.of(scores, member, judged, units, least=1).of_models_with_both()
+    n_models = len(sides)
+    if n_models == 1:
+        return sides.alone(level)
+    placed = [metrics.placements(*sides.of_model(m).flat()) for m in range(n_models)]
     aucs = [float(of_members.mean()) for of_members, _ in placed]
     value = float(np.mean(aucs))
 
-    def row(k: int) -> Array:
-        moved, inside = np.empty(s.shape[1]), m[k]
-        for rows, shares in zip((inside, ~inside), placed[k], strict=True):
-            moved[rows] = (shares - aucs[k]) / len(shares)
-        return (moved + (aucs[k] - value) / s.shape[1]) / len(s)
+    def row(m: int) -> Array:
+        inside, outside = sides.inside[m], sides.outside[m]
+        moved, either = np.zeros(len(inside)), inside | outside
+        for rows, shares in zip((inside, outside), placed[m], strict=True):
+            moved[rows] = (shares - aucs[m]) / len(shares)
+        return (moved + either * ((aucs[m] - value) / either.sum())) / n_models
 
-    return _interval(value, variances((row(k) for k in range(len(s))), len(s), Units.of(units, s.shape[1])), level)
+    return _interval(value, variances(map(row, range(n_models)), n_models, sides.clusters()), level)
 
 
 def _interval(value: float, found: Variances, level: float) -> Interval:
@@ -156,30 +158,31 @@ def tnr_point(
 
 @dataclass(frozen=True)
 class Pooled:
-    """All pairs of M target models and N examples in one ROC. Made by `Pooled.of`."""
+    """The judged pairs of M target models and N examples in one ROC. Made by `Pooled.of`."""
 
-    scores: Array  # (M, N)
-    member: Bools  # (M, N)
-    counts: Counts  # of all M · N pairs, exchanged if `turned`
+    sides: _Sides
+    counts: Counts  # of all pairs, exchanged if `turned`
     units: Units
     strict: bool  # the error rate stays below the target rate
     level: float  # of the intervals
     turned: bool = False  # members and non-members are exchanged, and scores are negated: TNR at FNR
 
     @classmethod
-    def of(cls, scores: Any, member: Any, units: Any = None, strict: bool = False, level: float = 0.95) -> Pooled:
-        """The ROC of scores and membership (M, N); units: (N,) or None."""
-        s, m = _checked(scores, member)
-        return cls(s, m, count(s.ravel(), m.ravel()), Units.of(units, s.shape[1]), strict, level)
+    def of(
+        cls, scores: Any, member: Any, units: Any = None, strict: bool = False, level: float = 0.95, judged: Any = None
+    ) -> Pooled:
+        """The ROC of scores and membership (M, N); units, judged: see the module."""
+        sides = _Sides.of(scores, member, judged, units)
+        return cls(sides, count(*sides.flat()), sides.clusters(), strict, level)
 
     def exchanged(self) -> Pooled:
         """The ROC for TNR at FNR. It takes over the arrays of `counts`: this object cannot be used any more."""
         return replace(self, counts=self.counts.turned(), turned=not self.turned)
 
-    def rows(self) -> Iterator[tuple[Array, Bools]]:
-        """Scores and membership (N,) of each model, as the counts have them."""
-        pairs = zip(self.scores, self.member, strict=True)
-        return ((-s, ~m) for s, m in pairs) if self.turned else pairs
+    def rows(self) -> Iterator[tuple[Array, Bools, Bools]]:
+        """(N,) for each model the scores, and which pairs are members' and non-members', as the counts have them."""
+        rows = zip(self.sides.scores, self.sides.inside, self.sides.outside, strict=True)
+        return ((-s, outside, inside) for s, inside, outside in rows) if self.turned else rows
 
     def point(self, rate: float) -> Point:
         """The TPR at a rate, with the interval that takes all pairs as independent."""
@@ -191,7 +194,7 @@ def points(pooled: Pooled, rates: Sequence[float]) -> list[Point]:
     nearest = [_informative(pooled, rate) for rate in rates]
     wanted = [rate for rate in dict.fromkeys(nearest) if rate is not None]
     left = _without_each(pooled, wanted)
-    sizes: dict[float | None, float] = {None: min(len(pooled.scores), pooled.units.effective)}
+    sizes: dict[float | None, float] = {None: min(len(pooled.sides), pooled.units.effective)}
     for k, rate in enumerate(wanted):
         sizes[rate] = _effective_members(pooled, rate, left[:, k])
     found = []
@@ -235,7 +238,7 @@ def _hits(at: Callable[[int], tuple[int, int]], size: int, most: int) -> float:
 def _without_each(pooled: Pooled, rates: Sequence[float]) -> Array:
     """(G, R) the pooled TPR at each of R rates without each of G groups of models, see `_groups`."""
     counts, found = pooled.counts, []
-    for group in _groups(pooled.member):
+    for group in _groups(pooled.sides.inside, pooled.sides.outside):
         mine, others = _sides(pooled, group)
         n_members, n_nonmembers = counts.n_members - len(mine), counts.n_nonmembers - len(others)
 
@@ -250,8 +253,8 @@ def _without_each(pooled: Pooled, rates: Sequence[float]) -> Array:
 
 def _sides(pooled: Pooled, group: slice) -> tuple[Array, Array]:
     """The sorted scores of the members and of the non-members of some models, as the counts have them."""
-    scores, inside = pooled.scores[group], pooled.member[group]
-    mine, others = scores[inside], scores[~inside]
+    sides = pooled.sides
+    mine, others = (sides.scores[group][side[group]] for side in (sides.inside, sides.outside))
     if pooled.turned:
         mine, others = -others, -mine
     mine.sort()
@@ -259,15 +262,16 @@ def _sides(pooled: Pooled, group: slice) -> tuple[Array, Array]:
     return mine, others
 
 
-def _groups(m: Bools) -> list[slice]:
+def _groups(inside: Bools, outside: Bools) -> list[slice]:
     """The models that are left out together: twins, also if some lack theirs, else neighbours; of fewer than four each alone."""
-    if len(m) < 4:
-        return [slice(k, k + 1) for k in range(len(m))]
-    twins = [*(m[:-1] != m[1:]).all(1).tolist(), False, False]
+    n_models = len(inside)
+    if n_models < 4:
+        return [slice(k, k + 1) for k in range(n_models)]
+    twins = [*(inside[:-1] == outside[1:]).all(1).tolist(), False, False]
     found, start = [], 0
-    while start < len(m):
+    while start < n_models:
         size = 1 if twins[start + 1] and not twins[start] else 2
-        found.append(slice(start, min(start + size, len(m))))
+        found.append(slice(start, min(start + size, n_models)))
         start += size
     return found
 
@@ -278,7 +282,7 @@ def _above(ordered: Array, threshold: float) -> int:
 
 def _effective_members(pooled: Pooled, rate: float, left: Array) -> float:
     """The number of independent members that would give the TPR at a rate the same variance; left: (G,), see `_without_each`."""
-    found = variances(_contributions(pooled, rate), len(pooled.scores), pooled.units)
+    found = variances(_contributions(pooled, rate), len(pooled.sides), pooled.units)
     groups, squares = len(left), (left - left.mean()) ** 2
     variance = max(found.by_model, (groups - 1) / groups * squares.sum()) + found.by_unit
     if squares.any():
@@ -286,8 +290,8 @@ def _effective_members(pooled: Pooled, rate: float, left: Array) -> float:
     value = _smooth(pooled, rate)
     q, fewer = value * (1 - value), min(groups, pooled.units.effective)
     variance += pooled.units.unseen(q)
-    n_members, examples = pooled.counts.n_members, pooled.scores.shape[1]
-    n = min(n_members, q / variance) if variance > 0 else n_members * pooled.units.effective / examples
+    n_members = pooled.counts.n_members
+    n = min(n_members, q / variance) if variance > 0 else n_members * pooled.units.share
     return max(n * student_factor(fewer - 1, pooled.level), 1.0)
 
 
@@ -299,17 +303,20 @@ def _contributions(pooled: Pooled, rate: float) -> Iterator[Array]:
     of_others = [-slope * (above - fpr) / n_nonmembers for above in (0, 1)]
     of_members = [(above - point.value) / n_members for above in (0, 1)]
     parts = np.array(of_others + of_members)
-    return (parts[(scores >= point.threshold) + 2 * inside] for scores, inside in pooled.rows())
+    return (
+        parts[(scores >= point.threshold) + 2 * inside] * (inside | outside)
+        for scores, inside, outside in pooled.rows()
+    )
 
 
-def _centered(of_members: Array, of_nonmembers: Array, value: float, m: Bools) -> Iterator[Array]:
+def _centered(of_members: Array, of_nonmembers: Array, value: float, sides: _Sides) -> Iterator[Array]:
     """(N,) for each model what its pairs contribute to the error of the pooled AUC."""
     first, second = 0, 0
-    for inside in m:
-        row, k = np.empty(len(inside)), int(inside.sum())
+    for inside, outside in zip(sides.inside, sides.outside, strict=True):
+        row, k, n = np.zeros(len(inside)), int(inside.sum()), int(outside.sum())
         row[inside] = (of_members[first : first + k] - value) / len(of_members)
-        row[~inside] = (of_nonmembers[second : second + len(row) - k] - value) / len(of_nonmembers)
-        first, second = first + k, second + len(row) - k
+        row[outside] = (of_nonmembers[second : second + n] - value) / len(of_nonmembers)
+        first, second = first + k, second + n
         yield row
 
 
@@ -321,8 +328,62 @@ def _slope(counts: Counts, fpr: float) -> float:
     return (tp_b - tp_a) / n_members / ((fp_b - fp_a) / n_nonmembers) if fp_b > fp_a else 0.0
 
 
-def _checked(scores: Any, member: Any, least: int = 2) -> tuple[Array, Bools]:
-    s, m = np.asarray(scores, dtype=np.float64), np.asarray(member)
-    if s.ndim != 2 or s.shape != m.shape or len(s) < least:
-        raise ValueError(f"scores {s.shape} and member {m.shape} must be (M, N) with at least {least} models")
-    return s, m.astype(bool)
+@dataclass(frozen=True)
+class _Sides:
+    """The judged pairs of M models and N examples, those of members and those of non-members."""
+
+    scores: Array  # (M, N); those of pairs that are not judged are never read
+    inside: Bools  # (M, N)
+    outside: Bools  # (M, N)
+    units: Any = None  # (N,) or (M, N)
+
+    @classmethod
+    def of(cls, scores: Any, member: Any, judged: Any = None, units: Any = None, least: int = 2) -> _Sides:
+        s, m = np.asarray(scores, dtype=np.float64), np.asarray(member)
+        if s.ndim != 2 or s.shape != m.shape or len(s) < least:
+            raise ValueError(f"scores {s.shape} and member {m.shape} must be (M, N) with at least {least} models")
+        inside = m.astype(bool)
+        if judged is None:
+            return cls(s, inside, ~inside, units)
+        kept = np.asarray(judged, dtype=bool)
+        if kept.shape != s.shape:
+            raise ValueError(f"judged {kept.shape} must have the shape of scores, {s.shape}")
+        return cls(s, inside & kept, ~inside & kept, units)
+
+    def __len__(self) -> int:
+        """M."""
+        return len(self.scores)
+
+    def judged(self) -> Bools:
+        """(M, N)."""
+        return self.inside | self.outside
+
+    def flat(self) -> tuple[Array, Bools]:
+        """(P,) scores and membership of the P judged pairs. Raises: `ValueError` as `roc.check_scores`."""
+        judged = self.judged()
+        if judged.all():
+            return check_scores(self.scores.ravel(), self.inside.ravel())
+        return check_scores(self.scores[judged], self.inside[judged])
+
+    def clusters(self) -> Units:
+        judged = self.judged()
+        return Units.of(self.units, self.scores.shape if judged.all() else judged)
+
+    def of_model(self, m: Any) -> _Sides:
+        """The pairs of one model, or of those that are chosen by an array."""
+        chosen = [m] if isinstance(m, int) else m
+        units = self.units if self.units is None or np.ndim(self.units) == 1 else np.asarray(self.units)[chosen]
+        return _Sides(self.scores[chosen], self.inside[chosen], self.outside[chosen], units)
+
+    def of_models_with_both(self) -> _Sides:
+        """Without models that lack members or non-members. Raises: `ValueError` if none is left."""
+        both = self.inside.any(1) & self.outside.any(1)
+        if not both.any():
+            raise ValueError("no model has both members and non-members")
+        return self if both.all() else self.of_model(both)
+
+    def alone(self, level: float) -> Interval:
+        """The AUC of the only model."""
+        judged = self.judged()[0]
+        units = None if self.units is None else np.asarray(self.units).reshape(-1)[judged]
+        return grouped.auc_interval(self.scores[0][judged], self.inside[0][judged], units, level)

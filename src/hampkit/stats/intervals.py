@@ -78,6 +78,26 @@ def mean_rate(parts: Sequence[Interval], independent: bool = True) -> Interval:
     return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
+def mean_of_seeds(found: Sequence[Interval]) -> Interval:
+    """The mean of a rate over S seeds with Student's interval, within [0, 1]; of one seed its own interval.
+
+    found: the rate of each seed with its interval. The interval of the mean is no narrower than the seeds' own intervals allow
+    for a mean of S: seeds that agree by chance have no spread. With two seeds Student's factor is 12.7, with five 2.8.
+    """
+    if len(found) == 1:
+        return found[0]
+    from scipy.stats import t  # SciPy takes a second to import
+
+    values = np.array([f.value for f in found])
+    mean, root = float(values.mean()), math.sqrt(len(values))
+    by = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / root)
+    below, above = (
+        float(np.mean([abs(f.value - end) for f, end in zip(found, ends, strict=True)])) / root
+        for ends in ([f.low for f in found], [f.high for f in found])
+    )
+    return Interval(mean, max(0.0, mean - max(by, below)), min(1.0, mean + max(by, above)))
+
+
 def bonferroni_level(error: float, n_tests: int) -> float:
     """The level of each of n intervals at which all of them hold with probability 1 − error: 1 − error / n.
 
@@ -144,7 +164,12 @@ def moments(values: Array, groups: Ints) -> Moments:
 
 def kish(groups: Ints) -> float:
     """Kish's number of groups (N,) numbered from 0: N² / Σ size², which is their number if all have one size."""
-    return len(groups) ** 2 / float(np.square(np.bincount(groups), dtype=np.float64).sum())
+    return kish_of_sizes(np.bincount(groups))
+
+
+def kish_of_sizes(sizes: Any) -> float:
+    """Kish's number of groups of these sizes (G,): (Σ size)² / Σ size²."""
+    return int(np.sum(sizes)) ** 2 / float(np.square(sizes, dtype=np.float64).sum())
 
 
 def number(groups: Any, n: int) -> float:

@@ -18,6 +18,7 @@ from hampkit.stats import clustered, grouped
 from hampkit.stats.intervals import Interval, number
 from hampkit.stats.metrics import Point, allowed
 from hampkit.stats.roc import Counts, count
+from hampkit.stats.units import Units
 
 Outer = tuple[float, float]  # the interval of a rate for the target FPR or FNR exactly
 
@@ -36,24 +37,52 @@ class Pairs:
 
     scores: NDArray[np.float64]  # (T, N)
     membership: NDArray[np.bool_]  # (T, N): example n is a member of target t
-    # (N,) examples with the same number are not independent; with one target, all of them are members, or none is
-    units: Any = None
+    # (T, N), with one target (N,): pairs with one number are of one row, or of rows that are not independent; of one target,
+    # all of them are members or none is
+    rows: Any = None
     strict: bool = False  # error rates stay below their targets, instead of not exceeding them
+    judged: NDArray[np.bool_] | None = None  # (T, N) if they differ between the targets; else all are
 
     @staticmethod
-    def of(scores: Any, membership: Any, judged: Any = None, units: Any = None, strict: bool = False) -> Pairs:
+    def of(scores: Any, membership: Any, judged: Any = None, rows: Any = None, strict: bool = False) -> Pairs:
         """The pairs that are judged. One target may have arrays (N,).
 
-        judged: (T, N) bool, the same for every target; default: all. Raises: `ValueError` for judged pairs that differ by target.
+        judged: (T, N) bool; default: all. rows: (T, N) or (N,), see `Pairs.rows`; default: column n is one row for every target.
         """
         s, m = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.atleast_2d(np.asarray(membership, dtype=bool))
-        if judged is not None:
-            kept = np.atleast_2d(np.asarray(judged, dtype=bool))
-            if (kept.any(0) != kept.all(0)).any():
-                raise ValueError("the judged examples must be the same for every target")
-            columns = kept.all(0)
-            s, m, units = s[:, columns], m[:, columns], None if units is None else np.asarray(units)[columns]
-        return Pairs(s, m, units, strict)
+        given = rows if rows is None or len(s) > 1 else np.asarray(rows).reshape(-1)
+        if judged is None:
+            return Pairs(s, m, given, strict)
+        kept = np.atleast_2d(np.asarray(judged, dtype=bool))
+        columns = kept.any(0)
+        s, m, kept = s[:, columns], m[:, columns], kept[:, columns]
+        given = None if given is None else np.asarray(given)[..., columns]
+        return Pairs(s, m, given, strict, None if kept.all() else kept)
+
+    @staticmethod
+    def joined(targets: Sequence[Pairs]) -> Pairs:
+        """The pairs of several targets, or groups of targets, as those of one group.
+
+        The targets may have different numbers of examples: their rows say which are the same. Raises: `ValueError` without rows.
+        """
+        if any(part.rows is None for part in targets):
+            raise ValueError("pairs of several targets are joined by their rows: give rows")
+        width = max(part.scores.shape[1] for part in targets)
+
+        def padded(values: Any, of: Pairs) -> NDArray[Any]:
+            whole = np.broadcast_to(values, of.scores.shape)
+            return np.pad(whole, ((0, 0), (0, width - whole.shape[1])))
+
+        scores, members, rows, judged = (
+            np.concatenate([padded(values, part) for values, part in zip(each, targets, strict=True)])
+            for each in (
+                [part.scores for part in targets],
+                [part.membership for part in targets],
+                [part.rows for part in targets],
+                [True if part.judged is None else part.judged for part in targets],
+            )
+        )
+        return Pairs.of(scores, members, judged, rows, any(part.strict for part in targets))
 
     def __len__(self) -> int:
         """T."""
@@ -62,12 +91,14 @@ class Pairs:
     def auc(self, level: float = 0.95) -> Interval:
         """The AUC over all pairs."""
         if len(self) == 1:
-            return grouped.auc_interval(self.scores[0], self.membership[0], self.units, level)
-        return clustered.auc_interval(self.scores, self.membership, self.units, level)
+            return grouped.auc_interval(self.scores[0], self.membership[0], self.rows, level)
+        return clustered.auc_interval(self.scores, self.membership, self.rows, level, self.judged)
 
-    def auc_within(self) -> Interval | None:
-        """The mean of the AUCs of single targets; None with one target."""
-        return None if len(self) == 1 else clustered.auc_within(self.scores, self.membership, self.units)
+    def auc_within(self, level: float = 0.95) -> Interval:
+        """The mean of the AUCs of single targets."""
+        if len(self) == 1:
+            return self.auc(level)
+        return clustered.auc_within(self.scores, self.membership, self.rows, level, self.judged)
 
     def rates(self, at: Sequence[float]) -> Rates:
         """The TPR at target FPRs and the TNR at target FNRs, and whether equal scores cost one of them at the first rate.
@@ -75,32 +106,43 @@ class Pairs:
         All pairs are sorted once: there may be millions.
         """
         if len(self) == 1:
-            scores, member, units = self.scores[0], self.membership[0], self.units
-            tpr = [grouped.tpr_point(scores, member, rate, self.strict, units) for rate in at]
-            tnr = [grouped.tnr_point(scores, member, rate, self.strict, units) for rate in at]
+            scores, member, rows = self.scores[0], self.membership[0], self.rows
+            tpr = [grouped.tpr_point(scores, member, rate, self.strict, rows) for rate in at]
+            tnr = [grouped.tnr_point(scores, member, rate, self.strict, rows) for rate in at]
             return Rates(tpr, tnr, tied(count(scores, member), at[0], self.strict))
-        pooled = clustered.Pooled.of(self.scores, self.membership, self.units, self.strict)
+        pooled = clustered.Pooled.of(self.scores, self.membership, self.rows, self.strict, judged=self.judged)
         tpr, cost = clustered.points(pooled, at), _tied_at(pooled.counts, at[0], self.strict)
         pooled = pooled.exchanged()
         tnr, cost = clustered.points(pooled, at), cost or _tied_at(pooled.counts, at[0], self.strict)
         return Rates([(p, (p.low, p.high)) for p in tpr], [(p, (p.low, p.high)) for p in tnr], cost)
 
+    def sides(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(T, N) bool each: the judged pairs of members, and those of non-members."""
+        if self.judged is None:
+            return self.membership, ~self.membership
+        return self.membership & self.judged, ~self.membership & self.judged
+
+    def flat(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(P,) scores and membership of the P judged pairs."""
+        if self.judged is None:
+            return self.scores.ravel(), self.membership.ravel()
+        return self.scores[self.judged], self.membership[self.judged]
+
     def independent(self) -> tuple[float, float]:
         """The effective numbers of independent pairs with members and with non-members."""
-        sides = self.membership, ~self.membership
         if len(self) > 1:
-            each = number(self.units, self.scores.shape[1]) / self.scores.shape[1]
-            members, nonmembers = (each * int(side.sum()) for side in sides)
+            share = Units.of(self.rows, self.scores.shape if self.judged is None else self.judged).share
+            members, nonmembers = (share * int(side.sum()) for side in self.sides())
             return members, nonmembers
-        units = [None if self.units is None else np.asarray(self.units)[side[0]] for side in sides]
-        members, nonmembers = (number(u, int(side.sum())) for u, side in zip(units, sides, strict=True))
+        of_sides = [None if self.rows is None else np.asarray(self.rows)[side[0]] for side in self.sides()]
+        members, nonmembers = (number(u, int(side.sum())) for u, side in zip(of_sides, self.sides(), strict=True))
         return members, nonmembers
 
     def balanced_accuracy(self, threshold: float) -> Interval:
         """½ (TPR + TNR) of the rule score ≥ threshold. Raises: `ValueError` for several targets."""
         if len(self) != 1:
             raise ValueError(f"a balanced accuracy is of one target, not of {len(self)}")
-        return grouped.balanced_point(self.scores[0], self.membership[0], threshold, self.units)
+        return grouped.balanced_point(self.scores[0], self.membership[0], threshold, self.rows)
 
 
 def mean_auc(parts: Sequence[Pairs], level: float = 0.95, correlation: float = 0.0) -> Interval:
@@ -109,9 +151,10 @@ def mean_auc(parts: Sequence[Pairs], level: float = 0.95, correlation: float = 0
     correlation: of their errors, apart from what they share as pairs of the same example.
     """
     if all(len(part) == 1 for part in parts):
-        given = [(p.scores[0], p.membership[0], p.units) for p in parts]
+        given = [(p.scores[0], p.membership[0], p.rows) for p in parts]
         return grouped.mean_auc(given, level, correlation)
-    return clustered.mean_auc([(p.scores, p.membership) for p in parts], parts[0].units, level, correlation)
+    assert all(part.judged is None for part in parts), "parts of targets with splits of their own"
+    return clustered.mean_auc([(p.scores, p.membership) for p in parts], parts[0].rows, level, correlation)
 
 
 def tied(counts: Counts, rate: float, strict: bool = False) -> bool:

@@ -38,7 +38,7 @@ from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_target, train_shadow_models
 from hampkit.workflows.train import create, train_locked
 
-ATTACK_VERSION = 6  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 7  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 
@@ -136,7 +136,7 @@ def _attack_step(attack: Attack, attacked: Attacked) -> Step[tuple[AttackResult,
         key["shadows"] = attacked.shadow_set.used()
 
     def write(folder: Path) -> None:
-        _write_attack(attack, attacked.case, attacked.recipe, folder)
+        _write_attack(attack, attacked, folder)
 
     def read(folder: Path) -> tuple[AttackResult, Any]:
         return AttackResult.from_json(_result(folder)), np.load(folder / "scores.npz", allow_pickle=False)["scores"]
@@ -148,9 +148,11 @@ def _result(folder: Path) -> dict[str, Any]:
     return read_json(folder / "result.json")
 
 
-def _write_attack(attack: Attack, case: Case, recipe: Recipe, folder: Path) -> None:
+def _write_attack(attack: Attack, attacked: Attacked, folder: Path) -> None:
+    case, recipe = attacked.case, attacked.recipe
     scores, known = score(attack, case)
     arrays: dict[str, Any] = {"scores": scores, "known_scores": known, "member": case.member}
+    arrays["unit"] = attacked.problem.units_of_data[case.rows]
     np.savez(folder / "scores.npz", **arrays, **({"group": case.group} if case.group is not None else {}))  # pyright: ignore[reportArgumentType]
     write_json(folder / "result.json", judge_scores(attack, scores, known, case, recipe.judge).to_json())
 

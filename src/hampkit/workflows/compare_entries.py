@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hampkit.defenses import Plain
-from hampkit.judging.results import ModelResult
+from hampkit.judging.seeds import summary_of
 from hampkit.judging.strongest import (
     REPEATED,
     TARGET,
@@ -52,19 +52,8 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], sessio
         seconds=float(np.mean([t.history["seconds"] for t in trained])),
         queries=queries,
         overhead=overhead,
-        summary=_summary(results),
+        summary=summary_of(results),
     )
-
-
-def _summary(results: Sequence[ModelResult]) -> str:
-    """The defense's report on its models, given once if all seeds agree and seed by seed otherwise."""
-    seeds: dict[str, list[int]] = {}
-    for r in results:
-        seeds.setdefault(str(r.facts.get("summary", "")), []).append(r.seed)
-    if len(seeds) == 1:
-        return next(iter(seeds))
-    who = {said: f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}" for said, of in seeds.items()}
-    return "; ".join(f"{who[said]}: {said or 'nothing'}" for said in seeds)
 
 
 def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hampkit.attacks import Attack, Shadows, SignalAttack
 from hampkit.code_hash import code_of
@@ -27,7 +26,7 @@ from hampkit.workflows.problem import Problem
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_each_other
 
-VERSION = 7  # raised when leave-one-out would give other numbers on the same signals
+VERSION = 8  # raised when leave-one-out would give other numbers on the same signals
 
 RECORDS = "records.csv"
 # explained in docs/reading.md; row: in the data set, from 0
@@ -92,10 +91,11 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
     def write(folder: Path) -> None:
         once = problem.once
         scores = repeated_scores(attack, shadows, targets, scored)[:, once]
-        np.savez(folder / "scores.npz", scores=scores.astype(np.float32))
-        measured = evaluate(scores, shadowed.members, units=problem.units()[once], strict=strict)
+        units = problem.units_of_data[once]
+        np.savez(folder / "scores.npz", scores=scores.astype(np.float32), member=shadowed.members, unit=units)
+        found = evaluate(scores, shadowed.members, rows=problem.units()[once], strict=strict)
         more = {"untrained": len(shadows) - len(targets), "left_out": left_out}
-        result = measured.result(attack, "leave-one-out", variance=variance_used(attack, shadows, targets), **more)
+        result = found.result(attack, "leave-one-out", variance=variance_used(attack, shadows, targets), **more)
         write_json(folder / "result.json", result.to_json())
 
     def read(folder: Path) -> AttackResult:
@@ -106,9 +106,8 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
 
 def records_of(problem: Problem, scores: Any, members: Any) -> list[Record]:
     """Per example that is judged: how exposed it is over all shadow models."""
-    pool, names = problem.task.pool, problem.dataset.classes
-    rows = torch.cat([problem.table.rows("members"), problem.table.rows("nonmembers")])[: len(pool)]
-    y, rows = (column[torch.from_numpy(problem.once)].tolist() for column in (pool.y, rows))
+    names = problem.dataset.classes
+    y, rows = (column[problem.once].tolist() for column in (problem.task.pool.y.numpy(), problem.places()))
     return records(scores, members, rows, [names[c] if names else str(c) for c in y])
 
 

@@ -77,6 +77,16 @@ class Problem:
         group = self.task.pool.group
         return self.alike["pool"] if group is None else joined(self.alike["pool"], group.numpy())
 
+    def places(self) -> NDArray[np.int64]:
+        """(P,) for each row of the pool its place in the data set."""
+        return torch.cat([self.table.rows("members"), self.table.rows("nonmembers")])[: len(self.task.pool)].numpy()
+
+    @cached_property
+    def units_of_data(self) -> NDArray[np.int64]:
+        """(P,) for each row of the pool the first row of its unit in the whole data set: a number that no split changes."""
+        group, alike = self.dataset.group, first_alike(self.dataset.x)
+        return (alike if group is None else joined(alike, group.numpy()))[self.places()]
+
     @cached_property
     def alike(self) -> dict[str, NDArray[np.int64]]:
         """Part → for each of its rows (n,) the first row with the same features, see `hampkit.data.copies`.

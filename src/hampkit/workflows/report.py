@@ -27,13 +27,18 @@ from hampkit.runs.locks import reports
 from hampkit.runs.store import Run, read_json, writable, write_file, write_json
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
+from hampkit.workflows.seeds import one_for_each_recipe
 
 RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
 __all__ = ["AttackResult", "ModelResult", "Rate", "Results", "report_on", "write_report"]
 
 
 def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
-    """Write results.json, report.html, report.md and results.csv of these models into a folder; returns what they show."""
+    """Write results.json, report.html, report.md and results.csv of these models into a folder; returns what they show.
+
+    Models of one recipe that differ in their seed alone are one entry.
+    """
+    evaluated = one_for_each_recipe(evaluated)
     models = [e.result for e in evaluated]
     results = concluded(Results(tuple(models), __version__, difference=_difference(evaluated)))
     document = results.to_json()
@@ -62,7 +67,7 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
 
 def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
     """Of two models on the same candidates: by how much the one that seems to leak more does, see `Difference`."""
-    if len(evaluated) != 2:
+    if len(evaluated) != 2 or any(e.result.seeds for e in evaluated):
         return None
     one, other = (e.result for e in evaluated)
     found, tried = [], max(one.distinct(), other.distinct())

@@ -12,7 +12,8 @@ from hampkit.stats.strength import finding
 
 ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
 SCHEMA = 2  # of results.json
-Unit = Literal["target", "leave-one-out"]  # what the intervals are of: one target, or all shadow models in turn
+# what the numbers are of: one target, one target for each seed, or all shadow models in turn
+Unit = Literal["target", "seeds", "leave-one-out"]
 FPRS = (0.001, 0.01, 0.1)  # the false-positive (false-negative) rates at which every attack is read off
 
 
@@ -30,14 +31,14 @@ class Rate(Interval):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """One attack on T targets: on one model, or on every shadow model in turn; judged on pairs of target and candidate."""
+    """One attack on T targets: one model, one for each seed, or every shadow model in turn; judged on pairs with candidates."""
 
     attack: str
     needs: tuple[str, ...]
     label_only: bool
     members: int  # judged pairs of a target and one of its members; of one target, judged members
     nonmembers: int
-    auc: Interval  # over all pairs
+    auc: Interval  # over all pairs; of seeds the mean of the targets' own
     tpr_at_fpr: tuple[Rate, ...]
     tnr_at_fnr: tuple[Rate, ...]
     flags: tuple[str, ...]
@@ -50,7 +51,7 @@ class AttackResult:
     )
     corrected: Interval | None = None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
     auc_within: Interval | None = (
-        None  # of several targets, the mean of their AUCs: an attacker has one, and never pools
+        None  # of leave-one-out, the mean of the targets' own AUCs: an attacker has one target
     )
     untrained: int = 0  # shadow models that are no targets: they learnt next to nothing with every seed tried
     left_out: int = 0  # those of them that no attack uses as shadow models either
@@ -88,7 +89,9 @@ class AttackResult:
             "flags": list(self.flags),
             "same_as": self.same_as,
             **{name: asdict(interval) for name, interval in optional.items() if interval is not None},
-            **{name: value for name, value in counted.items() if value or (self.unit != "target" and value == 0)},
+            **{
+                name: value for name, value in counted.items() if value or (self.unit == "leave-one-out" and value == 0)
+            },
         }
 
     @staticmethod
@@ -115,18 +118,18 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One trained model and all attacks on it."""
+    """One trained model and all attacks on it; or one recipe, trained with several seeds."""
 
     recipe: str
     defense: str
-    run: str  # the name of its folder
+    run: str  # the name of its folder; of several seeds the first
     seed: int
     data: dict[str, Any]
     accuracy: dict[str, float]
     rows: dict[str, int]  # how many examples each accuracy is over
     known: dict[str, int]  # members and nonmembers that the adversary knew, and no attack is judged on
     judge: dict[str, Any]  # how candidates were chosen and rates read off
-    attacks: tuple[AttackResult, ...]  # on the one target, then leave-one-out over the shadow models
+    attacks: tuple[AttackResult, ...]  # on the target or the targets, then leave-one-out over the shadow models
     null: Interval  # AUC of an attack on shuffled membership
     null_attack: str
     off_null: bool = False  # 0.5 lies outside its 99.9 % interval
@@ -135,13 +138,22 @@ class ModelResult:
     copies: dict[str, int] = field(default_factory=dict)  # nonmembers, test: with a member's features; left_out
     groups: dict[str, int] = field(default_factory=dict)  # judged members and nonmembers, where rows are in groups
     sizes: dict[str, float] = field(default_factory=dict)  # independent rows that each accuracy is worth, likewise
+    runs: tuple[str, ...] = ()  # of several seeds, all folders
+    seeds: tuple[int, ...] = ()  # of several, all of them
+    intervals: dict[str, Interval] = field(default_factory=dict)  # of the accuracies, over several seeds
 
     def of(self, unit: Unit) -> tuple[AttackResult, ...]:
-        """The attacks on the one target, or those of leave-one-out."""
-        return tuple(a for a in self.attacks if a.unit == unit)
+        """The attacks on the target, which are those on all targets if there are several seeds; or those of leave-one-out."""
+        chosen = (unit, "seeds") if unit == "target" else (unit,)
+        return tuple(a for a in self.attacks if a.unit in chosen)
 
     def accuracy_interval(self, part: str) -> Interval:
-        """The accuracy of train, val or test, with the exact interval for as many independent rows as there are."""
+        """The accuracy of train, val or test, with the exact interval for as many independent rows as there are.
+
+        Of several seeds it is the mean, with the interval of `hampkit.stats.intervals.mean_of_seeds`.
+        """
+        if part in self.intervals:
+            return self.intervals[part]
         rate, n = self.accuracy[part], self.sizes.get(part, self.rows[part])
         return Interval(rate, *clopper_pearson(round(rate * n) if n == int(n) else rate * n, n))
 
@@ -167,6 +179,8 @@ class ModelResult:
             "defense": self.defense,
             "run": self.run,
             "seed": self.seed,
+            "runs": list(self.runs or (self.run,)),
+            "seeds": list(self.seeds or (self.seed,)),
             "data": self.data,
             "accuracy": self.accuracy,
             "accuracy_interval": {
@@ -197,6 +211,9 @@ class ModelResult:
             shift=Interval(**d["shift"]["auc"]) if d.get("shift") else None,
             facts=d.get("facts", {}),
             copies=d.get("copies", {}),
+            runs=tuple(d["runs"]) if len(d.get("runs", ())) > 1 else (),
+            seeds=tuple(d["seeds"]) if len(d.get("seeds", ())) > 1 else (),
+            intervals=_intervals(d) if len(d.get("seeds", ())) > 1 else {},
             groups={who: n for who, n in d.get("groups", {}).items() if who != "sizes"},
             sizes=d.get("groups", {}).get("sizes", {}),
         )
@@ -246,6 +263,10 @@ def clearer(first: Difference, second: Difference) -> Difference:
     (low, high), (other_low, other_high) = (((d.corrected or d).low, (d.corrected or d).high) for d in (first, second))
     ranks = (high >= 0, low), (other_low <= 0, -other_high)
     return first if ranks[0] >= ranks[1] else second
+
+
+def _intervals(d: dict[str, Any]) -> dict[str, Interval]:
+    return {part: Interval(d["accuracy"][part], **ends) for part, ends in d["accuracy_interval"].items()}
 
 
 def _without_none(difference: Difference) -> dict[str, Any]:

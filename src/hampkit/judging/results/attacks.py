@@ -11,13 +11,13 @@ Json = Mapping[str, Any]
 
 
 def of_target(model: Json) -> list[Json]:
-    """The attacks on the one target."""
-    return [attack for attack in model["attacks"] if attack["unit"] == "target"]
+    """The attacks on the target, or on the targets of several seeds."""
+    return [attack for attack in model["attacks"] if attack["unit"] != "leave-one-out"]
 
 
 def of_models(model: Json) -> list[Json]:
     """The attacks of leave-one-out: every shadow model in turn is the target."""
-    return [attack for attack in model["attacks"] if attack["unit"] != "target"]
+    return [attack for attack in model["attacks"] if attack["unit"] == "leave-one-out"]
 
 
 def deciding_auc(attack: Json) -> Json:

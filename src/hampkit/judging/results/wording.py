@@ -46,21 +46,32 @@ def level_label(rate: float) -> str:
 
 
 def model_titles(results: Json) -> list[str]:
-    """A name for every model that no other has: the recipe, with seed and run where that is needed.
+    """A name for every model that no other has: the recipe, the number of several seeds, and seed and run where that is needed.
 
     >>> model = {"recipe": "digits/hamp", "run": "a"}
     >>> model_titles({"models": [model | {"seed": 0}, model | {"seed": 1}]})
     ['digits/hamp · seed 0', 'digits/hamp · seed 1']
+    >>> model_titles({"models": [model | {"seed": 0, "seeds": [0, 1]}]})
+    ['digits/hamp · 2 seeds']
     """
     models = results["models"]
-    plain = [str(model["recipe"]) for model in models]
-    seeded = [f"{name} · seed {model['seed']}" for name, model in zip(plain, models, strict=True)]
+    plain = [model["recipe"] + (f" · {n_seeds(model)} seeds" if n_seeds(model) > 1 else "") for model in models]
+    seeded = [f"{name} · seed {_seeds(model)}" for name, model in zip(plain, models, strict=True)]
     full = [f"{name} · {model['run']}" for name, model in zip(seeded, models, strict=True)]
     counts, seeded_counts = Counter(plain), Counter(seeded)
     return [
         plain[i] if counts[plain[i]] == 1 else seeded[i] if seeded_counts[seeded[i]] == 1 else full[i]
         for i in range(len(models))
     ]
+
+
+def n_seeds(model: Json) -> int:
+    """Number of seeds that the recipe was trained with."""
+    return len(model.get("seeds") or [model["seed"]])
+
+
+def _seeds(model: Json) -> str:
+    return ", ".join(map(str, model.get("seeds") or [model["seed"]]))
 
 
 def off_null(model: Json) -> bool:

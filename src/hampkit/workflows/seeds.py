@@ -1,0 +1,71 @@
+"""Models of one recipe that differ in their seed alone, as one entry of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hampkit.config.content import content_hash
+from hampkit.judging.seeds import common_attacks, over_seeds
+from hampkit.stats.pairs import Pairs
+from hampkit.workflows.report_inputs import Evaluated, curve
+
+
+def one_for_each_recipe(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
+    """The evaluations, those of one recipe with several seeds as one, in the order of the first of each."""
+    found: dict[str, list[Evaluated]] = {}
+    for each in evaluated:
+        found.setdefault(_recipe(each), []).append(each)
+    return [one for group in found.values() for one in (_together(group) if _differ(group) else group)]
+
+
+def _recipe(each: Evaluated) -> str:
+    """What models have in common that differ in their seed alone."""
+    recipe = {key: value for key, value in each.run.recipe().items() if key != "seed"}
+    return content_hash([each.result.recipe, recipe, each.result.judge])
+
+
+def _differ(group: Sequence[Evaluated]) -> bool:
+    """Whether there are several models, each with a seed of its own, that have an attack in common."""
+    seeds = {each.result.seed for each in group}
+    return 1 < len(seeds) == len(group) and bool(common_attacks([each.result for each in group], "target"))
+
+
+def _together(group: Sequence[Evaluated]) -> list[Evaluated]:
+    results = [each.result for each in group]
+    targets = {n: Pairs.joined([_target(e, n) for e in group]) for n in common_attacks(results, "target")}
+    repeated = {n: Pairs.joined([_models(e, n) for e in group]) for n in common_attacks(results, "leave-one-out")}
+    result = over_seeds(results, targets, repeated)
+    return [Evaluated(group[0].run, result, _details(group, targets))]
+
+
+def _target(each: Evaluated, name: str) -> Pairs:
+    """The pairs of one target."""
+    file = np.load(each.run.folder / each.details["scores"][name], allow_pickle=False)
+    return Pairs.of(file["scores"], file["member"], rows=file["unit"], strict=each.result.judge["strict"])
+
+
+def _models(each: Evaluated, name: str) -> Pairs:
+    """The pairs of one run's shadow models."""
+    place, _ = each.details["repeated"][name]
+    file = np.load(each.run.folder / place, allow_pickle=False)
+    return Pairs.of(file["scores"], file["member"], rows=file["unit"], strict=each.result.judge["strict"])
+
+
+def _details(group: Sequence[Evaluated], targets: Mapping[str, Pairs]) -> dict[str, Any]:
+    """Curves of all pairs; histograms of the first seed; where each model comes from."""
+    first, sources = group[0].details, [each.details["provenance"] for each in group]
+    seeds = [each.result.seed for each in group]
+    together = {
+        "recipe": {**sources[0]["recipe"], "seed": ", ".join(map(str, seeds))},
+        "seeds": [seed for source in sources for seed in source["seeds"]],
+        "seconds": sum(source["seconds"] for source in sources),
+    }
+    return {
+        **first,
+        "curves": {name: curve(*pairs.flat()) for name, pairs in targets.items()},
+        "histogram": {**first["histogram"], "of": f"seed {seeds[0]}"},
+        "provenance": {**sources[0], **together},
+    }
