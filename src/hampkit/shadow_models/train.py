@@ -78,7 +78,7 @@ def missing_jobs(task: ShadowTask, run: Run, mode: ExecutionMode) -> list[Job]:
 
 
 def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Callable[[dict[str, Any]], None]], None]:
-    """The function that does one job in a worker process, see `hampkit.types.Launcher`."""
+    """The function that trains one job in a worker process, see `hampkit.types.Launcher`."""
 
     def work(job: Job, send: Callable[[dict[str, Any]], None]) -> None:
         with held_by_parent(run.name):
@@ -162,6 +162,10 @@ def mode_of(config: ShadowConfig, run: Run) -> ExecutionMode | None:
 
 
 def read_mode(folder: Path) -> ExecutionMode:
+    """The execution mode in a step folder.
+
+    Raises: `UserError` for a missing or damaged file.
+    """
     return ExecutionMode(**read_json(folder / "mode.json"))
 
 

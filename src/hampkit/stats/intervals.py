@@ -100,7 +100,10 @@ def effective_size(value: Any, variance: Any, n_members: float, n_nonmembers: fl
 
 
 def rate(hits: Any, groups: Any = None, level: float = 0.95) -> Interval:
-    """The share of hits (N,) with Clopper and Pearson's interval for its `size_of_rate`; groups: (N,) or None."""
+    """The share of hits (N,) with Clopper and Pearson's interval for its `size_of_rate`; groups: (N,) or None.
+
+    Raises: `ValueError` as `codes_of`, and for a level outside (0, 1).
+    """
     value, size = float(np.mean(hits)), size_of_rate(hits, groups, level)
     return Interval(value, *clopper_pearson(value * size, size, level))
 
@@ -110,8 +113,9 @@ def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
 
     p (1 − p) / (v + u) · (z/t)², with v the variance clustered by group, clipped to [K, N], with K Kish's number of groups. If
     all or no rows are hits, it is K. u = 1/(10 K²) stands for unseen groups: among few groups v is small by chance, and without
-    u some intervals covered 80 % (50 uneven groups, in each nearly all rows hits or none, p = 0.98). If K is below three it is
-    1: so few groups do not show how groups differ.
+    u some intervals covered 80 % (50 uneven groups, in each nearly all rows hits or none, p = 0.98). If K is below three, the
+    size is 1, because so few groups do not show how groups differ.
+    Raises: `ValueError` as `codes_of`, and for a level outside (0, 1).
     """
     h = np.asarray(hits, dtype=np.float64)
     g = codes_of(groups, h.shape)
@@ -148,15 +152,19 @@ def kish(groups: Ints) -> float:
 
 
 def number(groups: Any, n: int) -> float:
-    """The effective number of groups among n rows: Kish's number for groups (n,), or n without groups."""
+    """The effective number of groups among n rows: Kish's number for groups (n,), or n without groups.
+
+    Raises: `ValueError` as `codes_of`.
+    """
     codes = codes_of(groups, (n,))
     return float(n) if codes is None else kish(codes)
 
 
 def codes_of(groups: Any, shape: tuple[int, ...], each: str = "row") -> Ints | None:
-    """Groups (N,) numbered from 0; None if there are no groups, or if each has one row.
+    """Groups (N,) numbered from 0, (N,) int64; None if there are no groups, or if each has one row.
 
-    Raises: `ValueError` for another shape than the given one. each: the noun for one of N in that message.
+    shape: the expected one. each: the noun for one of N in the message.
+    Raises: `ValueError` for groups of another shape.
     """
     if groups is None:
         return None
@@ -167,7 +175,7 @@ def codes_of(groups: Any, shape: tuple[int, ...], each: str = "row") -> Ints | N
 
 
 def codes_of_sides(groups: Any, member: Any) -> Ints | None:
-    """`codes_of` groups (N,) of which none holds members and non-members; member: (N,).
+    """`codes_of` groups (N,), each with members only or with non-members only; member: (N,).
 
     Raises: `ValueError` for a group that holds both, and as `codes_of`.
     """
