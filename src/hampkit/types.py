@@ -138,7 +138,7 @@ class History:
     seeds: tuple[int, ...]  # all seeds that were tried; the last one was kept
     epoch: int  # whose weights were kept, from 0
     val_accuracy: tuple[float, ...] = ()  # after each epoch, a fraction
-    diverged: str = ""  # why the model is of no use; empty: it is
+    diverged: str = ""  # why the model is unusable; empty: it is usable
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Shadows:
     """Models that the adversary trained like the target, each on about half of a pool that contains the candidates.
 
     An IN model of an example was trained on it, an OUT model was not. The answers went through the same release as the
-    target's. Of an answer its scaled logit ln p_y − ln(1 − p_y) is kept, from which confidence and loss follow.
+    target's. Of each answer only the scaled logit ln p_y − ln(1 − p_y) is kept, from which confidence and loss follow.
     M' models were trained; M of them are used.
     """
 
@@ -112,7 +112,7 @@ class Shadows:
 
 @dataclass(frozen=True)
 class Population:
-    """Examples like the candidates, but used for training or choosing no model, with the target's answers."""
+    """Examples like the candidates, by which no model was trained or chosen, with the target's answers."""
 
     y: Tensor  # (Z,) int64
     logits: Tensor  # (Z, 1, C) float64, the released answers
@@ -128,7 +128,7 @@ class Evidence:
     seed: int = 0  # for attacks that draw random numbers
     known: Known | None = None  # examples of known membership
     shadows: Shadows | None = None  # models that the adversary trained
-    population: Population | None = None  # non-members that nobody trained on
+    population: Population | None = None  # examples that no model was trained on
     oracle: Any | None = None  # further queries; no attack uses them yet
 
     def of_known(self) -> Evidence:
@@ -225,10 +225,10 @@ class HeldOut:
     """The answers that are left out when each of M models is the target: its own, and for each example one of the other side.
 
     The sides of an example are its IN models and its OUT models. Leaving out the target alone would make its own side the
-    smaller one: the sizes of the sides would reveal membership, and the mean of the smaller side is less certain. LiRA then took
-    members for non-members of targets that leak nothing (simulated AUC 0.42 with 4 models, 0.46 with 8). So one model of the
-    other side is left out too. If the target has a twin, a model that was trained on exactly the other examples, that model is
-    the twin, whose answers would reveal more than any adversary has. Otherwise it is drawn without regard to the answers.
+    smaller one: the sizes of the sides would reveal membership, and the mean of the smaller side is less certain. LiRA then
+    ranked members below non-members of targets that leak nothing (simulated AUC 0.42 with 4 models, 0.46 with 8). So one model
+    of the other side is left out too. If the target has a twin, a model that was trained on exactly the other examples, the twin
+    is left out, because its answers would reveal more than any adversary has. Otherwise the model is drawn at random.
 
     Without twins the sides of each example are made equal first: models of the larger side are drawn and left out. Sides are
     unequal where models that learnt nothing are missing. Half of all models were trained on each example, so unequal sizes would

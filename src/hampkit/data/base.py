@@ -28,7 +28,7 @@ class Place:
     def default(data_dir: str | Path | None = None, download: bool = True, progress: Any = False) -> Place:
         """The given folder or else $HAMPKIT_DATA, with the user's cache.
 
-        Raises: `UserError` if that is no folder.
+        Raises: `UserError` if that folder does not exist.
         """
         import pooch
 

@@ -20,7 +20,7 @@ NEVER = -700.0  # stands for ln 0: its product with 0 is 0
 class Mixture:
     """K components: their shares, the probability of each value of each category, and a Gaussian for each number.
 
-    Means are distances from the members' mean, means and variances in units of the members' standard deviation.
+    Means are distances from the members' mean in units of the members' standard deviation, variances are in units of its square.
     """
 
     share: Tensor  # (K,)

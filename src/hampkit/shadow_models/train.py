@@ -53,7 +53,7 @@ def name_of(config: ShadowConfig) -> str:
 
 
 def left_aside(config: ShadowConfig, run: Run) -> str:
-    """Why the existing shadow models of a run cannot be used for these; empty if they can, or if there are none."""
+    """Why the existing shadow models of a run cannot be used with these options; empty if they can, or if there are none."""
     stem = f"{config.scheme}-{config.seed}-"
     existing = sorted(int(p.name.split("-")[2]) for p in (run.folder / "shadows").glob(f"{stem}[0-9]*"))
     others = [m for m in existing if m != config.models]

@@ -1,7 +1,8 @@
 """Intervals of rates, and the effective sizes that they are computed for.
 
-An interval of dependent examples is that of as many independent ones as would have the same variance (Korn & Graubard 1998):
-their number is the effective size. Rows are dependent if they come in groups, such as the rows of one person.
+The effective size of dependent examples is the number of independent examples that would have the same variance, and the
+interval is computed for that number (Korn & Graubard 1998). Rows are dependent if they come in groups, such as the rows of one
+person.
 Coverage: `benchmarks.intervals`, docs/intervals.md.
 """
 
@@ -51,7 +52,7 @@ def jeffreys(rate: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
 
     With k = rate · n hits and e = n − k errors, the lower bound is the quantile (1 − level)/2 of Beta(k + min(½, k/4), e + ½).
     The upper bound exchanges hits and errors (Brown, Cai & DasGupta 2001, section 4.1, with min(½, k/4) in place of ½). With ½
-    the upper bound could not come closer to 1 than a fixed share of 1/n, however close the rate is.
+    the upper bound would be below 1 by at least a fixed multiple of 1/n, however close to 1 the rate is.
     Raises: `ValueError` for a level outside (0, 1).
 
     >>> [round(float(end), 4) for end in jeffreys(1.0, 10)]
@@ -92,8 +93,9 @@ def effective_size(value: Any, variance: Any, n_members: float, n_nonmembers: fl
 
     max(min(m, n), A (1 − A) / (v + 1/(5m²) + 1/(5n²))), with A the AUC, v DeLong's variance (DeLong et al. 1988), m members and
     n non-members. No two distributions make the variance larger than A (1 − A) / min(m, n) (Birnbaum & Klose 1957). The terms
-    beside v stand for unseen examples, because v may be 0 by chance. With 1/6 in place of 1/5 a more complete separation could
-    take more than a third of the interval's width off the lower bound; larger fractions give wider intervals.
+    beside v stand for unseen examples, because v may be 0 by chance. With 1/6 in place of 1/5 the lower bound could fall by more
+    than a third of the interval's width when the last non-member above a member moves below it. Larger fractions give wider
+    intervals.
     """
     unseen = 1 / (5 * n_members**2) + 1 / (5 * n_nonmembers**2)
     return np.maximum(min(n_members, n_nonmembers), value * (1 - value) / (variance + unseen))
@@ -147,7 +149,7 @@ def moments(values: Array, groups: Ints) -> Moments:
 
 
 def kish(groups: Ints) -> float:
-    """Kish's number of groups (N,) numbered from 0: N² / Σ size², which is their number if all have one size."""
+    """Kish's number of groups (N,) numbered from 0: N² / Σ size², which is the number of groups if all have the same size."""
     return len(groups) ** 2 / float(np.square(np.bincount(groups), dtype=np.float64).sum())
 
 
@@ -193,7 +195,7 @@ def degrees_of_freedom(variances: Sequence[float], sides: Sequence[Moments]) -> 
 
 
 def student_factor(degrees: float, level: float) -> float:
-    """(z/t)², which turns an effective size into one for Student's t with so many degrees of freedom, at least 1.
+    """(z/t)², by which an effective size is multiplied to allow for Student's t with these degrees of freedom, at least 1.
 
     Raises: `ValueError` for a level outside (0, 1).
     """

@@ -253,7 +253,7 @@ def allowed(rate: float, n: float, strict: bool = False) -> int:
 
 
 def balanced_accuracy(scores: Any, member: Any, threshold: float | None = None) -> float:
-    """½ (TPR + TNR) of the rule score ≥ threshold. Without a threshold the best one is taken, which flatters the attack."""
+    """½ (TPR + TNR) of the rule score ≥ threshold. Without a threshold the best one is taken, which is optimistic."""
     return balanced_point(scores, member, best_threshold(scores, member) if threshold is None else threshold).value
 
 

@@ -1,4 +1,4 @@
-"""Stacks as a trainer handles them: initialised, merged, with single models replaced, moved to a device."""
+"""Operations of the trainer on stacks: initialise, merge, replace single models, move to a device."""
 
 from __future__ import annotations
 
