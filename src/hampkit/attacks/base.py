@@ -196,7 +196,7 @@ class SignalAttack(Attack):
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
         """Leave-one-out: for each of the given shadow models its scores (N,), attacked by the other models, see `HeldOut`.
 
-        This simple version starts anew for every target. A subclass may have a faster one with the same numbers.
+        This simple version starts anew for every target. A subclass may have a faster one with the same results.
         """
         for t in targets:
             background = shadows.background()[t].astype(np.float64)
