@@ -52,6 +52,10 @@ class HampLoss(nn.Module):
         self.rows = hamp_loss(alpha, kl)
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The loss, a scalar in nats, for logits (B, C) and labels y (B,).
+
+        Raises: `ValueError` for other shapes.
+        """
         if logits.ndim != 2 or logits.shape[1] != len(self.table) or y.shape != logits.shape[:1]:
             raise ValueError(
                 f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} must be (B, {len(self.table)}) and (B,)"

@@ -11,7 +11,7 @@ import torch
 
 
 def derive(seed: int, *purpose: object) -> int:
-    """A new seed in [0, 2^63) for one purpose. Equal arguments give equal seeds, other arguments independent ones.
+    """A new seed in [0, 2^63) for one purpose. Equal arguments give equal seeds, different arguments give independent seeds.
 
     >>> derive(0, "init") == derive(0, "init"), derive(0, "init") == derive(0, "batches")
     (True, False)

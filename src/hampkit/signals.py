@@ -1,7 +1,7 @@
-"""Signals of one answer: pure functions of logits ``(..., C)`` and labels ``(...)`` → ``(...)``, in float64.
+"""Signals of one answer: pure functions of logits (…, C) and labels (…) in [0, C) → (…), in float64.
 
 Every signal is computed from logits, with log-probabilities in a form that does not cancel or underflow. Float32 probabilities
-saturate at 1 for confident models, and thousands of examples tie at the high scores that decide low false-positive rates.
+saturate at 1 for confident models: thousands of examples would tie at the high scores, which decide low false-positive rates.
 NumPy arrays give NumPy arrays, torch tensors give torch tensors.
 """
 
@@ -18,7 +18,7 @@ Signal = Callable[[Any, Any], Any]
 
 
 def correct(logits: Any, y: Any) -> Any:
-    """1 if the predicted label is y, else 0; the first class wins a tie, as in argmax.
+    """1 if the predicted label is y, else 0: (…, C), (…) → (…). The first class wins a tie, as in argmax.
 
     >>> correct(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0])).tolist()
     [1.0, 0.0]
@@ -27,7 +27,7 @@ def correct(logits: Any, y: Any) -> Any:
 
 
 def confidence(logits: Any, y: Any) -> Any:
-    """The probability of the true label, p_y = softmax(z)_y.
+    """The probability of the true label, p_y = softmax(z)_y: (…, C), (…) → (…).
 
     >>> confidence(np.array([0.0, 0.0]), np.array(1)).item()
     0.5
@@ -36,12 +36,15 @@ def confidence(logits: Any, y: Any) -> Any:
 
 
 def scaled_logit(logits: Any, y: Any) -> Any:
-    """ln p_y − ln(1 − p_y) = z_y − ln Σ_{j≠y} exp z_j, the signal of LiRA (Carlini et al. 2022, arXiv 2112.03570)."""
+    """ln p_y − ln(1 − p_y) = z_y − ln Σ_{j≠y} exp z_j: (…, C), (…) → (…).
+
+    Source: Carlini et al. 2022, arXiv 2112.03570, the signal of LiRA.
+    """
     return _apply(_margin, logits, y)
 
 
 def loss(logits: Any, y: Any) -> Any:
-    """The cross-entropy −ln p_y in nats.
+    """The cross-entropy −ln p_y in nats: (…, C), (…) → (…).
 
     >>> round(loss(np.array([0.0, 0.0]), np.array(1)).item(), 6)
     0.693147
@@ -52,17 +55,20 @@ def loss(logits: Any, y: Any) -> Any:
 
 
 def entropy(logits: Any, y: Any = None) -> Any:
-    """The entropy −Σ p ln p in nats; the label is not used and may be left out."""
+    """The entropy −Σ_j p_j ln p_j in nats: (…, C) → (…). The label is not used and may be left out."""
     return _apply(lambda z, y: _entropy(z), logits, np.zeros(np.shape(logits)[:-1], dtype=np.int64) if y is None else y)
 
 
 def modified_entropy(logits: Any, y: Any) -> Any:
-    """−(1 − p_y) ln p_y − Σ_{i≠y} p_i ln(1 − p_i) in nats (Song & Mittal 2021, arXiv 2003.10595): low means member."""
+    """−(1 − p_y) ln p_y − Σ_{j≠y} p_j ln(1 − p_j) in nats: (…, C), (…) → (…). It is low for members.
+
+    Source: Song & Mittal 2021, arXiv 2003.10595.
+    """
     return _apply(_modified_entropy, logits, y)
 
 
 def hinge(logits: Any, y: Any) -> Any:
-    """The margin of the true label, z_y − max_{j≠y} z_j."""
+    """The margin of the true label, z_y − max_{j≠y} z_j: (…, C), (…) → (…)."""
     return _apply(lambda z, y: _pick(z, y) - _others(z, y).amax(-1), logits, y)
 
 

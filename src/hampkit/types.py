@@ -35,7 +35,7 @@ class Domain:
         return Domain(torch.full(shape, low), torch.full(shape, high), torch.full(shape, step))
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """(n, *shape) float32, independent and uniform over the domain (HAMP's "random non-member" inputs)."""
+        """Random inputs (n, *shape) float32, uniform over the domain and independent (HAMP's "random non-member" inputs)."""
         u = torch.rand((n, *self.low.shape), generator=rng)
         span = self.high - self.low
         steps = torch.where(self.step > 0, (span / self.step.clamp_min(1e-12)).round() + 1, torch.ones_like(span))
@@ -138,7 +138,7 @@ class History:
     seeds: tuple[int, ...]  # all seeds that were tried; the last one was kept
     epoch: int  # whose weights were kept, from 0
     val_accuracy: tuple[float, ...] = ()  # after each epoch, a fraction
-    diverged: str = ""  # why the model is of no use; empty: it is
+    diverged: str = ""  # why the model is unusable; empty: it is usable
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Stack:
         )
 
     def state(self, m: int) -> dict[str, Tensor]:
-        """The state dict of model m."""
+        """The state dict of model m, each tensor (*shape)."""
         return {k: v[m] for k, v in (self.params | self.buffers).items()}
 
     @staticmethod
@@ -197,13 +197,13 @@ class Stack:
 
 
 class Target(Protocol):
-    """What is attacked: a trained run, somebody's model, a table of predictions. Attacks and judging never see which."""
+    """What is attacked: a trained run, somebody's model, a table of predictions. Attacks and judging treat all alike."""
 
     @property
     def title(self) -> str: ...
     @property
     def fingerprint(self) -> str:
-        """Of what is attacked: weights, a file of predictions, the code of a callable."""
+        """A hash of what is attacked: of the weights, a file of predictions or the code of a callable."""
         ...
 
     @property
@@ -213,22 +213,22 @@ class Target(Protocol):
 
     @property
     def membership(self) -> NDArray[np.bool_]:
-        """(P,) the truth, which only judging reads."""
+        """True membership (P,), which only judging reads."""
         ...
 
     @property
     def population(self) -> Dataset | None:
-        """Rows of the same kind that are in nobody's training."""
+        """Z rows of the same distribution that no model was trained on, or None."""
         ...
 
     @property
     def own_logits(self) -> Tensor | None:
-        """(P, C) float64: answers before the release, if the tool has them."""
+        """Logits (P, C) float64 for the pool before the release, or None if they are not available."""
         ...
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What a report must state of it, with "summary" in words."""
+        """Facts that a report must state; "summary" is a text."""
         ...
 
     def query(self, x: Tensor, seed: int) -> Tensor:

@@ -40,7 +40,7 @@ class Shadows:
     """Models that the adversary trained like the target, each on about half of a pool that contains the candidates.
 
     An IN model of an example was trained on it, an OUT model was not. The answers went through the same release as the
-    target's. Of an answer its scaled logit ln p_y − ln(1 − p_y) is kept, from which confidence and loss follow.
+    target's. Of each answer only the scaled logit ln p_y − ln(1 − p_y) is kept, from which confidence and loss follow.
     M' models were trained; M of them are used.
     """
 
@@ -57,7 +57,7 @@ class Shadows:
         return HeldOut(self.membership(), self.counted())
 
     def __len__(self) -> int:
-        """M."""
+        """M, the number of models that are used."""
         return len(self.models)
 
     def signals(self, view: int = 0) -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ class Shadows:
         return np.concatenate([part[:, :, view] for part in self.parts])[np.ix_(self.models, self.rows)]
 
     def membership(self) -> NDArray[np.bool_]:
-        """(M, N) bool: which model was trained on which candidate."""
+        """(M, N) bool: whether a model was trained on a candidate."""
         return self.members[np.ix_(self.models, self.rows)]
 
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -82,7 +82,10 @@ class Shadows:
         return self.parts[0].shape[2]
 
     def answers_of(self, t: int) -> Scores:
-        """(N, V) scaled logits of the t-th of these models, as an attack gets them from its target."""
+        """(N, V) scaled logits of the t-th of these models, as an attack gets them from its target.
+
+        Raises: `IndexError` for a model that does not exist.
+        """
         first = int(self.models[t])
         for part in self.parts:
             if first < len(part):
@@ -109,7 +112,7 @@ class Shadows:
 
 @dataclass(frozen=True)
 class Population:
-    """Examples like the candidates, but used for training or choosing no model, with the target's answers."""
+    """Examples like the candidates, by which no model was trained or chosen, with the target's answers."""
 
     y: Tensor  # (Z,) int64
     logits: Tensor  # (Z, 1, C) float64, the released answers
@@ -125,7 +128,7 @@ class Evidence:
     seed: int = 0  # for attacks that draw random numbers
     known: Known | None = None  # examples of known membership
     shadows: Shadows | None = None  # models that the adversary trained
-    population: Population | None = None  # non-members that nobody trained on
+    population: Population | None = None  # examples that no model was trained on
     oracle: Any | None = None  # further queries; no attack uses them yet
 
     def of_known(self) -> Evidence:
@@ -135,7 +138,10 @@ class Evidence:
 
 
 class Attack(ABC):
-    """An attack. Subclasses are frozen dataclasses: fields are options, docstring and `paper` are the text in the report."""
+    """An attack. Subclasses are frozen dataclasses: fields are options, docstring and `paper` are the text in the report.
+
+    Raises: `UserError` for an option out of its range.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str]
@@ -190,7 +196,7 @@ class SignalAttack(Attack):
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
         """Leave-one-out: for each of the given shadow models its scores (N,), attacked by the other models, see `HeldOut`.
 
-        This simple version starts anew for every target. A subclass may have a faster one with the same numbers.
+        This simple version starts anew for every target. A subclass may have a faster one with the same results.
         """
         for t in targets:
             background = shadows.background()[t].astype(np.float64)
@@ -219,14 +225,14 @@ class HeldOut:
     """The answers that are left out when each of M models is the target: its own, and for each example one of the other side.
 
     The sides of an example are its IN models and its OUT models. Leaving out the target alone would make its own side the
-    smaller one: the sizes of the sides would reveal membership, and the mean of the smaller side is less certain. LiRA then took
-    members for non-members of targets that leak nothing (simulated AUC 0.42 with 4 models, 0.46 with 8). So one model of the
-    other side is left out too. If the target has a twin, a model that was trained on exactly the other examples, it is the twin,
-    whose answers would reveal more than any adversary has. Otherwise it is drawn without regard to the answers.
+    smaller one: the sizes of the sides would reveal membership, and the mean of the smaller side is less certain. LiRA then
+    ranked members below non-members of targets that leak nothing (simulated AUC 0.42 with 4 models, 0.46 with 8). So one model
+    of the other side is left out too. If the target has a twin, a model that was trained on exactly the other examples, the twin
+    is left out, because its answers would reveal more than any adversary has. Otherwise the model is drawn at random.
 
-    Without twins the sides are made equal first, by leaving out drawn models of the larger side. They may be unequal because
-    models that learnt nothing are missing, and as half of the models hold each example, the membership of one model is not quite
-    independent of that of another. If the target itself was drawn for an example, its sides are equal already.
+    Without twins the sides of each example are made equal first: models of the larger side are drawn and left out. Sides are
+    unequal where models that learnt nothing are missing. Half of all models were trained on each example, so unequal sizes would
+    be evidence of the target's membership. If the target is among the drawn models of an example, no other model is left out.
     """
 
     def __init__(self, members: Any, counted: Any = None) -> None:
@@ -237,7 +243,7 @@ class HeldOut:
         self.counted = counts if (self.twins >= 0).any() else _balanced(self.members, counts)
 
     def partner(self, t: int) -> NDArray[np.int64]:
-        """(N,) for each example the model of the other side that is left out with model t; −1: none."""
+        """For each example the model (N,) of the other side that is left out with model t; −1: none."""
         n = self.members.shape[1]
         if self.twins[t] >= 0:
             return np.full(n, self.twins[t])
@@ -246,9 +252,9 @@ class HeldOut:
         return partner
 
     def drawn(self, side: Any, seed: int, gone: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """(N,) for each example a random one of its IN (side 0) or OUT (1) models that are used; −1: there is none.
+        """For each example a random one (N,) of its IN (side 0) or OUT (side 1) models that are used; −1: there is none.
 
-        side: a number or (N,). gone: (N,) a model of that side that cannot be drawn; −1: none.
+        side: a number or (N,). gone: (N,), a model of that side that cannot be drawn; −1: none.
         """
         order, place = self._order
         columns = np.arange(self.members.shape[1])

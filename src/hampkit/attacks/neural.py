@@ -47,6 +47,7 @@ class Neural(Attack):
             )
 
     def score(self, evidence: Evidence) -> Scores:
+        """Logits of membership (N,), which rank examples whose probability is rounded to 1."""
         assert evidence.known is not None
         scale = _Scale.of(evidence.known)
         net = self._train(evidence.known, scale, evidence.seed)
@@ -97,11 +98,13 @@ class _Scale:
 
     @staticmethod
     def of(known: Known) -> _Scale:
+        """Mean and deviation over the known examples for fitting."""
         z = first_view(known.logits)[known.fit]
         values = signals.loss(z, known.y[known.fit])
         return _Scale(*((float(v.mean()), float(v.std(correction=0)) or 1.0) for v in (z, values)))
 
     def features(self, logits: Tensor, y: Tensor) -> Features:
+        """The inputs of the network for answers (N, V, C) and labels (N,): logits (N, C), labels (N,), loss (N,)."""
         z = first_view(logits)
         return _scaled(z, self.logits), y, _scaled(signals.loss(z, y), self.loss)
 

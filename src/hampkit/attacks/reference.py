@@ -70,12 +70,14 @@ class AttackR(SignalAttack):
     reference: ClassVar[str] = "Ye et al. 2022"
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+        """`attack_r_scores` (N,) of the first view."""
         assert shadows is not None
         # shadow models' answers are stored as float32, so the target's are rounded alike
         t = target[:, 0].astype(np.float32)
         return attack_r_scores(shadows.signals(), shadows.membership(), t, shadows.counted())
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        """As `SignalAttack.repeat`, scores (N,) for each target, from one sort of all signals (M, N)."""
         s, held_out = shadows.signals(), shadows.held_out
         _, outside = sides(held_out.members, held_out.counted)
         no_higher, columns = _no_higher(s, outside), np.arange(s.shape[1])
@@ -97,9 +99,11 @@ class AttackP(SignalAttack):
     needs: ClassVar[tuple[str, ...]] = ("population",)
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
+        """`attack_p_scores` (N,) of the first view."""
         return attack_p_scores(target[:, 0], background)
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
+        """As `SignalAttack.repeat`, scores (N,) for each target; no other model is used."""
         s, background = shadows.signals(), shadows.background()
         for t in targets:
             yield attack_p_scores(s[t], background[t])

@@ -25,6 +25,7 @@ class _Threshold(Attack):
         """The signal of logits (N, C) and labels (N,): (N,), higher means member."""
 
     def score(self, evidence: Evidence) -> Scores:
+        """The signal (N,) of the first view."""
         return self.signal(first_view(evidence.logits), evidence.y).cpu().numpy()
 
 
@@ -35,6 +36,7 @@ class _PerClass(_Threshold):
     threshold = 0.0
 
     def score(self, evidence: Evidence) -> Scores:
+        """The signal (N,) of the first view minus the threshold of the example's class."""
         known = evidence.known
         assert known is not None
         values = self.signal(first_view(known.logits), known.y).cpu().numpy()
@@ -45,10 +47,10 @@ class _PerClass(_Threshold):
 
 
 def class_thresholds(scores: Scores, member: np.ndarray, y: np.ndarray, n_classes: int) -> Scores:
-    """(C,) for each class the threshold with the best balanced accuracy, from K known examples: (K,), (K,), (K,) → (C,).
+    """For each class the threshold with the best balanced accuracy, from K known examples: (K,), (K,), (K,) → (C,).
 
-    The threshold of all classes stands in for a class without known members or non-members, and for one in which no threshold
-    beats chance.
+    A class without known members or non-members, or in which no threshold beats chance, gets the threshold of all classes
+    together. Raises: `ValueError` if the known examples are all members or all non-members.
     """
     overall = best_threshold(scores, member)
     overall = overall if np.isfinite(overall) else float(scores.max())

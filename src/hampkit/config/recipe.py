@@ -104,7 +104,10 @@ def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file
 def load_resolved(
     reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = ""
 ) -> tuple[Recipe, Resolved]:
-    """A recipe as `load_recipe` gives it, and its document with the origin of each value."""
+    """A recipe as `load_recipe` gives it, and its document with the origin of each value.
+
+    Raises: `UserError` as `load_recipe`, and for a key that is given twice.
+    """
     found = _resolved(reference, file, label)
     given: dict[Address, str] = {}
     for key, text in (overrides or {}).items():

@@ -18,7 +18,10 @@ MOST_THREADS = 256  # more is a typing error
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Which rows are members, non-members, validation and reference data, for every defense and attack of a recipe."""
+    """Which rows are members, non-members, validation and reference data, for every defense and attack of a recipe.
+
+    Raises: `UserError` for a seed out of its range.
+    """
 
     train_size: int = 0  # T: int(0.9 T) rows are members; 0: the largest T that fits the layout
     layout: str = ""  # default, with-reference, digits, purchase100, texas100, location30 or cifar; empty: by data set
@@ -145,7 +148,10 @@ class TrainOverrides:
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """How scores are judged: the adversary's knowledge, the candidates, and the rules."""
+    """How scores are judged: the adversary's knowledge, the candidates, and the rules.
+
+    Raises: `UserError` for shares out of their range.
+    """
 
     known_train: float = 0.45  # share of members and of non-members that are known to the adversary, for fitting
     known_val: float = 0.05  # the same, for choosing a checkpoint
@@ -165,7 +171,10 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class ShadowConfig:
-    """Shadow models: the same recipe, trained on random halves of members and non-members."""
+    """Shadow models: the same recipe, trained on random halves of members and non-members.
+
+    Raises: `UserError` for a value out of its range.
+    """
 
     models: int = 0  # an even number of at least 4; 0: none
     scheme: Literal["paired", "published"] = (

@@ -28,7 +28,7 @@ class Place:
     def default(data_dir: str | Path | None = None, download: bool = True, progress: Any = False) -> Place:
         """The given folder or else $HAMPKIT_DATA, with the user's cache.
 
-        Raises: `UserError` if that is no folder.
+        Raises: `UserError` if that folder does not exist.
         """
         import pooch
 
@@ -40,7 +40,10 @@ class Place:
 
 
 class Source(ABC):
-    """A source of a data set. Subclasses are frozen dataclasses; their fields are the options of the data set."""
+    """A source of a data set. Subclasses are frozen dataclasses; their fields are the options of the data set.
+
+    Raises: `UserError` for an option out of its range.
+    """
 
     name: ClassVar[str]
     about: ClassVar[str]  # one line for `hampkit list datasets`
@@ -55,7 +58,10 @@ class Source(ABC):
         """
 
     def examine(self, place: Place) -> tuple[Dataset, list[str]]:
-        """The data set, and lines for `hampkit data check`: the files that it came from, and how they were verified."""
+        """The data set, and lines for `hampkit data check`: the files that it came from, and how they were verified.
+
+        Raises: `UserError` as `load`.
+        """
         return self.load(place), []
 
 

@@ -42,7 +42,7 @@ class Bits(NamedTuple):
 
 
 def packed(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """Blocks (n, d) of bits → all rows (N, ceil(d / 8)) uint8. Only one block is in memory unpacked."""
+    """Blocks (n, d) of bits → all rows (N, ceil(d / 8)) uint8. Only one unpacked block is in memory at a time."""
     parts = [np.packbits(block, axis=1) for block in blocks]
     return np.concatenate(parts) if parts else np.empty((0, 0), np.uint8)
 

@@ -30,8 +30,8 @@ def candidates(
 ) -> Candidates:
     """The candidates of a pool of P rows, of which the first ``n_members`` are members.
 
-    once: (P,) bool, the rows that take part. If no two of them have the same features, no features are both known and judged,
-    judged twice, or judged as a non-member's although a member has them.
+    once: (P,) bool, the rows that take part. Of rows with the same features only one should take part: otherwise the same
+    features may be known and judged, judged twice, or judged as a non-member's although a member has them.
     known_train, known_val: shares of members and of non-members that are known for fitting and for choosing.
     everyone: known rows are judged too. groups: (P,); rows of one group are neighbours, and are known or judged together.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def first_alike(x: Tensor) -> NDArray[np.int64]:
-    """(N,) for each row of ``x`` (N, *shape) the index of the first row with the same features; −0.0 equals 0.0.
+    """For each row of ``x`` (N, *shape) the index (N,) of the first row with the same features; −0.0 equals 0.0.
 
     Rows are compared by hashes of 128 bits: a million rows of ten numbers take a second.
     """
@@ -27,10 +27,10 @@ def first_alike(x: Tensor) -> NDArray[np.int64]:
 
 
 def joined(*kinds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) for each row the first row that is connected to it by a chain of rows, of which neighbours share a value.
+    """For each row the index (N,) of the first row that is connected to it. Two rows that share a value are connected.
 
-    kinds: arrays (N,) of values, such as groups and `first_alike`. All rows of a person are connected, and so are those of two
-    people who have the same features in one row.
+    kinds: arrays (N,) of values, such as groups and `first_alike`. Rows that are connected to the same row are connected too. So
+    all rows of a person are connected, and so are those of two people who have the same features in one row.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -61,7 +61,7 @@ def fetch(place: Place, file: PublicFile) -> Path:
 def verify(path: Path, file: PublicFile) -> None:
     """Check the checksum of a file, if one is published.
 
-    Raises: `UserError` for another one.
+    Raises: `UserError` for a file with another checksum.
     """
     kind, _, expected = file.checksum.partition(":")
     if kind and (found := checksum(path, kind)) != expected:
@@ -92,7 +92,10 @@ def read_members(
 def parse_members(
     archive: Path, parsers: Mapping[str, Callable[[IO[bytes]], T]], limit: int = 1 << 30, optional: Iterable[str] = ()
 ) -> dict[str, T]:
-    """`read_members` for members too large for memory: each parser reads the stream of its member."""
+    """`read_members` for members too large for memory: each parser reads the stream of its member.
+
+    Raises: `UserError` as `read_members`, and if a parser fails.
+    """
     found: dict[str, T] = {}
     with _readable(archive), tarfile.open(archive) as tar:
         for member in tar:

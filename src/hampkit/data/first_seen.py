@@ -26,14 +26,17 @@ class Seen(NamedTuple):
 def look(cache: Path, data_set: str, paths: Iterable[Path]) -> list[Seen]:
     """The files with their sha256.
 
-    Raises: `UserError` if another sha256 is recorded under the same name.
+    Raises: `UserError` if another sha256 is recorded under the same name, or if the record is damaged.
     """
     record = _read(cache / RECORD)
     return [_compare(cache / RECORD, record, path, f"{data_set}/{path.name}") for path in paths]
 
 
 def keep(cache: Path, seen: Iterable[Seen]) -> list[str]:
-    """Record new files, and return a line per file for `hampkit data check`. Call this after the content was checked."""
+    """Record new files, and return a line per file for `hampkit data check`. Call this after the content was checked.
+
+    Raises: `UserError` for a damaged record.
+    """
     files = list(seen)
     new = {file.name: file.sha256 for file in files if not file.recorded}
     # without a writable cache the data can be used, but the next file with that name is not compared

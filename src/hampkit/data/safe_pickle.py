@@ -32,7 +32,7 @@ class NotPlain(ValueError):
 def read_plain(content: bytes) -> Any:
     """The dictionary in a pickle: texts of Python 2 as bytes, arrays as `numpy.ndarray` of uint8.
 
-    Raises: `NotPlain`.
+    Raises: `NotPlain` for a damaged pickle, and for anything but plain values and arrays of bytes.
     """
     try:
         _check(content)
@@ -148,6 +148,10 @@ class _Array:
         self.state = state
 
     def values(self) -> np.ndarray:
+        """The array (*shape) uint8.
+
+        Raises: `NotPlain` for anything but rows of bytes.
+        """
         _, shape, dtype, fortran, content = self.state
         kind = getattr(dtype, "kind", None)
         if kind not in _BYTES or fortran or not isinstance(content, bytes):

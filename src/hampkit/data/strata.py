@@ -12,9 +12,10 @@ GOLDEN = (5**0.5 - 1) / 2
 def stratified(labels: Ints, units: Ints, rng: np.random.Generator, first: int) -> Ints:
     """A permutation (N,) of rows with labels (N,) in units (N,), such as groups; without groups each row is a unit.
 
-    A unit counts as the rarest of its classes. The units of a class, in random order, are spread evenly over [0, 1]: each has the
-    position (rows before it + offset · its rows) / rows of the class. With uniform offsets on [0, 1), two parts of equal length
-    have on average equally many rows of a class. Otherwise the label alone would be evidence of membership.
+    A unit with rows of several classes counts as one of the rarest class among them. The units of a class, in random order, are
+    spread evenly over [0, 1]: each has the position (rows before it + offset · its rows) / rows of the class. With uniform
+    offsets on [0, 1), two parts of equal length have on average equally many rows of a class. Otherwise the label alone would be
+    evidence of membership.
 
     The ``first`` rows become the members. They include every class, if they are enough for all classes: where an even spread
     might leave out a class with few units, a random unit of it comes before all other rows, and the rest is spread.

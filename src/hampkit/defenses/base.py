@@ -62,6 +62,7 @@ class Defense(ABC):
     """A way to train classifiers that reveal less about their members.
 
     Subclasses are frozen dataclasses: the fields are options on the command line, the docstring is the text in the report.
+    Raises: `UserError` for an option out of its range.
     """
 
     name: ClassVar[str]

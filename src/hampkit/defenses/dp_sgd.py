@@ -130,7 +130,7 @@ class DpSgd(Defense):
 
 
 class ClippedNoisy(Objective):
-    """The noisy mean of clipped gradients, (Σ_b clip(g_b) + σ · c · N(0, I)) / expected batch size, rounded down.
+    """The noisy mean of clipped gradients, (Σ_b clip(g_b) + σ · c · N(0, I)) / n, with n the expected batch size, rounded down.
 
     max_grad_norm: c. noise: number of members → σ. batch_size: rows of an ordinary batch, from which the expected size of a
     Poisson sample is computed.

@@ -64,6 +64,7 @@ class Hamp(Defense):
         return Models(stack, self._state(task, stack, trainer))
 
     def release(self, state: dict[str, Tensor], domain: Domain) -> Release:
+        """The release with the model's state: "secret" (32,) and, if answers were prepared, "bank" (K, C)."""
         if not self.modify:
             return super().release(state, domain)
         return SwapConfidences(domain, self.noise, state["secret"], state.get("bank"))

@@ -75,6 +75,7 @@ class MemGuard(Defense):
         return Models(stack, {**state, "secret": Keyed.secrets(task)}, tuple(facts))
 
     def release(self, state: dict[str, Tensor], domain: Domain) -> Release:
+        """The release with the model's state: weights and biases of the surrogate, and "secret" (32,)."""
         return _Guarded(_surrogate(state), self.budget, Keyed(domain, state["secret"]))
 
     def _features(self, task: Task, stack: Stack, trainer: Trainer) -> tuple[list[Tensor], list[Tensor]]:
@@ -226,11 +227,11 @@ class _Region:
         self.radius.index_copy_(0, far, _safe_radius(radius, logit, self.slope.index_select(0, far)))
 
     def take(self, rows: Tensor) -> _Region:
-        """A copy with these rows (b,)."""
+        """A copy with only these rows (b,) int64."""
         return _Region(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def put(self, rows: Tensor, other: _Region) -> None:
-        """Overwrite these rows (b,) by the b rows of another."""
+        """Overwrite rows (b,) int64 by the b rows of another region."""
         for f in fields(self):
             getattr(self, f.name).index_copy_(0, rows, getattr(other, f.name))
 

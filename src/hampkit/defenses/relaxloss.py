@@ -83,7 +83,7 @@ class Relaxed(Objective):
 def flattening(logits: Tensor, y: Tensor, upper: float, image: bool) -> Tensor:
     """The loss per example that flattens answers, see `RelaxLoss`: logits (B, C), y (B,) → (B,).
 
-    Only the predicted label has no gradient. Source: the authors' code at revision fc8c68e,
+    The choice of the predicted label has no gradient, everything else has. Source: the authors' code at revision fc8c68e,
     source/nonimage/defense/relaxloss.py and source/cifar/defense/relaxloss.py.
     """
     log_p = log_softmax(logits, -1)

@@ -13,7 +13,10 @@ from hampkit.types import Dataset, Domain
 
 
 class Generator(ABC):
-    """A source of synthetic inputs. Subclasses are frozen dataclasses, whose fields are the generator's options."""
+    """A source of synthetic inputs. Subclasses are frozen dataclasses, whose fields are the generator's options.
+
+    Raises: `UserError` for an option out of its range.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str]

@@ -20,7 +20,7 @@ NEVER = -700.0  # stands for ln 0: its product with 0 is 0
 class Mixture:
     """K components: their shares, the probability of each value of each category, and a Gaussian for each number.
 
-    Means are distances from the members' mean, means and variances in units of the members' standard deviation.
+    Means are distances from the members' mean in units of the members' standard deviation, variances are in units of its square.
     """
 
     share: Tensor  # (K,)
@@ -29,7 +29,7 @@ class Mixture:
     variance: Tensor  # (K, Q)
 
     def scaled(self, by: float) -> Mixture:
-        """The mixture with its shares multiplied, on the CPU."""
+        """The mixture with its shares multiplied by a number, on the CPU."""
         return Mixture(*(t.cpu() for t in (self.share * by, self.probability, self.mean, self.variance)))
 
     @staticmethod
@@ -74,7 +74,7 @@ class Features:
         return sum(n * k for n, k in self.blocks) + len(self.middle)
 
     def to(self, device: torch.device) -> Features:
-        """The same with its average on the device."""
+        """A copy with its average on the device."""
         return replace(self, average=self.average.to(device))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -145,10 +145,11 @@ def fit(
     tolerance: float,
     rng: torch.Generator,
 ) -> tuple[Mixture, list[float]]:
-    """The mixture for statistics rows (N, W + 2 Q) by EM, and the value of its objective after each iteration.
+    """A mixture of K components for statistics (N, W + 2 Q), fitted by EM, and the objective after each iteration.
 
-    The objective is Σ_i ln p(row i) + smoothing · Σ_k ln p_k(average), in nats; the second term is that of the artificial rows.
-    It never decreases. EM ends after ``iterations``, or when the objective grows by at most ``tolerance`` per row.
+    K is ``components``, but at most N. The objective is Σ_i ln p(row i) + smoothing · Σ_k ln p_k(average), in nats; the second
+    term is that of the artificial rows. It never decreases. EM ends after ``iterations``, or when the objective grows by at most
+    ``tolerance`` per row.
     """
     device = features.average.device
     rows, objective = rows.to(device), []

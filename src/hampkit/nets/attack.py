@@ -27,7 +27,7 @@ class AttackNet(nn.Module):
                 nn.init.normal_(p, 0.0, 0.01) if p.ndim > 1 else nn.init.zeros_(p)
 
     def forward(self, logits: Tensor, y: Tensor, loss: Tensor) -> Tensor:
-        """The probability of membership (B,)."""
+        """The probability of membership (B,) for logits (B, C), y (B,) and loss (B,)."""
         return torch.sigmoid(self.logit(logits, y, loss))
 
     def logit(self, logits: Tensor, y: Tensor, loss: Tensor) -> Tensor:
@@ -53,6 +53,7 @@ class InferenceNet(nn.Module):
             nn.init.normal_(p, 0.0, 0.01) if p.ndim > 1 else nn.init.zeros_(p)
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The logit of membership (B,) for logits (B, C) and y (B,)."""
         hot = (y.unsqueeze(-1) == torch.arange(self.num_classes, device=y.device)).to(logits.dtype)
         return self.combine(torch.cat((self.logits(logits), self.label(hot)), -1)).squeeze(-1)
 
@@ -69,6 +70,7 @@ class SortedNet(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, p: Tensor) -> Tensor:
+        """The logit of membership (B, 1) for ascending probabilities p (B, C)."""
         return self.layers(p)
 
 

@@ -27,6 +27,7 @@ class ConvNetGN(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of images x (B, channels, height, width)."""
         return self.classifier(self.features(x).mean((-2, -1)))
 
 

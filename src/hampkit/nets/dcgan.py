@@ -23,6 +23,7 @@ class ImageGenerator(nn.Module):
         _initialise(self)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Images (B, channels, 64, 64) from noise z (B, noise)."""
         return self.layers(z[..., None, None])
 
 
@@ -43,6 +44,7 @@ class Discriminator(nn.Module):
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B,) of images x (B, channels, 64, 64)."""
         return self.layers(x).flatten()
 
 

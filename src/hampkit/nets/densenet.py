@@ -30,13 +30,14 @@ class DenseNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of images x (B, channels, height, width)."""
         x = self.trans1(self.dense1(self.conv1(x)))
         x = self.dense3(self.trans2(self.dense2(x)))
         return self.fc(relu(self.bn(x)).mean((-2, -1)))
 
 
 class Bottleneck(nn.Module):
-    """Appends ``growth`` channels to the input, computed through a 1 × 1 convolution with four times as many.
+    """Appends ``growth`` channels to the input, computed by a 1 × 1 convolution to 4 · growth channels and a 3 × 3 convolution.
 
     (B, A, height, width) → (B, A + growth, height, width).
     """

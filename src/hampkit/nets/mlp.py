@@ -22,4 +22,5 @@ class MLP(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of inputs x (B, *shape)."""
         return self.classifier(self.features(x.flatten(1)))

@@ -23,6 +23,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scaled inputs, (B, *shape) → (B, *shape)."""
         return (x - self.mean) / self.std
 
     def fresh(self) -> Normalize:
@@ -30,7 +31,7 @@ class Normalize(nn.Module):
         return Normalize(self.mean.clone(), self.std.clone(), self.own)
 
     def fit(self, x: Tensor) -> None:
-        """Set mean and std to those of x (n, *shape); a constant feature has std 1."""
+        """Set mean and std to those of x (n, *shape); the std of a constant feature becomes 1."""
         x = x.to(self.mean.dtype)
         std = x.std(0, correction=0)
         self.mean.copy_(x.mean(0))

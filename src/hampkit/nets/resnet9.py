@@ -25,6 +25,7 @@ class ResNet9(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of images x (B, channels, height, width)."""
         x = self.end(self.middle(self.start(x)))
         return self.classifier(torch.amax(x, (-2, -1))) / 8
 

@@ -30,13 +30,15 @@ class WideResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of images x (B, channels, height, width)."""
         x = self.groups(self.stem(x))
         return self.classifier(relu(self.norm(x)).mean((-2, -1)))
 
 
 class Block(nn.Module):
-    """Two 3 × 3 convolutions, each after norm and ReLU, added to the input or, if the shape changes, to a 1 × 1 convolution.
+    """Two 3 × 3 convolutions, each after norm and ReLU, whose result is added to the input.
 
+    Where the shape changes, it is added to a 1 × 1 convolution of the input after norm and ReLU instead.
     (B, width, h, w) → (B, out, h / stride, w / stride).
     """
 

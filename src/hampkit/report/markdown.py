@@ -122,8 +122,9 @@ def _null(block: ModelBlock) -> list[str]:
 
 def _notes(level: str, seeds: bool) -> str:
     about_seeds = (
-        " Over several seeds the AUC is the mean of the models' own, and the rates are of all pairs of model and example, with one "
-        "threshold; their intervals are clustered by model and example. An accuracy is then a mean with Student's interval."
+        " Over several seeds the AUC is the mean of the models' own, and the rates are of all pairs of model and example, "
+        "with one threshold; their intervals are clustered by model and example. An accuracy is then a mean with Student's "
+        "interval."
     )
     return (
         f"Member = positive. TPR @ {level} FPR: the share of members that the attack finds with false positives among at most "

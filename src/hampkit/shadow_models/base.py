@@ -48,7 +48,10 @@ class ShadowTask:
         return replace(self, recipe=replace(self.recipe, shadows=config))
 
     def masks(self) -> Tensor:
-        """(M, P) bool: shadow model m is trained on row i of the pool."""
+        """(M, P) bool: shadow model m is trained on row i of the pool.
+
+        Raises: `UserError` as `hampkit.data.splits.shadow_members`.
+        """
         c = self.config
         return shadow_members(c.models, len(self.task.pool), c.seed, c.scheme, self.units)
 

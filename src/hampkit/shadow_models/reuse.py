@@ -113,9 +113,9 @@ def _drawn(recipe: Mapping[str, Any], by_file: bool) -> dict[str, Any]:
 def finished(run: Run) -> list[ShadowConfig]:
     """Every set of shadow models of a run of which all jobs are complete and undamaged.
 
-    The paired masks of few models are the first of those of many. So the models from before a run grew, or of an unfinished
-    growth, are a set too. No lock is needed: a job appears by one rename, and only a damaged one is removed, which is not part
-    of a set. A memory-mapped file stays readable even then.
+    The paired masks of few models are the first of those of many. So if a run with shadow models gets more of them, the earlier
+    ones are a set too, even while the others are not finished. No lock is needed: a job appears by one rename, and only damaged
+    jobs are removed, which are in no set. A memory-mapped file can be read even after it was removed.
     """
     modes = sorted((run.folder / "shadows").glob("*/launch/mode.json"))
     return [config for mode in modes for config in _finished_of(run, mode.parent)]

@@ -52,6 +52,10 @@ class MeasuringTrainer(Trainer):
     clock: Clock = field(default_factory=Clock)
 
     def fit(self, task: Task, objective: Objective, targets: Tensor | None = None) -> Stack:
+        """As `Trainer.fit`, but only a few steps are trained; targets: (N, C) or (M, N, C).
+
+        Raises: `TooSlow` if the first steps take more than `WORSE` times as long as in the best mode.
+        """
         width = min(self._width(task.net), len(task))
         job = task.only(list(range(width)))
         own_targets = targets if targets is None or targets.ndim == 2 else targets[:width]

@@ -53,7 +53,7 @@ def name_of(config: ShadowConfig) -> str:
 
 
 def left_aside(config: ShadowConfig, run: Run) -> str:
-    """Why the existing shadow models of a run cannot be used for these; empty if they can, or if there are none."""
+    """Why the existing shadow models of a run cannot be used with these options; empty if they can, or if there are none."""
     stem = f"{config.scheme}-{config.seed}-"
     existing = sorted(int(p.name.split("-")[2]) for p in (run.folder / "shadows").glob(f"{stem}[0-9]*"))
     others = [m for m in existing if m != config.models]
@@ -78,7 +78,7 @@ def missing_jobs(task: ShadowTask, run: Run, mode: ExecutionMode) -> list[Job]:
 
 
 def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Callable[[dict[str, Any]], None]], None]:
-    """The function that does one job in a worker process, see `hampkit.types.Launcher`."""
+    """The function that trains one job in a worker process, see `hampkit.types.Launcher`."""
 
     def work(job: Job, send: Callable[[dict[str, Any]], None]) -> None:
         with held_by_parent(run.name):
@@ -89,7 +89,10 @@ def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Ca
 
 
 def train_job(task: ShadowTask, job: Job, run: Run, mode: ExecutionMode) -> None:
-    """Train the shadow models of a job and write the signals of their answers, as one step of the run."""
+    """Train the shadow models of a job and write the signals of their answers, as one step of the run.
+
+    Raises: `UserError` if a model diverged with every seed, or if a signal is not finite.
+    """
     with threads(task.recipe.train.threads):
         job_step(task, job, mode).folder(run)
 
@@ -120,7 +123,10 @@ def _write(task: ShadowTask, job: Job, mode: ExecutionMode, folder: Path) -> Non
 
 
 def read(task: ShadowTask, run: Run, mode: ExecutionMode) -> ShadowSet:
-    """The signals of all shadow models, memory-mapped."""
+    """The signals of all shadow models, memory-mapped.
+
+    Raises: `UserError` for a missing or damaged history of a job.
+    """
     config = task.config
     steps = [job_step(task, job, mode) for job in jobs(config, mode)]
     found = [step.read(run.folder / step.place) for step in steps]
@@ -139,7 +145,10 @@ def job_names(config: ShadowConfig, mode: ExecutionMode) -> list[str]:
 
 
 def untrained(config: ShadowConfig, run: Run, mode: ExecutionMode) -> tuple[int, ...]:
-    """The models that learnt almost nothing with any of their seeds."""
+    """The models that learnt almost nothing with any of their seeds.
+
+    Raises: `UserError` for a missing or damaged history of a job.
+    """
     steps = [run.folder / _place(config, job) / "history.json" for job in jobs(config, mode)]
     histories = [h for path in steps for h in read_json(path, "models")["models"]]
     return tuple(m for m, h in enumerate(histories) if h["diverged"])
@@ -162,6 +171,10 @@ def mode_of(config: ShadowConfig, run: Run) -> ExecutionMode | None:
 
 
 def read_mode(folder: Path) -> ExecutionMode:
+    """The execution mode in a step folder.
+
+    Raises: `UserError` for a missing or damaged file.
+    """
     return ExecutionMode(**read_json(folder / "mode.json"))
 
 

@@ -1,7 +1,8 @@
 """Intervals of rates, and the effective sizes that they are computed for.
 
-An interval of dependent examples is that of as many independent ones as would have the same variance (Korn & Graubard 1998):
-their number is the effective size. Rows are dependent if they come in groups, such as the rows of one person.
+The effective size of dependent examples is the number of independent examples that would have the same variance, and the
+interval is computed for that number (Korn & Graubard 1998). Rows are dependent if they come in groups, such as the rows of one
+person.
 Coverage: `benchmarks.intervals`, docs/intervals.md.
 """
 
@@ -51,7 +52,7 @@ def jeffreys(rate: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
 
     With k = rate · n hits and e = n − k errors, the lower bound is the quantile (1 − level)/2 of Beta(k + min(½, k/4), e + ½).
     The upper bound exchanges hits and errors (Brown, Cai & DasGupta 2001, section 4.1, with min(½, k/4) in place of ½). With ½
-    the upper bound could not come closer to 1 than a fixed share of 1/n, however close the rate is.
+    the upper bound would be below 1 by at least a fixed multiple of 1/n, however close to 1 the rate is.
     Raises: `ValueError` for a level outside (0, 1).
 
     >>> [round(float(end), 4) for end in jeffreys(1.0, 10)]
@@ -112,15 +113,19 @@ def effective_size(value: Any, variance: Any, n_members: float, n_nonmembers: fl
 
     max(min(m, n), A (1 − A) / (v + 1/(5m²) + 1/(5n²))), with A the AUC, v DeLong's variance (DeLong et al. 1988), m members and
     n non-members. No two distributions make the variance larger than A (1 − A) / min(m, n) (Birnbaum & Klose 1957). The terms
-    beside v stand for unseen examples, because v may be 0 by chance. With 1/6 in place of 1/5 a more complete separation could
-    take more than a third of the interval's width off the lower bound; larger fractions give wider intervals.
+    beside v stand for unseen examples, because v may be 0 by chance. With 1/6 in place of 1/5 the lower bound could fall by more
+    than a third of the interval's width when the last non-member above a member moves below it. Larger fractions give wider
+    intervals.
     """
     unseen = 1 / (5 * n_members**2) + 1 / (5 * n_nonmembers**2)
     return np.maximum(min(n_members, n_nonmembers), value * (1 - value) / (variance + unseen))
 
 
 def rate(hits: Any, groups: Any = None, level: float = 0.95) -> Interval:
-    """The share of hits (N,) with Clopper and Pearson's interval for its `size_of_rate`; groups: (N,) or None."""
+    """The share of hits (N,) with Clopper and Pearson's interval for its `size_of_rate`; groups: (N,) or None.
+
+    Raises: `ValueError` as `codes_of`, and for a level outside (0, 1).
+    """
     value, size = float(np.mean(hits)), size_of_rate(hits, groups, level)
     return Interval(value, *clopper_pearson(value * size, size, level))
 
@@ -130,8 +135,9 @@ def size_of_rate(hits: Any, groups: Any = None, level: float = 0.95) -> float:
 
     p (1 − p) / (v + u) · (z/t)², with v the variance clustered by group, clipped to [K, N], with K Kish's number of groups. If
     all or no rows are hits, it is K. u = 1/(10 K²) stands for unseen groups: among few groups v is small by chance, and without
-    u some intervals covered 80 % (50 uneven groups, in each nearly all rows hits or none, p = 0.98). If K is below three it is
-    1: so few groups do not show how groups differ.
+    u some intervals covered 80 % (50 uneven groups, in each nearly all rows hits or none, p = 0.98). If K is below three, the
+    size is 1, because so few groups do not show how groups differ.
+    Raises: `ValueError` as `codes_of`, and for a level outside (0, 1).
     """
     h = np.asarray(hits, dtype=np.float64)
     g = codes_of(groups, h.shape)
@@ -163,7 +169,7 @@ def moments(values: Array, groups: Ints) -> Moments:
 
 
 def kish(groups: Ints) -> float:
-    """Kish's number of groups (N,) numbered from 0: N² / Σ size², which is their number if all have one size."""
+    """Kish's number of groups (N,) numbered from 0: N² / Σ size², which is the number of groups if all have the same size."""
     return kish_of_sizes(np.bincount(groups))
 
 
@@ -173,15 +179,19 @@ def kish_of_sizes(sizes: Any) -> float:
 
 
 def number(groups: Any, n: int) -> float:
-    """The effective number of groups among n rows: Kish's number for groups (n,), or n without groups."""
+    """The effective number of groups among n rows: Kish's number for groups (n,), or n without groups.
+
+    Raises: `ValueError` as `codes_of`.
+    """
     codes = codes_of(groups, (n,))
     return float(n) if codes is None else kish(codes)
 
 
 def codes_of(groups: Any, shape: tuple[int, ...], each: str = "row") -> Ints | None:
-    """Groups (N,) numbered from 0; None if there are no groups, or if each has one row.
+    """Groups (N,) numbered from 0, (N,) int64; None if there are no groups, or if each has one row.
 
-    Raises: `ValueError` for another shape than the given one. each: the noun for one of N in that message.
+    shape: the expected one. each: the noun for one of N in the message.
+    Raises: `ValueError` for groups of another shape.
     """
     if groups is None:
         return None
@@ -192,7 +202,7 @@ def codes_of(groups: Any, shape: tuple[int, ...], each: str = "row") -> Ints | N
 
 
 def codes_of_sides(groups: Any, member: Any) -> Ints | None:
-    """`codes_of` groups (N,) of which none holds members and non-members; member: (N,).
+    """`codes_of` groups (N,), each with members only or with non-members only; member: (N,).
 
     Raises: `ValueError` for a group that holds both, and as `codes_of`.
     """
@@ -210,7 +220,7 @@ def degrees_of_freedom(variances: Sequence[float], sides: Sequence[Moments]) -> 
 
 
 def student_factor(degrees: float, level: float) -> float:
-    """(z/t)², which turns an effective size into one for Student's t with so many degrees of freedom, at least 1.
+    """(z/t)², by which an effective size is multiplied to allow for Student's t with these degrees of freedom, at least 1.
 
     Raises: `ValueError` for a level outside (0, 1).
     """

@@ -89,7 +89,7 @@ def roc(scores: Any, member: Any) -> Roc:
 
 
 def auc(scores: Any, member: Any) -> float:
-    """The area under the ROC: the probability that a member's score is above a non-member's; ties count half.
+    """The area under the ROC of scores (N,): the probability that a member's score exceeds a non-member's; ties count half.
 
     >>> auc([0.9, 0.5, 0.1], [True, False, False])
     1.0
@@ -112,6 +112,7 @@ def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation:
 
     parts: (scores, member) of each part, both (Nₖ,); the parts need not share a scale. The variance is (1 + ρ) Σ vₖ / K², with
     vₖ DeLong's variance and ρ the correlation of two parts. The effective size is that of all members and non-members.
+    Raises: `ValueError` for no parts.
     """
     if not parts:
         raise ValueError("the mean AUC of no parts: give at least one pair (scores, member)")
@@ -252,7 +253,7 @@ def allowed(rate: float, n: float, strict: bool = False) -> int:
 
 
 def balanced_accuracy(scores: Any, member: Any, threshold: float | None = None) -> float:
-    """½ (TPR + TNR) of the rule score ≥ threshold. Without a threshold the best one is taken, which flatters the attack."""
+    """½ (TPR + TNR) of the rule score ≥ threshold. Without a threshold the best one is taken, which is optimistic."""
     return balanced_point(scores, member, best_threshold(scores, member) if threshold is None else threshold).value
 
 

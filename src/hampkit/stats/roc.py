@@ -90,7 +90,7 @@ def same_order(scores: Mapping[str, Any]) -> dict[str, str]:
     """For each attack the first attack in the mapping that orders the examples alike; attacks with one order are one attack.
 
     scores: attack → (N,). Two orders are alike if their rank correlation (Spearman's, of mid-ranks) is at least `ALIKE`. The
-    loss and the confidence have one order; the share of a population below the confidence has the same order but for ties.
+    loss has the order of the confidence, and so has the share of a population below the confidence, except for ties.
 
     >>> same_order({"confidence": [0.9, 0.5, 0.1], "loss": [-0.1, -0.7, -2.3], "correctness": [1, 1, 0]})
     {'confidence': 'confidence', 'loss': 'confidence', 'correctness': 'correctness'}
@@ -117,6 +117,8 @@ def _alike(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
 
 def best_threshold(scores: Any, member: Any) -> float:
     """The threshold of the rule score ≥ threshold with the highest ½ (TPR + TNR) of scores (N,); +∞ if none beats chance.
+
+    Raises: `ValueError` as `check_scores`.
 
     >>> best_threshold([0.9, 0.8, 0.1], [True, True, False])
     0.8

@@ -44,7 +44,7 @@ def batches(
     pad: bool,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Batch, Tensor | None]]:
-    """Per step, the batch (M, B, …) on the device and the models (M,) bool without rows, or None if all have some.
+    """Per step, the batch (M, B, …) on the device and which models (M,) bool have no rows, or None if all have rows.
 
     targets: (N, C) or (M, N, C), or None. pad: keep rows that are padding in every model, because batch norm sees padding and a
     model must not depend on the others of its stack. dtype: of the inputs.
@@ -60,7 +60,7 @@ def batches(
 
 
 def poisson_steps(n_members: int, batch_size: int) -> int:
-    """Batches of one pass; each row enters each of them with probability 1 / steps.
+    """Number of batches in one pass over the members; each row is drawn into each batch with probability 1 / number.
 
     >>> poisson_steps(18_000, 128), poisson_steps(1350, 128)
     (141, 11)

@@ -38,7 +38,7 @@ def try_network(task: Task, trainer: Trainer, name: str) -> None:
 
 
 def one_step(stack: Stack, objective: Objective, task: Task, rows: Tensor) -> None:
-    """Compute the gradients of one training step of a single model on these rows (B,) of the pool; nothing is updated."""
+    """Compute the gradients of one training step of a single model on rows (B,) of the pool; nothing is updated."""
     x = _inputs(task.pool.x[rows], stack)
     batch = Batch(x, task.pool.y[rows].to(x.device), x.new_empty(len(x), 0), x.new_ones(len(x)))
     rngs = [torch.Generator()]

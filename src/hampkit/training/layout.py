@@ -1,4 +1,4 @@
-"""Memory format of images and number of rows per forward pass: they decide the speed and not what is computed."""
+"""Memory format of images and number of rows per forward pass: they affect the speed, not what is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacks as a trainer handles them: initialised, merged, with single models replaced, moved to a device."""
+"""Operations of the trainer on stacks: initialise, merge, replace single models, move to a device."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def normalises_batches(net: nn.Module) -> bool:
 
 
 def merged(first: Tensor, a: Stack, b: Stack) -> Stack:
-    """A copy that has model m from a where first[m] is true, else from b; first (M,) bool."""
+    """A stack with model m of a where first[m] is true, else of b; first: (M,) bool."""
 
     def pick(x: Tensor, y: Tensor) -> Tensor:
         return torch.where(first.view(-1, *(1,) * (x.ndim - 1)), x, y)
