@@ -95,7 +95,10 @@ def test_two_models_are_compared_by_the_interval_of_their_difference():
     sure = said(a, b, difference=difference(0.18, 0.1, 0.26))
     assert "toy/b leaks less than toy/a" in sure
     assert "AUC of loss on toy/a minus that of loss on toy/b: 0.180 [0.100, 0.260]" in sure
-    assert "toy/b (test accuracy 90.0%, n = 200): no attack is shown to tell members from non-members: the only" in sure
+    assert (
+        "toy/b (test accuracy 90.0%, n = 200): no attack is shown to distinguish members from non-members: the only"
+        in sure
+    )
     assert "Neither is shown to leak less" in said(a, b, difference=difference(0.05, -0.1, 0.2))
     assert "toy/a leaks less than toy/b" in said(a, b, difference=difference(-0.18, -0.26, -0.1))
     assert "leak less" not in said(a, b)
@@ -131,16 +134,16 @@ def test_of_two_differences_the_one_that_shows_something_is_taken():
 def test_the_best_of_many_must_be_better_than_one():
     wide = Interval(0.552, 0.481, 0.621)
     alone, best = said(model("toy/a", attack(auc=BARELY))), said(model("toy/a", *ten(BARELY, wide)))
-    assert "members give themselves away: the only attack, loss, has AUC 0.552 [0.503, 0.600]" in alone
+    assert "membership can be inferred: the only attack, loss, has AUC 0.552 [0.503, 0.600]" in alone
     assert "choice" not in alone
     assert (
-        "no attack is shown to tell members from non-members: the highest AUC of 10 attacks is that of last, 0.5"
+        "no attack is shown to distinguish members from non-members: the highest AUC of 10 attacks is that of last, 0.5"
         in best
     )
     assert (
         "Intervals in these sentences allow for the choice among the attacks and are wider than those of the t" in best
     )
-    assert "give themselves away" not in best
+    assert "can be inferred" not in best
     assert "of 10 attacks, last has the highest lower bound, AUC 0.700" in said(model("toy/a", *ten(ABOVE)))
 
 
@@ -262,14 +265,14 @@ def test_equal_rows_are_one_row_with_all_names():
 def test_an_attack_that_points_the_wrong_way_gives_members_away():
     text = said(model("toy/a", attack(auc=BELOW, flags=("inverted",)), attack("entropy")))
     assert (
-        "members give themselves away: of 2 attacks, loss, turned around, has the highest lower bound, AUC 0.700"
+        "membership can be inferred: of 2 attacks, loss, turned around, has the highest lower bound, AUC 0.700"
         " [0.650, 0.746]." in text
     )
     alone = said(model("toy/a", attack(auc=BELOW, flags=("inverted",))))
     assert "the only attack, loss, turned around, has AUC 0.700 [0.650, 0.746]." in alone
     both = said(model("toy/a", attack(auc=Interval(0.08, 0.03, 0.15)), attack("entropy", Interval(0.56, 0.52, 0.6))))
     assert "of 2 attacks, loss, turned around, has the highest lower bound, AUC 0.920 [0.850, 0.970]." in both
-    assert "flagged inverted point the wrong way" in text
+    assert "with the flag inverted have AUCs below 0.5" in text
     a, b = model("toy/a", attack(auc=ABOVE)), model("toy/b", attack(auc=BELOW))
     text = said(a, b, difference=difference(0.4, 0.3, 0.5))
     assert "leaks less" not in text
@@ -327,7 +330,7 @@ def test_a_model_whose_numbers_mean_little_is_never_said_to_leak_less(flag, wher
 
 
 def test_a_null_that_is_off_is_a_caveat_also_where_no_attack_carries_the_flag():
-    assert "Do not trust the numbers of toy/a" in said(model("toy/a", attack(), off_null=True))
+    assert "Do not use the numbers of toy/a" in said(model("toy/a", attack(), off_null=True))
 
 
 @pytest.mark.parametrize(
@@ -335,12 +338,12 @@ def test_a_null_that_is_off_is_a_caveat_also_where_no_attack_carries_the_flag():
     [
         ("untrained", "toy/b learnt next to nothing"),
         ("shifted", "non-members of toy/b differ without any model"),
-        ("null", "Do not trust the numbers of toy/b"),
-        ("inverted", "Attacks on toy/b flagged inverted"),
-        ("overlapping", "examples they were fitted on"),
+        ("null", "Do not use the numbers of toy/b"),
+        ("inverted", "Attacks on toy/b with the flag inverted"),
+        ("overlapping", "examples that they were fitted on"),
         ("randomised", "The answers of toy/b are random"),
-        ("masked", "On toy/b a label-only attack beats"),
-        ("mismatched", "The shadow models for toy/b were trained in another way"),
+        ("masked", "On toy/b a label-only attack finds more"),
+        ("mismatched", "The shadow models for toy/b were not trained as the target was"),
         ("duplicated", "Members of toy/b have copies"),
     ],
 )
@@ -358,12 +361,11 @@ def test_unresolved_names_the_side_and_the_n_that_bind():
     def text(members, nonmembers):
         return said(model("toy/a", attack(members=members, nonmembers=nonmembers)))
 
-    assert (
-        "At 0.1% little can be seen (unresolved): TPR takes 10,000 non-members, here are 80; TNR takes 10,000 "
-        in text(50, 80)
+    assert "Rates at 0.1% are unresolved: TPR needs 10,000 non-members, and 80 are judged; TNR needs 10,000 " in text(
+        50, 80
     )
     assert "TPR takes" not in text(50, 20_000)
-    assert "TNR takes 10,000 members, here are 50" in text(50, 20_000)
+    assert "TNR needs 10,000 members, and 50 are judged" in text(50, 20_000)
     assert "TNR takes" not in text(20_000, 80)
     assert "unresolved" not in text(20_000, 20_000)
 
@@ -376,10 +378,11 @@ def test_unresolved_names_groups_where_rows_are_in_groups():
         })  # fmt: skip
         return said(model("toy/a", few, *more, groups={"members": members, "nonmembers": nonmembers}))
 
-    assert "TPR takes 10,000 groups of non-members, here are 6; TNR takes 10,000 groups of members, here are 7" in text(
-        7, 6
+    assert (
+        "TPR needs 10,000 groups of non-members, and 6 are judged; TNR needs 10,000 groups of members, and 7 are judged"
+        in text(7, 6)
     )
-    assert "here are 11,000 of uneven size" in text(7, 11_000)
+    assert "11,000 of uneven size are judged" in text(7, 11_000)
     assert "leave-one-out: about" not in text(7, 6, repeated())
 
 
@@ -396,7 +399,7 @@ def of_models(name, auc, rates, targets, examples, **more):
 def test_with_leave_one_out_the_limits_and_the_unresolved_are_not_of_one_model():
     alone, more = model("toy/a", attack()), model("toy/a", attack(), repeated())
     assert "leave-one-out" not in said(alone) + bounds(alone)
-    assert "TPR takes 10,000 non-members, here are 80 (leave-one-out: about 8,000)" in said(more)
+    assert "TPR needs 10,000 non-members, and 80 are judged (in leave-one-out about 8,000)" in said(more)
     assert "Every number is of one model" not in bounds(more)
     assert "against the target are of one model, one seed; leave-one-out is of many models" in bounds(more)
 
@@ -419,10 +422,10 @@ def bounds(*models):
 def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     plain = bounds(model("toy/a", attack()))
     assert "once per record, or per view of an image; what they find is a lower bound" in plain
-    assert "lower bound of what leaks: attacks with shadow models or many queries find more" in plain
+    assert "lower bound on what leaks: attacks with shadow models or many queries find more" in plain
     assert "one model, one seed" in plain
     shadows = bounds(model("toy/a", attack(needs=("shadows",))))
-    assert "lower bound of what leaks: attacks with many queries find more" in shadows
+    assert "lower bound on what leaks: attacks with many queries find more" in shadows
     assert "shadow" not in shadows
     assert "Aerni" not in shadows
     assert "Each attack queries the model once per record" in shadows

@@ -1,4 +1,4 @@
-"""When a number cannot be trusted: every flag with its test and its text."""
+"""Flags of numbers that need caution: what each one means, and when it is raised."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from hampkit.stats import grouped, metrics
 from hampkit.stats.metrics import Interval
 
 FLAGS: dict[str, str] = {
-    "unresolved": "Fewer than ten false positives (or negatives) are allowed at the target rate of 0.1 %: with so few "
-    "examples, or so few groups where rows are in groups, the number at that rate means little.",
-    "tied": "The threshold that would meet the target FPR or FNR of 0.1 % falls inside a group of equal scores: the rate shown "
-    "is that of a stricter threshold.",
-    "randomised": "The released answers are random: asking again gives other numbers, and an attacker may ask many "
-    "times and average.",
-    "masked": "The release changes the answers, and an attack that sees nothing but the predicted label beats this one: the "
-    "release hides what training still leaks. Judge the model by the label-only attack.",
-    "mismatched": "The shadow models were trained in another way than the target: the attack is weaker than it could be.",
-    "pooled": "Leave-one-out: the AUCs within single models are higher than that of all pairs pooled, beyond its 95 % interval. "
-    "The scores of different targets are not on one scale: pooled rates understate what an attacker of one model finds.",
-    "inverted": "The AUC lies below 0.5 beyond a 99.9 % interval: the score points the wrong way for this model, and turned "
-    "around it finds what its AUC hides.",
-    "shifted": "A classifier that never sees the model tells members from non-members: the two groups differ by "
-    "themselves, and an attack may measure that instead of the model.",
-    "duplicated": "Rows of other parts of the split have the same features as members: accuracies on them are too high. Every "
-    "set of features is judged once, as a member's where a member has it, and never where a reference row has it, unless "
-    "judge.copies=keep asks for all rows. Rows that are only nearly the same are not looked for.",
-    "overlapping": "The candidates include examples that the attack was fitted on (candidates=all, as in parts of the "
-    "published evaluation): the numbers flatter the attack.",
-    "untrained": "The model learnt next to nothing, with every seed tried: its numbers mean little for a model that fits "
-    "its data, which would give away more.",
-    "null": "On shuffled membership this run finds an AUC that differs from 0.5 beyond a 99.9 % interval: something in "
-    "the evaluation leaks.",
+    "unresolved": "At the target rate of 0.1 % fewer than ten false positives (or false negatives) are allowed. With so few "
+    "examples (groups, if rows are in groups) the rate means little.",
+    "tied": "The threshold for the target FPR or FNR of 0.1 % falls into a group of equal scores. The rate shown is that of the "
+    "next stricter threshold.",
+    "randomised": "The released answers are random: another query gives other numbers, and an attacker may average the answers "
+    "to many queries.",
+    "masked": "The release changes the answers, and a label-only attack has a higher AUC than this attack: the release hides "
+    "what training leaks. Judge the model by the label-only attack.",
+    "mismatched": "The shadow models were not trained as the target was: the attack is weaker than it could be.",
+    "pooled": "In leave-one-out, the mean AUC within single models is above the 95 % interval of the AUC over all pairs: the "
+    "scores of different targets are not on one scale. The rates over all pairs understate what an attacker of one model finds.",
+    "inverted": "The AUC is below 0.5, and so is its 99.9 % interval: the attack takes members for non-members. Turned around, "
+    "with the AUC 1 − AUC, it finds members.",
+    "shifted": "A classifier that never queries the model distinguishes members from non-members: the two groups differ by "
+    "themselves, and an attack may measure that difference instead of a leak.",
+    "duplicated": "Rows of other parts of the split have the same features as members: accuracies on these parts are too high. "
+    "Of rows with the same features one is judged, a member if there is one, and none if a reference row has them too "
+    "(judge.copies=keep judges all rows). Near copies are not searched for.",
+    "overlapping": "The candidates include examples that the attack was fitted on (judge.candidates=all, as in parts of the "
+    "published evaluation): the numbers are too high.",
+    "untrained": "The model learnt next to nothing with every seed tried. A model that fits its data would leak more.",
+    "null": "On shuffled membership the AUC differs from 0.5 beyond its 99.9 % interval: the evaluation itself leaks. Do not use "
+    "these numbers.",
 }
-ENOUGH = 10  # false positives (negatives) that a resolved rate allows
-STRICT_LEVEL = 0.999  # at 95 %, every twentieth sound run would carry a flag
+ENOUGH = 10  # a rate is resolved if it allows so many false positives (false negatives)
+STRICT_LEVEL = 0.999  # at 95 %, every twentieth sound run would have a flag
 
 
 def resolved(rate: float, n: float) -> bool:

@@ -1,4 +1,4 @@
-"""What the table means in plain words: what was found, when not to believe it, what cannot be seen in this way."""
+"""The verdict on a table: what was found, what limits it, and what these attacks cannot show."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ from hampkit.stats.strength import side
 
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
-    "null": "Do not trust the numbers of {}: the attack on shuffled membership finds something, so the evaluation leaks (null)",
-    "untrained": "{} learnt next to nothing (untrained): how little it gives away says nothing of a model that fits its data",
-    "shifted": "Members and non-members of {} differ without any model (shifted): attacks may measure that instead",
-    "inverted": "Attacks on {} flagged inverted point the wrong way: turned around they find what their AUC hides",
-    "duplicated": "Members of {} have copies in other parts of the split (duplicated): accuracies on these are too high",
-    "overlapping": "Attacks on {} flagged overlapping are judged on examples they were fitted on: the numbers flatter them",
+    "null": "Do not use the numbers of {}: an attack on shuffled membership has an AUC other than 0.5, so the evaluation itself "
+    "leaks (null)",
+    "untrained": "{} learnt next to nothing (untrained): a model that fits its data would leak more",
+    "shifted": "Members and non-members of {} differ without any model (shifted): attacks may measure that difference instead",
+    "inverted": "Attacks on {} with the flag inverted have AUCs below 0.5: they find members when they are turned around",
+    "duplicated": "Members of {} have copies in other parts of the split (duplicated): accuracies on these parts are too high",
+    "overlapping": "Attacks on {} with the flag overlapping are judged on examples that they were fitted on: their numbers are "
+    "too high",
     "randomised": "The answers of {} are random (randomised): an attacker who averages many answers may find more",
-    "masked": "On {} a label-only attack beats those flagged masked: the release hides what training still leaks",
-    "mismatched": "The shadow models for {} were trained in another way than it was (mismatched): attacks with them are "
-    "weaker than they could be",
+    "masked": "On {} a label-only attack finds more than the attacks with the flag masked: the release hides what training leaks",
+    "mismatched": "The shadow models for {} were not trained as the target was (mismatched): attacks with them are weaker than "
+    "they could be",
 }
 WITHOUT_CAVEAT = {  # the other flags, and why none of these lines is about them
-    "unresolved": "a line of its own names the rate and how many examples it takes",
-    "tied": "it is about a rate at 0.1 %, of which no sentence gives one",
-    "pooled": "it is about leave-one-out, of which no sentence gives a number",
+    "unresolved": "another sentence names the rate and how many examples it needs",
+    "tied": "it concerns rates at 0.1 %, and no sentence gives such a rate",
+    "pooled": "it concerns leave-one-out, and no sentence gives a number of leave-one-out",
 }
 Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
@@ -65,7 +67,7 @@ def _titled(document: Json) -> Titled:
 
 
 def _distinct(model: Json) -> int:
-    """How many attacks there are, those that rank the examples alike being one."""
+    """Number of attacks; attacks that rank the examples alike count as one."""
     return len({order_of(attack) for attack in of_target(model)})
 
 
@@ -86,14 +88,14 @@ def _model(title: str, model: Json) -> dict[str, Any]:
 
 
 def _found(model: Json, surest: Json) -> str:
-    """Members give themselves away to the attack with the highest lower bound; another one may have the higher AUC.
+    """The attack with the highest lower bound of the AUC, and beside it the one with the highest AUC if that is another.
 
-    An attack below 0.5 finds as much when it is turned around, and is taken so: 1 − AUC stands for the AUC.
+    An attack with an AUC below 0.5 is turned around: 1 − AUC takes the place of its AUC.
     """
     highest = max(of_target(model), key=_height)
     if len(of_target(model)) == 1:
-        return f"members give themselves away: the only attack, {found_label(surest)}, has AUC {_shown(surest)}"
-    said = f"members give themselves away: of {_counted(model)}, {_subject(surest)} has the highest lower bound, AUC "
+        return f"membership can be inferred: the only attack, {found_label(surest)}, has AUC {_shown(surest)}"
+    said = f"membership can be inferred: of {_counted(model)}, {_subject(surest)} has the highest lower bound, AUC "
     said += _shown(surest)
     if order_of(highest) == order_of(surest) or _height(highest) <= _height(surest):
         return said
@@ -101,9 +103,9 @@ def _found(model: Json, surest: Json) -> str:
 
 
 def _not_found(model: Json, farthest: Json) -> str:
-    """Which attack has the AUC farthest from 0.5, of how many judged; nothing here shows that nothing leaks.
+    """The attack whose AUC is farthest from 0.5, with the number of judged examples. It does not show that nothing leaks.
 
-    Where an interval reaches beyond `WIDE`, or as far below 0.5, an attack that finds so much may have been missed.
+    If an interval reaches above `WIDE`, or below 1 − `WIDE`, such an AUC cannot be ruled out, and the sentence states so.
     """
     attacks = of_target(model)
     named, shown = attack_label(farthest), _shown(farthest)
@@ -113,22 +115,22 @@ def _not_found(model: Json, farthest: Json) -> str:
         said = f"the only attack, {named}, has AUC {shown}"
     wide = any(deciding_auc(a)["high"] > WIDE or deciding_auc(a)["low"] < 1 - WIDE for a in attacks)
     few = ", too few to rule out a leak" if wide else ""
-    return f"no attack is shown to tell members from non-members: {said} ({_judged(model)}{few})"
+    return f"no attack is shown to distinguish members from non-members: {said} ({_judged(model)}{few})"
 
 
 def _height(attack: Json) -> float:
-    """The AUC; of an attack whose interval lies below 0.5, that of the attack turned around."""
+    """The AUC, or 1 − AUC of an attack whose interval lies below 0.5."""
     return as_found(attack, attack["auc"])["value"]
 
 
 def _counted(model: Json) -> str:
-    """``10 attacks (9 distinct rankings)``: attacks that rank the examples alike are one attack."""
+    """Number of attacks and of distinct rankings, such as ``10 attacks (9 distinct rankings)``."""
     n, k = len(of_target(model)), _distinct(model)
     return f"{n} attacks" + (f" ({k} distinct rankings)" if k < n else "")
 
 
 def _judged(model: Json) -> str:
-    """How many members and non-members are judged, and in how many groups."""
+    """Numbers of judged members and non-members, and of their groups."""
     attack, groups = of_target(model)[0], model.get("groups")
     said = f"{attack['members']:,} + {attack['nonmembers']:,} judged"
     return said + (f" in {groups['members']:,} + {groups['nonmembers']:,} groups" if groups else "")
@@ -147,7 +149,7 @@ def _interval(i: Json) -> str:
 
 
 def _reading(titled: Titled) -> list[str]:
-    """How the numbers of these sentences are to be read, once for all."""
+    """Sentences that explain the numbers of the others."""
     if not any(of_target(model) for _, model in titled):
         return []
     said = ["An AUC of 0.5 is guessing"]
@@ -161,15 +163,13 @@ def _reading(titled: Titled) -> list[str]:
 
 
 def _comparison(titled: Titled, difference: Json | None) -> list[str]:
-    """Two models on the same candidates: a sentence, and the model that is shown to leak less, if one is.
+    """A sentence about two models on the same candidates, and the title of the model that is shown to leak less, if one is.
 
-    The choice of the attacks is taken into account.
-
-    Never where that would mislead.
+    The interval allows for the choice among the attacks. Models are not compared if a flag makes their numbers meaningless.
     """
     models = [model for _, model in titled]
     if unlike := _unlike(models):
-        return [f"The models were not {unlike} alike: their numbers are not to be compared"]
+        return [f"The models were not {unlike} alike: their numbers cannot be compared"]
     if difference is None:
         return []
     for flag in ("null", "untrained"):
@@ -177,14 +177,14 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
             return [f"The models are not compared, as {' and '.join(marked)} {_carry(marked)} the flag {flag}"]
     if hidden := [title for title, model in titled if _turned(model)]:
         return [
-            f"The models are not compared, as attacks on {' and '.join(hidden)} find most when turned around (inverted)"
+            f"The models are not compared, because the strongest attack on {' and '.join(hidden)} is one turned around (inverted)"
         ]
     (first, _), (second, _) = titled
     one, other = difference["attacks"]
     interval = difference.get("corrected") or difference
     measured = f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(interval)}"
     leaking = 0 if interval["value"] > 0 else 1
-    # on the model that leaks less the attack is the highest: its choice can only make the difference smaller
+    # on the model that leaks less, the highest attack counts: choosing another one could only make the difference larger
     proven = _has_highest(models[1 - leaking], difference["attacks"][1 - leaking])
     if interval["low"] <= 0 <= interval["high"] or not proven:
         return [f"Neither is shown to leak less ({measured})"]
@@ -193,19 +193,19 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
 
 
 def _has_highest(model: Json, name: str) -> bool:
-    """Whether no attack on this model has a higher AUC than the one of that name."""
+    """Whether no attack on this model has a higher AUC than the named one."""
     aucs = {attack["attack"]: attack["auc"]["value"] for attack in of_target(model)}
     return aucs[name] >= max(aucs.values())
 
 
 def _turned(model: Json) -> bool:
-    """Whether the strongest attack points the wrong way: the comparison takes AUCs as they stand."""
+    """Whether the strongest attack is one turned around; a difference of AUCs does not turn attacks around."""
     best = strongest(of_target(model))
     return best is not None and turned(best)
 
 
 def _unlike(models: Sequence[Json]) -> str:
-    """In what way the models were not treated alike; nothing where they were."""
+    """How the treatment of the models differs: attacked, judged, both, or an empty text."""
     attacked = {_canonical(sorted((a["attack"], _canonical(a.get("options"))) for a in of_target(m))) for m in models}
     judged = {_canonical(m.get("judge")) for m in models}
     return " or ".join(word for word, ways in (("attacked", attacked), ("judged", judged)) if len(ways) > 1)
@@ -225,7 +225,7 @@ def _flags(model: Json) -> set[str]:
 
 
 def _caveats(titled: Titled) -> list[dict[str, Any]]:
-    """For each flag that changes the meaning of a finding: the models that carry it, and a sentence."""
+    """For each flag that changes what a finding means: the models with this flag, and a sentence."""
     found: list[dict[str, Any]] = []
     for flag, text in CAVEATS.items():
         if marked := [title for title, model in titled if flag in _flags(model)]:
@@ -237,9 +237,9 @@ def _caveats(titled: Titled) -> list[dict[str, Any]]:
 
 
 def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
-    """The rates that are unresolved at the smallest target rate, with the number of examples they need and the number judged.
+    """A sentence with the rates that are unresolved at the smallest target rate: examples needed, and examples judged.
 
-    Where rows are in groups, groups are counted; uneven groups count for fewer than there are.
+    If rows are in groups, groups are counted. Groups of uneven size count for fewer.
     """
     sides = (
         ("TPR", "tpr_at_fpr", "fpr", "nonmembers", "non-members"),
@@ -254,20 +254,21 @@ def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
         if few:
             takes, have = round(ENOUGH / min(rates)), " or ".join(f"{n:,}" for n in sorted(few))
             many = [] if by_group else sorted({(f["members"] + f["nonmembers"]) // 2 for f in repeated})
-            more = f" (leave-one-out: about {' or '.join(f'{n:,}' for n in many)})" if many else ""
-            more = " of uneven size" if by_group and max(few) >= takes else more
-            said.append(f"{name} takes {takes:,} {'groups of ' if by_group else ''}{who}, here are {have}{more}")
-    return [f"At {level_label(min(rates))} little can be seen (unresolved): {'; '.join(said)}"] if said else []
+            more = f" (in leave-one-out about {' or '.join(f'{n:,}' for n in many)})" if many else ""
+            uneven = " of uneven size" if by_group and max(few) >= takes else ""
+            groups = "groups of " if by_group else ""
+            said.append(f"{name} needs {takes:,} {groups}{who}, and {have}{uneven} are judged{more}")
+    return [f"Rates at {level_label(min(rates))} are unresolved: {'; '.join(said)}"] if said else []
 
 
 def limits(results: Results) -> str:
-    """What no number of these attacks rules out; it claims nothing of a kind of attack that is among them."""
+    """What these attacks cannot rule out, and kinds of attack that were not made."""
     needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
     needs |= {"shadows" for model in results.models if model.of("leave-one-out")}
-    bound = "What these attacks find is a lower bound of what leaks"
+    bound = "What these attacks find is a lower bound on what leaks"
     if "oracle" not in needs:
         each = "Each attack queries the model once per record, or per view of an image"
-        bound = f"{each}; what they find is a lower bound of what leaks"
+        bound = f"{each}; what they find is a lower bound on what leaks"
     missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
     if missing:
         bound += f": attacks with {' or '.join(missing)} find more"
