@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from hampkit.config.content import file_hash, flatten
+from hampkit.config.content import file_hash
 from hampkit.errors import one_line
+from hampkit.text import dotted, flatten
 
 
 def test_a_flat_document_keeps_the_order_and_drops_empty_sections():
@@ -14,6 +15,7 @@ def test_a_flat_document_keeps_the_order_and_drops_empty_sections():
     addresses = [("net",), ("train", "lr"), ("train", "steps"), ("attacks", "neural", "epochs")]
     assert list(flatten(document)) == addresses
     assert list(flatten(document).values()) == ["mlp", 0.1, [1, 2], 3]
+    assert list(dotted(document)) == ["net", "train.lr", "train.steps", "attacks.neural.epochs"]
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hampkit.config.content import flatten
 from hampkit.config.extends import LONGEST, from_file, merge, resolve, shipped, tomllib
 from hampkit.config.recipe import accepts, load_recipe, recipe_from_dict
 from hampkit.errors import UserError
 from hampkit.registry import DATASETS, DEFENSES
+from hampkit.text import flatten
 from hampkit.workflows.catalog import recipe_lines
 
 ROOT = resources.files("hampkit") / "recipes"

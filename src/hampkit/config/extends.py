@@ -13,9 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hampkit.config.content import Address, flatten
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import DATASETS, DEFENSES
+from hampkit.text import Address, flatten
 
 if sys.version_info >= (3, 11):
     import tomllib
