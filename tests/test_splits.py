@@ -178,7 +178,7 @@ def test_bad_permutation_files(tmp_path: Path):
     refused(load, "p.npy", "(49,)", "50 rows", "0 to 49 once")
     for content in (np.r_[np.arange(49), 3], np.arange(1, 51), np.arange(50) - 1):
         np.save(path, content)
-        refused(load, "p.npy", "no permutation of the 50 rows", "0 to 49 once")
+        refused(load, "p.npy", "is not a permutation of the 50 rows", "0 to 49 once")
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     refused(load, "p.npy", "cannot read", ".npy file of 50")
     path.write_bytes(b"")

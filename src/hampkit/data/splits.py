@@ -217,7 +217,7 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
             f"{place} has shape {order.shape}, and the data have {n} rows; give each number from 0 to {n - 1} once"
         )
     if not np.array_equal(np.sort(order), np.arange(n)):
-        raise UserError(f"{place} is no permutation of the {n} rows; give each number from 0 to {n - 1} once")
+        raise UserError(f"{place} is not a permutation of the {n} rows; give each number from 0 to {n - 1} once")
     return order
 
 

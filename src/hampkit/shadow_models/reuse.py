@@ -94,7 +94,7 @@ class Lender:
                 f"another split of the data ({', '.join(keys) or 'other rows in its split.npz'}; use the same for both)"
             )
         raise UserError(
-            f"the shadow models of {self.run.folder} are of {cause}: they are no evidence about this target's rows"
+            f"the shadow models of {self.run.folder} are of {cause}: they are not evidence about this target's rows"
         )
 
     def _permuted(self, task: ShadowTask, rows: Mapping[str, NDArray[np.int64]]) -> bool | None:
