@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.config.sections import SplitConfig
 from hampkit.data.base import Place
 from hampkit.data.candidates import candidates
+from hampkit.data.copies import joined
 from hampkit.data.splits import SEGMENTS, split_table
 from hampkit.data.table import File
 from hampkit.errors import UserError
@@ -173,6 +175,19 @@ def test_masks_hold_whole_groups(people):
         assert (rows == rows[:, :1]).all()
     assert (members.sum(0) == 4).all()
     assert np.abs(members.sum(1) - len(group) / 2).max() <= 7
+
+
+def test_units_are_computed_once_and_the_population_is_not_kept(people, monkeypatch):
+    file, _ = people
+    problem = prepare(load_recipe("undefended", {"data.group": "person"}, file, "risk"), Session())
+    calls = []
+    monkeypatch.setattr("hampkit.workflows.problem.joined", lambda *kinds: calls.append(0) or joined(*kinds))
+    task = problem.shadow_task()
+    assert task.units is problem.units() is problem.shadow_task().units
+    assert len(calls) <= 1  # none if a check has asked before
+    population = weakref.ref(task.population.x)
+    del task
+    assert population() is None
 
 
 @pytest.mark.parametrize(
