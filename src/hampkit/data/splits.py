@@ -123,8 +123,9 @@ class SplitTable:
 
 
 def split_table(n: int, config: SplitConfig, labels: Tensor | None = None, groups: Tensor | None = None) -> SplitTable:
-    """The split of n rows. config: with a layout, and with the seed of the permutation itself; train_size 0: the largest T.
+    """The split of n rows.
 
+    config: its layout must be given, and its seed is that of the permutation itself; train_size 0 takes the largest T that fits.
     The permutation is that of the .npy file if there is one. Else with labels (n,) every segment gets its share of each class,
     see `hampkit.data.strata`; without it is ``numpy.random.default_rng(seed).permutation(n)``. With groups (n,) segments end
     where a group ends: each end moves by at most half of the largest group.

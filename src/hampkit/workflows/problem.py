@@ -125,9 +125,8 @@ class Problem:
 
     def population(self) -> Dataset:
         """At most `POPULATION` test rows, which no model is trained on or chosen by, without copies of the pool if possible."""
-        return self.test.take(
-            self._population_rows
-        )  # not kept: a command may hold many problems, and this is 31 MB of CIFAR
+        # not kept: a command may hold many problems, and of CIFAR this is 31 MB
+        return self.test.take(self._population_rows)
 
     @cached_property
     def _population_rows(self) -> Tensor:
