@@ -20,8 +20,8 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks import machine
-from hampkit.attacks import Shadows, SignalAttack
-from hampkit.attacks.lira import LiraOnline, lira_scores
+from hampkit.attacks import Shadows, ShadowScores, SignalAttack
+from hampkit.attacks.lira import LiraOnline, LiraOptions, lira_scores
 from hampkit.attacks.rmia import Rmia
 from hampkit.data.splits import shadow_members
 from hampkit.judging.evaluate import evaluate, unusual
@@ -103,10 +103,10 @@ def measure(models: int, examples: int, scheme: Scheme) -> tuple[list[dict[str, 
     s, m = shadows.signals().astype(np.float64), shadows.membership()
     part = slice(0, min(LOOP, examples))
     slow = seconds(lambda: loop(s[:, part], m[:, part], target[part, 0]), 1) * examples / min(LOOP, examples)
-    fast = seconds(lambda: lira_scores(s, m, target[:, 0], "online", "per-example", center="median"))
-    error = lira_scores(s, m, target[:, 0], "online", "per-example", center="median")[part] - loop(
-        s[:, part], m[:, part], target[part, 0]
-    )
+    options = LiraOptions("online", "per-example", "median")
+    fast = seconds(lambda: lira_scores(ShadowScores(s, m), target[:, 0], options))
+    found = lira_scores(ShadowScores(s, m), target[:, 0], options)
+    error = found[part] - loop(s[:, part], m[:, part], target[part, 0])
     assert np.abs(error).max() < 1e-9, np.abs(error).max()
     return rows, [
         f"M = {models}, N = {examples:,}, population {POPULATION:,}, {scheme} masks; online LiRA's statistics alone:"

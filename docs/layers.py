@@ -3,8 +3,8 @@
     python docs/layers.py           print the diagram
     python docs/layers.py --write   put it into docs/architecture.md
 
-An arrow leads from a part to one that it imports; arrows that follow from others are left out, and so are `errors`, `rng` and
-`types`, which everything may import.
+An arrow leads from a part to one that it imports; arrows that follow from others are left out, and so are `errors`, `rng`,
+`text` and `types`, which everything may import.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "src" / "hampkit"
 PAGE = HERE / "architecture.md"
-EVERYWHERE = {"errors", "rng", "types"}
+EVERYWHERE = {"errors", "rng", "text", "types"}
 OLD_NAMES = {"metrics", "blackbox"}  # of before, for one release
 BLOCK = re.compile(r"(```mermaid\n).*?(```)", re.DOTALL)
 

@@ -80,10 +80,10 @@ def test_lira_takes_the_mean_over_views():
     members = np.tile([True, False], (40, 4)).T
     scores = rng.normal(size=(8, 40, 3)).astype(np.float32)
     target = rng.normal(size=(40, 3))
-    from hampkit.attacks import Shadows
+    from hampkit.attacks import Shadows, ShadowScores
 
     shadows = Shadows((scores,), members, rng.normal(size=(8, 5)).astype(np.float32), np.arange(40), np.arange(8))
-    wanted = np.mean([lira_scores(scores[:, :, v], members, target[:, v]) for v in range(3)], axis=0)
+    wanted = np.mean([lira_scores(ShadowScores(scores[:, :, v], members), target[:, v]) for v in range(3)], axis=0)
     assert np.allclose(LiraOnline().score_signals(target, np.zeros(5), shadows), wanted, rtol=0, atol=1e-9)
 
 

@@ -156,6 +156,26 @@ def test_a_defense_of_another_package_is_found_by_entry_point(monkeypatch, tmp_p
         sys.modules.pop("otherdefense", None)
 
 
+def test_an_entry_point_to_something_else_is_one_clear_line(monkeypatch):
+    point = importlib.metadata.EntryPoint("other", "collections:OrderedDict", "hampkit.defenses")
+    real = importlib.metadata.entry_points
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda **k: [point] if k.get("group") == "hampkit.defenses" else real(**k)
+    )
+    registry._scan.cache_clear()
+    try:
+        with pytest.raises(UserError) as caught:
+            DEFENSES.classes()
+    finally:
+        registry._scan.cache_clear()
+    for part in (
+        "collections:OrderedDict of hampkit.defenses",
+        "a subclass of hampkit.defenses.base:Defense",
+        "correct or",
+    ):
+        assert part in str(caught.value)
+
+
 def test_a_generic_alias_in_a_module_is_no_class():
     """In Python 3.10 ``inspect.isclass(dict[str, int])`` is true, and ``issubclass`` fails on it."""
     module = ModuleType("some")

@@ -161,7 +161,7 @@ def test_truncated_archives(place, monkeypatch):
 
 def test_no_archive_at_all(place, monkeypatch):
     put(place, monkeypatch, b"<html>rate limit</html>")
-    refused(lambda: Location30().load(place), "dataset_location.tgz", "damaged or no archive", "fetch it again")
+    refused(lambda: Location30().load(place), "dataset_location.tgz", "damaged or not an archive", "fetch it again")
 
 
 @pytest.mark.parametrize("name", ["../bangkok", "/tmp/bangkok", "a/../../bangkok", "..\\bangkok", "C:\\bangkok"])
@@ -185,7 +185,7 @@ def test_archive_without_the_member_or_with_a_folder_or_a_bomb(place, monkeypatc
     folder = tarfile.TarInfo("bangkok")
     folder.type = tarfile.DIRTYPE
     put(place, monkeypatch, tar_with((folder, b"")))
-    refused(lambda: Location30().load(place), "dataset_location.tgz", "'bangkok'", "no file", REMEDY)
+    refused(lambda: Location30().load(place), "dataset_location.tgz", "'bangkok'", "is not a file", REMEDY)
     (tmp_path / "bomb.tgz").write_bytes(tar_with((tarfile.TarInfo("big"), bytes(100_000))))
     refused(lambda: read_member(tmp_path / "bomb.tgz", "big", limit=99_999), "bomb.tgz", "'big'", "99999 bytes", REMEDY)
 
@@ -347,7 +347,11 @@ NPZ_ERRORS = {
     "nan label": ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, {}, ("array 'y'", "nan in data row 2", "--label")),
     "empty": ({"x": X[:0], "y": Y[:0]}, {}, ("array 'x'", "empty", "(0, 2)", "44 rows")),
     "few": ({"x": X[:30], "y": Y[:30]}, {}, ("30 rows", "at least 44")),
-    "objects": ({"x": X.astype(object), "y": Y}, {}, ("cannot read", "it holds objects", "no arrays of objects")),
+    "objects": (
+        {"x": X.astype(object), "y": Y},
+        {},
+        ("cannot read", "it holds Python objects", "no arrays of objects"),
+    ),
 }
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hampkit.config.content import flatten
 from hampkit.config.extends import LONGEST, from_file, merge, resolve, shipped, tomllib
 from hampkit.config.recipe import accepts, load_recipe, recipe_from_dict
 from hampkit.errors import UserError
 from hampkit.registry import DATASETS, DEFENSES
+from hampkit.text import flatten
 from hampkit.workflows.catalog import recipe_lines
 
 ROOT = resources.files("hampkit") / "recipes"
@@ -224,7 +224,7 @@ WRONG = {
     "null byte": ('extends = "a\\u0000.toml"', ["mine.toml extends", "cannot read recipe", "null byte"]),
     "nobody's home": ('extends = "~nobody-here/a.toml"', ["mine.toml extends '~nobody-here/a.toml'", "existing file"]),
     "a folder": ('extends = "dir.toml"', ["mine.toml extends 'dir.toml'", "cannot read recipe 'dir.toml'"]),
-    "no TOML": ('extends = "broken.toml"', ["mine.toml extends 'broken.toml'", "recipe broken.toml is no valid TOML"]),
+    "no TOML": ('extends = "broken.toml"', ["mine.toml extends 'broken.toml'", "recipe broken.toml is not valid TOML"]),
     "in a section": ('[train]\nextends = "toy/hamp"', ["extends in section [train] of recipe mine.toml", "above"]),
     "in a section of a section": ('[defense.distill]\nextends = "toy/dmp"', ["section [defense.distill]", "above"]),
     "misspelt": ('extend = "toy/hamp"', ["'extend' in recipe mine.toml", "did you mean 'extends'"]),

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from hampkit.config.files import replacing
-from hampkit.shadow_models.durations import duration
+from hampkit.text import duration, measured_duration
 
 
 def test_a_file_appears_with_all_of_its_content(tmp_path):
@@ -36,3 +36,18 @@ def test_after_an_exception_the_old_file_stays_and_nothing_else(tmp_path):
 )
 def test_a_duration_has_a_readable_unit(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (59.4, "59.4 s"),
+        (59.6, "1 min 0 s"),
+        (83.4, "1 min 23 s"),
+        (3599, "59 min 59 s"),
+        (7300, "2 h 1 min"),
+    ],
+)
+def test_a_measured_duration_keeps_its_seconds(seconds, text):
+    assert measured_duration(seconds) == text

@@ -20,7 +20,7 @@ from hampkit.generators.bernoulli_mixture import BernoulliMixture
 from hampkit.generators.columns import Columns
 from hampkit.generators.ctgan import CTGAN
 from hampkit.generators.dcgan import DCGAN, _raw, _resized, _scaled
-from hampkit.generators.mixture import Features, fit
+from hampkit.generators.mixture import EmOptions, Features, fit
 from hampkit.generators.random import Random
 from hampkit.registry import GENERATORS
 from hampkit.rng import torch_rng
@@ -174,7 +174,7 @@ def test_em_never_makes_the_fit_worse(smoothing, most):
     features = Features.of(Columns.of(data.domain, most), data)
     rows = features.encode(data.x)
     for seed in range(5):
-        _, course = fit(features, rows, 6, smoothing, 40, 0.0, torch_rng(seed))
+        _, course = fit(features, rows, EmOptions(6, smoothing, 40, 0.0), torch_rng(seed))
         assert len(course) > 2
         steps = np.diff(course)
         assert (steps >= -1e-7 * np.abs(course[:-1])).all(), steps
@@ -185,7 +185,7 @@ def test_the_likelihood_is_that_of_the_slow_formula():
     data = mixed()
     features = Features.of(Columns.of(data.domain, 32), data)
     rows = features.encode(data.x)
-    mixture, _ = fit(features, rows, 2, 1.0, 5, 0.0, torch_rng(0))
+    mixture, _ = fit(features, rows, EmOptions(2, 1.0, 5, 0.0), torch_rng(0))
     fast = features.log_density(mixture, rows)[:7]
     columns, (places, numbers) = (
         features.columns,

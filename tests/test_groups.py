@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from itertools import combinations
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 import hampkit
 from hampkit.config.recipe import ShadowConfig, load_recipe
+from hampkit.config.sections import SplitConfig
 from hampkit.data.base import Place
 from hampkit.data.candidates import candidates
+from hampkit.data.copies import joined
 from hampkit.data.splits import SEGMENTS, split_table
 from hampkit.data.table import File
 from hampkit.errors import UserError
@@ -46,16 +49,16 @@ def test_no_group_is_in_two_segments_and_sizes_are_near_the_layouts(groups, larg
     y = torch.from_numpy(rng.integers(0, 3, len(group)))
     if len(group) < 120:
         return
-    table = split_table(len(group), 0, "default", seed, labels=y, groups=torch.from_numpy(group))
+    table = split_table(len(group), SplitConfig(0, "default", seed), labels=y, groups=torch.from_numpy(group))
     assert not [a & b for a, b in combinations(in_segments(table, group), 2) if a & b]
-    plain = split_table(len(group), 0, "default", seed)
+    plain = split_table(len(group), SplitConfig(0, "default", seed))
     for name in SEGMENTS:
         assert abs(len(table.rows(name)) - len(plain.rows(name))) <= largest, name
 
 
 def test_groups_of_one_row_change_nothing():
     y = torch.arange(500) % 3
-    plain, one = (split_table(500, 0, "default", 4, labels=y, groups=g) for g in (None, torch.arange(500)))
+    plain, one = (split_table(500, SplitConfig(0, "default", 4), labels=y, groups=g) for g in (None, torch.arange(500)))
     assert torch.equal(one.permutation, plain.permutation)
     assert one.segments == plain.segments
 
@@ -66,13 +69,15 @@ def test_a_group_larger_than_a_part_is_refused_whatever_the_seed():
         with pytest.raises(
             UserError, match=r"largest of 341 groups \(data.group\) has 60 rows, .* only 36: .*another column"
         ):
-            split_table(400, 0, "default", seed, labels=torch.arange(400) % 2, groups=group)
+            split_table(400, SplitConfig(0, "default", seed), labels=torch.arange(400) % 2, groups=group)
 
 
 def test_a_permutation_and_groups_are_one_too_many(tmp_path):
     np.save(tmp_path / "p.npy", np.arange(400))
     with pytest.raises(UserError, match=r"split.permutation and data.group .* leave one out"):
-        split_table(400, 0, "default", 0, str(tmp_path / "p.npy"), torch.arange(400) % 2, torch.arange(400))
+        split_table(
+            400, SplitConfig(0, "default", 0, str(tmp_path / "p.npy")), torch.arange(400) % 2, torch.arange(400)
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -170,6 +175,19 @@ def test_masks_hold_whole_groups(people):
         assert (rows == rows[:, :1]).all()
     assert (members.sum(0) == 4).all()
     assert np.abs(members.sum(1) - len(group) / 2).max() <= 7
+
+
+def test_units_are_computed_once_and_the_population_is_not_kept(people, monkeypatch):
+    file, _ = people
+    problem = prepare(load_recipe("undefended", {"data.group": "person"}, file, "risk"), Session())
+    calls = []
+    monkeypatch.setattr("hampkit.workflows.problem.joined", lambda *kinds: calls.append(0) or joined(*kinds))
+    task = problem.shadow_task()
+    assert task.units is problem.units() is problem.shadow_task().units
+    assert len(calls) <= 1  # none if a check has asked before
+    population = weakref.ref(task.population.x)
+    del task
+    assert population() is None
 
 
 @pytest.mark.parametrize(

@@ -151,5 +151,5 @@ def test_a_line_that_is_no_answer_is_an_error_and_the_process_goes(jobs, monkeyp
         raise ValueError("no JSON")
 
     monkeypatch.setattr(launch.json, "loads", no_json)
-    with pytest.raises(UserError, match=r"wrote a line that is no event \(no JSON\)"):
+    with pytest.raises(UserError, match=r"wrote a line that is not an event \(no JSON\)"):
         jobs("chatters")

@@ -76,7 +76,7 @@ MISTAKES = {
     "missing toml": (["run", "no.toml"], ["no.toml"]),
     "unknown list": (["list", "atacks"], ["'atacks'", "did you mean 'attacks'"]),
     "unknown data set to check": (["data", "check", "digts"], ["did you mean 'digits'?"]),
-    "no such run": (["attack", "runs/nothing"], ["nothing", "no run folder"]),
+    "no such run": (["attack", "runs/nothing"], ["nothing", "is not a run folder"]),
     "unknown option": (["run", "--seeed", "3"], ["--seeed"]),
     "negative seed": (["run", "--seed", "-1"], ["-1"]),
     "missing table": (["run", "hamp", "--data", "no.csv", "--label", "y"], ["no.csv"]),

@@ -484,12 +484,15 @@ def test_provenance_explains_what_nobody_chose():
     details = example_details(results)
     details[0]["provenance"] |= {"seeds": [123456789]}
     details[0]["provenance"]["recipe"] = {
-        "schema": 1, "version": 77, "data": {"file": ""}, "split": {"seed": -1, "permutation": ""}, "train": {"label": ""}
+        "schema": 1, "version": 77, "data": {"file": ""}, "split": {"seed": -1, "permutation": ""}, "train": {"label": ""},
+        "attacks": {}, "defense": {"modify": True, "distill": {"lr": 0.1}},
     }  # fmt: skip
     text = page_of(results, details).split("Provenance")[-1]
     assert "Model seed 123456789 (derived from seed 0)" in text
     assert "split.seed the recipe's" in text
-    for word in ("schema", "version 77", "data.file", "permutation", "seed -1"):
+    assert "Took 1 min 23 s" in text
+    assert "defense.modify true defense.distill.lr 0.1" in text
+    for word in ("schema", "version 77", "data.file", "permutation", "seed -1", "attacks"):
         assert word not in text, word
     assert "train.label" in text
 

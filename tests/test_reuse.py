@@ -143,7 +143,7 @@ def test_what_is_not_there_cannot_be_lent(lender, tmp_path):
         hampkit.run("toy/undefended", options=QUICK, shadows_from=lender, shadows=16, runs_dir=tmp_path)
     with pytest.raises(UserError, match=f"--shadows-from .*{lender.name} and shadows.seed=0 are the same option"):
         hampkit.run("toy/undefended", options={**QUICK, "shadows.seed": 0}, shadows_from=lender, runs_dir=tmp_path)
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         hampkit.run("toy/undefended", options=QUICK, shadows_from=tmp_path, runs_dir=tmp_path)
     trained = hampkit.train("toy/undefended", options=QUICK, seed=9, runs_dir=tmp_path)
     with pytest.raises(UserError, match="no finished shadow models; train them"):

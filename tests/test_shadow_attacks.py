@@ -10,11 +10,11 @@ from scipy.special import log_expit, logsumexp
 
 import hampkit
 from hampkit import UserError
-from hampkit.attacks import Shadows
+from hampkit.attacks import Shadows, ShadowScores
 from hampkit.attacks.base import HeldOut
-from hampkit.attacks.lira import FLOOR, VARIANTS, LiraOnlineFixed, lira_scores
+from hampkit.attacks.lira import FLOOR, VARIANTS, LiraOnlineFixed, LiraOptions, lira_scores
 from hampkit.attacks.reference import AttackR, attack_p_scores, attack_r_scores
-from hampkit.attacks.rmia import GRID, Rmia, RmiaOffline, choose_a, log_ratio, rmia_scores
+from hampkit.attacks.rmia import GRID, Background, Rmia, RmiaOffline, RmiaOptions, choose_a, log_ratio, rmia_scores
 from hampkit.stats import metrics, moderated
 
 
@@ -82,10 +82,9 @@ def test_lira_is_the_loop_over_examples(variant, variance, models):
     if variant.endswith("-fixed") and variance == "per-example":
         return
     s, m, t = case(models)
-    expected = one_lira(s, m, t, variant, variance)
-    assert np.allclose(lira_scores(s, m, t, variant, variance), expected, rtol=1e-9, atol=1e-9)
-    expected = one_lira(s, m, t, variant, variance, np.median)
-    assert np.allclose(lira_scores(s, m, t, variant, variance, center="median"), expected, rtol=1e-9, atol=1e-9)
+    for center, mean in (("mean", np.mean), ("median", np.median)):
+        found = lira_scores(ShadowScores(s, m), t, LiraOptions(variant, variance, center))
+        assert np.allclose(found, one_lira(s, m, t, variant, variance, mean), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("center", "factor"), [("mean", 1.0), ("median", np.pi / 2)])
@@ -104,16 +103,16 @@ def test_moderated_lira_is_the_loop_over_examples_with_student(models, center, f
         return stats.t(prior.freedom + n - 1, centers, np.sqrt(variances * (1 + factor / n)))
 
     inside, out = laws(m), laws(~m)
-    online = lira_scores(s, m, t, "online", "moderated", center=center)
+    online = lira_scores(ShadowScores(s, m), t, LiraOptions("online", "moderated", center))
     assert np.allclose(online, inside.logpdf(t) - out.logpdf(t), rtol=1e-9, atol=1e-9)
-    offline = lira_scores(s, m, t, "offline", "moderated", center=center)
+    offline = lira_scores(ShadowScores(s, m), t, LiraOptions("offline", "moderated", center))
     assert np.allclose(offline, out.logcdf(t) - out.logsf(t), rtol=1e-9, atol=1e-9)
 
 
 def test_moderated_lira_takes_examples_with_one_model_on_a_side():
     s, m, t = case(8, 60)
     m[:, 0] = np.arange(8) < 1
-    assert np.isfinite(lira_scores(s, m, t, "online", "moderated")).all()
+    assert np.isfinite(lira_scores(ShadowScores(s, m), t, LiraOptions("online", "moderated"))).all()
 
 
 def test_lira_takes_blocks_of_examples_without_a_seam():
@@ -121,7 +120,7 @@ def test_lira_takes_blocks_of_examples_without_a_seam():
     for variant in VARIANTS:
         variance = "pooled" if variant.endswith("-fixed") else "per-example"
         one_by_one = one_lira(s[:, 4090:4100], m[:, 4090:4100], t[4090:4100], variant, "per-example")
-        found = lira_scores(s, m, t, variant, variance)[4090:4100]
+        found = lira_scores(ShadowScores(s, m), t, LiraOptions(variant, variance))[4090:4100]
         if variance == "per-example":
             assert np.allclose(found, one_by_one, rtol=1e-9)
         else:  # the pooled deviation of all 9,000, seen through two examples of different blocks
@@ -134,11 +133,11 @@ def test_rmia_is_the_loop_over_examples(offline, gamma, a):
     s, m, t = case(8)
     zs, zt, _ = case(8, 30, seed=1)
     zt = zt[0].astype(float) * np.linspace(-4, 4, 30)
-    found = rmia_scores(s, m, t, zs, zt, gamma, a, offline)
+    found = rmia_scores(ShadowScores(s, m), t, Background(zs, zt), RmiaOptions(gamma, a, offline))
     assert np.abs(found - one_rmia(s, m, t, zs, zt, gamma, a, offline)).max() < 1e-9
-    smooth = rmia_scores(s, m, t, zs, zt, gamma, a, offline, smooth=True)
+    smooth = rmia_scores(ShadowScores(s, m), t, Background(zs, zt), RmiaOptions(gamma, a, offline, smooth=True))
     assert (np.diff(smooth[np.argsort(found, kind="stable")])[np.diff(np.sort(found)) > 0] > 0).all()
-    assert np.abs(log_ratio(s, m, t, a, offline) - one_log_ratio(s, m, t, a, offline)).max() < 1e-9
+    assert np.abs(log_ratio(ShadowScores(s, m), t, a, offline) - one_log_ratio(s, m, t, a, offline)).max() < 1e-9
 
 
 @pytest.mark.parametrize("offline", [False, True])
@@ -147,8 +146,8 @@ def test_within_one_target_share_log_ratio_base_and_informia_have_one_order(offl
     m[:] = np.argsort(np.random.default_rng(1).random(m.shape), axis=0) < 4  # as many IN as OUT models
     zs, zt, _ = case(8, 30, seed=1)
     a = 1.0  # BASE offline leaves the IN models out instead of supposing them
-    ratio = log_ratio(s, m, t, a, offline)
-    share = rmia_scores(s, m, t, zs, zt[0], 2.0, a, offline, smooth=True)
+    ratio = log_ratio(ShadowScores(s, m), t, a, offline)
+    share = rmia_scores(ShadowScores(s, m), t, Background(zs, zt[0]), RmiaOptions(2.0, a, offline, smooth=True))
     assert np.array_equal(np.argsort(ratio), np.argsort(share))
     kept = np.where(~m | (not offline), log_expit(s), -np.inf)
     base = log_expit(t) - logsumexp(kept, axis=0) + np.log(np.isfinite(kept).sum(0))
@@ -165,9 +164,10 @@ def test_across_targets_the_share_loses_what_the_log_ratio_keeps():
     s, z = rng.normal(0, 1, (16, 2000)) + m, rng.normal(0, 1, (16, 500))
     member = rng.random((2, 2000)) < 0.5
     t, zt = rng.normal(0, 1, (2, 2000)) + member, rng.normal(0, 1, (2, 500)) - [[0], [4]]
-    share = np.concatenate([rmia_scores(s, m, t[k], z, zt[k], smooth=True) for k in (0, 1)])
-    ratio = np.concatenate([log_ratio(s, m, t[k]) for k in (0, 1)])
-    within = np.mean([metrics.auc(log_ratio(s, m, t[k]), member[k]) for k in (0, 1)])
+    shadows, options = ShadowScores(s, m), RmiaOptions(smooth=True)
+    share = np.concatenate([rmia_scores(shadows, t[k], Background(z, zt[k]), options) for k in (0, 1)])
+    ratios = [log_ratio(shadows, t[k]) for k in (0, 1)]
+    ratio, within = np.concatenate(ratios), np.mean([metrics.auc(ratios[k], member[k]) for k in (0, 1)])
     assert metrics.auc(ratio, member.ravel()) > within - 0.01
     assert metrics.auc(share, member.ravel()) < within - 0.05
 
@@ -203,7 +203,7 @@ def test_attack_r_and_attack_p_are_the_loops():
     s, m, t = case(9)
     t[:9] = s[0, :9]  # ties count
     expected = [np.mean([s[k, i] <= t[i] for k in range(9) if not m[k, i]]) for i in range(len(t))]
-    assert attack_r_scores(s, m, t).tolist() == expected
+    assert attack_r_scores(ShadowScores(s, m), t).tolist() == expected
     z = np.r_[t[:5], np.linspace(-3, 3, 20)]
     assert attack_p_scores(t, z).tolist() == [np.mean([v <= u for v in z]) for u in t]
 
@@ -219,17 +219,18 @@ def test_extreme_scores_give_finite_results(models, values, seed):
     s, t = rng.choice(values, (models, 12)), rng.choice(values, 12)
     m = np.zeros((models, 12), bool)
     m[:2] = True
-    m = rng.permuted(m, axis=0)
+    shadows = ShadowScores(s, rng.permuted(m, axis=0))
     for variant in VARIANTS:
         for variance in ("auto", "pooled", "global", *([] if variant.endswith("-fixed") else ["moderated"])):
-            assert np.isfinite(lira_scores(s, m, t, variant, variance)).all()
+            assert np.isfinite(lira_scores(shadows, t, LiraOptions(variant, variance))).all()
     z = rng.choice(values, (models, 5))
     for offline in (False, True):
         for a in (0.0, 0.5, 1.0):
-            assert np.isfinite(rmia_scores(s, m, t, z, z[0], 2.0, a, offline, smooth=True)).all()
-            assert np.isfinite(log_ratio(s, m, t, a, offline)).all()
-    assert np.isfinite(attack_r_scores(s, m, t)).all()
-    assert 0 <= choose_a(s, m) <= 1
+            options = RmiaOptions(2.0, a, offline, smooth=True)
+            assert np.isfinite(rmia_scores(shadows, t, Background(z, z[0]), options)).all()
+            assert np.isfinite(log_ratio(shadows, t, a, offline)).all()
+    assert np.isfinite(attack_r_scores(shadows, t)).all()
+    assert 0 <= choose_a(shadows) <= 1
 
 
 def test_online_lira_is_as_good_as_the_best_test_there_is():
@@ -241,15 +242,17 @@ def test_online_lira_is_as_good_as_the_best_test_there_is():
     t = rng.normal(mean_out + gap * member, 1)
     best = gap * (t - mean_out) - gap**2 / 2  # ln N(mean + gap, 1) - ln N(mean, 1)
     for variant in ("online", "online-fixed"):
-        difference = metrics.auc_difference(best, lira_scores(s, m, t, variant), member)
+        difference = metrics.auc_difference(best, lira_scores(ShadowScores(s, m), t, LiraOptions(variant)), member)
         assert difference.low - 0.004 <= 0 <= difference.high + 0.004, difference
-    assert metrics.auc(lira_scores(s, m, t, "global"), member) < metrics.auc(best, member) - 0.1
+    assert (
+        metrics.auc(lira_scores(ShadowScores(s, m), t, LiraOptions("global")), member) < metrics.auc(best, member) - 0.1
+    )
 
 
 def test_offline_lira_takes_a_low_score_for_a_non_member_as_the_published_test_does_not():
     s, m = np.zeros((8, 3)) + np.linspace(-1, 1, 8)[:, None], np.zeros((8, 3), bool)
     m[:4] = True
-    low, middle, high = lira_scores(s, m, [-5.0, 0.7, 5.0], "offline")
+    low, middle, high = lira_scores(ShadowScores(s, m), [-5.0, 0.7, 5.0], LiraOptions("offline"))
     assert low < middle < high
 
 
@@ -258,10 +261,10 @@ def test_the_variance_is_chosen_by_the_number_of_models():
         rng = np.random.default_rng(models)
         m = rng.permuted(np.arange(models)[:, None] < np.full(50, models // 2), axis=0)
         s, t = rng.normal(size=(models, 50)) * rng.uniform(0.1, 3, 50), rng.normal(size=50)
-        assert np.array_equal(lira_scores(s, m, t, "online"), lira_scores(s, m, t, "online", chosen))
-    one = np.array([[True], [False]])
-    lonely = lira_scores([[1.0], [0.0]], one, [0.9], "online")
-    assert np.array_equal(lonely, lira_scores([[1.0], [0.0]], one, [0.9], "online", "global"))
+        shadows = ShadowScores(s, m)
+        assert np.array_equal(lira_scores(shadows, t), lira_scores(shadows, t, LiraOptions("online", chosen)))
+    two = ShadowScores([[1.0], [0.0]], np.array([[True], [False]]))
+    assert np.array_equal(lira_scores(two, [0.9]), lira_scores(two, [0.9], LiraOptions("online", "global")))
 
 
 def test_a_is_chosen_where_it_was_planted():
@@ -270,14 +273,14 @@ def test_a_is_chosen_where_it_was_planted():
     m = rng.permuted(np.arange(16)[:, None] < np.full(600, 8), axis=0)
     out = rng.uniform(0.05, 0.95, 600)
     p = np.where(m, 0.3 * out + 0.7, out) * rng.uniform(0.97, 1.0, m.shape)
-    found = choose_a(np.log(p / (1 - p)), m)
+    found = choose_a(ShadowScores(np.log(p / (1 - p)), m))
     assert found <= 0.6, found
 
 
 def test_a_is_the_usual_one_where_nothing_can_be_attacked():
     """Of two models, or of two pairs of which only one of each is left, none has an example to be told apart by."""
     members = np.arange(2)[:, None] < np.ones((1, 30))
-    assert choose_a(np.zeros((2, 30)), members) == 0.3
+    assert choose_a(ShadowScores(np.zeros((2, 30)), members)) == 0.3
 
 
 def test_a_is_the_one_with_the_highest_auc_by_share_too():
@@ -289,9 +292,10 @@ def test_a_is_the_one_with_the_highest_auc_by_share_too():
         counts = HeldOut(m).counts(t)
         heard = counts.any(1)
         for k, a in enumerate(GRID):
-            scores = rmia_scores(s[heard], m[heard], s[t], z[heard], z[t], 2.0, a, True, True, counts[heard])
+            shadows, options = ShadowScores(s[heard], m[heard], counts[heard]), RmiaOptions(2.0, a, True, smooth=True)
+            scores = rmia_scores(shadows, s[t], Background(z[heard], z[t]), options)
             aucs[k] += metrics.auc(scores, m[t])
-    assert choose_a(s, m) == GRID[int(aucs.argmax())]
+    assert choose_a(ShadowScores(s, m)) == GRID[int(aucs.argmax())]
 
 
 def test_a_is_chosen_without_the_twin_of_the_model_that_is_attacked():
@@ -303,7 +307,7 @@ def test_a_is_chosen_without_the_twin_of_the_model_that_is_attacked():
     loud = s.copy()
     loud[1::2] = 50.0  # of every pair one that knows everything; those asked, 0 and 2, must not hear their twins
     kept = np.delete(np.arange(12), [1])
-    assert choose_a(loud, m, mocks=1) == choose_a(loud[kept], m[kept], mocks=1)
+    assert choose_a(ShadowScores(loud, m), mocks=1) == choose_a(ShadowScores(loud[kept], m[kept]), mocks=1)
 
 
 def explicit(s, m, counts):
@@ -320,37 +324,47 @@ def test_answers_that_do_not_count_play_no_part():
     )  # of every example two OUT models do not count
     counts = np.argsort(counts, axis=0) >= 2
     s, t, z = rng.normal(0, 3, (12, 80)), rng.normal(0, 3, 80), rng.normal(0, 3, (12, 50))
-    fewer, theirs = explicit(s, m, counts)
+    some, fewer = ShadowScores(s, m, counts), ShadowScores(*explicit(s, m, counts))
     for variant in VARIANTS:
-        assert np.allclose(lira_scores(s, m, t, variant, shadow_counts=counts), lira_scores(fewer, theirs, t, variant))
-    assert np.array_equal(attack_r_scores(s, m, t, counts), attack_r_scores(fewer, theirs, t))
+        found, wanted = (lira_scores(shadows, t, LiraOptions(variant)) for shadows in (some, fewer))
+        assert np.allclose(found, wanted)
+    assert np.array_equal(attack_r_scores(some, t), attack_r_scores(fewer, t))
     for offline in (False, True):
-        found = rmia_scores(s, m, t, z, z[0], offline=offline, shadow_counts=counts)
-        assert np.allclose(found, rmia_scores(fewer, theirs, t, z, z[0], offline=offline))
-    assert not np.allclose(lira_scores(s, m, t), lira_scores(s, m, t, shadow_counts=counts))
+        options = RmiaOptions(offline=offline)
+        found, wanted = (rmia_scores(shadows, t, Background(z, z[0]), options) for shadows in (some, fewer))
+        assert np.allclose(found, wanted)
+    assert not np.allclose(lira_scores(ShadowScores(s, m), t), lira_scores(some, t))
 
 
 @pytest.mark.parametrize(
     ("call", "needle"),
     [
-        (lambda s, m, t: lira_scores(s, m, t, "onlin"), "did you mean"),
-        (lambda s, m, t: lira_scores(s, m, t, "online", "shared"), "unknown variance"),
-        (lambda s, m, t: lira_scores(s, m, t, "online-fixed", "per-example"), "one variance"),
-        (lambda s, m, t: lira_scores(s, m, t, "online-fixed", "moderated"), "variant online for variance=moderated"),
-        (lambda s, m, t: lira_scores(s, m, t, center="mode"), "unknown center 'mode'"),
+        (lambda s, m, t: LiraOptions("onlin"), "did you mean"),
+        (lambda s, m, t: LiraOptions("online", "shared"), "unknown variance"),
+        (lambda s, m, t: LiraOptions("online-fixed", "per-example"), "one variance"),
+        (lambda s, m, t: LiraOptions("online-fixed", "moderated"), "variant online for variance=moderated"),
+        (lambda s, m, t: LiraOptions(center="mode"), "unknown center 'mode'"),
         (
-            lambda s, m, t: lira_scores(s[:2], np.arange(2)[:, None] < [1] * 40, t, "online", "moderated"),
+            lambda s, m, t: lira_scores(
+                ShadowScores(s[:2], np.arange(2)[:, None] < [1] * 40), t, LiraOptions("online", "moderated")
+            ),
             r"lira-online.variance=moderated needs at least 2 OUT .*--shadows 6 or more\), or lira-online.variance=global",
         ),
         (lambda s, m, t: LiraOnlineFixed(variance="moderated"), "one variance for all"),
-        (lambda s, m, t: lira_scores(s, m | True, t, "offline"), "no OUT model among 8"),
-        (lambda s, m, t: lira_scores(s, m & False, t, "online"), "no IN model"),
-        (lambda s, m, t: lira_scores(s, np.arange(8)[:, None] < [1] * 40, t, "online", "per-example"), "at least 2 IN"),
-        (lambda s, m, t: rmia_scores(s, m & False, t, s[:, :3], t[:3]), "offline attack"),
-        (lambda s, m, t: rmia_scores(s, m, t, s[:, :0], t[:0]), "population"),
-        (lambda s, m, t: rmia_scores(s, m, t, s, t, gamma=0), "gamma=0"),
-        (lambda s, m, t: rmia_scores(s, m, t, s, t, a=2), "a=2"),
-        (lambda s, m, t: attack_r_scores(s, m | True, t), "no OUT model"),
+        (lambda s, m, t: lira_scores(ShadowScores(s, m | True), t, LiraOptions("offline")), "no OUT model among 8"),
+        (lambda s, m, t: lira_scores(ShadowScores(s, m & False), t, LiraOptions("online")), "no IN model"),
+        (
+            lambda s, m, t: lira_scores(
+                ShadowScores(s, np.arange(8)[:, None] < [1] * 40), t, LiraOptions("online", "per-example")
+            ),
+            "at least 2 IN",
+        ),
+        (lambda s, m, t: rmia_scores(ShadowScores(s, m & False), t, Background(s[:, :3], t[:3])), "offline attack"),
+        (lambda s, m, t: rmia_scores(ShadowScores(s, m), t, Background(s[:, :0], t[:0])), "population"),
+        (lambda s, m, t: RmiaOptions(gamma=0), "gamma=0"),
+        (lambda s, m, t: RmiaOptions(a=2), "a=2"),
+        (lambda s, m, t: log_ratio(ShadowScores(s, m), t, a=2), "a=2"),
+        (lambda s, m, t: attack_r_scores(ShadowScores(s, m | True), t), "no OUT model"),
     ],
 )
 def test_what_cannot_be_computed_is_said_in_one_line(call, needle):
@@ -362,9 +376,9 @@ def test_shapes_and_numbers_that_are_none_are_refused():
     s, m, t = case()
     for bad in ((s[0], m, t), (s, m.astype(int), t), (s, m, t[:5]), (s * np.nan, m, t)):
         with pytest.raises(ValueError):
-            lira_scores(*bad)
+            lira_scores(ShadowScores(*bad[:2]), bad[2])
     with pytest.raises(ValueError):
-        rmia_scores(s, m, t * np.inf, s, t)
+        rmia_scores(ShadowScores(s, m), t * np.inf, Background(s, t))
 
 
 def test_the_benchmark_takes_every_set_of_a_run(tmp_path):

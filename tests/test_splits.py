@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hampkit.config.sections import SplitConfig
 from hampkit.data.splits import (
     LAYOUTS,
     SEGMENTS,
@@ -48,7 +49,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("layout", PUBLISHED)
 def test_published_segments(layout):
     n, train_size, stops = PUBLISHED[layout]
-    table = split_table(n, train_size, layout, seed=0)
+    table = split_table(n, SplitConfig(train_size, layout, 0))
     assert list(table.segments) == list(SEGMENTS)
     assert [stop for _, stop in table.segments.values()] == [*stops, n]
     assert [start for start, _ in table.segments.values()] == [0, *stops]
@@ -57,11 +58,14 @@ def test_published_segments(layout):
 
 
 def test_purchase_has_a_fixed_test_set_below_ten_thousand():
-    assert split_table(197324, 9999, "purchase100", 0).segments["test"] == (2 * 8999 + 999, 2 * 8999 + 999 + 10000)
+    assert split_table(197324, SplitConfig(9999, "purchase100", 0)).segments["test"] == (
+        2 * 8999 + 999,
+        2 * 8999 + 999 + 10000,
+    )
 
 
 def test_default_layout_for_a_users_data():
-    table = split_table(1000, 400, "default", seed=0)
+    table = split_table(1000, SplitConfig(400, "default", 0))
     sizes = {name: stop - start for name, (start, stop) in table.segments.items()}
     assert sizes == {
         "members": 360,
@@ -75,18 +79,18 @@ def test_default_layout_for_a_users_data():
 
 
 def test_rows_follow_numpys_default_rng():
-    table = split_table(500, 100, "default", seed=7)
+    table = split_table(500, SplitConfig(100, "default", 7))
     order = np.random.default_rng(7).permutation(500)
     assert table.rows("members").tolist() == order[:90].tolist()
     assert table.rows("nonmembers").tolist() == order[130:220].tolist()
     assert table.population().tolist() == order[:180].tolist()
-    assert split_table(500, 100, "default", seed=8).rows("members").tolist() != order[:90].tolist()
+    assert split_table(500, SplitConfig(100, "default", 8)).rows("members").tolist() != order[:90].tolist()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(44, 3000), st.integers(0, 2**31))
 def test_segments_are_disjoint_complete_and_as_large_as_they_can_be(n, seed):
-    table = split_table(n, 0, "default", seed)
+    table = split_table(n, SplitConfig(0, "default", seed))
     rows = torch.cat([table.rows(name) for name in SEGMENTS])
     assert sorted(rows.tolist()) == list(range(n))
     largest = max(t for t in range(20, n) if 2 * int(0.9 * t) + 2 * int(0.2 * t) <= n)
@@ -100,26 +104,34 @@ def test_the_largest_size_fits_and_one_more_does_not(layout):
     largest = LAYOUTS[layout].largest(n)
     assert sum(LAYOUTS[layout].sizes(largest)) <= n
     assert all(sum(LAYOUTS[layout].sizes(t)) > n for t in range(largest + 1, largest + 2000))
-    assert split_table(n, 0, layout, 0).n_members == int(0.9 * largest)
+    assert split_table(n, SplitConfig(0, layout, 0)).n_members == int(0.9 * largest)
     more = largest + 1
-    refused(lambda: split_table(n, more, layout, 0), f"train_size={more}", f"at most {largest}", str(n), layout)
+    refused(
+        lambda: split_table(n, SplitConfig(more, layout, 0)), f"train_size={more}", f"at most {largest}", str(n), layout
+    )
 
 
 def test_too_large_for_location():
-    refused(lambda: split_table(5010, 3000, "location30", 0), "train_size=3000", "5010", "at most 2005", "location30")
+    refused(
+        lambda: split_table(5010, SplitConfig(3000, "location30", 0)),
+        "train_size=3000",
+        "5010",
+        "at most 2005",
+        "location30",
+    )
 
 
 def test_too_few_rows_and_too_small_sizes():
-    refused(lambda: split_table(43, 0, "default", 0), "43 rows", "'default'", "44", "more rows")
-    refused(lambda: split_table(43, 30, "default", 0), "43 rows", "'default'", "44", "more rows")
-    refused(lambda: split_table(800, 0, "location30", 0), "800 rows", "'location30'", "another layout")
-    refused(lambda: split_table(1000, 19, "default", 0), "split.train_size=19", "at least 20")
-    refused(lambda: split_table(1000, -5, "default", 0), "split.train_size=-5", "at least 20")
-    assert split_table(44, 20, "default", 0).n_members == 18
+    refused(lambda: split_table(43, SplitConfig(0, "default", 0)), "43 rows", "'default'", "44", "more rows")
+    refused(lambda: split_table(43, SplitConfig(30, "default", 0)), "43 rows", "'default'", "44", "more rows")
+    refused(lambda: split_table(800, SplitConfig(0, "location30", 0)), "800 rows", "'location30'", "another layout")
+    refused(lambda: split_table(1000, SplitConfig(19, "default", 0)), "split.train_size=19", "at least 20")
+    refused(lambda: split_table(1000, SplitConfig(-5, "default", 0)), "split.train_size=-5", "at least 20")
+    assert split_table(44, SplitConfig(20, "default", 0)).n_members == 18
 
 
 def test_unknown_layout():
-    refused(lambda: split_table(1000, 100, "cifra", 0), "split.layout='cifra'", "did you mean 'cifar'?")
+    refused(lambda: split_table(1000, SplitConfig(100, "cifra", 0)), "split.layout='cifra'", "did you mean 'cifar'?")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,7 @@ def test_unknown_layout():
     ],
 )
 def test_a_table_that_is_no_partition_cannot_be_made(change):
-    table = split_table(100, 40, "default", 0)
+    table = split_table(100, SplitConfig(40, "default", 0))
     assert isinstance(table, SplitTable)
     with pytest.raises(AssertionError):
         change(table)
@@ -147,7 +159,7 @@ def test_a_table_that_is_no_partition_cannot_be_made(change):
 def test_permutation_from_a_file(tmp_path, dtype):
     order = np.random.default_rng(1).permutation(200)
     np.save(tmp_path / "p.npy", order.astype(dtype))
-    table = split_table(200, 50, "default", 0, str(tmp_path / "p.npy"))
+    table = split_table(200, SplitConfig(50, "default", 0, str(tmp_path / "p.npy")))
     assert table.permutation.tolist() == order.tolist()
     assert table.permutation.dtype == torch.int64
 
@@ -156,7 +168,7 @@ def test_bad_permutation_files(tmp_path: Path):
     path = tmp_path / "p.npy"
 
     def load(file: Path = path) -> object:
-        return split_table(50, 20, "default", 0, str(file))
+        return split_table(50, SplitConfig(20, "default", 0, str(file)))
 
     refused(load, "p.npy", "No such file", "50 whole numbers")
     for content in (np.arange(50.0), np.arange(50) > 3):
@@ -166,7 +178,7 @@ def test_bad_permutation_files(tmp_path: Path):
     refused(load, "p.npy", "(49,)", "50 rows", "0 to 49 once")
     for content in (np.r_[np.arange(49), 3], np.arange(1, 51), np.arange(50) - 1):
         np.save(path, content)
-        refused(load, "p.npy", "no permutation of the 50 rows", "0 to 49 once")
+        refused(load, "p.npy", "is not a permutation of the 50 rows", "0 to 49 once")
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     refused(load, "p.npy", "cannot read", ".npy file of 50")
     path.write_bytes(b"")
@@ -185,9 +197,9 @@ def test_a_pickle_is_never_read_but_told_how_to_convert(tmp_path: Path):
     np.arange(50).dump(tmp_path / "location_shuffle.pkl")
     source, target = str(tmp_path / "location_shuffle.pkl"), str(tmp_path / "location_shuffle.npy")
     remedy = f"numpy.save({target!r}, numpy.load({source!r}, allow_pickle=True))"
-    refused(lambda: split_table(50, 20, "default", 0, source), "pickle", remedy)
+    refused(lambda: split_table(50, SplitConfig(20, "default", 0, source)), "pickle", remedy)
     exec("import numpy; " + remedy)  # the remedy must work
-    table = split_table(50, 20, "default", 0, target)
+    table = split_table(50, SplitConfig(20, "default", 0, target))
     assert table.permutation.tolist() == list(range(50))
 
 
@@ -195,7 +207,7 @@ def test_a_pickle_is_never_read_but_told_how_to_convert(tmp_path: Path):
 
 
 def test_a_class_without_members():
-    table = split_table(100, 40, "default", 0)
+    table = split_table(100, SplitConfig(40, "default", 0))
     y = torch.zeros(100, dtype=torch.int64)
     y[table.rows("members")[:5]] = 1
     y[table.rows("nonmembers")[:3]] = 2

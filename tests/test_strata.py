@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hampkit.config.recipe import load_recipe
+from hampkit.config.sections import SplitConfig
 from hampkit.data.base import Source
 from hampkit.data.candidates import candidates
 from hampkit.data.splits import SEGMENTS, check_classes, rare_classes, split_table
@@ -34,7 +35,7 @@ def labels_of(counts):
 
 def split_counts(y, seed, train_size=0):
     """(S, C) rows of each class in every segment."""
-    table = split_table(len(y), train_size, "default", seed, labels=torch.from_numpy(y))
+    table = split_table(len(y), SplitConfig(train_size, "default", seed), labels=torch.from_numpy(y))
     return np.array([np.bincount(y[table.rows(name).numpy()], minlength=y.max() + 1) for name in SEGMENTS])
 
 
@@ -61,7 +62,7 @@ def test_a_label_alone_is_no_evidence_of_membership(rows, classes):
     y = labels_of([rows] * classes + [(600 - rows * classes) // 3] * 3)
     found = []
     for seed in range(60):
-        table = split_table(len(y), 0, "default", seed, labels=torch.from_numpy(y))
+        table = split_table(len(y), SplitConfig(0, "default", seed), labels=torch.from_numpy(y))
         p, pool = table.n_members, y[torch.cat([table.rows("members"), table.rows("nonmembers")]).numpy()]
         judged = candidates(np.ones(2 * p, bool), p, 0.45, 0.05).judged
         rare = pool[judged] < classes
@@ -74,7 +75,7 @@ def test_rare_classes_have_their_share_in_every_part_taken_together():
     """100 classes of 3 rows: 9 % of the rows, also of those that the adversary knows, of those that are judged, of the test."""
     y, shares = labels_of([3] * 100 + [1000] * 3), []
     for seed in range(20):
-        table = split_table(len(y), 0, "default", seed, labels=torch.from_numpy(y))
+        table = split_table(len(y), SplitConfig(0, "default", seed), labels=torch.from_numpy(y))
         rows = {name: table.rows(name).numpy() for name in ("members", "nonmembers", "test")}
         half = len(rows["members"]) // 2
         pool = (rows["members"], rows["nonmembers"])
@@ -92,14 +93,16 @@ def test_many_classes_of_one_size_do_not_all_miss_the_same_part():
 
 def test_the_rows_themselves_are_drawn_by_the_seed():
     y = labels_of([208, 189, 3])
-    one, two = (split_table(400, 0, "default", seed, labels=torch.from_numpy(y)).rows("members") for seed in (0, 1))
+    one, two = (
+        split_table(400, SplitConfig(0, "default", seed), labels=torch.from_numpy(y)).rows("members") for seed in (0, 1)
+    )
     assert 50 < len(set(one.tolist()) & set(two.tolist())) < 120
 
 
 def test_a_prefix_of_members_is_stratified_too():
     """The part that the adversary knows is the first half of members and of non-members."""
     y = labels_of([300, 60, 40])
-    table = split_table(400, 0, "default", 3, labels=torch.from_numpy(y))
+    table = split_table(400, SplitConfig(0, "default", 3), labels=torch.from_numpy(y))
     for name in ("members", "nonmembers"):
         rows = table.rows(name).numpy()
         known = np.bincount(y[rows[: len(rows) // 2]], minlength=3)
@@ -117,7 +120,7 @@ def test_rows_of_a_unit_stay_neighbours():
 def test_more_classes_than_members_are_an_error_that_does_not_name_the_seed():
     y = torch.arange(100) % 50
     data = Dataset("mine", torch.zeros(100, 1), y, 50, Domain.grid((1,), 0, 1, 1))
-    table = split_table(100, 20, "default", 0, labels=y)
+    table = split_table(100, SplitConfig(20, "default", 0), labels=y)
     with pytest.raises(UserError, match="has none among the 18 members; remove or merge the class, or raise") as caught:
         check_classes(data, table, by_seed=False)
     assert "seed" not in str(caught.value)
@@ -128,7 +131,7 @@ def test_where_rare_classes_went_is_said_in_one_line():
     data = Dataset(
         "mine", torch.zeros(400, 1), torch.from_numpy(y), 5, Domain.grid((1,), 0, 1, 1), classes=tuple("vwxyz")
     )
-    said = rare_classes(data, split_table(400, 0, "default", 0, labels=data.y))
+    said = rare_classes(data, split_table(400, SplitConfig(0, "default", 0), labels=data.y))
     assert said.startswith(
         "these classes are too rare for every part of the split: 'v' (members 1, validation 0, test 0,"
     )
@@ -136,7 +139,7 @@ def test_where_rare_classes_went_is_said_in_one_line():
     assert "'z'" not in said
     y = labels_of([40, 360])
     even = Dataset("mine", torch.zeros(400, 1), torch.from_numpy(y), 2, Domain.grid((1,), 0, 1, 1))
-    assert rare_classes(even, split_table(400, 0, "default", 0, labels=even.y)) == ""
+    assert rare_classes(even, split_table(400, SplitConfig(0, "default", 0), labels=even.y)) == ""
 
 
 def test_published_data_sets_keep_their_permutation():

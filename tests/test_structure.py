@@ -10,8 +10,8 @@ import pytest
 import hampkit
 
 ROOT = Path(hampkit.__file__).parent
-# Whom a part may import beside itself: `docs/architecture.md`. Everything may import these three.
-EVERYBODY = {"errors", "rng", "types"}
+# Whom a part may import beside itself: `docs/architecture.md`. Everything may import these four.
+EVERYBODY = {"errors", "rng", "text", "types"}
 WORKFLOWS = {
     "api", "attacks", "code_hash", "config", "data", "defenses", "generators", "judging", "launch", "nets",
     "registry", "report", "runs", "shadow_models", "signals", "stats", "targets", "training",
@@ -19,6 +19,7 @@ WORKFLOWS = {
 ALLOWED = {
     "errors": set(),
     "rng": set(),
+    "text": set(),
     "types": set(),
     "signals": set(),
     "stats": set(),

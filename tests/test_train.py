@@ -195,7 +195,7 @@ def test_batches_hold_targets_of_each_model(task):
     members = [row.nonzero().squeeze(-1) for row in task.members]
     targets = torch.randn(8, 320, 4)
     plan = plan_epoch(members, task.seeds, 0, TrainConfig(batch_size=32))
-    batch, idle = next(batches(plan, task.pool, targets, torch.device("cpu"), False))
+    batch, idle = next(batches(plan, task.pool, targets, False))
     assert idle is None
     for m in range(8):
         assert torch.equal(batch.target[m], targets[m][plan.rows[m, 0]])

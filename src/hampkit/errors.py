@@ -62,13 +62,13 @@ def one_line(error: BaseException, most: int = 160, named: bool = False) -> str:
     >>> one_line(FileNotFoundError(2, "No such file", "x.csv")), one_line(KeyError(), named=True)
     ('No such file', 'KeyError')
     >>> one_line(ValueError("This file contains pickled (object) data. If you trust the file you can load it unsafely …"))
-    'it is no file of numpy'
+    'it is not a .npy or .npz file'
     """
     name, text = type(error).__name__, (isinstance(error, OSError) and error.strerror) or str(error)
     if "contains pickled" in text:
-        text = "it is no file of numpy"
+        text = "it is not a .npy or .npz file"
     elif "allow_pickle" in text:
-        text = "it holds objects"
+        text = "it holds Python objects"
     text = f"{name}: {text}" if named and text.strip() else text
     return shortened("".join(c if c.isprintable() else " " for c in " ".join(text.split())), most) or name
 

@@ -90,7 +90,8 @@ def _in_entry_points(registry: Registry, base: type[Any]) -> list[Any]:
         cls = _loaded(point)
         if not (_is_subclass(cls, base) and hasattr(cls, "name")):
             raise UserError(
-                f"entry point {point.name} = {point.value} is no {registry.kind}; it must name a {base.__name__} with a name"
+                f"entry point {point.name} = {point.value} of {registry.package} must name a subclass of"
+                f" {registry.base} with a name; correct or uninstall that package"
             )
         found.append(cls)
     return found
@@ -117,7 +118,7 @@ def load_object(path: str) -> Any:
     """
     module, _, attribute = path.partition(":")
     if not module or not attribute:
-        raise UserError(f"{path!r} is no import path; write package.module:attribute")
+        raise UserError(f"{path!r} is not an import path; write package.module:attribute")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:

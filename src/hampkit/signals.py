@@ -113,6 +113,9 @@ def _log_probabilities(z: Tensor) -> tuple[Tensor, Tensor]:
     return log_p, log_not.scatter(-1, top, log_rest - log_total)
 
 
+# Not `training.soft_labels.entropy`: a network trains on log_softmax in its own dtype. There ln p of the top class cancels where
+# an answer is confident, and scores of confident answers must not tie. Where it does not cancel both are equal, by
+# `test_the_entropy_in_training_is_that_of_the_signals_and_that_of_soft_labels`.
 def _entropy(z: Tensor) -> Tensor:
     log_p, _ = _log_probabilities(z)
     return -(log_p.exp() * log_p).sum(-1)

@@ -68,6 +68,10 @@ class Shadows:
         """(M, N) bool: whether a model was trained on a candidate."""
         return self.members[np.ix_(self.models, self.rows)]
 
+    def scores(self, view: int = 0) -> ShadowScores:
+        """The scaled logits of one view of the candidates."""
+        return ShadowScores(self.signals(view), self.membership(), self.counted())
+
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The numbers of IN and of OUT models that are used for each candidate: (N,), (N,)."""
         inside, outside = sides(self.membership(), self.counted())
@@ -108,6 +112,15 @@ class Shadows:
     def background(self) -> NDArray[np.float32]:
         """(M, Z) scaled logits of the population."""
         return self.population[self.models]
+
+
+@dataclass(frozen=True)
+class ShadowScores:
+    """One score of each of M shadow models for each of N examples, such as the scaled logits of one view."""
+
+    scores: Any  # (M, N)
+    members: Any  # (M, N) bool: model m was trained on example i
+    counts: Any = None  # (M, N) bool: which scores are used; None: all
 
 
 @dataclass(frozen=True)

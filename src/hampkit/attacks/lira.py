@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import HeldOut, Scores, Shadows, SignalAttack, blocks, sides
+from hampkit.attacks.base import HeldOut, Scores, Shadows, ShadowScores, SignalAttack, blocks, sides
 from hampkit.errors import UserError, did_you_mean
 from hampkit.stats import moderated
 
@@ -31,26 +31,19 @@ ENOUGH = 32  # models on a side from which each example gets a variance of its o
 FLOOR = 1e-6  # lowest standard deviation: equal scores of all models are a coincidence
 
 
-def lira_scores(
-    shadow_scores: Any,
-    shadow_members: Any,
-    target_scores: Any,
-    variant: Variant = "online",
-    variance: Variance = "auto",
-    shadow_counts: Any = None,
-    center: Center = "mean",
-) -> Scores:
-    """Scores from the scaled logits φ of M shadow models and a target: (M, N), (M, N) bool, (N,) → (N,), higher means member.
+def lira_scores(shadows: ShadowScores, target_scores: Any, options: LiraOptions | None = None) -> Scores:
+    """Scores (N,) from the scaled logits φ of M shadow models (M, N) and of a target (N,), higher means member.
 
-    variant, variance, center: see `LiraOptions`. shadow_counts: (M, N) bool, which answers are used, default all.
+    options: default `LiraOptions()`.
     Raises: `UserError` for too few models on a side.
 
-    >>> lira_scores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]], [4.5]).item() > 0
+    >>> shadows = ShadowScores([[0.0], [4.0], [1.0], [5.0]], [[False], [True], [False], [True]])
+    >>> lira_scores(shadows, [4.5]).item() > 0
     True
     """
-    options = LiraOptions(variant, variance, center)
-    s, inside, outside, t = _checked(shadow_scores, shadow_members, target_scores, shadow_counts)
-    if variant == "global":
+    options = options or LiraOptions()
+    s, inside, outside, t = _checked(shadows, target_scores)
+    if options.variant == "global":
         return t
     fitted = []
     for chosen, name in ((outside, "OUT"), (inside, "IN"))[: 1 if options.offline else 2]:
@@ -280,17 +273,16 @@ def _repeated(s: Any, held_out: HeldOut, targets: Sequence[int], options: LiraOp
         yield _compared(np.asarray(s[t], dtype=np.float64), *fitted)
 
 
-def _checked(
-    shadow_scores: Any, shadow_members: Any, target_scores: Any, shadow_counts: Any
-) -> tuple[Any, Bools, Bools, Scores]:
-    s, m, t = np.asarray(shadow_scores), np.asarray(shadow_members), np.asarray(target_scores, dtype=np.float64)
+def _checked(shadows: ShadowScores, target_scores: Any) -> tuple[Any, Bools, Bools, Scores]:
+    """The scores (M, N), the used IN and OUT models (M, N) bool each, and the target's scores (N,)."""
+    s, m, t = np.asarray(shadows.scores), np.asarray(shadows.members), np.asarray(target_scores, dtype=np.float64)
     if s.ndim != 2 or m.shape != s.shape or t.shape != s.shape[1:]:
         raise ValueError(f"shadow scores {s.shape}, members {m.shape}, target {t.shape} must be (M, N), (M, N), (N,)")
     if m.dtype != np.bool_:
         raise ValueError(f"shadow members must be bool, not {m.dtype}")
     if not (np.isfinite(t).all() and all(np.isfinite(s[:, rows]).all() for rows in blocks(len(t)))):
         raise ValueError("shadow and target scores must be finite")
-    return s, *sides(m, shadow_counts), t
+    return s, *sides(m, shadows.counts), t
 
 
 class _Lira(SignalAttack):
@@ -309,9 +301,8 @@ class _Lira(SignalAttack):
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
-        m, counted = shadows.membership(), shadows.counted()
-        options = self.variant, self.variance, counted, self.center
-        views = [lira_scores(shadows.signals(v), m, target[:, v], *options) for v in range(target.shape[1])]
+        options = self._options()
+        views = [lira_scores(shadows.scores(v), target[:, v], options) for v in range(target.shape[1])]
         return np.mean(views, axis=0)
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:

@@ -9,21 +9,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack, blocks, sides
+from hampkit.attacks.base import Scores, Shadows, ShadowScores, SignalAttack, blocks, sides
 from hampkit.errors import UserError
 
 YE = "https://arxiv.org/abs/2111.09679"
 
 
-def attack_r_scores(shadow_scores: Any, shadow_members: Any, target_scores: Any, shadow_counts: Any = None) -> Scores:
-    """The share of OUT models whose score of an example is at most the target's: (M, N), (M, N) bool, (N,) → (N,).
+def attack_r_scores(shadows: ShadowScores, target_scores: Any) -> Scores:
+    """The share of OUT models whose score of an example is at most the target's (N,): (N,).
 
-    Any signal that increases with the probability of the true label gives the same result. shadow_counts: (M, N) bool, which
-    answers are used, default all.
+    Any signal that increases with the probability of the true label gives the same result.
     Raises: `UserError` for an example without an OUT model.
     """
-    s, t = np.asarray(shadow_scores), np.asarray(target_scores)
-    _, outside = sides(shadow_members, shadow_counts)
+    s, t = np.asarray(shadows.scores), np.asarray(target_scores)
+    _, outside = sides(shadows.members, shadows.counts)
     counts = outside.sum(0)
     _check_counts(counts, len(s))
     return ((s <= t) & outside).sum(0) / counts
@@ -73,8 +72,7 @@ class AttackR(SignalAttack):
         """`attack_r_scores` (N,) of the first view."""
         assert shadows is not None
         # shadow models' answers are stored as float32, so the target's are rounded alike
-        t = target[:, 0].astype(np.float32)
-        return attack_r_scores(shadows.signals(), shadows.membership(), t, shadows.counted())
+        return attack_r_scores(shadows.scores(), target[:, 0].astype(np.float32))
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
         """As `SignalAttack.repeat`, scores (N,) for each target, from one sort of all signals (M, N)."""

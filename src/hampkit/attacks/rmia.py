@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from hampkit.attacks.base import HeldOut, Left, Scores, Shadows, SignalAttack, blocks, sides
+from hampkit.attacks.base import HeldOut, Left, Scores, Shadows, ShadowScores, SignalAttack, blocks, sides
 from hampkit.errors import UserError
 from hampkit.stats.roc import auc
 
@@ -33,28 +33,20 @@ ROUNDING = 1e-7  # of summed AUCs
 LOST = 1e-5  # share of a sum below which the rest of it has lost five digits
 
 
-def log_ratio(
-    shadow_scores: Any,
-    shadow_members: Any,
-    target_scores: Any,
-    a: float = USUAL_A,
-    offline: bool = False,
-    shadow_counts: Any = None,
-) -> Scores:
-    """ln p(x | target) − ln p(x) from scaled logits φ: (M, N), (M, N) bool, (N,) → (N,), higher means member.
+def log_ratio(shadows: ShadowScores, target_scores: Any, a: float = USUAL_A, offline: bool = False) -> Scores:
+    """ln p(x | target) − ln p(x) from the scaled logits φ of shadow models (M, N) and target (N,): (N,), higher means member.
 
     p = σ(φ). Online p(x) is ½ (mean over IN models + mean over OUT models). Offline it is ½ ((1 + a) · mean over OUT models +
     1 − a), which assumes p_in = a · p_out + 1 − a. Everything is computed in logarithms, so that probabilities such as 1e-4000
-    do not underflow. shadow_counts: (M, N) bool, which answers are used, default all.
+    do not underflow.
     Raises: `UserError` for a outside [0, 1], and for an example without a model on a side that is needed.
     Source: arXiv 2312.03262.
     """
-    if not 0 <= a <= 1:
-        raise UserError(f"a={a} must lie in [0, 1]")
-    s, t = np.asarray(shadow_scores), np.asarray(target_scores, dtype=np.float64)
-    m = np.asarray(shadow_members, dtype=bool)
+    _check_a(a)
+    s, t = np.asarray(shadows.scores), np.asarray(target_scores, dtype=np.float64)
+    m = np.asarray(shadows.members, dtype=bool)
     _check(s, m, t)
-    inside, outside = sides(m, shadow_counts)
+    inside, outside = sides(m, shadows.counts)
     out = _log_mean(s, outside, "OUT")
     usual = _usual(out, a) if offline else np.logaddexp(_log_mean(s, inside, "IN"), out) - np.log(2)
     return _log_sigmoid(t) - usual
@@ -67,52 +59,72 @@ def _check(s: Any, m: Any, t: Any) -> None:
         raise ValueError("shadow and target scores must be finite")
 
 
+class Background(NamedTuple):
+    """The scaled logits of a population that no model was trained on."""
+
+    shadows: Any  # (M, Z)
+    target: Any  # (Z,)
+
+
+@dataclass(frozen=True)
+class RmiaOptions:
+    """The options of the share.
+
+    Raises: `UserError` for gamma ≤ 0 and for a outside [0, 1].
+    """
+
+    gamma: float = USUAL_GAMMA  # the factor by which to exceed the ratio of a population example
+    a: float = USUAL_A  # see `log_ratio`
+    offline: bool = False  # without IN models
+    smooth: bool = False  # ties are broken by the log ratio, which does not change the order of distinct shares
+
+    def __post_init__(self) -> None:
+        if not self.gamma > 0:
+            raise UserError(f"gamma={self.gamma} must be above 0")
+        _check_a(self.a)
+
+
 def rmia_scores(
-    shadow_scores: Any,
-    shadow_members: Any,
-    target_scores: Any,
-    shadow_population: Any,
-    target_population: Any,
-    gamma: float = USUAL_GAMMA,
-    a: float = USUAL_A,
-    offline: bool = False,
-    smooth: bool = False,
-    shadow_counts: Any = None,
+    shadows: ShadowScores, target_scores: Any, background: Background, options: RmiaOptions | None = None
 ) -> Scores:
-    """The share of a population that an example dominates: (M, N), (M, N) bool, (N,), (M, Z), (Z,) → (N,), higher means member.
+    """The share of a population that an example dominates: (N,), higher means member.
 
     With Λ = p(x | target) / p(x), see `log_ratio`, it is the share of population examples z with Λ(x) / Λ(z) ≥ gamma. No model
-    was trained on z, so p(z) is always the offline one. smooth: ties are broken by Λ without changing the order of distinct
-    scores. shadow_counts: as in `log_ratio`.
-    Raises: `UserError` as `log_ratio`, for gamma ≤ 0 and for an empty population.
+    was trained on z, so p(z) is always the offline one. options: default `RmiaOptions()`.
+    Raises: `UserError` as `log_ratio`, and for an empty population.
     Source: arXiv 2312.03262.
     """
-    if not gamma > 0:
-        raise UserError(f"gamma={gamma} must be above 0")
-    x = log_ratio(shadow_scores, shadow_members, target_scores, a, offline, shadow_counts)
-    others = np.asarray(shadow_population)
-    if shadow_counts is not None:  # a model without used answers is left out here too
-        others = others[np.asarray(shadow_counts).any(axis=1)]
-    z = log_ratio(others, np.zeros(others.shape, dtype=bool), target_population, a, offline=True)
+    options = options or RmiaOptions()
+    x = log_ratio(shadows, target_scores, options.a, options.offline)
+    others = np.asarray(background.shadows)
+    if shadows.counts is not None:  # a model without used answers is left out here too
+        others = others[np.asarray(shadows.counts).any(axis=1)]
+    unseen = ShadowScores(others, np.zeros(others.shape, dtype=bool))
+    z = log_ratio(unseen, background.target, options.a, offline=True)
     if not len(z):
         raise UserError("RMIA needs at least one population example")
-    return _dominated(x, z, gamma, smooth)
+    return _dominated(x, z, options.gamma, options.smooth)
 
 
-def choose_a(shadow_scores: Any, shadow_members: Any, mocks: int = MOCK_TARGETS, shadow_counts: Any = None) -> float:
-    """The a of the offline attack with the highest mean AUC, when some shadow models are attacked by the others.
+def choose_a(shadows: ShadowScores, mocks: int = MOCK_TARGETS) -> float:
+    """The a of the offline attack with the highest mean AUC, when the first ``mocks`` shadow models are attacked by the others.
 
-    Scores and membership are those of M shadow models, (M, N); the target is not used. Log ratio and share have the same AUC
-    within one model. Ties give the smallest a. If no model can be attacked by the others, it is `USUAL_A`.
+    The target is not used. Log ratio and share have the same AUC within one model. Ties give the smallest a. If no model can be
+    attacked by the others, it is `USUAL_A`.
     """
-    s, m = np.asarray(shadow_scores), np.asarray(shadow_members, dtype=bool)
-    valid = np.ones(m.shape, dtype=bool) if shadow_counts is None else np.asarray(shadow_counts, dtype=bool)
+    s, m = np.asarray(shadows.scores), np.asarray(shadows.members, dtype=bool)
+    valid = np.ones(m.shape, dtype=bool) if shadows.counts is None else np.asarray(shadows.counts, dtype=bool)
     found, held_out = np.zeros(len(GRID)), HeldOut(m, valid)
     for t in np.flatnonzero(valid.any(axis=1))[:mocks]:
         _, out = sides(m, held_out.counts(t))
         covered = out.any(0) & valid[t]  # an example that every other model was trained on has no OUT model
         found += _aucs(_log_sigmoid(s[t, covered]), _log_mean(s, out, "OUT", covered), m[t, covered])
     return _best(found)
+
+
+def _check_a(a: float) -> None:
+    if not 0 <= a <= 1:
+        raise UserError(f"a={a} must lie in [0, 1]")
 
 
 def _aucs(target: Scores, out: Scores, member: Any) -> Scores:
@@ -215,7 +227,7 @@ class _Others:
         there = used[(twins[used] >= 0) & left.used[twins[used]]]
         if (twins[twins[there]] != there).any() or (not len(there) and (twins >= 0).any()):
             counts = self.held_out.counts(t)[used]  # masks that are neither paired nor drawn
-            return choose_a(self.s[used], self.held_out.members[used], shadow_counts=counts)
+            return choose_a(ShadowScores(self.s[used], self.held_out.members[used], counts))
         aucs = [self._mock(k, int(m), left) for k, m in enumerate(used[:MOCK_TARGETS])]
         return _best(np.sum(aucs, axis=0))
 
@@ -274,13 +286,12 @@ class Rmia(SignalAttack):
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None
-        s, m, counted = shadows.signals(), shadows.membership(), shadows.counted()
+        scores = shadows.scores()
         if self.score == "log-ratio":
-            a = self._a(s, m, counted) if self.offline else USUAL_A
-            return log_ratio(s, m, target[:, 0], a, self.offline, counted)
-        gamma, a = self.gamma or USUAL_GAMMA, self._a(s, m, counted)
-        z = shadows.background()
-        return rmia_scores(s, m, target[:, 0], z, background, gamma, a, self.offline, True, counted)
+            a = self._a(scores) if self.offline else USUAL_A
+            return log_ratio(scores, target[:, 0], a, self.offline)
+        options = RmiaOptions(self.gamma or USUAL_GAMMA, self._a(scores), self.offline, smooth=True)
+        return rmia_scores(scores, target[:, 0], Background(shadows.background(), background), options)
 
     def repeat(self, shadows: Shadows, targets: Sequence[int]) -> Iterator[Scores]:
         others = _Others(shadows.signals(), shadows.held_out)
@@ -297,8 +308,8 @@ class Rmia(SignalAttack):
                 ratio = _dominated(ratio, population[t] - _usual(out, a), self.gamma or USUAL_GAMMA, smooth=True)
             yield ratio
 
-    def _a(self, s: Any, m: Any, counted: Any) -> float:
-        return choose_a(s, m, shadow_counts=counted) if self.a is None else self.a
+    def _a(self, shadows: ShadowScores) -> float:
+        return choose_a(shadows) if self.a is None else self.a
 
 
 @dataclass(frozen=True)

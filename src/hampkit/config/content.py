@@ -1,27 +1,11 @@
-"""What nested documents and files contain: flattened, in canonical form, hashed."""
+"""What documents and files contain: in canonical form, hashed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-Address = tuple[str, ...]  # of a value in a nested document: ("train", "lr"), ("attacks", "neural", "epochs")
-
-
-def flatten(document: Mapping[str, Any]) -> dict[Address, Any]:
-    """All values of a nested document by address, in the order of the document. Empty sections have none.
-
-    >>> flatten({"net": "mlp", "defense": {"distill": {"lr": 0.1}}})
-    {('net',): 'mlp', ('defense', 'distill', 'lr'): 0.1}
-    """
-    found: dict[Address, Any] = {}
-    for key, value in document.items():
-        inner = flatten(value) if isinstance(value, Mapping) else {(): value}
-        found |= {(key, *address): leaf for address, leaf in inner.items()}
-    return found
 
 
 def canonical_json(document: Any) -> str:

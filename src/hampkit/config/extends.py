@@ -13,9 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hampkit.config.content import Address, flatten
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import DATASETS, DEFENSES
+from hampkit.text import Address, flatten
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -104,7 +104,7 @@ def shipped(data: str, defense: str) -> Source:
 def from_file(path: Path) -> Source:
     """A recipe from a user's own file.
 
-    Raises: `UserError` for a file that is missing or is no valid recipe.
+    Raises: `UserError` for a file that is missing or is not a valid recipe.
     """
     document = _read(path)
     data = document.get("data")
@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"no recipe file {path}; give an existing .toml file or DATA/DEFENSE") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"recipe {path} is no valid TOML: {one_line(error)}") from None
+        raise UserError(f"recipe {path} is not valid TOML: {one_line(error)}") from None
     except (OSError, ValueError) as error:  # a name with a null byte, text that is not UTF-8
         raise UserError(f"cannot read recipe {str(path)!r}: {one_line(error)}") from None
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.code_hash import code_of
-from hampkit.config.content import Address, content_hash, file_hash
+from hampkit.config.content import content_hash, file_hash
 from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
 from hampkit.config.schema import build, field_names, parse_text
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, one_line, unknown_key
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
+from hampkit.text import Address
 
 # incremented when the same recipe would train other weights, so that old runs are not reused
 TRAINING_VERSION = 8

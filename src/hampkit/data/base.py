@@ -28,14 +28,14 @@ class Place:
     def default(data_dir: str | Path | None = None, download: bool = True, progress: Any = False) -> Place:
         """The given folder or else $HAMPKIT_DATA, with the user's cache.
 
-        Raises: `UserError` if that folder does not exist.
+        Raises: `UserError` if that is not a folder.
         """
         import pooch
 
         given, origin = (data_dir, "--data-dir") if data_dir else (os.environ.get("HAMPKIT_DATA"), "$HAMPKIT_DATA")
         folder = Path(given).expanduser() if given else None
         if folder is not None and not folder.is_dir():
-            raise UserError(f"{origin} {folder} is no folder; create it, name another one or leave it out")
+            raise UserError(f"{origin} {folder} is not a folder; create it, name another one or leave it out")
         return Place(folder, Path(pooch.os_cache("hampkit")), download, progress)
 
 

@@ -163,7 +163,7 @@ def _readable(archive: Path) -> Iterator[None]:
         raise
     except Exception as error:  # a damaged archive may raise anything
         raise UserError(
-            f"{archive} is damaged or no archive ({one_line(error, 120)}); fetch it again or remove it"
+            f"{archive} is damaged or not an archive ({one_line(error, 120)}); fetch it again or remove it"
         ) from None
 
 
@@ -181,7 +181,7 @@ def _stream(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, limit:
     stream = tar.extractfile(member) if member.isreg() and member.size <= limit else None
     if stream is None:
         raise UserError(
-            f"{archive} is not the expected archive: its member {member.name!r} is no file of at most {limit} bytes;"
+            f"{archive} is not the expected archive: its member {member.name!r} is not a file of at most {limit} bytes;"
             " replace it by the public archive or remove it"
         )
     return stream  # reading a member that ends early raises a ReadError

@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, str]:
     try:
         record = json.loads(path.read_bytes())
         if not (isinstance(record, dict) and all(isinstance(value, str) for value in record.values())):
-            raise ValueError("no mapping of names to hashes")
+            raise ValueError("it is not a mapping of names to hashes")
     except (OSError, ValueError) as error:  # a damaged record must not accept files that the original would refuse
         raise UserError(
             f"cannot read {path} ({one_line(error, 120)}); delete it to accept the files as they are now"

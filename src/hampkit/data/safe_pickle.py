@@ -87,7 +87,7 @@ class _Plain(pickle.Unpickler):
             return _Dtype() if name == "dtype" else _Name()
         if (module, name) == ("_codecs", "encode"):
             return _Encode(self)
-        raise NotPlain(f"it asks for {module}.{name}, which is no part of an array of bytes")
+        raise NotPlain(f"it asks for {module}.{name}, which is not part of an array of bytes")
 
 
 class _Name:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hampkit.config.sections import SplitConfig
 from hampkit.data.strata import stratified
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.types import Dataset
@@ -121,29 +122,22 @@ class SplitTable:
         return self.permutation[: 2 * self.n_members]
 
 
-def split_table(
-    n: int,
-    train_size: int,
-    layout: str,
-    seed: int,
-    permutation_file: str = "",
-    labels: Tensor | None = None,
-    groups: Tensor | None = None,
-) -> SplitTable:
-    """The split of n rows; train_size 0 takes the largest T that fits.
+def split_table(n: int, config: SplitConfig, labels: Tensor | None = None, groups: Tensor | None = None) -> SplitTable:
+    """The split of n rows.
 
+    config: its layout must be given, and its seed is that of the permutation itself; train_size 0 takes the largest T that fits.
     The permutation is that of the .npy file if there is one. Else with labels (n,) every segment gets its share of each class,
     see `hampkit.data.strata`; without it is ``numpy.random.default_rng(seed).permutation(n)``. With groups (n,) segments end
     where a group ends: each end moves by at most half of the largest group.
     Raises: `UserError` for an unknown layout, a T that does not fit, a file without a permutation of n rows, and large groups.
     """
-    if layout not in LAYOUTS:
-        raise UserError(f"unknown split.layout={layout!r}; {did_you_mean(layout, LAYOUTS)}")
-    sizes = LAYOUTS[layout].sizes(_train_size(n, train_size, layout))
+    if config.layout not in LAYOUTS:
+        raise UserError(f"unknown split.layout={config.layout!r}; {did_you_mean(config.layout, LAYOUTS)}")
+    sizes, file = LAYOUTS[config.layout].sizes(_train_size(n, config)), config.permutation
     edges = [*np.cumsum([0, *sizes]).tolist(), n]
-    order = _read_permutation(permutation_file, n) if permutation_file else _drawn(n, seed, sizes[0], labels, groups)
+    order = _read_permutation(file, n) if file else _drawn(n, config.seed, sizes[0], labels, groups)
     if groups is not None:
-        _check_groups(groups, sizes, permutation_file)
+        _check_groups(groups, sizes, file)
         edges = _at_groups(groups.numpy()[order], edges)
     segments = {name: (edges[i], edges[i + 1]) for i, name in enumerate(SEGMENTS)}
     return SplitTable(torch.from_numpy(order.astype(np.int64)), segments)
@@ -181,8 +175,8 @@ def _at_groups(groups: NDArray[np.int64], edges: list[int]) -> list[int]:
     return np.where(nearer, ends[before], ends[after]).tolist()
 
 
-def _train_size(n: int, train_size: int, layout: str) -> int:
-    rule = LAYOUTS[layout]
+def _train_size(n: int, config: SplitConfig) -> int:
+    train_size, layout, rule = config.train_size, config.layout, LAYOUTS[config.layout]
     if train_size and train_size < SMALLEST:
         raise UserError(f"split.train_size={train_size} must be at least {SMALLEST}, or 0 for the largest that fits")
     if train_size and sum(rule.sizes(train_size)) <= n:
@@ -224,7 +218,7 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
             f"{place} has shape {order.shape}, and the data have {n} rows; give each number from 0 to {n - 1} once"
         )
     if not np.array_equal(np.sort(order), np.arange(n)):
-        raise UserError(f"{place} is no permutation of the {n} rows; give each number from 0 to {n - 1} once")
+        raise UserError(f"{place} is not a permutation of the {n} rows; give each number from 0 to {n - 1} once")
     return order
 
 

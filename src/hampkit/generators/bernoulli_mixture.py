@@ -11,7 +11,7 @@ from torch import Tensor
 from hampkit.errors import UserError
 from hampkit.generators.base import Generator, on_domain, within
 from hampkit.generators.columns import Columns
-from hampkit.generators.mixture import Features, Mixture, fit
+from hampkit.generators.mixture import EmOptions, Features, Mixture, fit
 from hampkit.rng import derive, torch_rng
 from hampkit.types import Dataset
 
@@ -70,6 +70,6 @@ class BernoulliMixture(Generator):
         if not len(rows):
             return None
         rng = torch_rng(derive(seed, self.name, c))
-        options = (self.components, self.smoothing, self.iterations, self.tolerance)
-        mixture, _ = fit(features.to(device), features.encode(rows), *options, rng)
+        options = EmOptions(self.components, self.smoothing, self.iterations, self.tolerance)
+        mixture, _ = fit(features.to(device), features.encode(rows), options, rng)
         return mixture.scaled(len(rows) / len(members))

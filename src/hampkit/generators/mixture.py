@@ -136,24 +136,24 @@ class Features:
         return categories.split([n for n, _ in self.blocks], 1) if self.blocks else ()
 
 
-def fit(
-    features: Features,
-    rows: Tensor,
-    components: int,
-    smoothing: float,
-    iterations: int,
-    tolerance: float,
-    rng: torch.Generator,
-) -> tuple[Mixture, list[float]]:
+@dataclass(frozen=True)
+class EmOptions:
+    """The options of expectation maximisation, see `fit`."""
+
+    components: int  # K, at most one for every row
+    smoothing: float  # artificial average rows in each component
+    iterations: int  # at most
+    tolerance: float  # EM ends when the objective grows by at most this much per row, in nats
+
+
+def fit(features: Features, rows: Tensor, options: EmOptions, rng: torch.Generator) -> tuple[Mixture, list[float]]:
     """A mixture of K components for statistics (N, W + 2 Q), fitted by EM, and the objective after each iteration.
 
-    K is ``components``, but at most N. The objective is Σ_i ln p(row i) + smoothing · Σ_k ln p_k(average), in nats; the second
-    term is that of the artificial rows. It never decreases. EM ends after ``iterations``, or when the objective grows by at most
-    ``tolerance`` per row.
+    The objective is Σ_i ln p(row i) + smoothing · Σ_k ln p_k(average), in nats; the second term is that of the artificial rows.
+    It never decreases.
     """
-    device = features.average.device
-    rows, objective = rows.to(device), []
-    belongs = _start(rows, min(components, len(rows)), rng)  # (N, K), probability of each component
+    rows, smoothing, objective = rows.to(features.average.device), options.smoothing, []
+    belongs = _start(rows, min(options.components, len(rows)), rng)  # (N, K), probability of each component
     while True:
         counts = belongs.sum(0)
         sums = belongs.T @ rows + smoothing * features.average
@@ -161,8 +161,8 @@ def fit(
         joint = features.log_density(mixture, rows) + mixture.share.log().clamp_min(NEVER)
         artificial = features.log_density(mixture, features.average.unsqueeze(0)).sum()
         objective.append(float(joint.logsumexp(1).sum() + (smoothing * artificial if smoothing else 0.0)))
-        settled = len(objective) > 1 and objective[-1] - objective[-2] <= tolerance * len(rows)
-        if settled or len(objective) > iterations:
+        settled = len(objective) > 1 and objective[-1] - objective[-2] <= options.tolerance * len(rows)
+        if settled or len(objective) > options.iterations:
             return mixture, objective
         belongs = joint.softmax(1)
 

@@ -118,7 +118,7 @@ class _Worker:
                 events.put((k, json.loads(line)))
             text = _ending(self.process.wait())
         except ValueError as error:
-            text = f"a worker process wrote a line that is no event ({one_line(error)})"
+            text = f"a worker process wrote a line that is not an event ({one_line(error)})"
         finally:  # if the worker was stopped by `run_jobs`, the queue is no longer read
             events.put((k, _failed(text)))
 

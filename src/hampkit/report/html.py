@@ -14,6 +14,7 @@ from hampkit.judging.results.wording import verdict_lines
 from hampkit.report import charts, rows
 from hampkit.report.rows import Json
 from hampkit.report.table_csv import render_csv
+from hampkit.text import dotted, measured_duration
 
 
 def render_html(results: Json, details: Sequence[Json], texts: Json) -> str:
@@ -159,7 +160,7 @@ def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
         "Device": source.get("device"),
         "Git revision": source.get("git"),
         "Started": _moment(started) if started else "",
-        "Took": _duration(seconds) if seconds is not None else "",
+        "Took": measured_duration(seconds) if seconds is not None else "",
     }
     shadows = source.get("shadows") or {}
     facts |= {"Shadow models": shadows.get("name"), "They differ": "; ".join(shadows.get("differences") or [])}
@@ -178,29 +179,11 @@ def _seeds(seeds: Sequence[int], seed: str) -> str:
 
 def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:
     """The recipe's keys as one writes them, without what only the programme's files need."""
-    flat = _flat({key: value for key, value in recipe.items() if key not in ("schema", "version")})
+    kept = {key: value for key, value in recipe.items() if key not in ("schema", "version")}
+    flat = {key: option_text(value) for key, value in dotted(kept).items()}
     if flat.get("split.seed") == "-1":
         flat["split.seed"] = "the recipe's"
     return {k: v for k, v in flat.items() if v or k.rsplit(".", 1)[-1] not in ("file", "permutation")}
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested recipe as dotted keys, as one writes them on the command line."""
-    flat: dict[str, str] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = option_text(value)
-    return flat
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
 def _read(name: str) -> str:

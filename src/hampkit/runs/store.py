@@ -60,7 +60,7 @@ class Run:
         """
         if not (folder / "recipe.json").is_file():
             raise UserError(
-                f"{folder} is no run folder (it has no recipe.json); give a folder that hampkit train or hampkit run made"
+                f"{folder} is not a run folder (it has no recipe.json); give a folder that hampkit train or hampkit run made"
             )
         run = Run(folder)
         run.recipe()

@@ -15,7 +15,7 @@ from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, write_json
 from hampkit.shadow_models import timing
 from hampkit.shadow_models.base import ShadowTask
-from hampkit.shadow_models.durations import duration
+from hampkit.text import duration
 from hampkit.training import Trainer
 from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.threads import threads

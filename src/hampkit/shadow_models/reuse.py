@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hampkit.config.content import canonical_json, flatten
+from hampkit.config.content import canonical_json
 from hampkit.config.sections import ShadowConfig
 from hampkit.data.splits import SEGMENTS, data_fingerprint
 from hampkit.errors import UserError
@@ -21,6 +21,7 @@ from hampkit.runs.run_files import rows_of
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models import train
 from hampkit.shadow_models.base import ShadowSet, ShadowTask
+from hampkit.text import dotted
 
 QUERIED = ("members", "nonmembers", "test")  # segments of the pool and of the population
 TRAINING = ("reference", "validation", "remaining")  # other segments that a training may use
@@ -93,7 +94,7 @@ class Lender:
                 f"another split of the data ({', '.join(keys) or 'other rows in its split.npz'}; use the same for both)"
             )
         raise UserError(
-            f"the shadow models of {self.run.folder} are of {cause}: they are no evidence about this target's rows"
+            f"the shadow models of {self.run.folder} are of {cause}: they are not evidence about this target's rows"
         )
 
     def _permuted(self, task: ShadowTask, rows: Mapping[str, NDArray[np.int64]]) -> bool | None:
@@ -156,11 +157,7 @@ def _named_in_details(run: Run) -> str:
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Differences between two recipes, each in words; the names of the data set and the defense first."""
-    a, b = (_by_key({k: v for k, v in recipe.items() if k not in OWN}) for recipe in (ours, theirs))
+    a, b = (dotted({k: v for k, v in recipe.items() if k not in OWN}) for recipe in (ours, theirs))
     keys = {*a, *b} - {"data.sha256"}  # compared by `Lender._check_rows`
     names = [k for k in sorted(keys, key=lambda k: (not k.endswith(".name"), k)) if a.get(k) != b.get(k)]
     return [f"{k} is {b.get(k, 'not set')}, here {a.get(k, 'not set')}" for k in names]
-
-
-def _by_key(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    return {".".join(address): value for address, value in flatten(recipe).items()}

@@ -40,16 +40,16 @@ def batches(
     plan: EpochBatches,
     pool: Dataset,
     targets: Tensor | None,
-    device: torch.device,
     pad: bool,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Batch, Tensor | None]]:
-    """Per step, the batch (M, B, …) on the device and which models (M,) bool have no rows, or None if all have rows.
+    """Per step, the batch (M, B, …) on the pool's device and which models (M,) bool have no rows, or None if all have rows.
 
     targets: (N, C) or (M, N, C), or None. pad: keep rows that are padding in every model, because batch norm sees padding and a
     model must not depend on the others of its stack. dtype: of the inputs.
     """
     # sizes come from the plan, which is on the CPU: reading them from a GPU would wait for the step under way
+    device = pool.x.device
     rows_on_device, weight, idle = plan.rows.to(device), plan.weight.to(device), ~plan.active.to(device)
     filled, all_active = plan.weight.sum(-1).amax(0).long().tolist(), plan.active.all(0).tolist()
     for s in range(plan.rows.shape[1]):

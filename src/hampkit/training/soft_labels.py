@@ -70,6 +70,8 @@ def hamp_loss(alpha: float, kl: str = "batchmean") -> Loss:
     return loss
 
 
+# Not `signals.entropy`, which is in float64 and does not cancel for confident answers: with it every training would change.
+# They and `_label_entropy` are held equal by `test_the_entropy_in_training_is_that_of_the_signals_and_that_of_soft_labels`.
 def entropy(log_p: Tensor) -> Tensor:
     """−Σ_c p_c ln p_c in nats of log-probabilities ln p (…, C): (…), in their dtype and differentiable."""
     return -(log_p.exp() * log_p).sum(-1)
@@ -87,6 +89,8 @@ def check_grid(grid: float | None) -> None:
         raise UserError(f"defense.grid={grid} must lie between 0 and 1 (published: 0.01), or be none")
 
 
+# Not `entropy`: a soft label has only two different probabilities, so that a sum of two terms on plain numbers is enough for each
+# of the hundreds of steps of the search.
 def _label_entropy(top: float, num_classes: int) -> float:
     """H(t) of `top_probability` for t = top."""
     rest = (1 - top) / (num_classes - 1)

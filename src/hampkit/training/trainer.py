@@ -212,7 +212,7 @@ class _Run:
     def _steps(self, epoch: int, lr: float) -> None:
         plan = plan_epoch(self.members, self.task.seeds, epoch, self.config)
         self.stack.net.train()
-        cut = batches(plan, self.task.pool, self.targets, self.trainer.device, self.pad, self.stack.dtype)
+        cut = batches(plan, self.task.pool, self.targets, self.pad, self.stack.dtype)
         for s, (batch, idle) in enumerate(cut):
             if self.trainer.most_steps and s >= self.trainer.most_steps:
                 break

@@ -65,15 +65,8 @@ def _split(recipe: Recipe, source: Source, dataset: Dataset) -> SplitTable:
     Raises: `UserError` for a class without members.
     """
     seed = recipe.split.seed if recipe.split.seed >= 0 else recipe.seed
-    table = split_table(
-        len(dataset),
-        recipe.split.train_size,
-        recipe.split.layout or source.layout,
-        derive(seed, "split"),
-        recipe.split.permutation,
-        dataset.y if source.stratified else None,
-        dataset.group,
-    )
+    config = replace(recipe.split, layout=recipe.split.layout or source.layout, seed=derive(seed, "split"))
+    table = split_table(len(dataset), config, dataset.y if source.stratified else None, dataset.group)
     stratified = source.stratified and not recipe.split.permutation
     check_classes(dataset, table, by_seed=not stratified)
     if stratified and (rare := rare_classes(dataset, table)):

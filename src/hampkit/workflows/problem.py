@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hampkit.config.recipe import Recipe
 from hampkit.data.candidates import Candidates, candidates
@@ -62,8 +63,9 @@ class Problem:
 
     def judged(self) -> tuple[int, int]:
         """Numbers of judged members and non-members."""
-        members = int((self.candidates().judged < self.table.n_members).sum())
-        return members, len(self.candidates().judged) - members
+        judged = self.candidates().judged
+        members = int((judged < self.table.n_members).sum())
+        return members, len(judged) - members
 
     def left_out(self) -> int:
         """Number of non-members outside the pool: with shadow models, half of the pool must be as large as the training set."""
@@ -74,6 +76,10 @@ class Problem:
 
         The rows of a unit share a group or features, and are IN or OUT together.
         """
+        return self._units
+
+    @cached_property
+    def _units(self) -> NDArray[np.int64]:
         group = self.task.pool.group
         return self.alike["pool"] if group is None else joined(self.alike["pool"], group.numpy())
 
@@ -129,12 +135,17 @@ class Problem:
 
     def population(self) -> Dataset:
         """At most `POPULATION` test rows, which no model is trained on or chosen by, without copies of the pool if possible."""
+        # not kept: a command may hold many problems, and of CIFAR this is 31 MB
+        return self.test.take(self._population_rows)
+
+    @cached_property
+    def _population_rows(self) -> Tensor:
         unseen = np.flatnonzero(self.alike["test"] >= len(self.task.pool))
         rows = torch.from_numpy(unseen) if len(unseen) else torch.arange(len(self.test))
-        return self.test.take(rows[:POPULATION])
+        return rows[:POPULATION].clone()
 
     def shadow_task(self) -> ShadowTask:
-        """The part of the problem that shadow models need."""
+        """The part of the problem that shadow models need. It is not kept, because it holds the population."""
         return ShadowTask(
             recipe=self.recipe,
             task=replace(self.task, val=self.shadow_val),
