@@ -69,7 +69,7 @@ def test_a_view_with_gaps_is_read_as_its_values():
 def test_no_features_are_known_and_judged_or_judged_twice_or_on_the_wrong_side(kinds, seed, everyone):
     content = np.random.default_rng(seed).integers(0, kinds, 120)
     alike = first_alike(torch.from_numpy(content).unsqueeze(1))
-    found = candidates(alike == np.arange(len(alike)), 70, 0.45, 0.05, everyone)
+    found = candidates(alike == np.arange(len(alike)), 70, JudgeConfig(candidates="all" if everyone else "held-out"))
     known, judged = content[found.known], content[found.judged]
     assert len(np.unique(judged)) == len(judged)
     assert everyone or not np.isin(judged, known).any()
@@ -78,7 +78,7 @@ def test_no_features_are_known_and_judged_or_judged_twice_or_on_the_wrong_side(k
 
 
 def test_without_copies_all_rows_take_part_in_their_order():
-    found = candidates(np.ones(100, bool), 60, 0.45, 0.05)
+    found = candidates(np.ones(100, bool), 60, JudgeConfig())
     assert found.known.tolist() == [*range(30), *range(60, 80)]
     assert found.fit.tolist() == [True] * 27 + [False] * 3 + [True] * 18 + [False] * 2
     assert found.judged.tolist() == [*range(30, 60), *range(80, 100)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import hampkit
 from hampkit.config.recipe import ShadowConfig, load_recipe
-from hampkit.config.sections import SplitConfig
+from hampkit.config.sections import JudgeConfig, SplitConfig
 from hampkit.data.base import Place
 from hampkit.data.candidates import candidates
 from hampkit.data.copies import joined
@@ -85,7 +85,7 @@ def test_a_permutation_and_groups_are_one_too_many(tmp_path):
 def test_groups_are_known_or_judged_as_a_whole(sizes, seed):
     group = np.repeat(np.arange(len(sizes)), sizes)
     members = int(np.cumsum(sizes)[len(sizes) // 2 - 1])
-    found = candidates(np.ones(len(group), bool), members, 0.45, 0.05, groups=group)
+    found = candidates(np.ones(len(group), bool), members, JudgeConfig(), group)
     parts = [found.known[found.fit], found.known[~found.fit], found.judged]
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(group)))
     for a, b in combinations(parts, 2):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hampkit.config.recipe import load_recipe
-from hampkit.config.sections import SplitConfig
+from hampkit.config.sections import JudgeConfig, SplitConfig
 from hampkit.data.base import Source
 from hampkit.data.candidates import candidates
 from hampkit.data.splits import SEGMENTS, check_classes, rare_classes, split_table
@@ -64,7 +64,7 @@ def test_a_label_alone_is_no_evidence_of_membership(rows, classes):
     for seed in range(60):
         table = split_table(len(y), SplitConfig(0, "default", seed), labels=torch.from_numpy(y))
         p, pool = table.n_members, y[torch.cat([table.rows("members"), table.rows("nonmembers")]).numpy()]
-        judged = candidates(np.ones(2 * p, bool), p, 0.45, 0.05).judged
+        judged = candidates(np.ones(2 * p, bool), p, JudgeConfig()).judged
         rare = pool[judged] < classes
         found.append(rare[judged < p].sum() - rare[judged >= p].sum())
     assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(len(found)) + 0.5

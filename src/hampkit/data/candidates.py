@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hampkit.config.sections import JudgeConfig
 from hampkit.data.splits import known_split
 
 Rows = NDArray[np.int64]
@@ -20,30 +21,22 @@ class Candidates(NamedTuple):
     judged: Rows  # (N,)
 
 
-def candidates(
-    once: NDArray[np.bool_],
-    n_members: int,
-    known_train: float,
-    known_val: float,
-    everyone: bool = False,
-    groups: Any = None,
-) -> Candidates:
+def candidates(once: NDArray[np.bool_], n_members: int, judge: JudgeConfig, groups: Any = None) -> Candidates:
     """The candidates of a pool of P rows, of which the first ``n_members`` are members.
 
     once: (P,) bool, the rows that take part. Of rows with the same features only one should take part: otherwise the same
     features may be known and judged, judged twice, or judged as a non-member's although a member has them.
-    known_train, known_val: shares of members and of non-members that are known for fitting and for choosing.
-    everyone: known rows are judged too. groups: (P,); rows of one group are neighbours, and are known or judged together.
+    groups: (P,); rows of one group are neighbours, and are known or judged together.
     """
     first = np.flatnonzero(once)
     known, fit, judged = [], [], []
     for rows in (first[first < n_members], first[first >= n_members]):
-        a, b = known_split(len(rows), known_train, known_val)
+        a, b = known_split(len(rows), judge.known_train, judge.known_val)
         if groups is not None:
             a, b = _to_whole_groups(np.asarray(groups)[rows], a, b)
         known.append(rows[:b])
         fit.append(np.arange(b) < a)
-        judged.append(rows if everyone else rows[b:])
+        judged.append(rows if judge.candidates == "all" else rows[b:])
     return Candidates(np.concatenate(known), np.concatenate(fit), np.concatenate(judged))
 
 

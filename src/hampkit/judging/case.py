@@ -54,9 +54,7 @@ def build_case(
     one unit count as two groups: what they have in common raises both sides alike, which makes an AUC vary less, not more.
     """
     once = np.ones(len(pool), dtype=bool) if once is None else once
-    everyone = judge.candidates == "all"
-    chosen = candidates(once, n_members, judge.known_train, judge.known_val, everyone, pool.group)
-    known, fit, rows = map(torch.from_numpy, chosen)
+    known, fit, rows = map(torch.from_numpy, candidates(once, n_members, judge, pool.group))
     # no attack may profit from the order of the candidates
     rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]
     known_examples = Known(pool.x[known], pool.y[known], logits[known], known < n_members, fit, known)

@@ -17,7 +17,7 @@ from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import writable, write_file, write_json
-from hampkit.shadow_models.durations import duration
+from hampkit.text import duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.compare_entries import entry_of
 from hampkit.workflows.prepare import prepare

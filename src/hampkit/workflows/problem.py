@@ -56,10 +56,7 @@ class Problem:
 
     def candidates(self) -> Candidates:
         """The rows of the pool that the adversary knows, and those that are judged."""
-        judge = self.recipe.judge
-        everyone = judge.candidates == "all"
-        shares = judge.known_train, judge.known_val
-        return candidates(self.once, self.table.n_members, *shares, everyone, self.task.pool.group)
+        return candidates(self.once, self.table.n_members, self.recipe.judge, self.task.pool.group)
 
     def judged(self) -> tuple[int, int]:
         """Numbers of judged members and non-members."""
