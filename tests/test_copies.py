@@ -17,7 +17,7 @@ from hampkit.data.candidates import candidates
 from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import shadow_members
 from hampkit.errors import Notice, UserError
-from hampkit.judging.case import build_case, score
+from hampkit.judging.case import Pool, build_case, score
 from hampkit.stats import metrics
 from hampkit.types import Dataset, Domain
 from hampkit.workflows.prepare import prepare
@@ -95,7 +95,7 @@ def test_copies_hide_a_leak_unless_they_are_left_out():
     pool = Dataset("p", torch.from_numpy(content).float()[:, None], y, 2, Domain.grid((1,), 0, 200, 0))
     aucs = {}
     for choice, once in (("leave-out", first_alike(pool.x) == np.arange(160)), ("keep", None)):
-        case = build_case(pool, 80, logits.double(), JudgeConfig(), 0, once=once)
+        case = build_case(Pool(pool, 80, once), logits.double(), JudgeConfig(), 0)
         aucs[choice] = metrics.auc(score(Loss(), case)[0], case.member)
     assert aucs["leave-out"] == 1
     assert aucs["keep"] < 0.95
@@ -245,7 +245,7 @@ def test_a_table_with_every_row_twice_warns_and_is_flagged(cli, table):
     assert judged == {tuple(n // 2 + n % 2 for n in _distinct(model))}
     report = (path.parent / "runs" / "report.md").read_text()
     assert f"{copies['left_out']} copies left out" in report
-    assert "(duplicated): accuracies on these are too high" in report
+    assert "(duplicated): accuracies on these parts are too high" in report
 
 
 def _distinct(model):

@@ -14,7 +14,7 @@ from hampkit.attacks.threshold import Correctness, Entropy, Loss
 from hampkit.config.recipe import JudgeConfig, TrainConfig
 from hampkit.defenses.hamp import Hamp, SwapConfidences, soft_labels
 from hampkit.judging import flags as checks
-from hampkit.judging.case import build_case, score, shuffled
+from hampkit.judging.case import Pool, build_case, score, shuffled
 from hampkit.judging.evaluate import evaluate, judge_scores
 from hampkit.rng import derive, forked
 from hampkit.runs.store import Run
@@ -144,7 +144,7 @@ def test_the_outer_interval_of_a_rate_covers_the_truth_where_the_exact_one_does_
 
 def test_unresolved_is_about_the_smaller_group_and_each_rate_about_its_own():
     data, logits = pool(400, 24000)
-    case = build_case(data, 400, logits, JudgeConfig(), 0)
+    case = build_case(Pool(data, 400), logits, JudgeConfig(), 0)
     result = judge_scores(Loss(), *score(Loss(), case), case, JudgeConfig())
     assert "unresolved" in result.flags
     assert result.tpr_at_fpr[0].resolved, "12,000 non-members show 0.1 %"
@@ -153,7 +153,7 @@ def test_unresolved_is_about_the_smaller_group_and_each_rate_about_its_own():
 
 def test_strict_reaches_both_rates():
     data, logits = pool(400, 400)
-    case = build_case(data, 400, logits, JudgeConfig(), 0)
+    case = build_case(Pool(data, 400), logits, JudgeConfig(), 0)
     scores = score(Loss(), case)
     loose, strict = (judge_scores(Loss(), *scores, case, JudgeConfig(strict=s)) for s in (False, True))
     assert [r.tnr_at_fnr[1].errors for r in (loose, strict)] == [2, 1]
@@ -161,7 +161,7 @@ def test_strict_reaches_both_rates():
 
 def test_the_null_tells_an_attack_wrong_things_about_the_known_examples_too():
     data, logits = pool(400, 400)
-    case = build_case(data, 400, logits, JudgeConfig(), 0)
+    case = build_case(Pool(data, 400), logits, JudgeConfig(), 0)
     known = shuffled(case, 0).evidence.known
     assert known is not None
     assert 0.3 < (known.member.numpy() == case.known_member).mean() < 0.7
@@ -197,7 +197,7 @@ def test_the_neural_attack_keeps_the_best_of_its_epochs_by_examples_it_was_not_f
     from hampkit.attacks import neural
 
     data, logits = pool(60, 60)
-    case = build_case(data, 60, logits, JudgeConfig(known_train=0.3, known_val=0.2), 0)
+    case = build_case(Pool(data, 60), logits, JudgeConfig(known_train=0.3, known_val=0.2), 0)
     known = case.evidence.known
     assert known is not None
     asked, rates, states = [], [], []
@@ -290,7 +290,7 @@ def test_flags_of_a_run_are_put_together_as_the_answers_are(monkeypatch, runs):
     problem = open_run(folder / results.models[1].run, session)
     trained = train(problem, session)
     data, logits = pool(200, 200)
-    case = build_case(data, 200, logits, JudgeConfig(), 0)
+    case = build_case(Pool(data, 200), logits, JudgeConfig(), 0)
     rows = [judge_scores(a, *score(a, case), case, JudgeConfig()) for a in (Correctness(), Entropy())]
     scores = {"correctness": case.member.astype(float), "entropy": np.random.default_rng(0).normal(size=200)}
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}

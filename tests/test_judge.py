@@ -7,7 +7,7 @@ import torch
 from hampkit.attacks.threshold import Correctness, Loss, ModifiedEntropyPerClass, class_thresholds
 from hampkit.config.recipe import JudgeConfig
 from hampkit.judging import flags as checks
-from hampkit.judging.case import build_case, score, shuffled
+from hampkit.judging.case import Pool, build_case, score, shuffled
 from hampkit.judging.evaluate import evaluate, judge_scores
 from hampkit.judging.results import AttackResult
 from hampkit.stats import metrics, pairs
@@ -21,7 +21,7 @@ def make_case(members=60, others=60, gap=2.0, seed=0, judge=None):
     logits = torch.from_numpy(rng.normal(size=(n, 1, 3)))
     logits[torch.arange(n), 0, y] += 1 + gap * (torch.arange(n) < members)
     pool = Dataset("p", torch.arange(n, dtype=torch.float32).unsqueeze(-1), y, 3, Domain.grid((1,), 0, 1, 0))
-    return build_case(pool, members, logits, judge or JudgeConfig(), seed)
+    return build_case(Pool(pool, members), logits, judge or JudgeConfig(), seed)
 
 
 @pytest.mark.parametrize(("members", "others"), [(60, 60), (40, 160)])

@@ -12,7 +12,7 @@ from hampkit.attacks.threshold import Confidence
 from hampkit.config.recipe import JudgeConfig, load_recipe
 from hampkit.data.copies import first_alike
 from hampkit.errors import Notice
-from hampkit.judging.case import build_case, score, shuffled
+from hampkit.judging.case import Pool, build_case, score, shuffled
 from hampkit.judging.evaluate import judge_scores
 from hampkit.stats import grouped, metrics
 from hampkit.types import Dataset, Domain
@@ -32,7 +32,7 @@ def kept(seed, times=5, distinct=80, both=0, by_row=False):
     y = torch.zeros(len(content), dtype=torch.int64)
     pool = Dataset("p", torch.from_numpy(content).float()[:, None], y, 2, Domain.grid((1,), 0, 1000, 0))
     units = None if by_row else first_alike(pool.x)
-    return build_case(pool, distinct * times, logits.double(), JudgeConfig(copies="keep"), seed, units=units)
+    return build_case(Pool(pool, distinct * times, units=units), logits.double(), JudgeConfig(copies="keep"), seed)
 
 
 def auc_of(case):
@@ -113,9 +113,9 @@ def test_persons_and_copies_are_joined(twice):
     pool, members = problem.task.pool, problem.table.n_members
     assert pool.group is not None
     logits = torch.zeros(len(pool), 1, 2, dtype=torch.float64)
-    case = build_case(pool, members, logits, JudgeConfig(copies="keep"), 0, once=problem.once, units=problem.units())
+    case = build_case(Pool(pool, members, problem.once, problem.units()), logits, JudgeConfig(copies="keep"), 0)
     assert case.group is not None
-    by_person = build_case(pool, members, logits, JudgeConfig(copies="keep"), 0, once=problem.once)
+    by_person = build_case(Pool(pool, members, problem.once), logits, JudgeConfig(copies="keep"), 0)
     assert sum(case.groups().values()) < sum(by_person.groups().values())
     assert by_person.group is not None
     for group in np.unique(by_person.group):

@@ -11,11 +11,34 @@ from torch import Tensor
 
 from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config.sections import JudgeConfig
-from hampkit.data.candidates import candidates
+from hampkit.data.candidates import Candidates, candidates
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset
 
 Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The rows that may be known or judged, and which of them are members."""
+
+    data: Dataset  # P rows, members first
+    n_members: int
+    once: Bools | None = None  # (P,) the rows that take part, see `hampkit.data.candidates`; default: all
+    # (P,) rows with one value are not independent, such as copies; default: the groups of the data. Members and non-members of
+    # one unit count as two groups: what they have in common raises both sides alike, so that an AUC varies less, not more
+    units: NDArray[np.int64] | None = None
+
+    def chosen(self, judge: JudgeConfig) -> Candidates:
+        """The rows that are known, and those that are judged."""
+        once = np.ones(len(self.data), dtype=bool) if self.once is None else self.once
+        return candidates(once, self.n_members, judge, self.data.group)
+
+    def groups(self, rows: NDArray[np.int64], member: Bools) -> NDArray[np.int64] | None:
+        """(N,) the groups of rows (N,), each of members or of non-members alone; None if there are no groups."""
+        if self.units is not None:
+            return _of_one_side(self.units[rows], member)
+        return None if self.data.group is None else self.data.group.numpy()[rows]
 
 
 @dataclass(frozen=True)
@@ -35,44 +58,23 @@ class Case:
         sides = {"members": self.member, "nonmembers": ~self.member}
         return {name: len(np.unique(self.group[side])) for name, side in sides.items()}
 
+    def holding(self, shadows: Shadows | None, population: Population | None) -> Case:
+        """The case of an adversary who also holds shadow models of the whole pool, or answers to a population."""
+        assert self.rows is not None
+        shadows = None if shadows is None else replace(shadows, rows=self.rows)
+        return replace(self, evidence=replace(self.evidence, shadows=shadows, population=population))
 
-def build_case(
-    pool: Dataset,
-    n_members: int,
-    logits: Tensor,
-    judge: JudgeConfig,
-    seed: int,
-    shadows: Shadows | None = None,
-    population: Population | None = None,
-    once: NDArray[np.bool_] | None = None,
-    units: NDArray[np.int64] | None = None,
-) -> Case:
-    """Candidates and known examples of a pool whose first ``n_members`` rows are members, in random order.
 
-    once: (P,) the rows that take part, see `hampkit.data.candidates`; default: all.
-    units: (P,) rows with one value are not independent, such as copies; default: the pool's groups. Members and non-members of
-    one unit count as two groups: what they have in common raises both sides alike, which makes an AUC vary less, not more.
-    """
-    once = np.ones(len(pool), dtype=bool) if once is None else once
-    known, fit, rows = map(torch.from_numpy, candidates(once, n_members, judge, pool.group))
+def build_case(pool: Pool, logits: Tensor, judge: JudgeConfig, seed: int) -> Case:
+    """Candidates and known examples of a pool, in random order; logits: (P, C), the target's answers."""
+    known, fit, rows = map(torch.from_numpy, pool.chosen(judge))
     # no attack may profit from the order of the candidates
     rows = rows[torch.from_numpy(numpy_rng(derive(seed, "candidates")).permutation(len(rows)))]
-    known_examples = Known(pool.x[known], pool.y[known], logits[known], known < n_members, fit, known)
-    shadows = None if shadows is None else replace(shadows, rows=rows.numpy())
-    evidence = Evidence(
-        pool.x[rows],
-        pool.y[rows],
-        logits[rows],
-        derive(seed, "attack"),
-        known_examples,
-        shadows=shadows,
-        population=population,
-    )
-    member = (rows < n_members).numpy()
-    group = None if pool.group is None else pool.group[rows].numpy()
-    if units is not None:
-        group = _of_one_side(units[rows.numpy()], member)
-    return Case(evidence, member, known_examples.member.numpy(), group, rows.numpy())
+    x, y = pool.data.x, pool.data.y
+    known_examples = Known(x[known], y[known], logits[known], known < pool.n_members, fit, known)
+    evidence = Evidence(x[rows], y[rows], logits[rows], derive(seed, "attack"), known_examples)
+    member, places = (rows < pool.n_members).numpy(), rows.numpy()
+    return Case(evidence, member, known_examples.member.numpy(), pool.groups(places, member), places)
 
 
 def _of_one_side(units: NDArray[np.int64], member: Bools) -> NDArray[np.int64] | None:

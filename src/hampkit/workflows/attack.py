@@ -15,7 +15,7 @@ from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash
 from hampkit.config.recipe import Recipe
 from hampkit.judging import flags
-from hampkit.judging.case import Case, build_case, score, shuffled
+from hampkit.judging.case import Case, Pool, build_case, score, shuffled
 from hampkit.judging.evaluate import judge_scores, judged_together
 from hampkit.judging.results import AttackResult, ModelResult
 from hampkit.registry import ATTACKS
@@ -81,17 +81,11 @@ class Attacked:
     @cached_property
     def case(self) -> Case:
         problem, judge = self.problem, self.recipe.judge
-        return build_case(
-            self.target.pool,
-            problem.table.n_members,
-            self.answers.released,
-            judge,
-            self.recipe.seed,
-            None if self.shadow_set is None else for_target(self.shadow_set),
-            self.answers.population,
-            problem.once,
-            problem.units() if judge.copies == "keep" else None,
-        )
+        units = problem.units() if judge.copies == "keep" else None
+        pool = Pool(self.target.pool, problem.table.n_members, problem.once, units)
+        shadows = None if self.shadow_set is None else for_target(self.shadow_set)
+        case = build_case(pool, self.answers.released, judge, self.recipe.seed)
+        return case.holding(shadows, self.answers.population)
 
     def key(self) -> dict[str, Any]:
         """What decides the numbers of every attack."""
