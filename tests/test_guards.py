@@ -238,7 +238,7 @@ def test_the_difference_is_that_of_the_first_model_minus_the_second(runs):
     d = results.difference
     assert d is not None
     # the highest lower bound on one model, the highest AUC on the other
-    one, other = (max(model.attacks, key=lambda a: (a.corrected or a.auc).low) for model in (first, second))
+    one, other = (max(model.attacks, key=lambda a: (a.auc_corrected or a.auc).low) for model in (first, second))
     pairs = ((one, second.highest()), (first.highest(), other))
     pair = next(p for p in pairs if d.attacks == (p[0].attack, p[1].attack))
     assert d.value == pytest.approx(pair[0].auc.value - pair[1].auc.value)

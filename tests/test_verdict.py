@@ -32,7 +32,7 @@ def attack(name="loss", auc=CHANCE, flags=(), members=50, nonmembers=80, needs=(
     enough = (nonmembers >= 10_000, members >= 10_000)
     return AttackResult(
         name, needs, False, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), flags, auc, options=options,
-        same_as=same, corrected=corrected,
+        same_as=same, auc_corrected=corrected,
     )  # fmt: skip
 
 
@@ -230,9 +230,9 @@ def test_the_level_is_that_of_the_distinct_attacks():
         "attack-p": "confidence", "confidence": "", "loss": "confidence", "correctness": "", "entropy": ""
     }  # fmt: skip
     for name, r in found.items():
-        assert r.corrected == auc_interval(scores[name], member, 1 - 0.05 / 3)
+        assert r.auc_corrected == auc_interval(scores[name], member, 1 - 0.05 / 3)
     again = AttackResult.from_json(found["loss"].to_json())
-    assert (again.same_as, again.corrected) == ("confidence", found["loss"].corrected)
+    assert (again.same_as, again.auc_corrected) == ("confidence", found["loss"].auc_corrected)
 
 
 def test_the_strongest_is_the_attack_with_more_pairs_in_order():

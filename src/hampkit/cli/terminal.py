@@ -187,7 +187,7 @@ def _leave_one_out(model: ModelResult) -> str:
     )
     about += f" intervals clustered by model and {unit}; AUC within: the mean over single models"
     if first.untrained:
-        how = "left out" if first.left_out else "left out as targets only, for want of others"
+        how = "left out" if first.left_out else "left out as targets only, because few others remain"
         about += f"; {how}: {first.untrained} shadow models that learnt next to nothing with every seed tried"
     return about
 

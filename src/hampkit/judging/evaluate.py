@@ -132,7 +132,7 @@ def judged_together(
         replace(
             r,
             same_as=first[r.attack] if first[r.attack] != r.attack else "",
-            corrected=grouped.auc_interval(scores[r.attack], member, group, level),
+            auc_corrected=grouped.auc_interval(scores[r.attack], member, group, level),
         )
         for r in results
     )

@@ -1,4 +1,4 @@
-"""Every shadow model in turn is the target of the others: M times the resolution, and a result per record."""
+"""Leave-one-out: every shadow model is the target once, and the others are its shadow models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ def repeated_scores(
     targets: Sequence[int] | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Scores (T, N): each row attacks one of the shadow models (targets; default: all) with the others, see `HeldOut`."""
+    """The scores (T, N) of an attack on T shadow models, each attacked with the others, see `HeldOut`.
+
+    targets: the numbers of the T models; default: all. step is called after each of them.
+    Raises: `UserError` if the others are too few for the attack.
+    """
     chosen = range(len(shadows)) if targets is None else targets
     scores = np.empty((len(chosen), len(shadows.rows)))
     with _named(attack, shadows):
@@ -37,14 +41,14 @@ def repeated_scores(
 
 
 def variance_used(attack: SignalAttack, shadows: Shadows, targets: Sequence[int]) -> str:
-    """The variance of the scores that the attack used, all where it differs between targets; empty: it needs none."""
+    """The variance of the scores that the attack used, several if it differs between targets; empty if it needs none."""
     with _named(attack, shadows):
         used = {attack.variance_used(*shadows.held_out.without(t).sizes) for t in targets}
     return ", ".join(sorted(used))
 
 
 def scores_of(t: int, attack: SignalAttack, shadows: Shadows) -> Scores:
-    """The same of one shadow model alone, starting anew: what `repeated_scores` is tested against."""
+    """The scores (N,) of the attack on model t alone, computed from the start: the reference for tests of `repeated_scores`."""
     with _named(attack, shadows):
         (scores,) = SignalAttack.repeat(attack, shadows, [t])
     return scores
@@ -60,36 +64,37 @@ def _named(attack: SignalAttack, shadows: Shadows) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Record:
-    """How exposed one example is, over the models that were trained on it (IN) and those that were not (OUT)."""
+    """The exposure of one example, from the models that were trained on it (IN) and those that were not (OUT)."""
 
     row: int  # in the data set
     label: str
     separation: float  # (mean score of IN − mean of OUT) / their pooled standard deviation
     advantage: Interval  # TPR − FPR of one threshold for all examples
-    found: int  # IN models that the threshold at a pooled false-positive rate of 0.1 % finds it in
+    found: int  # IN models with a score above the threshold of 0.1 % FPR over all pairs
     inside: int
     outside: int
 
 
 def records(scores: Scores, members: Bools, rows: list[int], labels: list[str]) -> list[Record]:
-    """A record per example, most exposed first (by the lower bound of its advantage, then by separation).
+    """A record for each of N examples, most exposed first: by the lower bound of the advantage, then by separation.
 
-    The threshold of the advantage is the best balanced one over all examples and models: one per example would be fitted to
-    its noise. The interval is Newcombe's for a difference of two rates, from exact intervals of both. Among many examples
-    the first are first by luck too: an interval holds for an example named beforehand.
+    scores, members: (T, N). rows, labels: of the N examples. Examples without an IN or without an OUT model have no record.
+    All examples have one threshold, that with the highest balanced accuracy over all pairs: a threshold per example would be
+    fitted to its noise. The interval of the advantage is Newcombe's for a difference of two rates, from the exact intervals of
+    both. It holds for an example that was chosen beforehand, not for the first of many, which are first partly by chance.
     """
     threshold = best_threshold(scores.ravel(), members.ravel())
     low_rate = clustered.tpr_point(scores, members, FPRS[0]).threshold
-    said, surely = scores >= threshold, scores >= low_rate
+    above, far_above = scores >= threshold, scores >= low_rate
     found = []
     for i, row in enumerate(rows):
         m, s = members[:, i], scores[:, i]
         inside, outside = int(m.sum()), int((~m).sum())
         if not inside or not outside:  # few targets, some left out: nothing to compare
             continue
-        advantage = _advantage(int(said[m, i].sum()), inside, int(said[~m, i].sum()), outside)
+        advantage = _advantage(int(above[m, i].sum()), inside, int(above[~m, i].sum()), outside)
         found.append(
-            Record(row, labels[i], _separation(s[m], s[~m]), advantage, int(surely[m, i].sum()), inside, outside)
+            Record(row, labels[i], _separation(s[m], s[~m]), advantage, int(far_above[m, i].sum()), inside, outside)
         )
     return sorted(found, key=lambda r: (-r.advantage.low, -r.separation, r.row))
 

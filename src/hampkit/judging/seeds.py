@@ -80,7 +80,7 @@ def _attack(results: Sequence[AttackResult], pairs: Pairs, unit: Unit) -> Attack
         unit=unit,
         balanced_accuracy=None,
         same_as=same.pop() if len(same) == 1 else "",
-        corrected=None,
+        auc_corrected=None,
         untrained=sum(r.untrained for r in results),
         left_out=sum(r.left_out for r in results),
         variance=", ".join(dict.fromkeys(r.variance for r in results)),
@@ -92,7 +92,7 @@ def _corrected(results: Sequence[AttackResult], pairs: Mapping[str, Pairs]) -> l
     kept = {r.attack for r in results}
     results = [replace(r, same_as=r.same_as if r.same_as in kept else "") for r in results]
     level = bonferroni_level(ERROR, len({r.same_as or r.attack for r in results}))
-    return [replace(r, corrected=pairs[r.attack].auc_within(level)) for r in results]
+    return [replace(r, auc_corrected=pairs[r.attack].auc_within(level)) for r in results]
 
 
 def _sums(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

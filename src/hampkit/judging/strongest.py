@@ -1,4 +1,4 @@
-"""The worst of several attacks on a model, chosen on one half and judged on the other; and what a comparison consists of."""
+"""The worst attack on a model, chosen on one half of the candidates and judged on the other; and the types of a comparison."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from hampkit.stats.intervals import Interval, mean_of_seeds
 from hampkit.stats.pairs import Pairs, mean_auc
 
 TARGET, REPEATED = "target", "leave-one-out"
-# The choices are made on each other's half: where k attacks have one AUC, the two judged AUCs correlate by M²/(k − 1), with M the
-# expected maximum of k standard normals; that is 0.32 for two attacks, 0.36 for three, 0.26 for ten, and 0 where one is the best
+# Each half is judged by the choice of the other. If k attacks have the same AUC, the two judged AUCs have the correlation
+# M²/(k − 1), with M the expected maximum of k standard normals: 0.32 for two attacks, 0.36 for three, 0.26 for ten. If one attack
+# is clearly the best, it is 0
 CORRELATION = 0.36
-BOTH = " / "  # between the names of two attacks
+BOTH = " / "  # between two names, if the halves choose different attacks
 Bools = NDArray[np.bool_]
-Half = dict[str, tuple[Any, ...]]  # attack → scores, membership and, where rows of one target are in groups, these
+Half = dict[str, tuple[Any, ...]]  # attack → scores, membership and, if rows of one target are in groups, the groups
 
 
 @dataclass(frozen=True)
 class Leak:
-    """The worst attack on a defense: chosen on each half, judged on the other; its numbers are means of both."""
+    """The worst attack on a defense: chosen on each half and judged on the other; numbers are means of the two."""
 
-    attack: str  # the one that both halves choose; where they differ, both names
-    judged: str  # the one target, or every shadow model in turn
-    auc: Interval  # over several seeds their mean, with Student's interval
+    attack: str  # the choice of both halves, or both names
+    judged: str  # target, or leave-one-out
+    auc: Interval  # over several seeds the mean, with Student's interval
     tpr: Rate  # at a false-positive rate of 0.1 %
     tnr: Rate  # at a false-negative rate of 0.1 %
-    members: int  # that are judged, over all seeds
+    members: int  # judged, over all seeds
     nonmembers: int
-    flags: tuple[str, ...] = ()  # of that attack in any seed: when not to believe it; `inverted` of any attack
+    flags: tuple[str, ...] = ()  # of that attack with any seed; `inverted` also if another attack has it
 
 
 @dataclass(frozen=True)
@@ -49,27 +50,27 @@ class Entry:
     defense: str
     runs: tuple[str, ...]  # a run folder per seed
     accuracy: dict[str, float]  # train, val, test: means over seeds
-    test: Interval  # test accuracy with its exact interval, over one seed; over several Student's
+    test: Interval  # test accuracy; the interval is exact for one seed, and Student's for several
     leak: Leak
-    # as published: per rate the attack with the highest value, by its own luck too, and whether so many examples resolve it
+    # as published: for each rate the attack with the highest value, that value, and whether it is resolved
     highest: dict[str, tuple[str, float, bool]]
     seconds: float  # of training the target, mean over seeds
     queries: float  # forward passes per answer
-    overhead: float  # time of an answer over that of the network's own
-    summary: str = ""  # what the defense reports of its models; where seeds differ, of which
+    overhead: float  # time of an answer divided by that of the network's own answer
+    summary: str = ""  # facts of the defense; by seed if they differ
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several defenses on one data set and one split, as it is printed and written."""
+    """Several defenses on one data set, with the same split."""
 
     data: str
     seeds: tuple[int, ...]
     shadows: int
     entries: tuple[Entry, ...]
     version: str
-    left_out: dict[str, str] = field(default_factory=dict)  # defenses that cannot train here, and why
-    options: dict[str, str] = field(default_factory=dict)  # as they were given, for all defenses that take them
+    left_out: dict[str, str] = field(default_factory=dict)  # defense → why it could not be trained
+    options: dict[str, str] = field(default_factory=dict)  # as given by the user
 
     def to_json(self) -> dict[str, Any]:
         document = asdict(self)
@@ -79,9 +80,10 @@ class Comparison:
 
 
 def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
-    """With the flags that the attack has in any seed, and `inverted` where any attack has it.
+    """The leak with the flags that its attack has with any seed.
 
-    `unresolved` stands beside each rate. An attack that points the wrong way is never chosen, and finds what its AUC hides.
+    `unresolved` is left out, because each rate states it. `inverted` is added if any attack has it: an inverted attack is never
+    chosen, although it finds members when it is turned around.
     """
     names = leak.attack.split(BOTH)
     judged = [a for r in results for a in r.of("leave-one-out" if leak.judged == REPEATED else "target")]
@@ -93,31 +95,31 @@ def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
 
 @dataclass(frozen=True)
 class Halves:
-    """Scores of every attack on one run, (N,) or (T, N), and who is a member, of two halves."""
+    """Scores and membership of every attack on one run, (N,) or (T, N), in two halves."""
 
     one: Half
     other: Half
     units: Any = None  # (N,) of leave-one-out: which examples are not independent
 
     def enough(self) -> bool:
-        """Whether there are two models on either side: fewer have no spread."""
+        """Whether each half has at least two models."""
         return all(len(scores) >= 2 for half in (self.one, self.other) for scores, *_ in half.values())
 
 
 def _half(n: int, seed: int) -> Bools:
-    """(n,) half of them, drawn by a run's seed; at least one on either side of two or more."""
+    """(n,) bool, a half drawn with a run's seed; of two or more, each half has at least one."""
     return numpy_rng(derive(seed, "choosing half")).permutation(n) < n // 2
 
 
 def half_of_models(targets: Sequence[int], paired: bool, seed: int) -> Bools:
-    """(T,) half of the models. Twins stay together: what one has learnt the other has not, and luck turns."""
+    """(T,) bool, a half of the models. Twins stay together, because they are trained on complementary members."""
     groups = np.asarray(targets) // 2 if paired else np.asarray(targets)
     kinds, of = np.unique(groups, return_inverse=True)
     return _half(len(kinds), seed)[of]
 
 
 def half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
-    """(n,) half of the members and half of the non-members, in whole groups (n,) where there are groups.
+    """(n,) bool, a half of the members and of the non-members, in whole groups if there are groups (n,).
 
     Raises: `UserError` if there are fewer than two of either.
     """
@@ -150,32 +152,32 @@ def judged_by_halves(cases: Sequence[Halves], judged: str, strict: bool = False)
 
 
 def _best(halves: Sequence[Half], judged: str) -> str:
-    """The attack that finds most on these halves, mean over seeds, among those that every seed has; see `worst`."""
+    """The attack that finds most on these halves, on average over seeds, of those that every seed has; see `worst`."""
     names = [n for n in halves[0] if all(n in half for half in halves)]
     return max(names, key=lambda n: float(np.mean([_found(half[n], judged) for half in halves])))
 
 
 def _found(arrays: tuple[Any, ...], judged: str) -> float:
-    """What an attack is chosen by: for one target the lower bound of its AUC, for shadow models its AUC over all pairs."""
+    """The criterion of the choice: for one target the lower bound of the AUC, for shadow models the AUC over all pairs."""
     if judged == TARGET:
         return grouped.auc_interval(*arrays).low
     return metrics.auc(np.ravel(arrays[0]), np.ravel(arrays[1]))
 
 
 def _pairs(arrays: Sequence[Any], units: Any) -> Pairs:
-    """The pairs of one half: (scores, membership) and the groups of one target if there are any; units: of leave-one-out."""
+    """The pairs of one half. arrays: scores, membership and, if there are any, groups of one target; units: of leave-one-out."""
     scores, member, *groups = arrays
     return Pairs.of(scores, member, rows=groups[0] if groups else units)
 
 
 def _highest_end(case: Halves) -> float:
-    """The highest upper bound of the AUC among all attacks, each on both halves together."""
+    """The highest upper bound of the AUC of any attack, on both halves together."""
     together = (zip(case.one[name], case.other[name], strict=True) for name in case.one)
     return max(_pairs([np.concatenate(both) for both in halves], case.units).auc().high for halves in together)
 
 
 def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
-    """AUC and rates of one seed: the means of both halves, each with the attack that the other half has chosen."""
+    """AUC and rates of one seed: means of the halves, each judged with the attack that the other half chose."""
     pairs = [_pairs(arrays, units) for _, *arrays in parts]
     found = [evaluate(p.scores, p.membership, rows=p.rows, strict=strict) for p in pairs]
     auc, rated = mean_auc(pairs, correlation=CORRELATION), [(f.tpr[0], f.tnr[0]) for f in found]
@@ -184,7 +186,7 @@ def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: 
 
 
 def _mean(both: Sequence[Rate], independent: bool) -> Rate:
-    """The mean rate of two halves. Halves of models are judged on the same examples and are not independent."""
+    """The mean rate of two halves; halves of models are not independent, because they share the examples."""
     given = metrics.mean_rate(both, independent)
     outer = metrics.mean_rate([Interval(r.value, r.outer_low, r.outer_high) for r in both], independent)
     counts = (sum(r.hits for r in both), sum(r.errors for r in both))
@@ -193,7 +195,7 @@ def _mean(both: Sequence[Rate], independent: bool) -> Rate:
 
 
 def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int) -> Rate:
-    """One rate of one seed; of several the mean, Student's interval, and the counts together."""
+    """One rate of one seed; of several seeds the mean with Student's interval, and the sums of the counts."""
     each: list[Rate] = [m[which] for m in measured]  # pyright: ignore[reportAssignmentType]
     if len(each) == 1:
         return each[0]
@@ -209,7 +211,7 @@ def test_accuracy_of(results: Sequence[ModelResult]) -> Interval:
 
 
 def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:
-    """The attack with the highest rate at 0.1 %, as the published comparison takes it: mean over seeds, target's attacks only."""
+    """The attack on the target with the highest rate at 0.1 %, mean over seeds, as in the published comparison."""
     found: dict[str, list[Rate]] = {}
     for result in results:
         for attack in result.of("target"):

@@ -1,4 +1,4 @@
-"""Results → one self-contained HTML page, Markdown, CSV. It lays out results and computes no statistics."""
+"""Results as an HTML page, Markdown and CSV. Statistics are computed elsewhere."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def safe(text: str) -> str:
-    """A text that a spreadsheet would run as a formula gets an apostrophe in front, as spreadsheets themselves do.
+    """The text, with an apostrophe in front if a spreadsheet would take it for a formula.
 
     >>> safe("=1+1"), safe("Location30")
     ("'=1+1", 'Location30')

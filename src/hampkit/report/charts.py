@@ -28,7 +28,7 @@ LEVEL = 0.001  # the operating point of the trade-off chart
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """A colour, a dash and a symbol for each name, the same in every chart of the page."""
+    """Name → colour, dash and symbol, in all charts of the page."""
     symbols = list(SYMBOLS)
     return {
         name: {
@@ -67,7 +67,7 @@ def roc_chart(model: Json, title: str, curves: Json, floor: tuple[float, float],
 
 
 def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
-    """Test accuracy against leakage, one point per model, for each measure the model's strongest attack."""
+    """Test accuracy against leakage: one point per model, for its strongest attack by each measure."""
     views = {"tpr": _tradeoff(results, style, "tpr"), "auc": _tradeoff(results, style, "auc")}
     titles = model_titles(results)
     tests = [percent(model["accuracy"]["test"]) for model in results["models"]]
@@ -77,7 +77,7 @@ def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
 
 
 def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
-    """The signal's distribution over members and non-members, ``part`` before or after the release."""
+    """Histograms of the signal of members and of non-members; part: ``before`` or ``after`` the release."""
     import plotly.graph_objects as go
 
     side = histogram[part]
@@ -94,7 +94,7 @@ def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
 
 
 def roc_floor(results: Json) -> tuple[float, float]:
-    """Where log axes of members and non-members begin: half an example of the largest attack."""
+    """Where the log axes of members and of non-members begin: 1/(2n), with n the largest number of judged examples."""
     attacks = [attack for model in results["models"] for attack in of_target(model)]
     return (
         0.5 / max((attack["members"] for attack in attacks), default=1000),
@@ -160,7 +160,7 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
 
 
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
-    """The AUC of the strongest attack of the table, or the TPR of the attack whose lower bound of it is highest."""
+    """The AUC of the strongest attack, or the TPR of the attack with the highest lower bound of the TPR."""
     if measure == "auc":
         best = strongest(of_target(model))
         return None if best is None else as_found(best, best["auc"]) | {"attack": found_label(best)}
@@ -170,14 +170,14 @@ def _leak(model: Json, measure: str) -> dict[str, Any] | None:
 
 
 def _rate(attack: Json) -> Json | None:
-    """The TPR at the chart's operating point; nothing where the attack was not read off there."""
+    """The TPR at the operating point of the chart; None if the attack has none there."""
     level = level_label(LEVEL)
     found = (p for p in attack["tpr_at_fpr"] if level_label(p["fpr"]) == level)
     return next(({**rows.outer(p), "resolved": p["resolved"]} for p in found), None)
 
 
 def opening(results: Json) -> str:
-    """The view that the trade-off chart opens with: rates at its operating point only where one of them is resolved."""
+    """The first view of the trade-off chart: ``tpr`` if a TPR at its operating point is resolved, else ``auc``."""
     return "tpr" if level_label(LEVEL) in rows.resolved_levels(results, "tpr_at_fpr", False) else "auc"
 
 
@@ -227,7 +227,7 @@ def _steps(edges: Sequence[float], counts: Sequence[float], name: str, colour: s
 
 
 def _span(histogram: Json) -> list[float]:
-    """One range for before and after, so that the eye may compare them."""
+    """The common range of the histograms before and after the release."""
     edges = [edge for part in ("before", "after") if histogram.get(part) for edge in histogram[part]["edges"]]
     return [min(edges), max(edges)]
 
@@ -278,5 +278,5 @@ def _figure(data: list[dict[str, Any]], layout: go.Layout) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Text that Plotly shows as it is: it knows some HTML (links too), and takes dollar signs for TeX."""
+    """Text that Plotly shows unchanged: without the HTML that Plotly renders, and without dollar signs, which mark TeX."""
     return escape(str(text), quote=False).replace("$", "&#36;")

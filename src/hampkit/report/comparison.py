@@ -17,7 +17,7 @@ FEW_SEEDS = 3  # up to so many, Student's factor is above 4
 
 
 def about(documents: Sequence[Json]) -> str:
-    """How the rows of these tables are to be read; only what occurs in one of them."""
+    """An explanation of the columns, of what occurs in these tables only."""
     entries = [entry for document in documents for entry in document["entries"]]
     leaks = [entry["leak"] for entry in entries]
     judged = {leak["judged"] for leak in leaks}
@@ -44,12 +44,12 @@ def about(documents: Sequence[Json]) -> str:
 
 
 def comparison_rows(document: Json) -> list[list[str]]:
-    """The table, cell by cell in words."""
+    """The rows of the table as text, with the columns `COLUMNS`."""
     return [_row(entry) for entry in document["entries"]]
 
 
 def render_comparison_markdown(document: Json) -> str:
-    """The table with what it means."""
+    """The table with its explanation."""
     lines = [f"# {_title(document)}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in comparison_rows(document)]
     lines += ["", about([document]), "", _seeds(document), ""]
@@ -60,7 +60,7 @@ def render_comparison_markdown(document: Json) -> str:
 
 
 def render_comparison_html(document: Json) -> str:
-    """One page that needs nothing from outside."""
+    """The page, a single file."""
     context = {
         "title": _title(document),
         "about": about([document]),
@@ -78,7 +78,7 @@ def render_comparison_html(document: Json) -> str:
 
 
 def paper_layout(documents: Sequence[Json]) -> list[list[str]]:
-    """The published comparison: per defense and data set the highest TPR@0.1%FPR and TNR@0.1%FNR over the attacks on the target.
+    """The table of the publication: per defense and data set the highest TPR@0.1%FPR and TNR@0.1%FNR of any attack on the target.
 
     The first row is the head. Percentages with two decimals, the attack, and a question mark where the examples are too few to
     resolve the rate; a defense that was not run has a dash.

@@ -1,4 +1,4 @@
-"""The results as one HTML page that needs nothing from outside: scripts, style and data are within it."""
+"""The results as one HTML file with its scripts, style and data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hampkit.text import dotted, measured_duration
 
 
 def render_html(results: Json, details: Sequence[Json], texts: Json) -> str:
-    """The page. details: one per model, in the same order; a model whose details lack a part is shown without it."""
+    """The page. details: one for each model, in the same order; parts that are missing are left out of the page."""
     return rendered("template.html.jinja", "page.js", page_context(results, details, texts))
 
 
 def rendered(template: str, script: str, context: Mapping[str, Any]) -> str:
-    """A page that needs nothing from outside: plotly and one script of ours within it, and no other may run."""
+    """A page with Plotly and one script of ours inside; its content security policy refuses all other scripts."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -40,7 +40,7 @@ def rendered(template: str, script: str, context: Mapping[str, Any]) -> str:
 
 
 def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[str, Any]:
-    """All that the template shows, as names."""
+    """The variables of the template."""
     assert len(details) == len(results["models"]), (len(details), len(results["models"]))
     blocks, levels = rows.blocks(results), rows.levels(results)
     figures, panels = _charts(results, details, [block.title for block in blocks])
@@ -79,7 +79,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
 
 
 def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """All charts by the id of their element, and for every model the ids that the page has to place."""
+    """Charts by the id of their element, and for each model the ids of its charts."""
     style = charts.styles(
         rows.unique([*rows.seen_attacks(results), *(name for detail in details for name in detail.get("curves") or {})])
     )
@@ -123,14 +123,14 @@ def _needs(results: Json, name: str) -> str:
 
 
 def _when(details: Sequence[Json]) -> str:
-    """The day or days of the runs, as dates of UTC."""
+    """The first and the last day of the runs, in UTC."""
     starts = [(detail.get("provenance") or {}).get("started") for detail in details]
     days = sorted({_moment(start)[:10] for start in starts if start})
     return " to ".join(rows.unique([days[0], days[-1]])) if days else ""
 
 
 def _moment(text: str) -> str:
-    """``2026-01-31T12:00:00+01:00`` → ``2026-01-31 11:00 UTC``; what is no ISO moment stays as it is."""
+    """``2026-01-31T12:00:00+01:00`` → ``2026-01-31 11:00 UTC``; other texts are unchanged."""
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
@@ -141,7 +141,7 @@ def _moment(text: str) -> str:
 
 
 def _data(results: Json) -> list[str]:
-    """Each data set once, with its size."""
+    """The data sets with their sizes."""
     sets = (model["data"] for model in results["models"])
     size = "{name}: {rows:,} examples, {features:,} features, {classes:,} classes"
     return rows.unique(size.format(**data) for data in sets)
@@ -178,7 +178,7 @@ def _seeds(seeds: Sequence[int], seed: str) -> str:
 
 
 def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """The recipe's keys as one writes them, without what only the programme's files need."""
+    """The options of a recipe as dotted keys, without those that are internal."""
     kept = {key: value for key, value in recipe.items() if key not in ("schema", "version")}
     flat = {key: option_text(value) for key, value in dotted(kept).items()}
     if flat.get("split.seed") == "-1":
@@ -191,5 +191,5 @@ def _read(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """What a content security policy calls this script; any other script on the page is refused by the browser."""
+    """The hash of a script for the content security policy: the browser refuses scripts with other hashes."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -10,7 +10,7 @@ from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
 
 def render_markdown(results: Json, texts: Json) -> str:
-    """The verdict, the table at the smallest operating point, the models, and the flags and attacks that occur."""
+    """The verdict, the table at one operating point, the models, and explanations of the flags and attacks that occur."""
     blocks = rows.blocks(results)
     level = rows.main_level(rows.levels(results))
     parts = [
@@ -28,12 +28,12 @@ def render_markdown(results: Json, texts: Json) -> str:
 
 
 def _verdict(lines: list[str]) -> list[str]:
-    """What was found in bold, the caveats and limits below it."""
+    """The lines of the verdict, the first one in bold."""
     return [f"**{_text(line)}**" if i == 0 else _text(line) for i, line in enumerate(lines)]
 
 
 def _table(blocks: list[ModelBlock], level: str) -> str:
-    """A row per model and attack; columns of several targets and of leave-one-out only if there are some."""
+    """One row per model and attack; columns for several targets and for leave-one-out only if needed."""
     repeated = any(block.clustered for block in blocks)
     several = repeated or any(row.judged != "target" for block in blocks for row in block.rows)
     rates = [f"TPR @ {level} FPR", f"TNR @ {level} FNR", "AUC"]
@@ -70,7 +70,7 @@ def _number(cell: Cell | None) -> str:
 
 
 def _repeated(blocks: list[ModelBlock]) -> str:
-    """How leave-one-out was judged, if there is any."""
+    """A note on leave-one-out; empty without it."""
     shown = [block for block in blocks if block.clustered]
     if not shown:
         return ""
@@ -85,7 +85,7 @@ def _repeated(blocks: list[ModelBlock]) -> str:
 
 
 def _models(blocks: list[ModelBlock]) -> str:
-    """A line per model: accuracies with n and interval, who is known and judged, the null."""
+    """One line per model: accuracies, facts of the defense, known and judged examples, the null."""
     return "\n".join(
         f"- {'. '.join([_accuracies(block), *_said(block), *_people(block), *_null(block)])}." for block in blocks
     )
@@ -165,7 +165,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Text that Markdown shows as it is: on one line, without markup, without breaking a table."""
+    """Text on one line, with the characters escaped that Markdown would take for markup."""
     escaped = re.sub(r"([\\`*\[\]|#])", r"\\\1", " ".join(str(text).split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

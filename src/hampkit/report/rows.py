@@ -1,4 +1,4 @@
-"""From results to what a table shows: words and numbers as text, for HTML and Markdown alike."""
+"""The rows of the tables as text, for all forms of the report."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ NEEDS = {  # the evidence an adversary may hold, in words
 
 @dataclass(frozen=True)
 class Cell:
-    """One measured number as text, with its 95 % interval and the n behind it."""
+    """A number as text, with its 95 % interval and its n."""
 
     value: str
     interval: str
     count: str
-    muted: bool = False  # unresolved: too few examples for the number to mean what it says
+    muted: bool = False  # unresolved: too few examples
 
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One attack, on one target or on every shadow model in turn."""
+    """One attack on one target, on one for each seed, or on every shadow model in turn."""
 
     name: str
-    label: str  # the name with the options that are not the attack's defaults; of attacks with equal numbers all names
+    label: str  # the name with its options other than the defaults; several names if their numbers are equal
     unit: str  # target, seeds or leave-one-out
     judged: str  # the same for a table: target, or how many seeds, or shadow models in turn
     needs: tuple[str, ...]
@@ -67,19 +67,19 @@ class ModelBlock:
     data: str
     accuracy: dict[str, Cell]  # train, val, test
     gap: str  # accuracy in training minus in test
-    counts: str  # how many are known to the adversary, how many are judged
+    counts: str  # numbers of known and of judged examples
     rows: tuple[AttackRow, ...]  # those on the target, then those of leave-one-out
     null: NullRow | None
-    repeated_about: str = ""  # how many models and examples
-    clustered: str = ""  # by what the intervals of leave-one-out are: model and example, or model and group
-    summary: str = ""  # what the defense reports of this model, such as its privacy budget
+    repeated_about: str = ""  # number of targets and examples of leave-one-out
+    clustered: str = ""  # the clusters of its intervals: model and example, or model and group
+    summary: str = ""  # facts of the defense, such as its privacy budget
 
     def of(self, unit: str) -> list[AttackRow]:
         return [row for row in self.rows if row.unit == unit]
 
 
 def levels(results: Json) -> list[str]:
-    """The operating points of all attacks, smallest first."""
+    """The labels of all operating points, smallest first."""
     rates = {
         point[key]
         for model in results["models"]
@@ -91,12 +91,15 @@ def levels(results: Json) -> list[str]:
 
 
 def main_level(names: list[str]) -> str:
-    """The operating point that is shown first: 0.1 %, else the smallest there is."""
+    """The operating point that is shown first: 0.1 % if there is one, else the smallest."""
     return "0.1%" if "0.1%" in names or not names else names[0]
 
 
 def resolved_levels(results: Json, curve: str, everywhere: bool) -> list[str]:
-    """The operating points of ``tpr_at_fpr`` or ``tnr_at_fnr`` that are resolved for every (or any) attack, smallest first."""
+    """The operating points of a curve that are resolved for any attack, or for all (``everywhere``), smallest first.
+
+    curve: ``tpr_at_fpr`` or ``tnr_at_fnr``.
+    """
     key = curve[-3:]
     points = [point for model in results["models"] for attack in of_target(model) for point in attack[curve]]
     rates = {point[key] for point in points if point["resolved"]}
@@ -112,7 +115,7 @@ def blocks(results: Json) -> list[ModelBlock]:
 
 
 def outer(point: Json) -> dict[str, float]:
-    """A rate with the interval for the target FPR or FNR exactly: the uncertainty of the threshold is in it."""
+    """A rate with its outer interval: for the target FPR or FNR exactly, with the uncertainty of the threshold."""
     return {"value": point["value"], "low": point["outer_low"], "high": point["outer_high"]}
 
 
@@ -127,18 +130,18 @@ def seen_attacks(results: Json) -> list[str]:
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """Each name once, in order of its first occurrence."""
+    """The names without repetitions, in order of their first occurrence."""
     return list(dict.fromkeys(names))
 
 
 def about(texts: Json, kind: str, name: str) -> dict[str, str]:
-    """What texts say about an attack or a defense; what they do not say is empty."""
+    """The texts about an attack or a defense; empty where there is none."""
     known = texts.get(kind, {}).get(name, {})
     return {key: str(known.get(key) or "") for key in ("summary", "threat", "paper", "reference")}
 
 
 def web_link(url: str) -> str:
-    """The address when it is one of the web, else nothing: a page must not link to javascript: or file:."""
+    """The address if it begins with http, else an empty text: a page must not link to javascript: or file:."""
     return url if url.startswith(("https://", "http://")) else ""
 
 
@@ -169,19 +172,19 @@ def _block(model: Json, title: str) -> ModelBlock:
 
 
 def _rows(attacks: Sequence[Json]) -> list[AttackRow]:
-    """A row for all attacks with the same numbers."""
+    """The rows; attacks with the same numbers share one."""
     best = strongest(attacks)
     return [_row(alike, any(a is best for a in alike)) for alike in merged(attacks, attack_numbers)]
 
 
 def _repeated(attacks: Sequence[Json], unit: str, seeds: int) -> dict[str, str]:
-    """How leave-one-out was judged."""
+    """The fields of a block that describe leave-one-out."""
     if not attacks:
         return {}
     first, of_seeds = attacks[0], f"of {seeds} seeds " if seeds > 1 else ""
     about = f"{first['targets']:,} shadow models {of_seeds}in turn, {examples(first):,} examples each"
     if first.get("untrained"):
-        how = "left out" if first.get("left_out") else "left out as targets only, for want of others"
+        how = "left out" if first.get("left_out") else "left out as targets only, because few others remain"
         about += f" ({how}: {first['untrained']:,} that learnt next to nothing with every seed tried)"
     return {"repeated_about": about, "clustered": f"model and {unit}"}
 
@@ -204,7 +207,7 @@ def _accuracy(model: Json) -> dict[str, Cell]:
 
 
 def counts(model: Json) -> str:
-    """How many the adversary knows and how many are judged, of members and of non-members."""
+    """The numbers of members and of non-members: all, known to the adversary, and judged."""
     known, attacks = model.get("known") or {}, of_target(model)
     if not known or not attacks:
         return ""
@@ -224,7 +227,7 @@ def counts(model: Json) -> str:
 
 
 def merged(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
-    """Rows with one key together, in the order in which the keys occur first.
+    """The rows grouped by their key, in order of the first occurrence of each key.
 
     >>> merged(["ab", "c", "de"], len)
     [['ab', 'de'], ['c']]
@@ -236,14 +239,14 @@ def merged(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
 
 
 def joined_label(alike: Sequence[Json]) -> str:
-    """One label for attacks with equal numbers, and the attack whose order they share where that is none of them."""
+    """The label of attacks with equal numbers, with the attack of the same order if that is another one."""
     first = alike[0].get("same_as")
     elsewhere = first and first not in {attack["attack"] for attack in alike}
     return " = ".join(attack_label(attack) for attack in alike) + (f" (same order as {first})" if elsewhere else "")
 
 
 def attack_numbers(attack: Json) -> Any:
-    """All that a row of one attack shows, and except in leave-one-out which attack it is one with."""
+    """The key by which attacks share a row: all numbers shown, and for targets the attack of the same order."""
     shown = ("unit", "auc", "auc_within", "tpr_at_fpr", "tnr_at_fnr", "balanced_accuracy", "flags")
     numbers = [attack.get(key) for key in shown]
     return [*numbers, order_of(attack), attack["needs"]] if attack["unit"] != "leave-one-out" else numbers
@@ -271,13 +274,13 @@ def _row(alike: Sequence[Json], best: bool) -> AttackRow:
 
 
 def judged_on(attack: Json) -> str:
-    """The target or targets of an attack in a table."""
+    """The target or targets of an attack, as a table names them."""
     nouns = {"seeds": f"{attack['targets']:,} seeds", "leave-one-out": f"{attack['targets']:,} models"}
     return nouns.get(attack["unit"], "target")
 
 
 def _point(point: Json, count: str) -> Cell:
-    """A rate with its interval for the target FPR or FNR exactly."""
+    """The cell of a rate, with its `outer` interval."""
     return _rate(outer(point) | {"resolved": point["resolved"]}, count)
 
 

@@ -22,7 +22,7 @@ def render_csv(results: Json) -> str:
     ``targets``, with the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
     ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the target rate exactly), ``…_resolved``.
-    A text that a spreadsheet would run as a formula (it starts with = + - @) gets an apostrophe in front.
+    A text that a spreadsheet would take for a formula (it starts with = + - @) gets an apostrophe in front.
     """
     rows = [row for model in results["models"] for row in _rows(model)]
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -57,17 +57,19 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], sessio
 
 
 def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
-    """The attack that finds most on one half, judged on the other half; both ways round, and the mean of both.
+    """The worst attack: chosen on one half and judged on the other, then with the halves exchanged; the mean of both.
 
-    On a half of the candidates the attack with the highest lower bound of the AUC is chosen, as a verdict does: by the AUC
-    itself, one that finds nothing and scatters widely would often come before one that surely finds a little. On a half of the
-    shadow models, with many more scores, the highest AUC is: the widths of intervals over a few models are themselves uncertain,
-    and what varies between the models is mostly common to all attacks.
+    The highest of several AUCs is too high if it is read from the examples on which the attack was chosen; with halves it is not.
+    The halves are drawn with the run's seed. With shadow models they are halves of the models, each of which is the target once;
+    otherwise they are halves of the candidates.
 
-    The maximum over attacks on the examples that it is read from flatters every attack; halves drawn by the run's seed do not.
-    With shadow models the halves are halves of the models, each the target in turn, else halves of the candidates. The interval
-    is for the AUC of the worst of these attacks, whichever that is. It begins where that of the chosen ones does, whose AUC is
-    not higher, and ends no lower than the interval of any attack on all candidates, so of the worst one too.
+    On a half of the candidates the attack with the highest lower bound of the AUC is chosen, as in a verdict. By the AUC itself,
+    a useless attack with scores that vary much would often come before an attack that finds a little. On a half of the shadow
+    models, with many more scores, the attack with the highest AUC is chosen: the widths of intervals over a few models are
+    uncertain, and most of the variation between models is common to all attacks.
+
+    The interval is for the AUC of the worst attack, whichever that is. Its lower end is that of the chosen attacks, whose AUC is
+    at most that of the worst. Its upper end is at least that of any attack on all candidates.
     """
     results = [e.result for e in evaluated]
     strict = problems[0].recipe.judge.strict  # one judge for all seeds

@@ -49,7 +49,9 @@ class AttackResult:
     same_as: str = (
         ""  # the attack with the same order of the examples, if it has a name before this one: both are one attack
     )
-    corrected: Interval | None = None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
+    auc_corrected: Interval | None = (
+        None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
+    )
     auc_within: Interval | None = (
         None  # of leave-one-out, the mean of the targets' own AUCs: an attacker has one target
     )
@@ -60,7 +62,7 @@ class AttackResult:
     @property
     def deciding(self) -> Interval:
         """The AUC with the interval that allows for the choice among the attacks; without one, the plain AUC."""
-        return self.corrected or self.auc
+        return self.auc_corrected or self.auc
 
     @property
     def examples(self) -> int:
@@ -70,7 +72,7 @@ class AttackResult:
     def to_json(self) -> dict[str, Any]:
         optional = {
             "balanced_accuracy": self.balanced_accuracy,
-            "auc_corrected": self.corrected,
+            "auc_corrected": self.auc_corrected,
             "auc_within": self.auc_within,
         }
         counted = {"untrained": self.untrained, "left_out": self.left_out, "variance": self.variance}
@@ -111,7 +113,7 @@ class AttackResult:
             flags=tuple(d["flags"]),
             balanced_accuracy=interval("balanced_accuracy"),
             options=_options(d),
-            corrected=interval("auc_corrected"),
+            auc_corrected=interval("auc_corrected"),
             auc_within=interval("auc_within"),
         )
 
