@@ -151,13 +151,13 @@ def test_the_judging_half_counts_as_strictly_as_the_recipe_says(judged):
 
 def test_compare_judges_as_strictly_as_asked(tmp_path, monkeypatch):
     asked = []
-    plain = comparison.evaluate
+    plain = comparison.rates_of
 
-    def evaluate(scores, member, rows, strict):
-        asked.append(strict)
-        return plain(scores, member, rows=rows, strict=strict)
+    def rates_of(pairs):
+        asked.append(pairs.strict)
+        return plain(pairs)
 
-    monkeypatch.setattr(comparison, "evaluate", evaluate)
+    monkeypatch.setattr(comparison, "rates_of", rates_of)
     options = OPTIONS | {"judge.strict": True}
     hampkit.compare("toy", defenses=["undefended"], options=options, runs_dir=tmp_path)
     assert asked == [True, True], "both halves"

@@ -1,4 +1,4 @@
-"""The import graph is the threat model: who may know whom, parsed from the source."""
+"""The import graph is the threat model: which package may import which, parsed from the source."""
 
 import ast
 import subprocess

@@ -356,7 +356,7 @@ def test_long_steps_are_timed_once(task, short, monkeypatch):
 
     def timed(self, job, objective, targets, epochs, batches):
         calls.append((epochs, batches))
-        return real(self, job, objective, targets, 1, 1)[0], measuring.ENOUGH * epochs
+        return real(self, job, objective, targets, 1, 1)[0], measuring.LONG_ENOUGH * epochs
 
     monkeypatch.setattr(measuring.MeasuringTrainer, "_short", timed)
     measuring.MeasuringTrainer(replace(short, epochs=40, batch_size=8), width=1).fit(task.only([6]), CROSS_ENTROPY)

@@ -27,7 +27,9 @@ Ints = NDArray[np.int64]
 VARIANTS = ("online", "online-fixed", "offline", "offline-fixed", "global")
 VARIANCES = ("auto", "per-example", "pooled", "global", "moderated")
 CENTERS = ("mean", "median")
-ENOUGH = 32  # models on a side from which each example gets a variance of its own (Carlini et al.: 64 shadow models)
+PER_EXAMPLE = (
+    32  # models on a side from which each example gets a variance of its own (Carlini et al.: 64 shadow models)
+)
 FLOOR = 1e-6  # lowest standard deviation: equal scores of all models are a coincidence
 
 
@@ -113,7 +115,7 @@ class LiraOptions:
                 " models; take more (--shadows), or a variant that does not need them"
             )
         if self.variance == "auto":
-            return "per-example" if few >= ENOUGH and not self.fixed else "pooled" if many > 1 else "global"
+            return "per-example" if few >= PER_EXAMPLE and not self.fixed else "pooled" if many > 1 else "global"
         if self.variance != "global" and (few if self.variance == "per-example" else many) < 2:
             raise UserError(
                 f"lira-{self.variant}.variance={self.variance} needs at least 2 {name} models per example; take more"

@@ -81,20 +81,25 @@ def measured(pairs: Pairs, pooled: bool = True) -> Measured:
     that mean alone. A pooled AUC of few targets is not that of many: where the scores of one target lie higher than those of
     another, it counts them as errors in proportion to the number of targets (docs/intervals.md).
     """
-    members, nonmembers = pairs.independent()
     auc_at = pairs.auc if pooled else pairs.auc_within
     auc, within = auc_at(), pairs.auc_within() if pooled and len(pairs) > 1 else None
-    rates = pairs.rates(FPRS)
-    tpr = tuple(_rate(*found, at, nonmembers) for found, at in zip(rates.tpr, FPRS, strict=True))
-    tnr = tuple(_rate(*found, at, members) for found, at in zip(rates.tnr, FPRS, strict=True))
+    tpr, tnr, tied = rates_of(pairs)
     raised = (
         not (tpr[0].resolved and tnr[0].resolved),
-        rates.tied,
+        tied,
         auc.high < 0.5 and auc_at(STRICT_LEVEL).high < 0.5,
         within is not None and within.value > auc.high,
     )
     flags = tuple(name for name, is_raised in zip(RAISED, raised, strict=True) if is_raised)
     return Measured(pairs, auc, within, tpr, tnr, flags)
+
+
+def rates_of(pairs: Pairs) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
+    """TPR and TNR at each of `FPRS`, and whether equal scores cost one of them at the first."""
+    (members, nonmembers), found = pairs.independent(), pairs.rates(FPRS)
+    tpr = tuple(_rate(*point, at, nonmembers) for point, at in zip(found.tpr, FPRS, strict=True))
+    tnr = tuple(_rate(*point, at, members) for point, at in zip(found.tnr, FPRS, strict=True))
+    return tpr, tnr, found.tied
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: JudgeConfig) -> AttackResult:

@@ -34,7 +34,7 @@ FLAGS: dict[str, str] = {
     "null": "On shuffled membership the AUC differs from 0.5 beyond its 99.9 % interval: the evaluation itself leaks. Do not use "
     "these numbers.",
 }
-ENOUGH = 10  # a rate is resolved if it allows so many false positives (false negatives)
+LEAST_ERRORS = 10  # a rate is resolved if it allows so many false positives (false negatives)
 STRICT_LEVEL = 0.999  # at 95 %, every twentieth sound run would have a flag
 
 
@@ -44,7 +44,7 @@ def resolved(rate: float, n: float) -> bool:
     >>> resolved(0.001, 10_000), resolved(0.001, 9_999)
     (True, False)
     """
-    return metrics.allowed(rate, n) >= ENOUGH
+    return metrics.allowed(rate, n) >= LEAST_ERRORS
 
 
 def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.errors import UserError
-from hampkit.judging.evaluate import evaluate
+from hampkit.judging.evaluate import rates_of
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.rng import derive, numpy_rng
@@ -179,8 +179,8 @@ def _highest_end(case: Halves) -> float:
 def _measure(parts: Sequence[tuple[Any, ...]], judged: str, units: Any, strict: bool) -> tuple[Interval, Rate, Rate]:
     """AUC and rates of one seed: means of the halves, each judged with the attack that the other half chose."""
     pairs = [_pairs(arrays, units) for _, *arrays in parts]
-    found = [evaluate(p.scores, p.membership, rows=p.rows, strict=strict) for p in pairs]
-    auc, rated = mean_auc(pairs, correlation=CORRELATION), [(f.tpr[0], f.tnr[0]) for f in found]
+    found = [rates_of(replace(p, strict=strict)) for p in pairs]
+    auc, rated = mean_auc(pairs, correlation=CORRELATION), [(tpr[0], tnr[0]) for tpr, tnr, _ in found]
     tpr, tnr = (_mean(both, independent=judged == TARGET) for both in zip(*rated, strict=True))
     return auc, tpr, tnr
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from hampkit.judging.flags import ENOUGH
+from hampkit.judging.flags import LEAST_ERRORS
 from hampkit.judging.results import Results
 from hampkit.judging.results.attacks import (
     as_found,
@@ -252,7 +252,7 @@ def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
     for name, curve, key, of, who in sides:
         few = {n[of] for n, a in judged for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
         if few:
-            takes, have = round(ENOUGH / min(rates)), " or ".join(f"{n:,}" for n in sorted(few))
+            takes, have = round(LEAST_ERRORS / min(rates)), " or ".join(f"{n:,}" for n in sorted(few))
             many = [] if by_group else sorted({(f["members"] + f["nonmembers"]) // 2 for f in repeated})
             more = f" (in leave-one-out about {' or '.join(f'{n:,}' for n in many)})" if many else ""
             uneven = " of uneven size" if by_group and max(few) >= takes else ""

@@ -65,8 +65,8 @@ class Plan:
     disk: int  # bytes
     fpr_target: float  # the smallest false positive rate that can be resolved for the target
     fpr_repeated: float  # the same for leave-one-out, where every shadow model is a target
-    members: int  # judged members
-    nonmembers: int  # judged non-members
+    n_members: int  # judged members
+    n_nonmembers: int  # judged non-members
     left_out: int  # non-members that would be judged without shadow models
     note: str = ""  # why existing shadow models of the run cannot be used, in words
 
@@ -88,7 +88,7 @@ class Plan:
 
     def _judged(self) -> str:
         """The judged examples, of which there may be fewer than without shadow models."""
-        text = f"judged are {self.members:,} members and {self.nonmembers:,} non-members"
+        text = f"judged are {self.n_members:,} members and {self.n_nonmembers:,} non-members"
         if not self.left_out:
             return text
         return f"{text} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
@@ -98,8 +98,8 @@ class Plan:
 class Judged:
     """Numbers of examples on which attacks with shadow models are judged."""
 
-    members: int
-    nonmembers: int
+    n_members: int
+    n_nonmembers: int
     left_out: int  # non-members that would be judged without shadow models
     # effective numbers of independent examples, which are smaller if rows belong to groups or have copies
     independent: float  # non-members, for the target
@@ -131,8 +131,8 @@ def plan(task: ShadowTask, judged: Judged, mode: ExecutionMode | None, measuring
         disk=_disk(task, mode, models),
         fpr_target=10 / judged.independent,
         fpr_repeated=20 / (models * judged.independent_repeated),
-        members=judged.members,
-        nonmembers=judged.nonmembers,
+        n_members=judged.n_members,
+        n_nonmembers=judged.n_nonmembers,
         left_out=judged.left_out,
     )
 

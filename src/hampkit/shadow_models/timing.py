@@ -22,7 +22,7 @@ FEW, MANY = 4, 12  # batches of an epoch
 QUERIED = 512  # rows for timing the release
 SHORT, LONG = 2, 4  # epochs; more than one, because the first may differ, as AdvReg's does
 ROUNDS = 3  # timings per median: on a shared machine the difference of two single timings is too noisy
-ENOUGH = 4.0  # seconds of measuring after which no further round starts: long timings are less noisy
+LONG_ENOUGH = 4.0  # seconds of measuring after which no further round starts: long timings are less noisy
 WORSE = 1.5  # a mode whose first steps take more than this many times the best mode's is not measured further
 
 
@@ -83,7 +83,7 @@ class MeasuringTrainer(Trainer):
     ) -> dict[tuple[int, int], float]:
         """Median seconds for each size (epochs, batches). The sizes are timed in turn, so that other load affects all alike."""
         rounds: list[list[float]] = []
-        while len(rounds) < ROUNDS and sum(map(sum, rounds)) < ENOUGH:
+        while len(rounds) < ROUNDS and sum(map(sum, rounds)) < LONG_ENOUGH:
             rounds.append([self._short(task, objective, targets, *size)[1] for size in sizes])
         return dict(zip(sizes, map(statistics.median_low, zip(*rounds, strict=True)), strict=True))
 

@@ -104,7 +104,7 @@ def attack(attacked: Attacked, attacks: list[Attack], session: Session) -> Evalu
     session.progress.track(f"asking {recipe.title}", 1, 1)
     everyone = [*attacks, *earlier(run, recipe, [attack.name for attack in attacks])]
     steps = {attack.name: _attack_step(attack, attacked) for attack in everyone}
-    checks = Step("checks", {**attacked.key(), "options": {}}, lambda f: _write_checks(case, recipe, f), _result)
+    checks = Step("checks", attacked.key(), lambda f: _write_checks(case, recipe, f), _result)
     found: dict[str, tuple[AttackResult, Any]] = {}
     title = f"attacking {recipe.title}"
     for k, (name, step) in enumerate(steps.items()):
