@@ -69,7 +69,7 @@ class Shadows:
         return self.members[np.ix_(self.models, self.rows)]
 
     def scores(self, view: int = 0) -> ShadowScores:
-        """The scaled logits of one view of the candidates."""
+        """The scaled logits of the shadow models (M, N) for one view of the N candidates, with their membership."""
         return ShadowScores(self.signals(view), self.membership(), self.counted())
 
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

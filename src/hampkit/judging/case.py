@@ -84,7 +84,7 @@ def _of_one_side(units: NDArray[np.int64], member: Bools) -> NDArray[np.int64] |
 
 
 def score(attack: Attack, case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The attack's scores of the candidates and of the known examples (for a threshold), from one fit."""
+    """The attack's scores of the candidates (N,) and of the known examples (K,), which set a threshold, from one fit."""
     scores, n = attack(everyone(case)), len(case.member)
     return scores[:n], scores[n:]
 
