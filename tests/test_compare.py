@@ -382,11 +382,11 @@ def test_the_page_says_what_was_run_and_what_its_flags_mean(tmp_path):
     assert "randomised" in flags
     for name in ("compare.html", "compare.md"):
         text = html.unescape((tmp_path / name).read_text(encoding="utf-8"))
-        assert "With rows=400 epochs=2 neural.epochs=2 defense.alpha=0.5, else as the recipes say." in text
+        assert "Options: rows=400 epochs=2 neural.epochs=2 defense.alpha=0.5; all others as in the recipes." in text
         assert all(FLAGS[flag] in text for flag in flags | {"unresolved"})
         assert "highest lower bound of the AUC on one half of the candidates, judged on the other half" in text
         assert "The interval is for the worst attack, whichever it is; read its upper end" in text
-        assert "wall time beside other trainings" in text
+        assert "wall time while other trainings ran" in text
     assert comparing._shared({"epochs": 2, "alpha": 1, "gamma": 1}, names) == {"alpha": ["hamp", "relaxloss"]}
 
 

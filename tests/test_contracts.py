@@ -5,16 +5,17 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import one_hot
+from torch.nn.functional import cross_entropy, one_hot
 
 from hampkit import signals
-from hampkit.attacks import Evidence, Known, Population, Shadows
+from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config.recipe import TrainConfig
 from hampkit.defenses.hamp import Hamp
+from hampkit.errors import UserError
 from hampkit.registry import ATTACKS, DEFENSES, GENERATORS
 from hampkit.stats.metrics import auc_interval
 from hampkit.targets.blackbox import BlackBox
-from hampkit.training import Trainer
+from hampkit.training import MeanLoss, Trainer
 from hampkit.training.trainer import _Run
 from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Stack, Task
@@ -280,3 +281,30 @@ def test_everything_registered_explains_itself(registry):
         assert name == cls.name
         assert cls.paper.startswith("https://"), name
         assert len((cls.__doc__ or "").strip()) > 30, name
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        (lambda n: np.zeros((n, 1)), "shape"),
+        (lambda n: np.full(n, np.nan), "NaN or infinite"),
+        (lambda n: np.inf * np.ones(n), "NaN"),
+    ],
+)
+def test_wrong_scores_of_ones_own_attack_are_refused_in_one_line(returned, reason):
+    class Mine(Attack):
+        name = "mine"
+
+        def score(self, evidence):
+            return returned(len(evidence.y))
+
+    e, _ = evidence()
+    with pytest.raises(UserError, match=f"attack mine returned .*{reason}"):
+        Mine()(e)
+    assert (Mine.paper, Mine.reference) == ("", ""), "an attack needs neither"
+
+
+def test_a_loss_that_is_no_value_per_row_is_refused(task_of, short):
+    task = task_of(Hamp(), Trainer(short))
+    with pytest.raises(UserError, match=r"a loss of shape \(\) must have one value for each row"):
+        Trainer(short).fit(task, MeanLoss(lambda z, b: cross_entropy(z, b.y)))

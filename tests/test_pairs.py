@@ -146,3 +146,30 @@ def test_the_mean_of_two_halves_is_that_of_the_statistics_below(targets):
     else:
         wanted = clustered.mean_auc([(h.scores, h.membership) for h in halves], correlation=0.3)
     assert found == wanted
+
+
+@pytest.mark.parametrize("targets", [5, 16])
+def test_equal_scores_count_as_if_ordered_at_random_in_the_interval_of_a_rate(targets):
+    """Scores of two values: at a target FPR of 10 % half of a tie is on either side. A random order within ties is the truth."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(40):
+        member = rng.random((targets, 400)) < 0.5
+        scores = (rng.random(member.shape) < 0.5 + 0.05 * member).astype(float)
+        point, _ = Pairs.of(scores, member).rates([0.1]).tpr[0]
+        held += point.low <= 0.1 * 0.55 / 0.5 <= point.high
+        assert point.value == point.low == 0
+    assert held >= 36, held
+
+
+def test_shapes_that_differ_and_rates_outside_are_refused():
+    scores, member = drawn(3)
+    for wrong in (member[:, 1:], member[:2]):
+        with pytest.raises(ValueError, match="same shape"):
+            evaluate(scores, wrong)
+        with pytest.raises(ValueError, match="same shape"):
+            evaluate(scores, member, judged=wrong)
+    for rate in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="target rate"):
+            Pairs.of(scores, member).rates([rate])
+    with pytest.raises(ValueError, match="at least one target"):
+        Pairs.joined([])

@@ -108,7 +108,7 @@ def test_a_report_of_run_folders_merges_seeds_in_any_order_and_nothing_else(fold
     plain, hamp = (model["runs"] for model in document["models"])
     both = write_report(folder / plain[1], folder / hamp[0], folder / plain[0], out=tmp_path)
     assert [m.recipe for m in both.models] == ["toy/undefended", "toy/hamp"]
-    assert both.models[0].seeds == SEEDS[::-1]
+    assert both.models[0].seeds == SEEDS, "sorted"
     assert both.models[1].seeds == ()
     mine = {a.attack: a.auc.value for a in both.models[0].of("target")}
     assert mine == pytest.approx({n: a["auc"]["value"] for n, a in attacks_of(document["models"][0], "seeds").items()})
@@ -144,6 +144,17 @@ def test_only_attacks_with_the_same_options_are_put_together(folder, document):
     assert common_attacks([one, replace(other, attacks=tuple(changed))], "target") == [
         n for n in names if n != "neural"
     ]
+
+
+def test_attacks_that_one_seed_lacks_are_named(folder, document):
+    one, other = evaluated(folder, document["models"][0]["runs"])
+    few = tuple(a for a in other.result.attacks if a.unit == "target" and a.attack != "neural")
+    with pytest.warns(
+        hampkit.Notice, match=r"toy/undefended: the entry of seeds 3, 4 .* left out: neural, .*leave-one-out"
+    ):
+        (found,) = one_for_each_recipe([one, replace(other, result=replace(other.result, attacks=few))])
+    assert "neural" not in {a.attack for a in found.result.attacks}
+    assert not found.result.of("leave-one-out")
 
 
 def test_flags_of_any_seed_stay_and_those_of_the_numbers_are_measured_anew(folder, document):

@@ -133,7 +133,7 @@ def test_leave_one_out_names_what_its_intervals_are_clustered_by():
 
 def test_the_null_names_its_test():
     sound, off = (replace(audited(), off_null=off) for off in (False, True))
-    for model, words in ((sound, "✓ (0.5 within its 99.9 % interval)"), (off, "✗ 0.5 is outside its 99.9 % interval")):
+    for model, words in ((sound, "✓ the 99.9 % interval contains 0.5"), (off, "✗ the 99.9 % interval does not")):
         text = shown(200, lambda console, model=model: terminal.show_results(console, Results((model,), "0")))
         assert words in text
 

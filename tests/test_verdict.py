@@ -477,7 +477,7 @@ def test_the_terminal_marks_the_null_by_its_flag():
     assert "✓" in terminal(band)
     assert "✗" not in terminal(band)
     off = terminal(replace(band, off_null=True))
-    assert "✗ 0.5 is outside its 99.9 % interval" in off
+    assert "✗ the 99.9 % interval does not contain 0.5" in off
     assert "✓" not in off
 
 

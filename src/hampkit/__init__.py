@@ -1,4 +1,4 @@
-"""Train classifiers that do not reveal their training data, and measure how much any model reveals.
+"""Train classifiers with defenses against membership inference, attack them, and measure how much they leak.
 
 >>> import hampkit
 >>> results = hampkit.run("digits/undefended", "digits/hamp")  # doctest: +SKIP

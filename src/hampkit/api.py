@@ -50,15 +50,18 @@ def run(
 ) -> Results:
     """Train every recipe, attack and judge the models, and write the report into ``out`` (default: ``runs_dir``).
 
-    Results of earlier calls with the same recipe, data and seed are read from ``runs_dir`` instead of computed again.
+    Returns: `Results`; its ``models`` has one `ModelResult` for each recipe. Results of earlier calls with the same recipe, data
+    and seed are read from ``runs_dir`` instead of computed again.
 
     recipes: ``DATA/DEFENSE``, ``.toml`` files, results of `hampkit.recipe`, or bare defenses together with ``data`` (a table) and
-    ``label`` (its column).
+    ``label`` (its column); default: digits/undefended and digits/hamp.
+    attacks: names; default: every attack whose evidence is available. seed: of split and training; default: the recipe's.
     options: ``{"train.lr": 0.1, "gamma": 0.9}``, as ``key=value`` on the command line.
     shadows: number of shadow models to train and attack with (LiRA, RMIA); ``progress.say`` gets their plan first.
     shadows_from: a run folder with the same recipe, data and split, whose shadow models are used.
     force: use them even if the recipe differs; results get the flag `mismatched`.
-    settings: see `hampkit.api`.
+    settings: the fields of `Session` (``runs_dir``, ``data_dir``, ``device``, ``launcher``, ``progress``), or ``workers``, or
+    ``session``.
 
     Raises: `UserError`; every mistake of the user is found before anything is trained or written.
 
@@ -142,9 +145,10 @@ def attack(
 
     attacks: names; default: every attack whose evidence the run contains.
     options: only options of the judge and of attacks, e.g. ``{"neural.epochs": 50, "judge.strict": True}``.
-    shadows: number of shadow models, trained if missing; default: those of the run's last result, whose other attacks then
-    stay in the report.
-    shadows_from, force, settings: see `run`.
+    shadows: number of shadow models, trained if missing; default: as many as in the run's last result. Results of attacks that
+    are not named here are kept in the run folder. shadows_from, force, settings: see `run`.
+
+    Returns: `Results` of the named attacks.
 
     Raises: `UserError`.
     """
@@ -169,12 +173,12 @@ def compare(
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
     Writes compare.json, compare.html, compare.md and the full report into ``out`` (default: ``runs_dir``).
+    Returns: `Comparison`; ``entries[i].leak`` is the worst attack on a defense. All attacks are in results.json.
 
     defenses: names; default: every registered defense, except those that cannot be trained here: the page gives the reason.
     shadows: number of shadow models per defense and seed.
     seeds: number of seeds, counted from ``seed`` (default: the recipe's).
-    data, label: the user's own table instead of a data set.
-    settings: see `hampkit.api`.
+    data, label: the user's own table instead of a data set. settings: see `run`.
 
     Raises: `UserError`.
     """

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit import signals
+from hampkit.errors import UserError
 from hampkit.registry import ATTACKS
 from hampkit.rng import derive, numpy_rng
 
@@ -157,8 +158,8 @@ class Attack(ABC):
     """
 
     name: ClassVar[str]
-    paper: ClassVar[str]
-    reference: ClassVar[str]  # authors and year, for the report
+    paper: ClassVar[str] = ""  # its address
+    reference: ClassVar[str] = ""  # authors and year, for the report
     needs: ClassVar[tuple[str, ...]] = ()  # fields of the evidence that must be present: the threat model
     label_only: ClassVar[bool] = False  # uses only the predicted label of an answer
     threshold: ClassVar[float | None] = None  # member if score ≥ threshold; None: chosen on the known examples
@@ -167,16 +168,18 @@ class Attack(ABC):
     def __call__(self, evidence: Evidence) -> Scores:
         """Scores (N,) float64, higher means member.
 
-        Raises: `ValueError` if needed evidence is missing.
+        Raises: `ValueError` if needed evidence is missing, `UserError` for scores of another shape or that are not finite.
         """
         missing = [need for need in self.needs if getattr(evidence, need) is None]
         if missing:
             raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence lacks")
         scores = np.asarray(self._scores(evidence), dtype=np.float64)
-        assert scores.shape == (len(evidence.y),), (
-            f"{self.name}: scores {scores.shape} for {len(evidence.y)} candidates"
-        )
-        assert np.isfinite(scores).all(), f"{self.name}: {int((~np.isfinite(scores)).sum())} scores are not finite"
+        if scores.shape != (len(evidence.y),):
+            raise UserError(
+                f"attack {self.name} returned scores of shape {scores.shape}; it must be ({len(evidence.y)},)"
+            )
+        if bad := int((~np.isfinite(scores)).sum()):
+            raise UserError(f"attack {self.name} returned {bad} scores that are NaN or infinite, of {len(scores)}")
         return scores
 
     @abstractmethod
@@ -217,7 +220,11 @@ class SignalAttack(Attack):
 
     @abstractmethod
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
-        """Scores (N,), higher means member, from the target's scaled logits of candidates (N, V) and population (Z,)."""
+        """Scores (N,), finite, higher means member.
+
+        target: (N, V) float64, the target's scaled logits of V views of the candidates. background: (Z,) float64, those of the
+        population. shadows: the shadow models with the same candidates; None if the attack needs none.
+        """
 
 
 def first_view(logits: Tensor) -> Tensor:

@@ -208,8 +208,8 @@ def _rate(rate: Rate) -> str:
 def _null(model: ModelResult) -> str:
     null = model.null
     said = (
-        "✗ 0.5 is outside its 99.9 % interval: do not trust these numbers"
+        "✗ the 99.9 % interval does not contain 0.5: do not use these numbers"
         if model.off_null
-        else "✓ (0.5 within its 99.9 % interval)"
+        else "✓ the 99.9 % interval contains 0.5"
     )
-    return f"null (shuffled membership): AUC {null.value:.3f} [{null.low:.3f}, {null.high:.3f}] {said}"
+    return f"null (shuffled membership): AUC {null.value:.3f}, 95 % interval [{null.low:.3f}, {null.high:.3f}]; {said}"

@@ -66,7 +66,7 @@ class Defense(ABC):
     """
 
     name: ClassVar[str]
-    paper: ClassVar[str]
+    paper: ClassVar[str] = ""  # its address
     needs: ClassVar[tuple[str, ...]] = ()  # "reference": non-members for the defense's own use
     quick: ClassVar[dict[str, Any]] = {}  # options for a cheap training, in tests
 

@@ -64,12 +64,15 @@ class Measured:
 
 
 def evaluate(scores: Any, membership: Any, judged: Any = None, rows: Any = None, strict: bool = False) -> Measured:
-    """All numbers of an attack's scores (T, N) of N examples, each for T targets; of one target also (N,).
+    """AUC, TPR and TNR with intervals, and flags, from the scores (T, N) of an attack on T targets; (N,) for one target.
 
+    Of several targets the AUC is over all pairs of target and example, with the mean of the targets' own beside it.
     membership: (T, N) bool. judged: (T, N) bool, without those that the adversary knows, or that are left out; default: all.
     rows: (T, N) or (N,), the place of each example in the data set; rows that are not independent, such as those of one person,
     share one number. Default: column n is one row for every target, and all columns are independent.
     strict: error rates stay below their targets, instead of not exceeding them.
+
+    Raises: `ValueError` for shapes that differ, scores that are NaN, and if members or non-members are missing.
     """
     return measured(Pairs.of(scores, membership, judged, rows, strict))
 

@@ -23,11 +23,12 @@ def common_attacks(models: Sequence[ModelResult], unit: Unit) -> list[str]:
 def over_seeds(
     models: Sequence[ModelResult], targets: Mapping[str, Pairs], repeated: Mapping[str, Pairs]
 ) -> ModelResult:
-    """The result of one recipe with several seeds.
+    """The result of one recipe with S seeds.
 
-    targets: attack → pairs of the S models, one target each. repeated: attack → pairs of all their shadow models; empty without
-    leave-one-out. Accuracies are means over seeds with the interval of `mean_of_seeds`; numbers of rows are those of one seed,
-    all other counts are sums. The null is the mean of independent ones, the shift that of dependent ones.
+    models: at least one, of one recipe. targets: attack → pairs of the S models, one target each. repeated: attack → pairs of all
+    their shadow models; empty without leave-one-out. Accuracies are means over seeds with the interval of `mean_of_seeds`.
+    Numbers of rows are those of one seed; all other counts are sums. The null is a mean, with an interval for independent seeds;
+    the shift is a mean, with an interval that allows for any dependence.
     """
     first, shifts = models[0], [m.shift for m in models if m.shift is not None]
     attacks = [_attack(_named(models, "target", name), pairs, "seeds") for name, pairs in targets.items()]

@@ -132,7 +132,7 @@ def half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
             who = word if group is None else f"groups of {word}"
             raise UserError(
                 f"{count} judged {who}: to compare, one half chooses the attack and the other judges it; judge at least two"
-                " (judge.known_train and judge.known_val say how many the attacker knows instead)"
+                " (judge.known_train and judge.known_val set how many the attacker knows instead)"
             )
         half[rows] = _half(count, derive(seed, word))[units]
     return half

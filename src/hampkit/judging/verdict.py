@@ -115,6 +115,8 @@ def _not_found(model: Json, farthest: Json) -> str:
         said = f"the only attack, {named}, has AUC {shown}"
     wide = any(deciding_auc(a)["high"] > WIDE or deciding_auc(a)["low"] < 1 - WIDE for a in attacks)
     few = ", too few to rule out a leak" if wide else ""
+    if wide and n_seeds(model) > 1:
+        few = f" with {n_seeds(model)} seeds: the intervals are too wide to rule out a leak; more seeds or examples would help"
     return f"no attack is shown to distinguish members from non-members: {said} ({_judged(model)}{few})"
 
 

@@ -26,21 +26,37 @@ def about(documents: Sequence[Json]) -> str:
         "leave-one-out": "the highest AUC on one half of the shadow models",
     }
     chosen = ", or ".join(text for kind, text in ways.items() if kind in judged) or ways["target"]
-    said = [f"Worst attack: the one with {chosen}, judged on the other half; both ways, the mean is shown"]
+    said = [
+        f"Worst attack: the one with {chosen}, judged on the other half; then the halves are exchanged, and the mean of both"
+        " results is shown"
+    ]
     if any(" / " in leak["attack"] for leak in leaks):
-        said.append("Two names: the halves chose differently")
+        said.append("Two names: each half chose another attack")
     said.append("The interval is for the worst attack, whichever it is; read its upper end")
     if any("inverted" in leak["flags"] for leak in leaks):
-        said.append("inverted may be of an attack that is not named")
-    fewest = min((len(d["seeds"]) for d in documents if len(d["seeds"]) > 1), default=0)
-    students = "; over several seeds Student's, of the mean" if fewest else ""
-    said.append(f"95 % intervals in brackets{students}")
-    if 1 < fewest <= FEW_SEEDS:
-        said.append(
-            f"With {fewest} seeds Student's intervals are very wide, whatever the attacks find; five or more seeds help"
-        )
-    said.append("training, s: wall time beside other trainings. What these attacks find is a lower bound of what leaks")
+        said.append("The flag inverted may be of an attack that is not named")
+    said.append("95 % intervals in brackets")
+    said += _over_seeds(min((len(d["seeds"]) for d in documents if len(d["seeds"]) > 1), default=1))
+    if "leave-one-out" in judged:
+        said.append("members + non-members: judged pairs of model and example, over all seeds")
+    said.append("training, s: wall time while other trainings ran on the same machine")
+    said.append("What these attacks find is a lower bound on what leaks")
     return ". ".join(said) + "."
+
+
+def _over_seeds(fewest: int) -> list[str]:
+    """Sentences about intervals over several seeds; fewest: of any table."""
+    if fewest == 1:
+        return []
+    said = [
+        "Over several seeds the interval is for the mean: Student's, or the seeds' own half-widths divided by the root of their"
+        " number if that is wider"
+    ]
+    if fewest <= FEW_SEEDS:
+        said.append(
+            f"With {fewest} seeds Student's interval is very wide, whatever the attacks find; five or more seeds help"
+        )
+    return said
 
 
 def comparison_rows(document: Json) -> list[list[str]]:
@@ -144,7 +160,7 @@ def _seeds(document: Json) -> str:
     seeds = ", ".join(map(str, document["seeds"]))
     shadows = f", {document['shadows']} shadow models per defense and seed" if document["shadows"] else ""
     options = " ".join(f"{key}={value}" for key, value in document["options"].items())
-    given = f" With {options}, else as the recipes say." if options else " All as the recipes say."
+    given = f" Options: {options}; all others as in the recipes." if options else " All options as in the recipes."
     return f"Seed{'s' if len(document['seeds']) > 1 else ''} {seeds}{shadows}.{given} hampkit {document['hampkit']}."
 
 

@@ -8,6 +8,16 @@ from hampkit.judging.results.wording import verdict_lines
 from hampkit.report import rows
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
+ONE_TARGET = (
+    "AUC of one target: Jeffreys' interval for the effective number of examples (from DeLong's variance). Accuracy: Clopper and"
+    " Pearson's. Balanced accuracy: combined from the exact intervals of its two rates at a fixed threshold. If an attack has no"
+    " threshold of its own, it is chosen on the known examples."
+)
+SEEDS = (
+    "Over several seeds: the AUC is the mean of the models' own; rates are over all pairs of model and example, with one"
+    " threshold; their intervals are clustered by model and example. An accuracy is a mean with Student's interval."
+)
+
 
 def render_markdown(results: Json, texts: Json) -> str:
     """The verdict, the table at one operating point, the models, and explanations of the flags and attacks that occur."""
@@ -19,7 +29,7 @@ def render_markdown(results: Json, texts: Json) -> str:
         _table(blocks, level),
         _repeated(blocks),
         _models(blocks),
-        _notes(level, any(len(block.runs) > 1 for block in blocks)),
+        _notes(blocks, level),
         _flags(rows.seen_flags(results), texts),
         _attacks(results, texts),
         f"Written by hampkit {_text(results['hampkit'])}.",
@@ -78,7 +88,7 @@ def _repeated(blocks: list[ModelBlock]) -> str:
     places = " and ".join(f"`{_text(run)}/records.csv`" for block in shown for run in block.runs)
     about = "; ".join(f"{_text(block.title)}: {_text(block.repeated_about)}" for block in shown)
     return (
-        f"Leave-one-out: {about}. Its AUC and rates pool all targets; intervals are clustered by"
+        f"Leave-one-out: {about}. AUC and rates are over all pairs; intervals are clustered by"
         f" {clustered}. Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from"
         " 0)."
     )
@@ -113,31 +123,30 @@ def _null(block: ModelBlock) -> list[str]:
         return []
     null = block.null
     said = (
-        "0.5 is within its 99.9% interval, as it must be"
+        "the 99.9% interval contains 0.5, as it must"
         if null.ok
-        else "**0.5 is outside its 99.9% interval: do not trust this model's numbers**"
+        else "**the 99.9% interval does not contain 0.5: do not use this model's numbers**"
     )
     return [f"Membership shuffled ({_text(null.attack)}): AUC {null.auc.value} (95%: {null.auc.interval}); {said}"]
 
 
-def _notes(level: str, seeds: bool) -> str:
-    about_seeds = (
-        " Over several seeds the AUC is the mean of the models' own, and the rates are of all pairs of model and example, "
-        "with one threshold; their intervals are clustered by model and example. An accuracy is then a mean with Student's "
-        "interval."
-    )
-    return (
-        f"Member = positive. TPR @ {level} FPR: the share of members that the attack finds with false positives among at most "
-        f"{level} of the non-members; TNR @ FNR is the mirror image. In parentheses: 95 % intervals; for TPR and TNR the "
-        "outer one, for the target FPR or FNR exactly, with the uncertainty of the threshold in it; for the AUC "
-        "Jeffreys' for the number of examples that DeLong's variance amounts to; for accuracies the exact one "
-        "(Clopper–Pearson); for the balanced accuracy from the exact ones of its two rates, the threshold as given. An "
-        "attack without a threshold of its own takes that of the balanced accuracy from the known part. Of 20 sound "
-        "runs, about one null has 0.5 outside its 95 % interval; the flag `null` takes 99.9 %. **Bold**: the strongest "
-        "attack on that model: the interval of its AUC, the choice among the attacks taken into account, lies farthest from "
-        "0.5; where no interval excludes 0.5, its AUC does. *Italic*: unresolved, too few examples for this rate. The "
-        f"CSV has every operating point.{about_seeds if seeds else ''}"
-    )
+def _notes(blocks: list[ModelBlock], level: str) -> str:
+    """How the table is to be read; only what applies."""
+    seeds = any(len(block.runs) > 1 for block in blocks)
+    parts = [
+        f"Member = positive. TPR @ {level} FPR: the share of members that an attack finds with at most {level} of the non-members"
+        " as false positives. TNR @ FNR is the mirror image.",
+        "In parentheses: 95 % intervals. TPR and TNR: the outer interval, for the target FPR or FNR exactly, which"
+        " includes the uncertainty of the threshold.",
+        *([SEEDS] if seeds else []),
+        *([] if all(len(block.runs) > 1 for block in blocks) else [ONE_TARGET]),
+        "In about one of 20 correct runs the 95 % interval of the null excludes 0.5 by chance; the flag `null` therefore uses the"
+        " 99.9 % interval.",
+        "**Bold**: the strongest attack on that model. The interval of its AUC, which allows for the choice among the attacks,"
+        " lies farthest from 0.5; if no interval excludes 0.5, its AUC does.",
+        "*Italic*: unresolved, too few examples for this rate. The CSV has every operating point.",
+    ]
+    return " ".join(parts)
 
 
 def _flags(flags: list[str], texts: Json) -> str:

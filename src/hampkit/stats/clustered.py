@@ -7,8 +7,8 @@ intervals that covered 0.5 in only 78 to 83 % of simulated audits.
 
 ``judged`` (M, N), bool: the pairs that count; default: all.
 ``units`` (N,) or (M, N): pairs with one number are of one example, or of examples that are not independent, such as the rows of
-one person. Default: column n is the same example for every model. Units take the place of examples, and Kish's number of units,
-(Σ size)² / Σ size² for as many pairs each, takes the place of N.
+one person. Default: column n is the same example for every model. With units, variances are clustered by unit instead of by
+example, and N is replaced by Kish's effective number of units, (Σ size)² / Σ size², where size is the number of pairs of a unit.
 
 Raises: `ValueError` for NaN, for shapes that do not fit, if members or non-members are missing, and for rates of fewer than two
 models.
@@ -53,7 +53,7 @@ def mean_auc(
 
     parts: (scores, member) of each group, both (Mₖ, N). The groups share the N examples, not the scale of their scores.
     The contributions of `auc_interval`, divided by K, are clustered by model and by example over all groups.
-    correlation: of two groups, see `metrics.mean_auc`.
+    correlation: of the errors of two groups, beyond what they share as pairs of the same examples; see `metrics.mean_auc`.
     """
     sides = [_Sides.of(scores, member, least=1) for scores, member in parts]
     n_models, n_examples = sum(map(len, sides)), sides[0].scores.shape[1]
@@ -128,7 +128,8 @@ def tpr_points(
     The interval is Clopper and Pearson's for the number of independent members that has this variance, at most all members
     (Korn & Graubard 1998). Student's t enters with twice Kish's number of pairs of models, because two or three models may hold
     all errors at a low rate, or with the number of units if that is smaller. A TPR of 0 or 1 takes its size from the nearest
-    rate at which some members are found and others are not, or, without such a rate, from M or the number of units.
+    rate at which some members are found and others are not, or, without such a rate, from M or the number of units. If the
+    threshold falls into equal scores, the upper end is that of the rate with these scores in random order.
 
     Coverage: `benchmarks.clustered` and `benchmarks.intervals units`.
     """
@@ -200,7 +201,9 @@ def points(pooled: Pooled, rates: Sequence[float]) -> list[Point]:
     found = []
     for rate, size in zip(rates, (sizes[rate] for rate in nearest), strict=True):
         point = pooled.point(rate)
-        low, high = clopper_pearson(point.value * size, size, pooled.level)
+        # at the target rate exactly, equal scores count as if ordered at random: the rate lies between these two
+        fewest, most = point.value, max(point.value, _smooth(pooled, rate))
+        low, high = (clopper_pearson(value * size, size, pooled.level)[end] for end, value in enumerate((fewest, most)))
         found.append(replace(point, low=low, high=high))
     return found
 
@@ -341,7 +344,7 @@ class _Sides:
     def of(cls, scores: Any, member: Any, judged: Any = None, units: Any = None, least: int = 2) -> _Sides:
         s, m = np.asarray(scores, dtype=np.float64), np.asarray(member)
         if s.ndim != 2 or s.shape != m.shape or len(s) < least:
-            raise ValueError(f"scores {s.shape} and member {m.shape} must be (M, N) with at least {least} models")
+            raise ValueError(f"scores {s.shape} and member {m.shape} must both be (M, N), with M of at least {least}")
         inside = m.astype(bool)
         if judged is None:
             return cls(s, inside, ~inside, units)

@@ -111,8 +111,8 @@ def mean_auc(parts: Sequence[tuple[Any, Any]], level: float = 0.95, correlation:
     """The mean AUC of K parts that share no example, with the interval of `auc_interval`.
 
     parts: (scores, member) of each part, both (Nₖ,); the parts need not share a scale. The variance is (1 + ρ) Σ vₖ / K², with
-    vₖ DeLong's variance and ρ the correlation of two parts. The effective size is that of all members and non-members.
-    Raises: `ValueError` for no parts.
+    vₖ DeLong's variance and ρ (``correlation``) that of the errors of two parts, 0 if they are independent. The effective size
+    is that of all members and non-members.
     """
     if not parts:
         raise ValueError("the mean AUC of no parts: give at least one pair (scores, member)")
@@ -171,9 +171,10 @@ def tpr_bounds(scores: Any, member: Any, fpr: float, level: float = 0.95) -> tup
     """An interval for the TPR at a true FPR of ``fpr``, which includes the uncertainty of the threshold.
 
     The interval of `tpr_point` holds for its threshold, which is estimated from the same non-members and has another true FPR.
-    Above the threshold with a true FPR of ``fpr`` lie Binomial(n, fpr) of n non-members. The members above both quantiles of
-    that number are counted, and the lower and the higher rate get exact bounds. Equal scores count as if they were in random
-    order, see `Cut`. Coverage is above the level.
+    Above the threshold with a true FPR of ``fpr`` lie Binomial(n, fpr) of n non-members; let a ≤ b be two quantiles of this
+    distribution. The lower end is the lower exact bound of the share of members above the a-th highest non-member, the upper
+    end the upper exact bound of the share above the b-th. Equal scores count as if they were in random order, see `Cut`.
+    Coverage is above the level.
     """
     return counted_bounds(count(scores, member), fpr, level)
 
@@ -244,7 +245,11 @@ def allowed(rate: float, n: float, strict: bool = False) -> int:
 
     >>> allowed(0.001, 18_000), allowed(0.001, 18_000, strict=True), allowed(0.001, 675, strict=True)
     (18, 17, 0)
+
+    Raises: `ValueError` for a rate outside [0, 1].
     """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"target rate {rate} must lie between 0 and 1, such as 0.001")
     exact = rate * n
     nearest = round(exact)
     if abs(exact - nearest) < 1e-9 * max(1.0, exact):  # rounding must not make 0.001 · 18,000 less than 18

@@ -47,9 +47,13 @@ class Pairs:
     def of(scores: Any, membership: Any, judged: Any = None, rows: Any = None, strict: bool = False) -> Pairs:
         """The pairs that are judged. One target may have arrays (N,).
 
-        judged: (T, N) bool; default: all. rows: (T, N) or (N,), see `Pairs.rows`; default: column n is one row for every target.
+        judged: (T, N) bool; default: all. rows: (T, N) or (N,): pairs with one number are of one row of the data set, or of rows
+        that are not independent; default: column n is one row for every target. Raises: `ValueError` for other shapes.
         """
         s, m = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.atleast_2d(np.asarray(membership, dtype=bool))
+        shapes = [np.shape(v) for v in (m, *(() if judged is None else (np.atleast_2d(judged),)))]
+        if s.ndim != 2 or any(shape != s.shape for shape in shapes):
+            raise ValueError(f"scores {s.shape}, membership and judged {shapes} must have the same shape (T, N)")
         given = rows if rows is None or len(s) > 1 else np.asarray(rows).reshape(-1)
         if judged is None:
             return Pairs(s, m, given, strict)
@@ -63,10 +67,13 @@ class Pairs:
     def joined(targets: Sequence[Pairs]) -> Pairs:
         """The pairs of several targets, or groups of targets, as those of one group.
 
-        The targets may have different numbers of examples: their rows say which are the same. Raises: `ValueError` without rows.
+        The targets may have different numbers of examples; equal rows are the same example.
+        Raises: `ValueError` for no targets, and for targets without rows.
         """
-        if any(part.rows is None for part in targets):
-            raise ValueError("pairs of several targets are joined by their rows: give rows")
+        if not targets or any(part.rows is None for part in targets):
+            raise ValueError(
+                "pairs of several targets are joined by their rows: give at least one target, each with rows"
+            )
         width = max(part.scores.shape[1] for part in targets)
 
         def padded(values: Any, of: Pairs) -> NDArray[Any]:
@@ -148,7 +155,7 @@ class Pairs:
 def mean_auc(parts: Sequence[Pairs], level: float = 0.95, correlation: float = 0.0) -> Interval:
     """The mean AUC of two parts: halves of one target's examples, or halves of the targets.
 
-    correlation: of their errors, apart from what they share as pairs of the same example.
+    correlation: of their errors, beyond what they share as pairs of the same example; 0 if there is no more.
     """
     if all(len(part) == 1 for part in parts):
         given = [(p.scores[0], p.membership[0], p.rows) for p in parts]

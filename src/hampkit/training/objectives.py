@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hampkit.errors import UserError
 from hampkit.training.vectorize import Vectorize
 from hampkit.types import Batch, Loss, Stack, Task
 
@@ -86,5 +87,12 @@ def gradient_of(
 
 
 def mean_of(rows: Tensor, batch: Batch) -> Tensor:
-    """The weighted mean Σ_b w_b rows_b / Σ_b w_b of rows (B,), a scalar; 0 if all weights are zero."""
+    """The weighted mean Σ_b w_b rows_b / Σ_b w_b of rows (B,), a scalar; 0 if all weights are zero.
+
+    Raises: `UserError` for rows of another shape, such as the mean that a loss took itself.
+    """
+    if rows.shape != batch.weight.shape:
+        raise UserError(
+            f"a loss of shape {tuple(rows.shape)} must have one value for each row, {tuple(batch.weight.shape)}: take no mean"
+        )
     return (rows * batch.weight).sum() / batch.weight.sum().clamp_min(1)

@@ -99,9 +99,9 @@ def attack(attacked: Attacked, attacks: list[Attack], session: Session) -> Evalu
     Attacks of an earlier result that was judged in the same way stay in the run's files. Returned are those that were asked for.
     """
     run, recipe = attacked.target.run, attacked.recipe
-    session.progress.track(f"asking {recipe.title}", 0, 1)
+    session.progress.track(f"querying {recipe.title}", 0, 1)
     case = attacked.case
-    session.progress.track(f"asking {recipe.title}", 1, 1)
+    session.progress.track(f"querying {recipe.title}", 1, 1)
     everyone = [*attacks, *earlier(run, recipe, [attack.name for attack in attacks])]
     steps = {attack.name: _attack_step(attack, attacked) for attack in everyone}
     checks = Step("checks", attacked.key(), lambda f: _write_checks(case, recipe, f), _result)

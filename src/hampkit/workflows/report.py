@@ -110,7 +110,11 @@ def _threat(cls: Any) -> str:
 
 
 def write_report(*runs: str | Path, out: str | Path) -> Results:
-    """One report over runs that were attacked before; computes nothing anew."""
+    """One report over runs that were attacked before; nothing is trained or attacked.
+
+    runs: run folders. Runs of one recipe that differ only in their seed become one `ModelResult`. out: the folder of the report.
+    Raises: `UserError` for a folder without a result, or with one of an earlier version.
+    """
     found = [Run.at(Path(folder).resolve()) for folder in runs]
     for r in found:
         if not (r.folder / "result.json").is_file():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hampkit.config.content import content_hash
+from hampkit.errors import Notice
+from hampkit.judging.results import ModelResult, Unit
 from hampkit.judging.seeds import common_attacks, over_seeds
 from hampkit.stats.pairs import Pairs
 from hampkit.workflows.report_inputs import Evaluated, curve
@@ -18,7 +21,8 @@ def one_for_each_recipe(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
     found: dict[str, list[Evaluated]] = {}
     for each in evaluated:
         found.setdefault(_recipe(each), []).append(each)
-    return [one for group in found.values() for one in (_together(group) if _differ(group) else group)]
+    groups = [sorted(group, key=lambda e: e.result.seed) if _differ(group) else group for group in found.values()]
+    return [one for group in groups for one in (_together(group) if _differ(group) else group)]
 
 
 def _recipe(each: Evaluated) -> str:
@@ -35,10 +39,29 @@ def _differ(group: Sequence[Evaluated]) -> bool:
 
 def _together(group: Sequence[Evaluated]) -> list[Evaluated]:
     results = [each.result for each in group]
+    _warn_of_missing(results)
     targets = {n: Pairs.joined([_target(e, n) for e in group]) for n in common_attacks(results, "target")}
     repeated = {n: Pairs.joined([_models(e, n) for e in group]) for n in common_attacks(results, "leave-one-out")}
     result = over_seeds(results, targets, repeated)
     return [Evaluated(group[0].run, result, _details(group, targets))]
+
+
+def _warn_of_missing(results: Sequence[ModelResult]) -> None:
+    """Warn of attacks that are left out because not every seed has them, with the same options."""
+    missing = []
+    units: list[tuple[Unit, str]] = [("target", ""), ("leave-one-out", " (leave-one-out)")]
+    for unit, what in units:
+        kept = common_attacks(results, unit)
+        names = dict.fromkeys(a.attack for result in results for a in result.of(unit))
+        missing += [name + what for name in names if name not in kept]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        warnings.warn(
+            f"{results[0].recipe}: the entry of seeds {', '.join(str(r.seed) for r in results)} has only the attacks that every"
+            f" seed has with the same options; left out: {shown}",
+            Notice,
+            stacklevel=4,
+        )
 
 
 def _target(each: Evaluated, name: str) -> Pairs:
