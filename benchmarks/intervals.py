@@ -1,13 +1,14 @@
 """How often intervals cover the truth, over simulated audits: TPR at FPR, the AUC, the difference of two AUCs, leave-one-out.
 
-python -m benchmarks.intervals [tpr auc repair difference clustered seeds groups units] [--audits N] [--method NAME]
+python -m benchmarks.intervals [tpr auc repair difference clustered seeds verdicts groups units] [--audits N] [--method NAME]
 
 ``tpr``         the two intervals of TPR at FPR: scores N(mu, 1) against N(0, 1)
 ``auc``         coverage (median width) of the interval of the AUC, over the designs of `benchmarks.auc_designs`
 ``repair``      (N paths) what its lower bound does while inverted pairs are repaired one at a time, up to AUC 1
 ``difference``  coverage of the interval of the difference of two AUCs on the same examples
 ``clustered``   coverage of the intervals of leave-one-out's AUC, pooled and within models
-``seeds``       coverage of the intervals over a few seeds: AUC within models, and TPR at FPR over all pairs
+``seeds``       coverage of the intervals over a few seeds: means of AUC and TPR at FPR
+``verdicts``    how often a verdict over a few seeds finds members, and finds some where there is no leak
 ``groups``      coverage of the intervals of AUC, TPR at FPR and accuracy where rows come in groups
 ``units``       coverage of the intervals of leave-one-out's AUC and TPR at FPR where examples come in units, such as persons
 """
@@ -77,6 +78,7 @@ TABLES = {  # name: table, audits per design
     "difference": (auc_paired.difference, 1000),
     "clustered": (auc_paired.leave_one_out, 400),
     "seeds": (few_seeds.table, 400),
+    "verdicts": (few_seeds.verdicts, 400),
     "groups": (auc_groups.table, 1000),
     "units": (rates_units.table, 250),
 }

@@ -77,16 +77,16 @@ def evaluate(scores: Any, membership: Any, judged: Any = None, rows: Any = None,
     return measured(Pairs.of(scores, membership, judged, rows, strict))
 
 
-def measured(pairs: Pairs, pooled: bool = True) -> Measured:
+def measured(pairs: Pairs, pooled: bool = True, overlap: float = 0.0) -> Measured:
     """All numbers of an attack's scores of pairs.
 
-    pooled: the AUC of several targets is that of all pairs together, with the mean of the targets' own beside it; else it is
-    that mean alone. A pooled AUC of few targets is not that of many: where the scores of one target lie higher than those of
-    another, it counts them as errors in proportion to the number of targets (docs/intervals.md).
+    pooled: AUC and rates of several targets are over all pairs together, with the mean of the targets' own AUCs beside it. Else
+    they are means of the targets' own, as an attacker of one model meets them: the scores of few targets need not be on one
+    scale. overlap: of the targets' examples, see `hampkit.stats.intervals.mean_of_seeds`.
     """
     auc_at = pairs.auc if pooled else pairs.auc_within
     auc, within = auc_at(), pairs.auc_within() if pooled and len(pairs) > 1 else None
-    tpr, tnr, tied = rates_of(pairs)
+    tpr, tnr, tied = rates_of(pairs) if pooled else mean_rates_of(pairs, overlap)
     raised = (
         not (tpr[0].resolved and tnr[0].resolved),
         tied,
@@ -100,6 +100,15 @@ def measured(pairs: Pairs, pooled: bool = True) -> Measured:
 def rates_of(pairs: Pairs) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
     """TPR and TNR at each of `FPRS`, and whether equal scores cost one of them at the first."""
     (members, nonmembers), found = pairs.independent(), pairs.rates(FPRS)
+    tpr = tuple(_rate(*point, at, nonmembers) for point, at in zip(found.tpr, FPRS, strict=True))
+    tnr = tuple(_rate(*point, at, members) for point, at in zip(found.tnr, FPRS, strict=True))
+    return tpr, tnr, found.tied
+
+
+def mean_rates_of(pairs: Pairs, overlap: float) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
+    """`rates_of`, as means over targets; a rate is resolved if it is with every target."""
+    found = pairs.mean_rates(FPRS, overlap)
+    members, nonmembers = map(min, zip(*(pairs.alone(t).independent() for t in range(len(pairs))), strict=True))
     tpr = tuple(_rate(*point, at, nonmembers) for point, at in zip(found.tpr, FPRS, strict=True))
     tnr = tuple(_rate(*point, at, members) for point, at in zip(found.tnr, FPRS, strict=True))
     return tpr, tnr, found.tied

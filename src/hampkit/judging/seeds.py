@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hampkit.judging.evaluate import RAISED, measured
+from hampkit.judging.evaluate import RAISED, Measured, measured
 from hampkit.judging.results import ERROR, AttackResult, ModelResult, Unit
 from hampkit.stats.intervals import bonferroni_level, mean_of_seeds, mean_rate
 from hampkit.stats.pairs import Pairs
@@ -21,37 +21,59 @@ def common_attacks(models: Sequence[ModelResult], unit: Unit) -> list[str]:
 
 
 def over_seeds(
-    models: Sequence[ModelResult], targets: Mapping[str, Pairs], repeated: Mapping[str, Pairs]
+    models: Sequence[ModelResult], targets: Mapping[str, Pairs], repeated: Mapping[str, Pairs], one_split: bool = False
 ) -> ModelResult:
     """The result of one recipe with S seeds.
 
     models: at least one, of one recipe. targets: attack → pairs of the S models, one target each. repeated: attack → pairs of all
-    their shadow models; empty without leave-one-out. Accuracies are means over seeds with the interval of `mean_of_seeds`.
-    Numbers of rows are those of one seed; all other counts are sums. The null is a mean, with an interval for independent seeds;
-    the shift is a mean, with an interval that allows for any dependence.
+    their shadow models; empty without leave-one-out. one_split: all seeds have the same split. Accuracies are means over seeds
+    with the interval of `mean_of_seeds`. Counts are sums, except that groups are those of the seed with the fewest. The null is a
+    mean, with an interval for independent seeds; the shift is a mean, with an interval that allows for any dependence.
     """
     first, shifts = models[0], [m.shift for m in models if m.shift is not None]
-    attacks = [_attack(_named(models, "target", name), pairs, "seeds") for name, pairs in targets.items()]
-    again = [_attack(_named(models, "leave-one-out", n), pairs, "leave-one-out") for n, pairs in repeated.items()]
+    attacks = [
+        _target(_named(models, "target", name), pairs, judged_share(first, one_split))
+        for name, pairs in targets.items()
+    ]
+    again = [
+        _attack(_named(models, "leave-one-out", n), measured(pairs), "leave-one-out") for n, pairs in repeated.items()
+    ]
     return replace(
         first,
         runs=tuple(m.run for m in models),
         seeds=tuple(m.seed for m in models),
-        accuracy={part: float(np.mean([m.accuracy[part] for m in models])) for part in first.accuracy},
-        intervals={
-            part: mean_of_seeds([m.accuracy_interval(part) for m in models])
-            for part in first.accuracy
-            if first.rows.get(part)
-        },
-        known=_sums([m.known for m in models]),
-        copies=_sums([m.copies for m in models]),
-        groups=_sums([m.groups for m in models]),
         attacks=(*_corrected(attacks, targets), *again),
         null=mean_rate([m.null for m in models]),
         off_null=any(m.off_null for m in models),
         shift=mean_rate(shifts, independent=False) if shifts else None,
         facts=_facts(models),
+        **_accuracies(models, one_split),
+        **_counts(models),
     )
+
+
+def share_of(model: ModelResult, rows: int, one_split: bool) -> float:
+    """The share of so many rows of one seed that are expected in the same part of another seed's split: all if it is the same."""
+    return 1.0 if one_split else min(1.0, rows / max(model.data.get("rows", rows), 1))
+
+
+def judged_share(model: ModelResult, one_split: bool) -> float:
+    """`share_of` the judged examples."""
+    attack = model.of("target")[0]
+    return share_of(model, attack.members + attack.nonmembers, one_split)
+
+
+def at_levels(pairs: Pairs, attacks: int) -> dict[str, Any]:
+    """The AUCs of S targets that decide, at the levels for the best of k distinct attacks: fields of `AttackResult`.
+
+    The mean and the S single AUCs decide together: half of the error is for the mean, half for the single ones. If few seeds
+    differ, the interval of their mean is wide, although each of them may show a leak.
+    """
+    each = bonferroni_level(ERROR / 2, attacks * len(pairs))
+    return {
+        "auc_corrected": pairs.auc_within(bonferroni_level(ERROR / 2, attacks)),
+        "auc_by_seed": tuple(pairs.alone(t).auc(each) for t in range(len(pairs))),
+    }
 
 
 def summary_of(models: Sequence[ModelResult]) -> str:
@@ -69,9 +91,12 @@ def _named(models: Sequence[ModelResult], unit: Unit, name: str) -> list[AttackR
     return [next(a for a in model.of(unit) if a.attack == name) for model in models]
 
 
-def _attack(results: Sequence[AttackResult], pairs: Pairs, unit: Unit) -> AttackResult:
-    """One attack on all targets; flags are those of the common scores, and every other flag that any seed has."""
-    found = measured(pairs, pooled=unit != "seeds")
+def _target(results: Sequence[AttackResult], pairs: Pairs, overlap: float) -> AttackResult:
+    return _attack(results, measured(pairs, pooled=False, overlap=overlap), "seeds")
+
+
+def _attack(results: Sequence[AttackResult], found: Measured, unit: Unit) -> AttackResult:
+    """One attack on all targets; flags are those of the common numbers, and every other flag that any seed has."""
     other = [flag for r in results for flag in r.flags if flag not in RAISED]
     same = {r.same_as for r in results}
     return replace(
@@ -89,11 +114,28 @@ def _attack(results: Sequence[AttackResult], pairs: Pairs, unit: Unit) -> Attack
 
 
 def _corrected(results: Sequence[AttackResult], pairs: Mapping[str, Pairs]) -> list[AttackResult]:
-    """With the AUC at the level for the best of all distinct attacks; attacks of one order for every seed are one attack."""
+    """With the AUCs at the levels for the best of all distinct attacks; attacks of one order with every seed are one attack."""
     kept = {r.attack for r in results}
     results = [replace(r, same_as=r.same_as if r.same_as in kept else "") for r in results]
-    level = bonferroni_level(ERROR, len({r.same_as or r.attack for r in results}))
-    return [replace(r, auc_corrected=pairs[r.attack].auc_within(level)) for r in results]
+    distinct = len({r.same_as or r.attack for r in results})
+    return [replace(r, **at_levels(pairs[r.attack], distinct)) for r in results]
+
+
+def _accuracies(models: Sequence[ModelResult], one_split: bool) -> dict[str, Any]:
+    """Mean accuracies, and their intervals."""
+    first = models[0]
+    shares = {part: share_of(first, first.rows[part], one_split) for part in first.accuracy if first.rows.get(part)}
+    return {
+        "accuracy": {part: float(np.mean([m.accuracy[part] for m in models])) for part in first.accuracy},
+        "intervals": {p: mean_of_seeds([m.accuracy_interval(p) for m in models], share) for p, share in shares.items()},
+    }
+
+
+def _counts(models: Sequence[ModelResult]) -> dict[str, Any]:
+    """Sums over the seeds; the groups of the seed with the fewest."""
+    sums = {name: _sums([getattr(m, name) for m in models]) for name in ("rows", "known", "copies")}
+    fewest = {who: min(m.groups.get(who, 0) for m in models) for who in models[0].groups}
+    return {**sums, "groups": fewest, "sizes": {}}
 
 
 def _sums(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from hampkit.errors import UserError
 from hampkit.judging.evaluate import rates_of
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
+from hampkit.judging.seeds import share_of
 from hampkit.rng import derive, numpy_rng
 from hampkit.stats import grouped, metrics
 from hampkit.stats.intervals import Interval, mean_of_seeds
@@ -138,7 +139,8 @@ def half_of_each(member: Bools, seed: int, group: Any = None) -> Bools:
     return half
 
 
-def judged_by_halves(cases: Sequence[Halves], judged: str, strict: bool = False) -> Leak:
+def judged_by_halves(cases: Sequence[Halves], judged: str, strict: bool = False, overlap: float = 0.0) -> Leak:
+    """The worst attack on one model, or on S models with a seed each; overlap: see `hampkit.stats.intervals.mean_of_seeds`."""
     first, second = (_best(halves, judged) for halves in ([c.one for c in cases], [c.other for c in cases]))
     parts = [((first, *c.other[first]), (second, *c.one[second])) for c in cases]
     measured = [_measure(both, judged, c.units, strict) for both, c in zip(parts, cases, strict=True)]
@@ -147,8 +149,8 @@ def judged_by_halves(cases: Sequence[Halves], judged: str, strict: bool = False)
     members, others = (
         int(sum((member == side).sum() for both in parts for _, _, member, *_ in both)) for side in (True, False)
     )
-    auc, name = mean_of_seeds([m[0] for m in measured]), BOTH.join(dict.fromkeys((first, second)))
-    return Leak(name, judged, auc, _rate(measured, 1), _rate(measured, 2), members, others)
+    auc, name = mean_of_seeds([m[0] for m in measured], overlap), BOTH.join(dict.fromkeys((first, second)))
+    return Leak(name, judged, auc, _rate(measured, 1, overlap), _rate(measured, 2, overlap), members, others)
 
 
 def _best(halves: Sequence[Half], judged: str) -> str:
@@ -194,20 +196,21 @@ def _mean(both: Sequence[Rate], independent: bool) -> Rate:
     return Rate(given.value, given.low, given.high, both[0].at, *counts, outer.low, outer.high, resolved)
 
 
-def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int) -> Rate:
+def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int, overlap: float) -> Rate:
     """One rate of one seed; of several seeds the mean with Student's interval, and the sums of the counts."""
     each: list[Rate] = [m[which] for m in measured]  # pyright: ignore[reportAssignmentType]
     if len(each) == 1:
         return each[0]
-    mean = mean_of_seeds([Interval(r.value, r.outer_low, r.outer_high) for r in each])
+    mean = mean_of_seeds([Interval(r.value, r.outer_low, r.outer_high) for r in each], overlap)
     hits, errors = sum(r.hits for r in each), sum(r.errors for r in each)
     resolved = all(r.resolved for r in each)
     return Rate(mean.value, mean.low, mean.high, each[0].at, hits, errors, mean.low, mean.high, resolved)
 
 
-def test_accuracy_of(results: Sequence[ModelResult]) -> Interval:
-    """The test accuracy over seeds."""
-    return mean_of_seeds([r.accuracy_interval("test") for r in results])
+def test_accuracy_of(results: Sequence[ModelResult], one_split: bool) -> Interval:
+    """The test accuracy over seeds; one_split: all have the same test rows."""
+    overlap = share_of(results[0], results[0].rows["test"], one_split)
+    return mean_of_seeds([r.accuracy_interval("test") for r in results], overlap)
 
 
 def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:

@@ -14,6 +14,7 @@ from hampkit.judging.results.attacks import (
     attack_label,
     deciding_auc,
     found_label,
+    found_side,
     of_models,
     of_target,
     order_of,
@@ -21,7 +22,6 @@ from hampkit.judging.results.attacks import (
     turned,
 )
 from hampkit.judging.results.wording import Json, level_label, model_titles, n_seeds, off_null, percent, sentences
-from hampkit.stats.strength import side
 
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
@@ -80,11 +80,18 @@ def _model(title: str, model: Json) -> dict[str, Any]:
     best = strongest(of_target(model))
     if best is None:
         return {"model": title, "finding": "no attack", "text": head + "no attack was made"}
-    found = side(**deciding_auc(best))
+    found = found_side(best)
     text = head + (_found(model, best) if found else _not_found(model, best))
     finding = "members found" if found else "nothing found"
-    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)}
+    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)} | _seed(model, best)
     return {"model": title, "finding": finding, "attack": best["attack"], "auc": auc, "text": text}
+
+
+def _seed(model: Json, attack: Json) -> dict[str, int]:
+    """The seed whose AUC decides, if it is not the mean over seeds."""
+    by_seed, found = attack.get("auc_by_seed") or [], deciding_auc(attack)
+    which = [seed for seed, auc in zip(model.get("seeds", ()), by_seed, strict=False) if auc is found]
+    return {"seed": which[0]} if which else {}
 
 
 def _found(model: Json, surest: Json) -> str:
@@ -94,9 +101,9 @@ def _found(model: Json, surest: Json) -> str:
     """
     highest = max(of_target(model), key=_height)
     if len(of_target(model)) == 1:
-        return f"membership can be inferred: the only attack, {found_label(surest)}, has AUC {_shown(surest)}"
+        return f"membership can be inferred: the only attack, {found_label(surest)}, has AUC {_shown_of(model, surest)}"
     said = f"membership can be inferred: of {_counted(model)}, {_subject(surest)} has the highest lower bound, AUC "
-    said += _shown(surest)
+    said += _shown_of(model, surest)
     if order_of(highest) == order_of(surest) or _height(highest) <= _height(surest):
         return said
     return f"{said}, and {_subject(highest)} the highest AUC, {_shown(highest)}"
@@ -113,7 +120,9 @@ def _not_found(model: Json, farthest: Json) -> str:
     said = f"{which} of {_counted(model)} is that of {named}, {shown}"
     if len(attacks) == 1:
         said = f"the only attack, {named}, has AUC {shown}"
-    wide = any(deciding_auc(a)["high"] > WIDE or deciding_auc(a)["low"] < 1 - WIDE for a in attacks)
+    # an attack with equal scores for all examples finds nothing, however wide its interval over several seeds is
+    scored = [deciding_auc(a) for a in attacks if a["auc"]["value"] != 0.5 or n_seeds(model) == 1]
+    wide = any(auc["high"] > WIDE or auc["low"] < 1 - WIDE for auc in scored)
     few = ", too few to rule out a leak" if wide else ""
     if wide and n_seeds(model) > 1:
         few = f" with {n_seeds(model)} seeds: the intervals are too wide to rule out a leak; more seeds or examples would help"
@@ -135,7 +144,8 @@ def _judged(model: Json) -> str:
     """Numbers of judged members and non-members, and of their groups."""
     attack, groups = of_target(model)[0], model.get("groups")
     said = f"{attack['members']:,} + {attack['nonmembers']:,} judged"
-    return said + (f" in {groups['members']:,} + {groups['nonmembers']:,} groups" if groups else "")
+    each = " with each seed" if n_seeds(model) > 1 else ""
+    return said + (f" in {groups['members']:,} + {groups['nonmembers']:,} groups{each}" if groups else "")
 
 
 def _subject(attack: Json) -> str:
@@ -144,6 +154,13 @@ def _subject(attack: Json) -> str:
 
 def _shown(attack: Json) -> str:
     return _interval(as_found(attack, deciding_auc(attack)))
+
+
+def _shown_of(model: Json, attack: Json) -> str:
+    """The AUC that decides, with its seed if it is that of one."""
+    which = "".join(f" with seed {seed}" for seed in _seed(model, attack).values())
+    mean = f" (mean of {n_seeds(model)} seeds)" if n_seeds(model) > 1 else ""
+    return _shown(attack) + (which or mean)
 
 
 def _interval(i: Json) -> str:
@@ -248,7 +265,7 @@ def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
         ("TNR", "tnr_at_fnr", "fnr", "members", "members"),
     )
     said = []
-    judged = [(model.get("groups") or attack, attack) for model in models for attack in of_target(model)]
+    judged = [(model.get("groups") or _of_each(attack), attack) for model in models for attack in of_target(model)]
     by_group = any(model.get("groups") for model in models)
     rates = {point[key] for _, a in judged for _, curve, key, *_ in sides for point in a[curve]}
     for name, curve, key, of, who in sides:
@@ -259,8 +276,14 @@ def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
             more = f" (in leave-one-out about {' or '.join(f'{n:,}' for n in many)})" if many else ""
             uneven = " of uneven size" if by_group and max(few) >= takes else ""
             groups = "groups of " if by_group else ""
-            said.append(f"{name} needs {takes:,} {groups}{who}, and {have}{uneven} are judged{more}")
+            each = " with each seed" if any(n_seeds(model) > 1 for model in models) else ""
+            said.append(f"{name} needs {takes:,} {groups}{who}, and {have}{uneven} are judged{each}{more}")
     return [f"Rates at {level_label(min(rates))} are unresolved: {'; '.join(said)}"] if said else []
+
+
+def _of_each(attack: Json) -> dict[str, int]:
+    """Numbers of judged members and non-members of each target, on average."""
+    return {of: attack[of] // attack["targets"] for of in ("members", "nonmembers")}
 
 
 def limits(results: Results) -> str:

@@ -14,8 +14,8 @@ ONE_TARGET = (
     " threshold of its own, it is chosen on the known examples."
 )
 SEEDS = (
-    "Over several seeds: the AUC is the mean of the models' own; rates are over all pairs of model and example, with one"
-    " threshold; their intervals are clustered by model and example. An accuracy is a mean with Student's interval."
+    "Over several seeds AUC, rates and accuracies are means of the models' own. The interval of the AUC is clustered by model and"
+    " example; the others are Student's, or the models' own intervals averaged if those are wider."
 )
 
 

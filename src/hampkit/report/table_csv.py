@@ -17,7 +17,7 @@ ESTIMATE = ("value", "low", "high")
 def render_csv(results: Json) -> str:
     """One row per model × attack; rates as fractions in full precision, lists joined by spaces.
 
-    ``unit`` is ``target``; ``seeds``: of so many ``targets`` one for each seed, ``auc`` being the mean of their AUCs; or, with
+    ``unit`` is ``target``; ``seeds``: of so many ``targets`` one for each seed, and AUC and rates are their means; or, with
     shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, of so many
     ``targets``, with the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,

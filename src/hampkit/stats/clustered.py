@@ -389,4 +389,6 @@ class _Sides:
         """The AUC of the only model."""
         judged = self.judged()[0]
         units = None if self.units is None else np.asarray(self.units).reshape(-1)[judged]
+        # members and non-members of one unit count as two, as in `hampkit.judging.case`
+        units = None if units is None else 2 * np.unique(units, return_inverse=True)[1] + self.inside[0][judged]
         return grouped.auc_interval(self.scores[0][judged], self.inside[0][judged], units, level)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.stats import clustered, grouped
-from hampkit.stats.intervals import Interval, number
+from hampkit.stats.intervals import Interval, mean_of_seeds, number
 from hampkit.stats.metrics import Point, allowed
 from hampkit.stats.roc import Counts, count
 from hampkit.stats.units import Units
@@ -58,9 +58,13 @@ class Pairs:
         if judged is None:
             return Pairs(s, m, given, strict)
         kept = np.atleast_2d(np.asarray(judged, dtype=bool))
-        columns = kept.any(0)
-        s, m, kept = s[:, columns], m[:, columns], kept[:, columns]
-        given = None if given is None else np.asarray(given)[..., columns]
+        targets, columns = kept.any(1) if len(s) > 1 else [True], kept.any(0)  # a target without judged pairs is none
+        s, m, kept = s[targets][:, columns], m[targets][:, columns], kept[targets][:, columns]
+        if given is not None:
+            given = np.asarray(given)[..., columns]
+            given = given[targets] if given.ndim == 2 else given
+        if len(s) == 1:
+            return Pairs(s, m, None if given is None else given.reshape(-1), strict)
         return Pairs(s, m, given, strict, None if kept.all() else kept)
 
     @staticmethod
@@ -123,6 +127,24 @@ class Pairs:
         tnr, cost = clustered.points(pooled, at), cost or _tied_at(pooled.counts, at[0], self.strict)
         return Rates([(p, (p.low, p.high)) for p in tpr], [(p, (p.low, p.high)) for p in tnr], cost)
 
+    def alone(self, t: int) -> Pairs:
+        """The pairs of one target. Its members and non-members with the same row count as two."""
+        judged = slice(None) if self.judged is None else self.judged[t]
+        member = self.membership[t][judged]
+        rows = None if self.rows is None else np.broadcast_to(self.rows, self.scores.shape)[t][judged]
+        rows = None if rows is None else 2 * np.unique(rows, return_inverse=True)[1] + member
+        return Pairs(self.scores[t][judged][None], member[None], rows, self.strict)
+
+    def mean_rates(self, at: Sequence[float], overlap: float = 0.0) -> Rates:
+        """The means over targets of their rates, each with a threshold of its own; overlap: see `intervals.mean_of_seeds`.
+
+        Thresholds are NaN: there are several.
+        """
+        each = [self.alone(t).rates(at) for t in range(len(self))]
+        tpr = [_mean(points, overlap) for points in zip(*(rates.tpr for rates in each), strict=True)]
+        tnr = [_mean(points, overlap) for points in zip(*(rates.tnr for rates in each), strict=True)]
+        return Rates(tpr, tnr, any(rates.tied for rates in each))
+
     def sides(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """(T, N) bool each: the judged pairs of members, and those of non-members."""
         if self.judged is None:
@@ -150,6 +172,13 @@ class Pairs:
         if len(self) != 1:
             raise ValueError(f"a balanced accuracy is of one target, not of {len(self)}")
         return grouped.balanced_point(self.scores[0], self.membership[0], threshold, self.rows)
+
+
+def _mean(points: Sequence[tuple[Point, Outer]], overlap: float) -> tuple[Point, Outer]:
+    """The mean of one rate of several targets, with its interval for the target rate exactly; counts are sums."""
+    mean = mean_of_seeds([Interval(p.value, *outer) for p, outer in points], overlap)
+    hits, of, errors = (sum(getattr(p, name) for p, _ in points) for name in ("hits", "of", "errors"))
+    return Point(mean.value, mean.low, mean.high, hits, of, errors, float("nan")), (mean.low, mean.high)
 
 
 def mean_auc(parts: Sequence[Pairs], level: float = 0.95, correlation: float = 0.0) -> Interval:

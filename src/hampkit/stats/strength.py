@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-def side(value: float, low: float, high: float) -> int:
+Auc = TypeVar("Auc", bound=Mapping[str, float])
+
+
+def side(low: float, high: float) -> int:
     """1 if the interval of an AUC lies above 0.5, −1 if it lies below, 0 if it contains 0.5.
 
-    >>> side(0.6, 0.51, 0.68), side(0.6, 0.48, 0.7), side(0.3, 0.2, 0.49)
+    >>> side(0.51, 0.68), side(0.48, 0.7), side(0.2, 0.49)
     (1, 0, -1)
     """
     return int(low > 0.5) - int(high < 0.5)
@@ -24,3 +29,18 @@ def finding(value: float, low: float, high: float) -> tuple[bool, float]:
     """
     distance = max(low - 0.5, 0.5 - high)
     return (True, distance) if distance > 0 else (False, abs(value - 0.5))
+
+
+def deciding(mean: Auc, by_seed: Sequence[Auc] = ()) -> Auc:
+    """The AUC that decides whether an attack finds members: the mean over seeds, or else the clearest of the single seeds.
+
+    The mean decides if its interval excludes 0.5, or if no interval does. All intervals must allow for the choice among them.
+
+    >>> one, other = {"value": 0.7, "low": 0.6, "high": 0.8}, {"value": 0.8, "low": 0.7, "high": 0.9}
+    >>> deciding({"value": 0.75, "low": 0.0, "high": 1.0}, [one, other]) == other
+    True
+    """
+    clear = [auc for auc in by_seed if side(auc["low"], auc["high"])]
+    if side(mean["low"], mean["high"]) or not clear:
+        return mean
+    return max(clear, key=lambda auc: finding(auc["value"], auc["low"], auc["high"]))

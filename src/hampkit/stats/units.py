@@ -24,7 +24,7 @@ class Units(NamedTuple):
     codes: NDArray[np.int64] | None
     number: int
     effective: float  # Kish's number, by the pairs of each unit
-    share: float  # Kish's number of a single model's units, divided by the number of its examples; mean over models
+    share: float  # Kish's numbers of the units of single models, divided by the numbers of their examples
 
     @classmethod
     def of(cls, units: Any, judged: Bools | tuple[int, int]) -> Units:
@@ -56,7 +56,7 @@ class Units(NamedTuple):
         codes = np.zeros(judged.shape, dtype=np.int64)  # of pairs that are left out: any unit
         codes[judged] = found
         own = [np.bincount(codes[m][inside]) for m, inside in enumerate(judged) if inside.any()]
-        share = float(np.mean([kish_of_sizes(sizes) / sizes.sum() for sizes in own]))
+        share = sum(map(kish_of_sizes, own)) / len(found)
         return cls(codes, len(kinds), kish_of_sizes(np.bincount(found)), share)
 
     def unseen(self, q: float) -> float:

@@ -146,7 +146,7 @@ def _write_attack(attack: Attack, attacked: Attacked, folder: Path) -> None:
     case, recipe = attacked.case, attacked.recipe
     scores, known = score(attack, case)
     arrays: dict[str, Any] = {"scores": scores, "known_scores": known, "member": case.member}
-    arrays["unit"] = attacked.problem.units_of_data[case.rows]
+    arrays["unit"] = attacked.problem.units_of_judged()[case.rows]
     np.savez(folder / "scores.npz", **arrays, **({"group": case.group} if case.group is not None else {}))  # pyright: ignore[reportArgumentType]
     write_json(folder / "result.json", judge_scores(attack, scores, known, case, recipe.judge).to_json())
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hampkit.defenses import Plain
-from hampkit.judging.seeds import summary_of
+from hampkit.judging.seeds import judged_share, summary_of
 from hampkit.judging.strongest import (
     REPEATED,
     TARGET,
@@ -28,6 +28,8 @@ from hampkit.runs.store import Run
 from hampkit.targets.trained import Trained
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.report_inputs import Evaluated, group_of
+from hampkit.workflows.scores import read_scores
+from hampkit.workflows.seeds import one_split
 from hampkit.workflows.session import Session
 from hampkit.workflows.train import train
 
@@ -46,7 +48,7 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], sessio
         defense=first.defense,
         runs=tuple(e.run.name for e in evaluated),
         accuracy=accuracy,
-        test=test_accuracy_of(results),
+        test=test_accuracy_of(results, one_split(problems[0].recipe.training())),
         leak=worst(problems, evaluated),
         highest={"tpr": highest(results, "tpr_at_fpr"), "tnr": highest(results, "tnr_at_fnr")},
         seconds=float(np.mean([t.history["seconds"] for t in trained])),
@@ -73,18 +75,19 @@ def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
     """
     results = [e.result for e in evaluated]
     strict = problems[0].recipe.judge.strict  # one judge for all seeds
+    overlap = judged_share(results[0], one_split(problems[0].recipe.training()))
     if all(r.of("leave-one-out") for r in results):
         cases = [_repeated_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
         if all(case.enough() for case in cases):
-            return flagged(judged_by_halves(cases, REPEATED, strict), results)
+            return flagged(judged_by_halves(cases, REPEATED, strict, overlap), results)
     cases = [_target_case(p, e.run, e.details) for p, e in zip(problems, evaluated, strict=True)]
-    return flagged(judged_by_halves(cases, TARGET, strict), results)
+    return flagged(judged_by_halves(cases, TARGET, strict, overlap), results)
 
 
 def _target_case(problem: Problem, run: Run, details: dict[str, Any]) -> Halves:
     one, other = {}, {}
     for name, place in details["scores"].items():
-        file = np.load(run.folder / place, allow_pickle=False)
+        file = read_scores(run, place)
         scores, member, group = file["scores"], file["member"], group_of(file)
         mine = half_of_each(member, problem.recipe.seed, group)
         arrays = [scores, member, *([] if group is None else [group])]
@@ -96,7 +99,7 @@ def _repeated_case(problem: Problem, run: Run, details: dict[str, Any]) -> Halve
     one, other, paired = {}, {}, problem.recipe.shadows.scheme == "paired"
     members = problem.shadow_task().masks().numpy()[:, problem.once]
     for name, (place, targets) in details["repeated"].items():
-        scores = np.load(run.folder / place, allow_pickle=False)["scores"].astype(np.float64)
+        scores = read_scores(run, place)["scores"].astype(np.float64)
         member, mine = members[targets], half_of_models(targets, paired, problem.recipe.seed)
         one[name], other[name] = (scores[mine], member[mine]), (scores[~mine], member[~mine])
     return Halves(one, other, problem.units()[problem.once])

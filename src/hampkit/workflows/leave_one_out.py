@@ -115,7 +115,7 @@ def _write_records(shadowed: _Shadowed, run: Run, best: AttackResult, place: Pat
     """Write records.csv from the scores of the strongest attack."""
     scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
     # an attack below 0.5 finds what it finds when it is turned around
-    scores *= -1 if side(**vars(best.auc)) < 0 else 1
+    scores *= -1 if side(best.auc.low, best.auc.high) < 0 else 1
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(RECORD_COLUMNS.split(","))

@@ -86,9 +86,27 @@ class Problem:
 
     @cached_property
     def units_of_data(self) -> NDArray[np.int64]:
-        """(P,) for each row of the pool the first row of its unit in the whole data set: a number that no split changes."""
-        group, alike = self.dataset.group, first_alike(self.dataset.x)
+        """(P,) for each row of the pool the first row of its unit in the whole data set: a number that no split changes.
+
+        The rows of a unit share a group or features, and are IN or OUT together in every set of shadow models.
+        """
+        group, alike = self.dataset.group, self._alike_in_data
         return (alike if group is None else joined(alike, group.numpy()))[self.places()]
+
+    def units_of_judged(self) -> NDArray[np.int64]:
+        """(P,) the same for attacks on the target, which are judged by group.
+
+        Without groups, a unit is the rows with the same features. They are not joined further unless all copies are judged: of
+        each set of features one row is judged then, and chains of groups and copies would join most rows of a small domain.
+        """
+        if self.dataset.group is None:
+            return self._alike_in_data[self.places()]
+        return self.units_of_data if self.recipe.judge.copies == "keep" else self.dataset.group.numpy()[self.places()]
+
+    @cached_property
+    def _alike_in_data(self) -> NDArray[np.int64]:
+        """(R,) for each row of the data set the first row with the same features."""
+        return first_alike(self.dataset.x)
 
     @cached_property
     def alike(self) -> dict[str, NDArray[np.int64]]:

@@ -133,13 +133,22 @@ def write_report(*runs: str | Path, out: str | Path) -> Results:
     try:
         for r, document in zip(found, documents, strict=True):
             check_installed(r.folder, document["defense"], [a["attack"] for a in document["attacks"]])
-        models = [
-            Evaluated(r, ModelResult.from_json(d), details_of(r, d)) for r, d in zip(found, documents, strict=True)
-        ]
+        models = [_evaluated(r, document) for r, document in zip(found, documents, strict=True)]
         return report_on(models, Path(out))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, zipfile.BadZipFile) as error:
         where = " or ".join(str(r.folder) for r in found)
         raise UserError(
             f"result.json, details.json or the scores of {where} were edited or damaged ({type(error).__name__}: {error});"
             " attack again: hampkit attack RUN"
+        ) from error
+
+
+def _evaluated(run: Run, document: Any) -> Evaluated:
+    """What a run folder holds. Raises: `UserError` for a result that was edited or damaged."""
+    try:
+        return Evaluated(run, ModelResult.from_json(document), details_of(run, document))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(
+            f"result.json or details.json of {run.folder} was edited or damaged ({type(error).__name__}: {error}); attack again:"
+            f" hampkit attack {run.folder}"
         ) from error

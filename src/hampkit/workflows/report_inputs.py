@@ -19,6 +19,7 @@ from hampkit.shadow_models.base import ShadowSet
 from hampkit.stats import grouped, metrics
 from hampkit.stats.metrics import Interval
 from hampkit.targets.trained import Trained
+from hampkit.workflows.scores import read_scores
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,7 @@ def paired_difference(
 
     Empty where the candidates differ.
     """
-    files = [
-        np.load(model.run.folder / model.details["scores"][name], allow_pickle=False)
-        for model, name in ((a, attack_a), (b, attack_b))
-    ]
+    files = [read_scores(model.run, model.details["scores"][name]) for model, name in ((a, attack_a), (b, attack_b))]
     (first, second), members = ([f["scores"] for f in files], [f["member"] for f in files])
     if not np.array_equal(*members) or len({_same_split(model) for model in (a, b)}) > 1:
         return []

@@ -6,14 +6,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from hampkit.config.content import content_hash
 from hampkit.errors import Notice
 from hampkit.judging.results import ModelResult, Unit
 from hampkit.judging.seeds import common_attacks, over_seeds
 from hampkit.stats.pairs import Pairs
 from hampkit.workflows.report_inputs import Evaluated, curve
+from hampkit.workflows.scores import read_scores
 
 
 def one_for_each_recipe(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
@@ -28,7 +27,13 @@ def one_for_each_recipe(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
 def _recipe(each: Evaluated) -> str:
     """What models have in common that differ in their seed alone."""
     recipe = {key: value for key, value in each.run.recipe().items() if key != "seed"}
-    return content_hash([each.result.recipe, recipe, each.result.judge])
+    shadows = (each.details["provenance"].get("shadows") or {}).get("name")  # their scheme and number
+    return content_hash([each.result.recipe, recipe, each.result.judge, shadows])
+
+
+def one_split(recipe: Mapping[str, Any]) -> bool:
+    """Whether all seeds of a recipe have the same split."""
+    return recipe["split"]["seed"] >= 0 or bool(recipe["split"].get("permutation"))
 
 
 def _differ(group: Sequence[Evaluated]) -> bool:
@@ -42,7 +47,7 @@ def _together(group: Sequence[Evaluated]) -> list[Evaluated]:
     _warn_of_missing(results)
     targets = {n: Pairs.joined([_target(e, n) for e in group]) for n in common_attacks(results, "target")}
     repeated = {n: Pairs.joined([_models(e, n) for e in group]) for n in common_attacks(results, "leave-one-out")}
-    result = over_seeds(results, targets, repeated)
+    result = over_seeds(results, targets, repeated, one_split(group[0].run.recipe()))
     return [Evaluated(group[0].run, result, _details(group, targets))]
 
 
@@ -66,14 +71,14 @@ def _warn_of_missing(results: Sequence[ModelResult]) -> None:
 
 def _target(each: Evaluated, name: str) -> Pairs:
     """The pairs of one target."""
-    file = np.load(each.run.folder / each.details["scores"][name], allow_pickle=False)
+    file = read_scores(each.run, each.details["scores"][name])
     return Pairs.of(file["scores"], file["member"], rows=file["unit"], strict=each.result.judge["strict"])
 
 
 def _models(each: Evaluated, name: str) -> Pairs:
     """The pairs of one run's shadow models."""
     place, _ = each.details["repeated"][name]
-    file = np.load(each.run.folder / place, allow_pickle=False)
+    file = read_scores(each.run, place)
     return Pairs.of(file["scores"], file["member"], rows=file["unit"], strict=each.result.judge["strict"])
 
 
@@ -88,7 +93,7 @@ def _details(group: Sequence[Evaluated], targets: Mapping[str, Pairs]) -> dict[s
     }
     return {
         **first,
-        "curves": {name: curve(*pairs.flat()) for name, pairs in targets.items()},
+        "curves": {name: curve(*pairs.flat()) for name, pairs in targets.items()},  # as if all scores were on one scale
         "histogram": {**first["histogram"], "of": f"seed {seeds[0]}"},
         "provenance": {**sources[0], **together},
     }

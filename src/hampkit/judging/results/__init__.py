@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hampkit.attacks.base import option_names
 from hampkit.stats.intervals import Interval, clopper_pearson
-from hampkit.stats.strength import finding
+from hampkit.stats.strength import deciding, finding
 
 ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
 SCHEMA = 2  # of results.json
@@ -52,6 +52,8 @@ class AttackResult:
     auc_corrected: Interval | None = (
         None  # the AUC at the level 1 − ERROR / k for the best of the run's k distinct attacks
     )
+    # of several seeds, the AUC of each at the level 1 − ERROR / (2 k S); auc_corrected is then at the level 1 − ERROR / (2 k)
+    auc_by_seed: tuple[Interval, ...] = ()
     auc_within: Interval | None = (
         None  # of leave-one-out, the mean of the targets' own AUCs: an attacker has one target
     )
@@ -61,8 +63,9 @@ class AttackResult:
 
     @property
     def deciding(self) -> Interval:
-        """The AUC with the interval that allows for the choice among the attacks; without one, the plain AUC."""
-        return self.auc_corrected or self.auc
+        """The AUC that decides, with the interval that allows for the choice among the attacks, see `strength.deciding`."""
+        mean, *by_seed = (asdict(auc) for auc in (self.auc_corrected or self.auc, *self.auc_by_seed))
+        return Interval(**deciding(mean, by_seed))
 
     @property
     def examples(self) -> int:
@@ -91,6 +94,7 @@ class AttackResult:
             "flags": list(self.flags),
             "same_as": self.same_as,
             **{name: asdict(interval) for name, interval in optional.items() if interval is not None},
+            **({"auc_by_seed": [asdict(auc) for auc in self.auc_by_seed]} if self.auc_by_seed else {}),
             **{
                 name: value for name, value in counted.items() if value or (self.unit == "leave-one-out" and value == 0)
             },
@@ -115,6 +119,7 @@ class AttackResult:
             options=_options(d),
             auc_corrected=interval("auc_corrected"),
             auc_within=interval("auc_within"),
+            auc_by_seed=tuple(Interval(**auc) for auc in d.get("auc_by_seed", ())),
         )
 
 
@@ -204,6 +209,9 @@ class ModelResult:
 
     @staticmethod
     def from_json(d: dict[str, Any]) -> ModelResult:
+        """Raises: `ValueError` for accuracies outside [0, 1] and negative numbers of rows."""
+        if not all(0 <= rate <= 1 for rate in d["accuracy"].values()) or min(d["rows"].values()) < 0:
+            raise ValueError(f"accuracy {d['accuracy']} of rows {d['rows']}")
         return ModelResult(
             **{k: d[k] for k in ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge")},
             attacks=tuple(AttackResult.from_json(a) for a in d["attacks"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hampkit.stats.strength import finding, side
+from hampkit.stats.strength import deciding, finding, side
 
 Json = Mapping[str, Any]
 
@@ -21,8 +21,8 @@ def of_models(model: Json) -> list[Json]:
 
 
 def deciding_auc(attack: Json) -> Json:
-    """The AUC with the interval that allows for the choice among the attacks, or the plain one where there is no other."""
-    return attack.get("auc_corrected") or attack["auc"]
+    """The AUC that decides, with the interval that allows for the choice among the attacks, see `strength.deciding`."""
+    return deciding(attack.get("auc_corrected") or attack["auc"], attack.get("auc_by_seed") or [])
 
 
 def order_of(attack: Json) -> str:
@@ -37,7 +37,13 @@ def strongest(attacks: Iterable[Json]) -> Json | None:
 
 def turned(attack: Json) -> bool:
     """Whether the interval of the AUC lies below 0.5: the attack finds members when it is turned around."""
-    return side(**deciding_auc(attack)) < 0
+    return found_side(attack) < 0
+
+
+def found_side(attack: Json) -> int:
+    """1 if the attack finds members, −1 if it finds them when it is turned around, 0 if it is not shown to find any."""
+    auc = deciding_auc(attack)
+    return side(auc["low"], auc["high"])
 
 
 def as_found(attack: Json, auc: Json) -> dict[str, float]:
