@@ -145,11 +145,6 @@ class Evidence:
     population: Population | None = None  # examples that no model was trained on
     oracle: Any | None = None  # further queries; no attack uses them yet
 
-    def of_known(self) -> Evidence:
-        """The evidence of the same adversary on the known examples as candidates, for choosing a threshold."""
-        assert self.known is not None
-        return replace(self, x=self.known.x, y=self.known.y, logits=self.known.logits)
-
 
 class Attack(ABC):
     """An attack. Subclasses are frozen dataclasses: fields are options, docstring and `paper` are the text in the report.

@@ -197,7 +197,7 @@ def _auc(auc: Any) -> str:
 
 
 def _accuracy(model: ModelResult, part: str) -> str:
-    n, each = model.rows.get(part), f" for each of {len(model.seeds)} seeds" if model.seeds else ""
+    n, each = model.rows.get(part), f" over {len(model.seeds)} seeds" if model.seeds else ""
     return f"{part} {model.accuracy[part]:.1%}" + (f" (n={n}{each})" if n else "")
 
 

@@ -74,7 +74,7 @@ def _distinct(model: Json) -> int:
 def _model(title: str, model: Json) -> dict[str, Any]:
     """The verdict on one model, as data and as a sentence."""
     n, seeds = model.get("rows", {}).get("test"), n_seeds(model)
-    size = f", n = {n:,}" + (" for each seed" if seeds > 1 else "") if n else ""
+    size = f", n = {n:,}" + (f" over {seeds} seeds" if seeds > 1 else "") if n else ""
     mean = "mean test accuracy" if seeds > 1 else "test accuracy"
     head = f"{title} ({mean} {percent(model['accuracy']['test'])}{size}): "
     best = strongest(of_target(model))

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from hampkit.judging.results.attacks import option_text
-from hampkit.judging.results.wording import verdict_lines
+from hampkit.judging.results.wording import runs_of, seeds_of, verdict_lines
 from hampkit.report import charts, rows
 from hampkit.report.rows import Json
 from hampkit.report.table_csv import render_csv
@@ -150,9 +150,9 @@ def _data(results: Json) -> list[str]:
 def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
     source = detail.get("provenance") or {}
     started, seconds, seeds = source.get("started"), source.get("seconds"), list(source.get("seeds") or [])
-    seed = ", ".join(map(str, model.get("seeds") or [model["seed"]]))
+    seed = ", ".join(map(str, seeds_of(model)))
     facts = {
-        "Run": ", ".join(model.get("runs") or [model["run"]]),
+        "Run": ", ".join(runs_of(model)),
         "Seed": seed,
         "Model seed" if len(seeds) < 2 else "Model seeds tried": _seeds(seeds, seed),
         "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",

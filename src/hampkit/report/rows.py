@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hampkit.judging.results.attacks import attack_label, of_models, of_target, order_of, strongest
-from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent
+from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent, runs_of
 
 Json = Mapping[str, Any]
 Row = TypeVar("Row")
@@ -159,7 +159,7 @@ def _block(model: Json, title: str) -> ModelBlock:
     return ModelBlock(
         title=title,
         defense=model["defense"],
-        runs=tuple(model.get("runs") or [model["run"]]),
+        runs=tuple(runs_of(model)),
         data=model["data"]["name"],
         accuracy=_accuracy(model),
         gap=f"{gap:.1f} points".replace("-", "−"),
@@ -200,7 +200,7 @@ def _accuracy(model: Json) -> dict[str, Cell]:
         rate, n = model["accuracy"].get(part), model.get("rows", {}).get(part)
         if rate is not None:
             span = (model.get("accuracy_interval") or {}).get(part)
-            each = f" × {n_seeds(model)} seeds" if n_seeds(model) > 1 else ""
+            each = f" over {n_seeds(model)} seeds" if n_seeds(model) > 1 else ""
             interval, count = _span((span["low"], span["high"]), 1) if span else "", f"n = {n:,}{each}" if n else ""
             shown[part] = Cell(percent(rate), interval, count)
     return shown

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from hampkit.judging.results.attacks import option_text
-from hampkit.judging.results.wording import off_null
+from hampkit.judging.results.wording import off_null, runs_of, seeds_of
 from hampkit.report.cells import safe
 from hampkit.report.rows import Json
 
@@ -46,8 +46,8 @@ def _rows(model: Json) -> list[dict[str, Any]]:
 
 def _about(model: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense")}
-    row["run"] = " ".join(model.get("runs") or [model["run"]])
-    row["seed"] = " ".join(map(str, model.get("seeds") or [model["seed"]]))
+    row["run"] = " ".join(runs_of(model))
+    row["seed"] = " ".join(map(str, seeds_of(model)))
     row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
     for part in ("train", "val", "test"):
         name, span = f"accuracy_{part}", (model.get("accuracy_interval") or {}).get(part) or {}

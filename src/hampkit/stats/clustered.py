@@ -31,6 +31,8 @@ from hampkit.stats.metrics import Point
 from hampkit.stats.roc import Counts, check_scores, count
 from hampkit.stats.units import Units, Variances, variances
 
+FEW = 4  # models
+
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -102,7 +104,8 @@ def _interval(value: float, found: Variances, level: float) -> Interval:
     The first bound holds because neither models nor examples can vary more; u stands for unseen examples, as in
     `intervals.effective_size`. If all pairs are in order, the size is N. Student's t enters as the factor (z/t)² of the size
     (Korn & Graubard 1998). Its degrees of freedom are those of v + u (Satterthwaite 1946), and v has those of the models that
-    dominate it: three times Kish's number, which is about M for normal contributions.
+    dominate it: three times Kish's number, which is about M for normal contributions. Two or three models have those of v alone:
+    v is then often small by chance, and two models at the level for the best of eight attacks found a leak in 11 % of 400 nulls.
     """
     examples, models, q = found.units.effective, found.n_models, value * (1 - value)
     variance, unseen = found.by_model + found.by_unit, min(q / examples, 2 / (5 * examples**2))
@@ -111,6 +114,8 @@ def _interval(value: float, found: Variances, level: float) -> Interval:
         size = q / (variance + unseen) if variance > 1e-12 * q / examples else 0.0  # all scores are equal
         own = max(min(models, 3 * found.effective_models) - 1, 1.0)
         independent = 1 + (variance + unseen) ** 2 / (variance**2 / own + unseen**2 / (models - 1.0))
+        if models < FEW:
+            independent = 1 + own
     size = max(size, 1 / (1 / models + 1 / examples))
     low, high = jeffreys(value, size * student_factor(independent - 1, level), level)
     return Interval(value, float(low), float(high))

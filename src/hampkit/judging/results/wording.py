@@ -56,7 +56,9 @@ def model_titles(results: Json) -> list[str]:
     """
     models = results["models"]
     plain = [model["recipe"] + (f" · {n_seeds(model)} seeds" if n_seeds(model) > 1 else "") for model in models]
-    seeded = [f"{name} · seed {_seeds(model)}" for name, model in zip(plain, models, strict=True)]
+    seeded = [
+        f"{name} · seed {', '.join(map(str, seeds_of(model)))}" for name, model in zip(plain, models, strict=True)
+    ]
     full = [f"{name} · {model['run']}" for name, model in zip(seeded, models, strict=True)]
     counts, seeded_counts = Counter(plain), Counter(seeded)
     return [
@@ -65,13 +67,19 @@ def model_titles(results: Json) -> list[str]:
     ]
 
 
+def seeds_of(model: Json) -> list[int]:
+    """The seeds that the recipe was trained with."""
+    return list(model.get("seeds") or [model["seed"]])
+
+
+def runs_of(model: Json) -> list[str]:
+    """The run folders, one for each seed."""
+    return list(model.get("runs") or [model["run"]])
+
+
 def n_seeds(model: Json) -> int:
     """Number of seeds that the recipe was trained with."""
-    return len(model.get("seeds") or [model["seed"]])
-
-
-def _seeds(model: Json) -> str:
-    return ", ".join(map(str, model.get("seeds") or [model["seed"]]))
+    return len(seeds_of(model))
 
 
 def off_null(model: Json) -> bool:
