@@ -580,7 +580,7 @@ def test_the_plan_counts_those_that_the_run_judges(monkeypatch, tmp_path, how):
     found = hampkit.plan("toy/undefended", 4, options=options, workers=1, runs_dir=tmp_path)
     results = hampkit.run("toy/undefended", options=options, attacks=["loss"], shadows=4, workers=1, runs_dir=tmp_path)
     loss = results.models[0].attacks[0]
-    assert (found.members, found.nonmembers) == (loss.members, loss.nonmembers)
+    assert (found.n_members, found.n_nonmembers) == (loss.members, loss.nonmembers)
     assert found.fpr_target == 10 / loss.nonmembers
     assert found.left_out == 3 * 90
     assert f"judged are {loss.members} members and {loss.nonmembers} non-members (270 non-members" in found.line()
