@@ -100,16 +100,22 @@ class Keyed:
 
     def __init__(self, domain: Domain, secret: Tensor) -> None:
         self.domain = domain
-        self.secret = bytes(secret.tolist())
+        self.secret = secret
 
     def numbers(self, x: Tensor, below: int) -> Tensor:
         """A number in [0, below) for every input (B, *shape), equal for equal inputs: (B,) int64."""
-        rows = self.domain.snap(x.detach().cpu().double()).flatten(1).contiguous().numpy()
-        digests = [blake2b(row.tobytes(), key=self.secret, digest_size=8).digest() for row in rows]
-        return torch.tensor([int.from_bytes(d, "little") % below for d in digests])
+        return hashed(self.domain.snap(x.detach().cpu().double()), self.secret, below)
 
     @staticmethod
     def secrets(task: Task) -> Tensor:
         """One secret per model (M, 32) uint8, drawn from its seed, so that an evaluation can be repeated."""
         rngs = [torch_rng(derive(seed, "secret")) for seed in task.seeds]
         return torch.stack([torch.randint(0, 256, (32,), generator=rng, dtype=torch.uint8) for rng in rngs])
+
+
+def hashed(rows: Tensor, secret: Tensor, below: int) -> Tensor:
+    """A number in [0, below) for each row (B, …) float64, from a hash keyed by the secret (n,) uint8: (B,) int64."""
+    key = bytes(secret.tolist())
+    content = rows.flatten(1).contiguous().numpy()
+    digests = [blake2b(row.tobytes(), key=key, digest_size=8).digest() for row in content]
+    return torch.tensor([int.from_bytes(d, "little") % below for d in digests], dtype=torch.int64)

@@ -93,6 +93,8 @@ def swap_confidences(logits: Any, noise_logits: Any, ties: Literal["distinct", "
 
     Raises: `ValueError` for arrays of different shapes.
     """
+    if isinstance(logits, Tensor) and ties == "distinct":
+        return ranked_like(logits.detach(), noise_logits.detach())
     if isinstance(logits, Tensor):
         z, r = logits.detach().cpu().numpy(), noise_logits.detach().cpu().numpy()
         return torch.from_numpy(swap_confidences(z, r, ties)).to(logits.device)
@@ -107,6 +109,25 @@ def swap_confidences(logits: Any, noise_logits: Any, ties: Literal["distinct", "
         r = np.take_along_axis(r, _last_of_group(ordered), -1)
     np.put_along_axis(out, order, r, -1)
     return out
+
+
+def ranked_like(logits: Tensor, noise_logits: Tensor) -> Tensor:
+    """Per row, the values of noise_logits (B, C) in the order of logits (B, C), in torch alone; see `swap_confidences`.
+
+    Sorting, arithmetic and scattering have the same results in every type of floating-point numbers, compiled and exported.
+    Raises: `ValueError` for tensors of different shapes.
+    """
+    if logits.shape != noise_logits.shape or logits.ndim != 2:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and noise_logits {tuple(noise_logits.shape)} must be (B, C), the same"
+        )
+    order = torch.sort(logits, dim=-1, descending=True, stable=True).indices  # of equal logits the first class is first
+    values = torch.sort(noise_logits, dim=-1, descending=True).values
+    top, second = values[:, :1], values[:, 1:2]
+    number = torch.finfo(values.dtype)
+    above = second + (second.abs() * number.eps).clamp(min=number.tiny)  # at least the next number, in every type
+    values = torch.cat([torch.where(top == second, above, top), values[:, 1:]], 1) if values.shape[1] > 1 else values
+    return torch.zeros_like(values).scatter(-1, order, values)
 
 
 class SwapConfidences(Release):
