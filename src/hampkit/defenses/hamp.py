@@ -111,23 +111,37 @@ def swap_confidences(logits: Any, noise_logits: Any, ties: Literal["distinct", "
     return out
 
 
-def ranked_like(logits: Tensor, noise_logits: Tensor) -> Tensor:
+def ranked_like(logits: Tensor, noise_logits: Tensor, exported: bool = False) -> Tensor:
     """Per row, the values of noise_logits (B, C) in the order of logits (B, C), in torch alone; see `swap_confidences`.
 
-    Sorting, arithmetic and scattering have the same results in every type of floating-point numbers, compiled and exported.
+    The same in every floating-point type. exported: the same values by operations that torch.onnx.export has.
     Raises: `ValueError` for tensors of different shapes.
     """
     if logits.shape != noise_logits.shape or logits.ndim != 2:
         raise ValueError(
             f"logits {tuple(logits.shape)} and noise_logits {tuple(noise_logits.shape)} must be (B, C), the same"
         )
-    order = torch.sort(logits, dim=-1, descending=True, stable=True).indices  # of equal logits the first class is first
     values = torch.sort(noise_logits, dim=-1, descending=True).values
     top, second = values[:, :1], values[:, 1:2]
     number = torch.finfo(values.dtype)
     above = second + (second.abs() * number.eps).clamp(min=number.tiny)  # at least the next number, in every type
-    values = torch.cat([torch.where(top == second, above, top), values[:, 1:]], 1) if values.shape[1] > 1 else values
-    return torch.zeros_like(values).scatter(-1, order, values)
+    if values.shape[1] > 1:
+        values = torch.cat([torch.where(top == second, above, top), values[:, 1:]], 1)
+    return values.gather(-1, _places_by_comparing(logits) if exported else _places(logits))
+
+
+def _places(z: Tensor) -> Tensor:
+    """The place (B, C) of each class among its row z (B, C), 0 for the largest; of equal ones the first class is first."""
+    order = torch.sort(z, dim=-1, descending=True, stable=True).indices
+    return torch.empty_like(order).scatter(-1, order, torch.arange(z.shape[1], device=z.device).expand_as(order))
+
+
+def _places_by_comparing(z: Tensor) -> Tensor:
+    """`_places` from C² comparisons per row: a stable sort is not available in ONNX."""
+    first = torch.arange(z.shape[1], device=z.device)
+    above = z[:, None, :] > z[:, :, None]  # (B, class, other class)
+    before = (z[:, None, :] == z[:, :, None]) & (first[None, :] < first[:, None])
+    return (above | before).sum(-1)
 
 
 class SwapConfidences(Release):

@@ -1,0 +1,237 @@
+"""A trained network with HAMP's output modification, for services."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hampkit.defenses.base import hashed
+from hampkit.defenses.hamp import ranked_like
+from hampkit.errors import Notice, UserError
+from hampkit.nn.inputs import Inputs, call, concatenated, first, logits_of, tensors, with_logits
+from hampkit.nn.noise import Draw, Noise, source_of
+from hampkit.types import Domain
+
+KEY_BYTES = (16, 64)  # shortest and longest secret
+
+
+class HampModel(nn.Module):
+    """A trained network with HAMP's output modification: inputs of B examples → modified logits (B, C), with the same labels.
+
+    The network runs in evaluation mode, because batch statistics of the queries would change its labels, and without gradients.
+    Its mode is restored afterwards. If its output is an object with ``logits`` (Hugging Face), so is the result, with nothing but
+    the modified logits: hidden states would reveal what the release hides.
+
+    noise: the distribution of the random inputs, as the network takes them: ``"bernoulli"`` (0 or 1 with probability 1/2, as
+    published for binary tables), ``"uniform"`` (in [0, 1)), ``"fit"`` (between the smallest and the largest value of each
+    feature of ``data``), a `hampkit.types.Domain`, a tensor of inputs (K, *shape) to draw from, or a function of (n, generator).
+    The extremes of ``data`` are released: give public data, or clip them. Do not give real examples as a tensor: their answers
+    would be released. A network with several inputs needs a function.
+
+    preprocess: from the arguments of the call to the inputs of the network; default: the arguments themselves.
+    bank: prepare answers to this many random inputs at the first call and draw from them, which saves the second forward pass.
+    keyed: derive the random input from the query and ``secret``, so that repeated queries have one answer. The secret and the
+    bank are part of `state_dict`: replicas that load it, or that are given the same ``secret``, answer alike (with a bank, load
+    the state). secret: 16 to 64 bytes; drawn if not given. seed: of fresh noise; drawn if not given.
+
+    The same answers under `torch.compile`. `torch.jit.trace` and `torch.export` would make the noise a constant and are refused;
+    `exportable` returns a module for them and for ONNX.
+
+    Raises: `UserError` for options out of range.
+    """
+
+    secret: Tensor | None
+    bank: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        noise: str | Domain | Tensor | Draw = "bernoulli",
+        *,
+        bank: int = 0,
+        keyed: bool = False,
+        secret: bytes | None = None,
+        seed: int | None = None,
+        data: Tensor | None = None,
+        preprocess: Callable[..., Inputs] | None = None,
+    ) -> None:
+        super().__init__()
+        if bank < 0:
+            raise UserError(f"bank={bank} must be 0 or the number of answers to prepare")
+        self.model, self.preprocess = model, preprocess
+        self._noise, self._bank_size = Noise(source_of(noise, data)), bank
+        self._seed = secrets.randbits(63) if seed is None else seed
+        self._rngs: dict[torch.device, torch.Generator] = {}
+        self._warned = False
+        self.register_buffer("secret", _secret(secret) if keyed else None)
+        self.register_buffer("bank", None)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The modified logits (B, C) for inputs of B examples.
+
+        Raises: `UserError` while being traced or exported, and for a network with one logit or without logits.
+        """
+        _refuse_tracing()
+        return self._answer(args, kwargs)
+
+    # drawing noise and restoring modes is not compiled; the network and the exchange of confidences may be
+    @torch.compiler.disable(recursive=False)
+    @torch.no_grad()
+    def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        x = self._inputs(args, kwargs)
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        try:
+            output = call(self.model, x)
+            return with_logits(output, self._released(x, logits_of(output)))
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    @torch.no_grad()
+    def noise_for(self, *args: Any, **kwargs: Any) -> Inputs:
+        """The second argument of `exportable` for these inputs: random inputs, or with a bank its rows (B,) int64.
+
+        They are drawn anew at each call or, if keyed, derived from the inputs.
+        """
+        x = self._inputs(args, kwargs)
+        if self._bank_size:
+            return self._bank_rows(x, self._bank_size)
+        return self._random_inputs(x)
+
+    def exportable(self) -> Exportable:
+        """The release as a function of inputs and noise, for `torch.export`, `torch.jit.trace` and `torch.onnx.export`.
+
+        Its second argument is `noise_for` of the first. A bank becomes a constant.
+
+        Raises: `UserError` for a bank that is not prepared yet: call the module once before.
+        """
+        if self._bank_size and self.bank is None:
+            raise UserError(
+                "the bank is prepared at the first call: call the HampModel with inputs before exportable()"
+            )
+        return Exportable(self.model, self.bank)
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+        if self.preprocess is not None:
+            x = self.preprocess(*args, **kwargs)
+        elif args and kwargs:
+            raise UserError("give the inputs by position or by name, or give a preprocess function to HampModel")
+        else:
+            x = dict(kwargs) if kwargs else args[0] if len(args) == 1 else args
+        self._warn_of_others(x)
+        return x
+
+    @torch.compiler.disable
+    def _warn_of_others(self, x: Inputs) -> None:
+        """Warn once of inputs outside the domain of the noise."""
+        if not self._warned and (text := self._noise.outside(x)):
+            self._warned = True
+            warnings.warn(text, Notice, stacklevel=5)
+
+    def _released(self, x: Inputs, logits: Tensor) -> Tensor:
+        if self._bank_size:
+            bank = self._prepared(x).to(logits)
+            return ranked_like(logits, bank[self._bank_rows(x, len(bank)).to(logits.device)])
+        return ranked_like(logits, logits_of(call(self.model, self._random_inputs(x))).to(logits))
+
+    def _prepared(self, x: Inputs) -> Tensor:
+        """The bank (K, C)."""
+        if self.bank is None:
+            noise = self._noise.sample(self._bank_size, self._rng(first(x).device), x)
+            self.bank = logits_of(call(self.model, noise))
+        return self.bank
+
+    def _bank_rows(self, x: Inputs, size: int) -> Tensor:
+        """One row (B,) of the bank for each example."""
+        rows = first(x)
+        if self.secret is not None:
+            return self._keyed(x, size).to(rows.device)
+        rng = self._rng(rows.device)
+        return torch.randint(size, (len(rows),), generator=rng, device=rng.device).to(rows.device)
+
+    def _random_inputs(self, x: Inputs) -> Inputs:
+        """One random input for each example: drawn, or derived from the input and the secret."""
+        if self.secret is None:
+            return self._noise.sample(len(first(x)), self._rng(first(x).device), x)
+        seeds = self._keyed(x, 2**63 - 1).tolist()  # on the CPU, so that the answer does not depend on the device
+        parts = [self._noise.sample(1, torch.Generator().manual_seed(seed), x) for seed in seeds]
+        return concatenated(parts, x)
+
+    def _keyed(self, x: Inputs, below: int) -> Tensor:
+        """A number in [0, below) for each example, (B,) int64, from a keyed hash of all its tensors."""
+        assert self.secret is not None
+        parts = tensors(x)
+        if len(parts) == 1:
+            return hashed(self._noise.snap(parts[0]), self.secret, below)
+        return hashed(torch.cat([part.cpu().double().flatten(1) for part in parts], 1), self.secret, below)
+
+    def _rng(self, device: torch.device) -> torch.Generator:
+        """The generator of fresh noise: on the device, except for domains and functions, which draw on the CPU."""
+        device = device if isinstance(self._noise.source, (str, Tensor)) else torch.device("cpu")
+        if device not in self._rngs:
+            self._rngs[device] = torch.Generator(device).manual_seed(self._seed)
+        return self._rngs[device]
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Make room for a stored secret and bank, whose sizes a new module does not have."""
+        for name in ("secret", "bank"):
+            stored = state_dict.get(prefix + name)
+            if stored is not None and (name == "bank" or self.secret is not None):
+                setattr(self, name, torch.empty_like(stored))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+class Exportable(nn.Module):
+    """HAMP's release as a function: inputs of B examples and noise → modified logits (B, C). Made by `HampModel.exportable`.
+
+    noise: random inputs of B examples or, with a bank, its rows (B,) int64, both from `HampModel.noise_for`. The network is put
+    into evaluation mode.
+    """
+
+    bank: Tensor | None
+
+    def __init__(self, model: nn.Module, bank: Tensor | None) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("bank", bank)
+        self.eval()
+
+    def forward(self, x: Inputs, noise: Inputs) -> Tensor:
+        """The modified logits (B, C)."""
+        logits = logits_of(call(self.model, x))
+        if self.bank is not None:
+            return ranked_like(logits, self.bank.to(logits)[noise], exported=True)
+        return ranked_like(logits, logits_of(call(self.model, noise)), exported=True)
+
+
+def _secret(given: bytes | None) -> Tensor:
+    """(n,) uint8. Raises: `UserError` for a secret of another length than `KEY_BYTES`."""
+    least, most = KEY_BYTES
+    if given is not None and not least <= len(given) <= most:
+        raise UserError(f"secret of {len(given)} bytes must have {least} to {most}, such as secrets.token_bytes(32)")
+    return torch.tensor(list(given or secrets.token_bytes(32)), dtype=torch.uint8)
+
+
+def _refuse_tracing() -> None:
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # pyright: ignore[reportPrivateImportUsage]
+        raise UserError(
+            "a traced or exported HampModel would answer with the noise of one call; export hampkit.nn.HampModel.exportable(),"
+            " which takes the noise as an input"
+        )

@@ -1,0 +1,93 @@
+"""The distribution of the random inputs whose answers are released."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hampkit.errors import UserError
+from hampkit.nn.inputs import Inputs, moved_to, only
+from hampkit.types import Domain
+
+Draw = Callable[[int, torch.Generator], Inputs]  # n, generator → inputs of n examples
+
+
+class Noise:
+    """A distribution of random inputs."""
+
+    def __init__(self, source: str | Domain | Tensor | Draw) -> None:
+        self.source = source
+
+    def sample(self, n: int, rng: torch.Generator, like: Inputs) -> Inputs:
+        """Random inputs of n examples, with the device and type of those of a query."""
+        if callable(self.source):
+            return moved_to(self.source(n, rng), like)
+        first = only(like)
+        return self._drawn(n, rng, first).to(first)
+
+    def _drawn(self, n: int, rng: torch.Generator, like: Tensor) -> Tensor:
+        source = self.source
+        if isinstance(source, Domain):
+            return source.sample(n, rng)
+        if isinstance(source, Tensor):
+            return source[torch.randint(len(source), (n,), generator=rng, device=rng.device).to(source.device)]
+        u = torch.rand((n, *like.shape[1:]), generator=rng, device=rng.device)
+        return (u < 0.5).float() if source == "bernoulli" else u
+
+    def snap(self, x: Tensor) -> Tensor:
+        """Inputs (B, *shape) moved to the nearest point of the domain: 0 or 1 for bernoulli noise, unchanged without a domain."""
+        x = x.detach().cpu().double()
+        if isinstance(self.source, Domain):
+            return self.source.snap(x)
+        return (x.round().clamp(0, 1) if self.source == "bernoulli" else x) + 0.0  # + 0.0: −0.0 is 0
+
+    def bounds(self) -> tuple[Any, Any] | None:
+        """The smallest and the largest input of the domain, if there is one."""
+        if isinstance(self.source, Domain):
+            return self.source.low, self.source.high
+        return (0.0, 1.0) if isinstance(self.source, str) else None
+
+    def outside(self, x: Inputs) -> str:
+        """A warning if inputs lie outside the domain; empty if they do not."""
+        bounds = self.bounds()
+        if bounds is None:
+            return ""
+        first = only(x)
+        low, high = (torch.as_tensor(bound, device=first.device) for bound in bounds)
+        count = int(((first < low) | (first > high)).flatten(1).any(1).sum())
+        if not count:
+            return ""
+        return (
+            f"{count} of {len(first)} inputs lie outside the domain of the noise: answers to the noise differ from answers to"
+            " such inputs, which reveals the inputs' kind; give noise='fit' with data=, a Domain, or a function"
+        )
+
+
+def source_of(noise: str | Domain | Tensor | Draw, data: Tensor | None) -> str | Domain | Tensor | Draw:
+    """The distribution of the noise. Raises: `UserError` for an unknown one, and for data without ``noise="fit"``."""
+    if (data is not None) != (isinstance(noise, str) and noise == "fit"):
+        raise UserError("noise='fit' and data= belong together: data is a tensor of inputs (K, *shape)")
+    if data is not None:
+        return _fitted(data)
+    if (isinstance(noise, str) and noise in ("bernoulli", "uniform")) or isinstance(noise, (Domain, Tensor)):
+        return noise
+    if callable(noise):
+        return noise
+    raise UserError(
+        f"noise={noise!r} must be 'bernoulli', 'uniform', 'fit', a Domain, a tensor of inputs or a function of (n, generator)"
+    )
+
+
+def _fitted(data: Tensor) -> Domain:
+    """The domain between the extremes of inputs (K, *shape); features with whole numbers only have steps of 1.
+
+    Raises: `UserError` for no inputs, and for values that are not finite.
+    """
+    if len(data) == 0 or not torch.isfinite(data).all():
+        raise UserError(f"data {tuple(data.shape)} must be finite inputs (K, *shape), at least one")
+    rows = data.detach().cpu().float()
+    whole = (rows == rows.round()).all(0)
+    return Domain(rows.amin(0), rows.amax(0), whole.float())
