@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import hampkit.nn
-from hampkit.defenses.hamp import soft_labels
-from hampkit.errors import UserError
+from hampkit.defenses.hamp import ranked_like, soft_labels
+from hampkit.errors import Notice, UserError
 from hampkit.types import Domain
 
 pytestmark = pytest.mark.numeric
@@ -110,3 +110,211 @@ def test_images_in_and_label_order_kept():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     x = torch.rand(10, 3, 2, 2)
     assert torch.equal(hampkit.nn.HampModel(model, "uniform")(x).argmax(-1), model(x).argmax(-1))
+
+
+def test_class_weights_and_ignored_labels_are_those_of_cross_entropy():
+    """The oracle: the rows' losses one by one, weighted as torch does it."""
+    g = torch.Generator().manual_seed(2)
+    logits, y = torch.randn(12, 3, generator=g, dtype=torch.float64), torch.randint(3, (12,), generator=g)
+    y[4] = y[7] = -100
+    weight = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
+    found = hampkit.nn.HampLoss(3, 0.5, 0.1, weight=weight, ignore_index=-100)(logits, y)
+    single = hampkit.nn.HampLoss(3, 0.5, 0.1)
+    kept = [b for b in range(12) if y[b] >= 0]
+    rows = [(weight[y[b]], single(logits[b : b + 1], y[b : b + 1])) for b in kept]
+    assert found.item() == pytest.approx((sum(w * r for w, r in rows) / sum(w for w, _ in rows)).item())
+    assert hampkit.nn.HampLoss(3, 0.5, 0.1, ignore_index=-100)(logits, torch.full((12,), -100)).item() == 0
+    with pytest.raises(ValueError, match="must be integers"):
+        single(logits, torch.rand(12))
+    for wrong in (torch.ones(4), torch.tensor([1.0, -1.0, 1.0]), torch.zeros(3)):
+        with pytest.raises(UserError, match="weight"):
+            hampkit.nn.HampLoss(3, 0.5, 0.1, weight=wrong)
+
+
+def plain(inputs=8, classes=4):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, classes)).eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("options", [{}, {"keyed": True}, {"bank": 8}], ids=str)
+def test_labels_hold_in_every_precision(dtype, options):
+    """Half precision has many equal logits: the first of them is the label, before and after."""
+    model, x = plain().to(dtype), torch.rand(300, 8).to(dtype)
+    released = hampkit.nn.HampModel(model, "uniform", **options)(x)
+    assert released.dtype == dtype
+    assert torch.equal(released.argmax(-1), model(x).argmax(-1))
+
+
+def test_labels_hold_under_autocast():
+    model, x = plain(), torch.rand(300, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        released = hampkit.nn.HampModel(model, "uniform")(x)
+        assert torch.equal(released.argmax(-1), model(x).argmax(-1))
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [{}, {"keyed": True, "secret": b"s" * 32}, {"bank": 8}], ids=str)
+def test_a_compiled_model_answers_as_the_module_does(backend, options):
+    x = torch.rand(50, 8)
+    mine, compiled = (hampkit.nn.HampModel(plain(), "uniform", seed=3, **options) for _ in range(2))
+    answers = torch.compile(compiled, backend=backend)
+    for rows in (x, x + 0.001, torch.rand(20, 8)):
+        assert torch.allclose(answers(rows.clamp(0, 1)), mine(rows.clamp(0, 1)), atol=1e-5)
+
+
+def test_traces_and_exports_of_the_module_are_refused_with_the_way_out():
+    """They would answer every query with the noise of one."""
+    released, x = hampkit.nn.HampModel(plain(), "uniform"), torch.rand(5, 8)
+    with pytest.raises(UserError, match="exportable"):
+        torch.jit.trace(released, x)
+    with pytest.raises(Exception, match="exportable"):
+        torch.export.export(released, (x,))
+
+
+@pytest.mark.parametrize("options", [{}, {"keyed": True}, {"bank": 8}, {"bank": 8, "keyed": True}], ids=str)
+def test_the_exportable_release_answers_as_the_module_does_on_other_inputs(options):
+    model, x, other = plain(), torch.rand(5, 8), torch.rand(1000, 8)
+    released = hampkit.nn.HampModel(model, "uniform", **options)
+    if "bank" in options:
+        with pytest.raises(UserError, match="call the HampModel with inputs before"):
+            released.exportable()
+        released(x)
+    alone = released.exportable()
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(alone, (x, released.noise_for(x)), dynamic_shapes=({0: batch}, {0: batch})).module()
+    traced = torch.jit.trace(alone, (x, released.noise_for(x)))
+    noise = released.noise_for(other)
+    wanted = alone(other, noise)
+    assert torch.equal(wanted.argmax(-1), model(other).argmax(-1))
+    for found in (exported(other, noise), traced(other, noise)):
+        assert torch.allclose(found, wanted, atol=1e-5)
+        assert torch.equal(found.argmax(-1), wanted.argmax(-1))
+    if options.get("keyed"):
+        assert torch.allclose(wanted, released(other), atol=1e-5)
+
+
+def test_onnx_answers_as_the_module_does_on_other_inputs(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, x, other = plain(), torch.rand(5, 8), torch.rand(1000, 8)
+    released, batch = hampkit.nn.HampModel(model, "uniform"), torch.export.Dim("batch")
+    alone, path = released.exportable(), str(tmp_path / "released.onnx")
+    shapes = ({0: batch}, {0: batch})
+    torch.onnx.export(alone, (x, released.noise_for(x)), path, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    session, noise = runtime.InferenceSession(path), released.noise_for(other)
+    names = [i.name for i in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, (other.numpy(), noise.numpy()), strict=True)))
+    assert torch.allclose(torch.from_numpy(found), alone(other, noise), atol=1e-5)
+    assert torch.equal(torch.from_numpy(found).argmax(-1), model(other).argmax(-1))
+
+
+def test_equal_logits_are_ranked_alike_by_sorting_and_by_comparing():
+    g = torch.Generator().manual_seed(0)
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        z = torch.randint(0, 4, (200, 7), generator=g).to(dtype)
+        r = torch.randint(-2, 3, (200, 7), generator=g).to(dtype)
+        one, other = (ranked_like(z, r, exported) for exported in (False, True))
+        assert torch.equal(one, other)
+        assert torch.equal(one.argmax(-1), z.argmax(-1))
+        assert (one.sort(-1).values[:, -1] > one.sort(-1).values[:, -2]).all(), "one maximum, in every precision"
+
+
+def test_replicas_answer_alike_by_their_state_or_by_the_secret():
+    x, secret = torch.rand(40, 8), b"0123456789abcdef"
+    first = hampkit.nn.HampModel(plain(), "uniform", keyed=True, bank=16)
+    answers = first(x)
+    replica = hampkit.nn.HampModel(plain(), "uniform", keyed=True, bank=16)
+    assert not torch.equal(replica(x), answers)
+    replica.load_state_dict(first.state_dict())
+    assert torch.equal(replica(x), answers)
+    fresh = hampkit.nn.HampModel(plain(), "uniform", keyed=True, bank=16)
+    fresh.load_state_dict(first.state_dict())
+    assert torch.equal(fresh(x), answers), "also before its first call"
+    two = [hampkit.nn.HampModel(plain(), "uniform", keyed=True, secret=secret)(x) for _ in range(2)]
+    assert torch.equal(*two)
+    for wrong in (b"", b"short", b"x" * 65):
+        with pytest.raises(UserError, match="secret of"):
+            hampkit.nn.HampModel(plain(), "uniform", keyed=True, secret=wrong)
+
+
+class Output(dict):
+    """As Hugging Face's outputs: fields that are also items."""
+
+    def __init__(self, logits=None, hidden_states=None):
+        super().__init__(logits=logits, hidden_states=hidden_states)
+        self.logits, self.hidden_states = logits, hidden_states
+
+
+class Text(nn.Module):
+    """Token numbers and a mask → an object with logits and hidden states."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Embedding(30, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.embed(input_ids) * attention_mask[..., None]
+        return Output(self.head(hidden.sum(1)), hidden)
+
+
+def words(n, rng):
+    return {"input_ids": torch.randint(30, (n, 6), generator=rng), "attention_mask": torch.ones(n, 6, dtype=torch.long)}
+
+
+@pytest.mark.parametrize("options", [{}, {"keyed": True}, {"bank": 8}], ids=str)
+def test_a_text_model_with_several_inputs_releases_its_logits_alone(options):
+    model, texts = Text(), words(20, torch.Generator().manual_seed(1))
+    released = hampkit.nn.HampModel(model, words, **options)
+    found = released(**texts)
+    assert isinstance(found, Output)
+    assert found.hidden_states is None
+    assert torch.equal(found.logits.argmax(-1), model(**texts).logits.argmax(-1))
+    assert not torch.allclose(found.logits, model(**texts).logits)
+    tokens = hampkit.nn.HampModel(
+        model, words, preprocess=lambda rows: {"input_ids": rows, "attention_mask": rows.ne(0).long()}
+    )
+    assert torch.equal(
+        tokens(texts["input_ids"]).logits.argmax(-1),
+        model(texts["input_ids"], texts["input_ids"].ne(0).long()).logits.argmax(-1),
+    )
+    with pytest.raises(UserError, match="needs noise= as a function"):
+        hampkit.nn.HampModel(model, "uniform")(**texts)
+    with pytest.raises(UserError, match="by position or by name"):
+        released(texts["input_ids"], attention_mask=texts["attention_mask"])
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (plain(classes=1), "one logit"),
+        (nn.Sequential(plain(), nn.Unflatten(1, (2, 2))), r"\(3, 2, 2\)"),
+        (nn.LSTM(8, 4), "returns a tuple"),
+    ],
+)
+def test_networks_without_a_ranking_are_refused(model, reason):
+    with pytest.raises(UserError, match=reason):
+        hampkit.nn.HampModel(model, "uniform")(torch.rand(3, 8))
+
+
+def test_fitted_noise_lies_between_the_extremes_of_the_data_and_others_are_warned_of():
+    data = torch.stack([torch.randn(50) * 3, torch.randint(0, 5, (50,)).float()], 1)
+    released = hampkit.nn.HampModel(plain(inputs=2), "fit", data=data)
+    noise = released.noise_for(data)
+    assert (noise >= data.amin(0)).all()
+    assert (noise <= data.amax(0)).all()
+    assert torch.equal(noise[:, 1], noise[:, 1].round())
+    assert not torch.equal(noise[:, 0], noise[:, 0].round())
+    with pytest.warns(Notice, match="2 of 3 inputs lie outside"):
+        released(torch.tensor([[0.0, 1.0], [100.0, 1.0], [0.0, -1.0]]))
+    with pytest.warns(Notice, match="1 of 1 inputs"):
+        hampkit.nn.HampModel(plain(), "bernoulli")(torch.full((1, 8), 3.0))
+    for wrong in (
+        {"data": data},
+        {"noise": "fit"},
+        {"noise": "fit", "data": data[:0]},
+        {"noise": "fit", "data": data * torch.inf},
+    ):
+        with pytest.raises(UserError, match="data"):
+            hampkit.nn.HampModel(plain(inputs=2), **wrong)
