@@ -76,7 +76,7 @@ class HampModel(nn.Module):
 
         Raises: `UserError` while being traced or exported, and for a network with one logit or without logits.
         """
-        _refuse_tracing()
+        _refuse_tracing(kwargs or args)
         return self._answer(args, kwargs)
 
     # drawing noise and restoring modes is not compiled; the network and the exchange of confidences may be
@@ -127,7 +127,7 @@ class HampModel(nn.Module):
         self._warn_of_others(x)
         return x
 
-    @torch.compiler.disable
+    @torch.compiler.disable(recursive=True)
     def _warn_of_others(self, x: Inputs) -> None:
         """Warn once of inputs outside the domain of the noise."""
         if not self._warned and (text := self._noise.outside(x)):
@@ -229,8 +229,11 @@ def _secret(given: bytes | None) -> Tensor:
     return torch.tensor(list(given or secrets.token_bytes(32)), dtype=torch.uint8)
 
 
-def _refuse_tracing() -> None:
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # pyright: ignore[reportPrivateImportUsage]
+def _refuse_tracing(given: Inputs) -> None:
+    """Raise `UserError` if the call is recorded instead of answered."""
+    exporting = getattr(torch.compiler, "is_exporting", lambda: False)()  # from torch 2.7 on
+    fake = any(type(t).__name__ == "FakeTensor" for t in tensors(given))
+    if torch.jit.is_tracing() or exporting or fake:  # pyright: ignore[reportPrivateImportUsage]
         raise UserError(
             "a traced or exported HampModel would answer with the noise of one call; export hampkit.nn.HampModel.exportable(),"
             " which takes the noise as an input"
