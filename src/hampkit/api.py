@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hampkit.workflows import compare as comparing
 from hampkit.workflows import run as running
 from hampkit.workflows import shadow as shadowing
+from hampkit.workflows.arguments import checked
 from hampkit.workflows.compare import Comparison
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.recipes import Recipe, RecipeOptions, Reference, recipe
@@ -35,6 +36,7 @@ __all__ = [
 DEFAULT_RECIPES = ("digits/undefended", "digits/hamp")
 
 
+@checked
 def run(
     *recipes: Reference,
     options: Mapping[str, Any] | None = None,
@@ -72,6 +74,7 @@ def run(
     return running.run(references, RecipeOptions(options, seed, data, label), request, session_of(settings))
 
 
+@checked
 def train(
     recipe: Reference,
     *,
@@ -89,6 +92,7 @@ def train(
     return train_problem(prepare(RecipeOptions(options, seed, data, label).recipe(recipe), session), session)
 
 
+@checked
 def shadow(
     recipe: Reference,
     models: int,
@@ -110,6 +114,7 @@ def shadow(
     return shadowing.shadow(prepare(with_shadows, session), session).folder
 
 
+@checked
 def plan(
     recipe: Reference,
     shadows: int,
@@ -131,6 +136,7 @@ def plan(
     return shadowing.plan_shadows(prepare(with_shadows, session), session, anew=True)
 
 
+@checked
 def attack(
     run: str | Path | Trained,
     *attacks: str,
@@ -157,6 +163,7 @@ def attack(
     return running.attack(folder, request, session_of({**settings, "runs_dir": folder.parent}))
 
 
+@checked
 def compare(
     dataset: str = "digits",
     *,

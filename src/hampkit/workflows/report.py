@@ -26,6 +26,7 @@ from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import Run, read_json, writable, write_file, write_json
 from hampkit.stats.intervals import bonferroni_level
+from hampkit.workflows.arguments import checked
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
 from hampkit.workflows.seeds import one_for_each_recipe
 
@@ -109,6 +110,7 @@ def _threat(cls: Any) -> str:
     return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
 
 
+@checked
 def write_report(*runs: str | Path, out: str | Path) -> Results:
     """One report over runs that were attacked before; nothing is trained or attacked.
 
