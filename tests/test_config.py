@@ -156,6 +156,29 @@ def test_a_defense_of_another_package_is_found_by_entry_point(monkeypatch, tmp_p
         sys.modules.pop("otherdefense", None)
 
 
+@pytest.mark.parametrize("first", ["undefended", "twice"])
+def test_an_entry_point_with_the_name_of_another_class_is_an_error(monkeypatch, tmp_path, first):
+    """A built-in defense, or that of another package: it would be unknown whose numbers a result has."""
+    text = (
+        "from hampkit.defenses.undefended import Undefended\n"
+        "class One(Undefended):\n    name = {!r}\nclass Other(Undefended):\n    name = 'twice'\n"
+    )
+    (tmp_path / "samename.py").write_text(text.format(first))
+    monkeypatch.syspath_prepend(tmp_path)
+    points = [importlib.metadata.EntryPoint(n, f"samename:{n}", "hampkit.defenses") for n in ("One", "Other")]
+    real = importlib.metadata.entry_points
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda **k: points if k.get("group") == "hampkit.defenses" else real(**k)
+    )
+    registry._scan.cache_clear()
+    try:
+        with pytest.raises(UserError, match=f"samename:.* has the name '{first}' of .*; give it another name"):
+            DEFENSES.classes()
+    finally:
+        registry._scan.cache_clear()
+        sys.modules.pop("samename", None)
+
+
 def test_an_entry_point_to_something_else_is_one_clear_line(monkeypatch):
     point = importlib.metadata.EntryPoint("other", "collections:OrderedDict", "hampkit.defenses")
     real = importlib.metadata.entry_points

@@ -67,12 +67,25 @@ def check_installed(where: object, defense: str, attacks: Iterable[str] = ()) ->
 
 @functools.cache
 def _scan(registry: Registry) -> dict[str, type[Any]]:
-    """Every class of a registry by name; an entry point replaces a class of the package that has the same name."""
+    """Every class of a registry by name.
+
+    Raises: `UserError` for an entry point with the name of another class: which of the two a result is of would be unknown.
+    """
     base = load_object(registry.base)
-    found = {cls.name: cls for cls in [*_in_package(registry, base), *_in_entry_points(registry, base)]}
+    found = {cls.name: cls for cls in _in_package(registry, base)}
+    for cls in _in_entry_points(registry, base):
+        if (other := found.setdefault(cls.name, cls)) is not cls:
+            raise UserError(
+                f"{_place(cls)}, an entry point of {registry.package}, has the name {cls.name!r} of {_place(other)}; give it"
+                " another name, or uninstall that package"
+            )
     for cls in found.values():
         code_of(cls)  # hashed now: the file may be edited later, and the code that runs is that of the import
     return found
+
+
+def _place(cls: type[Any]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _in_package(registry: Registry, base: type[Any]) -> list[Any]:
