@@ -342,7 +342,7 @@ NPZ_ERRORS = {
     "text x": ({"x": X.astype(str), "y": Y}, {}, ("array 'x'", "<U", "give numbers")),
     "complex x": ({"x": X + 0j, "y": Y}, {}, ("array 'x'", "complex128", "give numbers")),
     "other length": ({"x": X, "y": Y[:49]}, {}, ("array 'y'", "(49,)", "shape (50,)")),
-    "one-hot y": ({"x": X, "y": np.eye(2)[Y]}, {}, ("array 'y'", "(50, 2)", "shape (50,)")),
+    "two hot y": ({"x": X, "y": np.ones((50, 2))}, {}, ("array 'y'", "(50, 2)", "shape (50,)")),
     "nan": ({"x": HOLE, "y": Y}, {}, ("array 'x'", "nan in data row 4", "fill it")),
     "nan label": ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, {}, ("array 'y'", "nan in data row 2", "--label")),
     "empty": ({"x": X[:0], "y": Y[:0]}, {}, ("array 'x'", "empty", "(0, 2)", "44 rows")),

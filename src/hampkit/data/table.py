@@ -70,4 +70,6 @@ def _existing(file: str) -> Path:
         raise UserError(f"{path} has the suffix {path.suffix!r}; save it as .csv, .parquet or .npz")
     if not path.exists():
         raise UserError(f"no file {path}; check the path, it is read relative to {Path.cwd()}")
+    if not path.is_file():
+        raise UserError(f"{path} is a pipe or a device, which would be waited for; copy what it holds into a file")
     return path

@@ -10,6 +10,8 @@ import numpy as np
 from hampkit.data.table_values import MIN_ROWS, Names, RawTable, compact, listed, similar
 from hampkit.errors import UserError, one_line
 
+CHANNELS = (1, 3, 4)  # grey, red-green-blue, with transparency
+
 
 def read_arrays(path: Path, names: Names) -> RawTable:
     """The arrays of a .npz file.
@@ -22,12 +24,14 @@ def read_arrays(path: Path, names: Names) -> RawTable:
         )
     x_name, y_name, x, y, group = _read(path, names)
     _check_inputs(f"array {x_name!r} of {path}", x)
+    x, notes = _channels_first(f"array {x_name!r} of {path}", x)
+    y = _one_column(y)
     _check_labels(f"array {y_name!r} of {path}", y, x, x_name)
     if group is not None:
         group = _group_codes(f"array {names.group!r} of {path}", group, x, x_name)
     texts = np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
     values = compact(f"array {x_name!r} of {path}", x, " of the array")
-    return RawTable(values, texts, f"array {y_name!r}", group=group)
+    return RawTable(values, texts, f"array {y_name!r}", notes=notes, group=group)
 
 
 def _read(path: Path, names: Names) -> tuple[str, str, np.ndarray, np.ndarray, np.ndarray | None]:
@@ -68,6 +72,23 @@ def _check_inputs(what: str, x: np.ndarray) -> None:
         raise UserError(f"{what} is {x.dtype} {x.shape}; give numbers of shape (rows, features…)")
     if x.size == 0:
         raise UserError(f"{what} is empty, shape {x.shape}; give at least {MIN_ROWS} rows")
+
+
+def _channels_first(what: str, x: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Images (N, H, W, C) as (N, C, H, W), with a note; other inputs unchanged."""
+    if x.ndim != 4 or x.shape[-1] not in CHANNELS or x.shape[1] in CHANNELS:
+        return x, ()
+    first = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    return first, (f"{what} {x.shape} has its channels last; it is read as {first.shape}, with the channels first",)
+
+
+def _one_column(y: np.ndarray) -> np.ndarray:
+    """Labels of shape (N, 1), or one-hot (N, C), as (N,); others unchanged."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        return y[:, 0]
+    if y.ndim == 2 and y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
+        return y.argmax(1)
+    return y
 
 
 def _check_labels(what: str, y: np.ndarray, x: np.ndarray, x_name: str) -> None:
