@@ -4,10 +4,12 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import hampkit
 from hampkit.config.recipe import TrainConfig, load_recipe
 from hampkit.data.base import fingerprint
 from hampkit.defenses.dp_sgd import DpSgd
@@ -341,3 +343,14 @@ def test_timm_that_cannot_be_imported_says_why(monkeypatch):
 def test_a_real_network_of_timm_trains(float64):
     pytest.importorskip("timm", exc_type=Exception)
     close(*(Trainer(RECIPE, width=w).fit(image_task("timm:resnet18"), CROSS_ENTROPY) for w in (3, 1)))
+
+
+@pytest.mark.usefixtures("timm")
+def test_a_network_of_timm_trains(tmp_path):
+    """From the name to a trained model: the version of timm is part of the run's identity, if it is installed."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", x=rng.random((200, 3, 8, 8), dtype=np.float32), y=np.arange(200) % 2)
+    options = {"net": "timm:resnet18", "epochs": 1}
+    data = tmp_path / "images.npz"
+    trained = hampkit.train("undefended", options=options, data=data, label="y", runs_dir=tmp_path / "runs")
+    assert trained.query(trained.test.x, seed=0).shape == (len(trained.test), 2)

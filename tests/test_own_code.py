@@ -65,6 +65,24 @@ class Norm(Base):
         self.norm = nn.BatchNorm1d(3)
     def forward(self, x): return self.norm(self.last(x))
 
+class Softmax(Base):
+    def forward(self, x): return self.last(x).softmax(1)
+
+class Seeded(Base):
+    def __init__(self, shape, classes):
+        torch.manual_seed(7)
+        super().__init__()
+    def forward(self, x): return self.last(x)
+
+KEPT = Seeded((16,), 3)
+def Kept(): return KEPT
+
+class Zeros(Base):
+    def __init__(self, shape, classes):
+        super().__init__()
+        nn.init.zeros_(self.last.weight), nn.init.zeros_(self.last.bias)
+    def forward(self, x): return self.last(x)
+
 class OwnNorm(Base):
     def forward(self, x): return F.batch_norm(self.last(x), torch.zeros(3), torch.ones(3), training=self.training)
 """
@@ -80,6 +98,9 @@ OWN = {
     "TwoRows": ["returns shape (2, 3) for 246 rows", "(246, 3)"],
     "Folded": ["fails on inputs of shape (16,), 246 at once"],
     "Whole": ["torch.int64", "floating-point"],
+    "Softmax": ["returns probabilities", "leave the last softmax out"],
+    "Seeded": ["the same weights each time", "random weights"],
+    "Kept": ["the same weights each time", "trained already"],
     "Raises": ["cannot be made: ValueError: no such thing"],
     "Exits": ["cannot be made: SystemExit: 3"],
     "Norm batch_size=1": ["train.batch_size=1", "at least two rows"],
@@ -98,7 +119,7 @@ def test_a_network_that_cannot_be_trained_or_asked_is_refused_before_training(
     nothing_written()
 
 
-@pytest.mark.parametrize("name", ["Norm", "OwnNorm"])
+@pytest.mark.parametrize("name", ["Norm", "OwnNorm", "Zeros"])
 def test_the_trial_lets_good_networks_pass(cli, monkeypatch, name):
     Path("ownnets_for_test.py").write_text(NETS)
     monkeypatch.syspath_prepend(".")

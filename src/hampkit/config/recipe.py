@@ -9,6 +9,7 @@ hashed.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,7 +82,9 @@ class Recipe:
     def code(self) -> dict[str, str]:
         """Hashes of the source of the defense and of a user's own network, if it can be read, and of the defense's file."""
         found = {"defense": code_of(DEFENSES.get(self.defense.name))}
-        if ":" in self.net:
+        if self.net.startswith("timm:"):
+            found["net"] = _version_of("timm")
+        elif ":" in self.net:
             found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
         file = Path(str(self.defense.options.get("file") or "")).expanduser()
         if file.is_file():  # ready inputs: their content counts, not only the path
@@ -335,3 +338,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _version_of(package: str) -> str:
+    """``package version``; empty if it is not installed."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""

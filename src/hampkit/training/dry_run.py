@@ -52,8 +52,23 @@ def _built(task: Task, trainer: Trainer, name: str) -> Stack:
     net = _guarded(fails, task.net)
     if any(isinstance(p, nn.UninitializedParameter) for p in net.parameters()):
         raise UserError(f"net={name} has lazy layers, whose shapes are not known yet; give them their number of inputs")
+    _check_untrained(net, _guarded(fails, task.net), name)
     members = [task.rows(m) for m in range(len(task))]
     return _guarded(fails, lambda: initial(task, members, trainer.device))
+
+
+def _check_untrained(net: nn.Module, other: nn.Module, name: str) -> None:
+    """Raise `UserError` for a factory that makes two networks with the same random weights.
+
+    Networks that begin with constants, such as a logistic regression with zeros, are the same each time and pass.
+    """
+    pairs = zip(net.parameters(), other.parameters(), strict=False)
+    drawn = [torch.equal(a, b) for a, b in pairs if a.numel() > 1 and bool((a != a.flatten()[0]).any())]
+    if net is other or (drawn and all(drawn)):
+        raise UserError(
+            f"net={name} has the same weights each time it is made: it is trained already, or sets a seed of its own. Members"
+            " of such a network are those of another training; the factory must return a new network with random weights"
+        )
 
 
 def _try_answers(stack: Stack, task: Task, name: str) -> None:
@@ -70,6 +85,11 @@ def _try_answer(net: nn.Module, x: Tensor, num_classes: int, name: str) -> None:
     out, again = (_guarded(fails, net, x) for _ in range(2))
     for answer in (out, again):
         _check_logits(answer, len(x), num_classes, f"net={name} in evaluation mode")
+    if len(out) > 1 and (out >= 0).all() and ((out.double().sum(1) - 1).abs() < 1e-3).all():
+        raise UserError(
+            f"net={name} returns probabilities (all at least 0, rows that sum to 1); return the logits: leave the last"
+            " softmax out"
+        )
     if not (out.isfinite().all() and again.isfinite().all()):
         raise UserError(
             f"net={name} returns NaN or infinite numbers before any training (features up to"
