@@ -133,6 +133,14 @@ def test_bad_recipes_are_refused(document, said):
         recipe_from_dict(document)
 
 
+def install(monkeypatch, points):
+    """Make these entry points those of installed defenses."""
+    real = importlib.metadata.entry_points
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda **k: points if k.get("group") == "hampkit.defenses" else real(**k)
+    )
+
+
 def test_a_defense_of_another_package_is_found_by_entry_point(monkeypatch, tmp_path):
     (tmp_path / "otherdefense.py").write_text(
         "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom hampkit.defenses.undefended import Undefended\n"
@@ -141,10 +149,7 @@ def test_a_defense_of_another_package_is_found_by_entry_point(monkeypatch, tmp_p
     )
     monkeypatch.syspath_prepend(tmp_path)
     point = importlib.metadata.EntryPoint("other", "otherdefense:Other", "hampkit.defenses")
-    real = importlib.metadata.entry_points
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda **k: [point] if k.get("group") == "hampkit.defenses" else real(**k)
-    )
+    install(monkeypatch, [point])
     from hampkit import registry
 
     registry._scan.cache_clear()
@@ -166,10 +171,7 @@ def test_an_entry_point_with_the_name_of_another_class_is_an_error(monkeypatch, 
     (tmp_path / "samename.py").write_text(text.format(first))
     monkeypatch.syspath_prepend(tmp_path)
     points = [importlib.metadata.EntryPoint(n, f"samename:{n}", "hampkit.defenses") for n in ("One", "Other")]
-    real = importlib.metadata.entry_points
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda **k: points if k.get("group") == "hampkit.defenses" else real(**k)
-    )
+    install(monkeypatch, points)
     registry._scan.cache_clear()
     try:
         with pytest.raises(UserError, match=f"samename:.* has the name '{first}' of .*; give it another name"):
@@ -181,10 +183,7 @@ def test_an_entry_point_with_the_name_of_another_class_is_an_error(monkeypatch, 
 
 def test_an_entry_point_to_something_else_is_one_clear_line(monkeypatch):
     point = importlib.metadata.EntryPoint("other", "collections:OrderedDict", "hampkit.defenses")
-    real = importlib.metadata.entry_points
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda **k: [point] if k.get("group") == "hampkit.defenses" else real(**k)
-    )
+    install(monkeypatch, [point])
     registry._scan.cache_clear()
     try:
         with pytest.raises(UserError) as caught:

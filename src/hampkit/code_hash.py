@@ -58,5 +58,5 @@ def _as_tuples(node: Any) -> Any:
 
 
 def _is_text(node: Any) -> bool:
-    """Whether a statement is only a string, such as a docstring."""
+    """Whether a statement consists of a string alone, such as a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -60,7 +60,7 @@ def _explained(error: Exception, argv: list[str]) -> tuple[str, int]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether the exception reports a failed memory allocation in Python, NumPy or torch."""
+    """Whether an exception means that memory could not be allocated, by Python, NumPy or torch."""
     texts = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

@@ -1,4 +1,4 @@
-"""What documents and files contain: in canonical form, hashed."""
+"""Documents in canonical form, and hashes of documents and files."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class TrainOverrides:
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """How scores are judged: the adversary's knowledge, the candidates, and the rules.
+    """The options of judging: what the adversary knows, which examples are judged, and how rates are read off.
 
     Raises: `UserError` for shares out of their range.
     """

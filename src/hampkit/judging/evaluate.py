@@ -18,7 +18,7 @@ from hampkit.judging.results import ERROR, FPRS, AttackResult, Rate, Unit
 from hampkit.stats import grouped, metrics
 from hampkit.stats.intervals import Interval, bonferroni_level
 from hampkit.stats.metrics import Point
-from hampkit.stats.pairs import Outer, Pairs
+from hampkit.stats.pairs import Outer, Pairs, Rates
 from hampkit.stats.roc import same_order
 
 Bools = NDArray[np.bool_]
@@ -86,7 +86,7 @@ def measured(pairs: Pairs, pooled: bool = True, overlap: float = 0.0) -> Measure
     """
     auc_at = pairs.auc if pooled else pairs.auc_within
     auc, within = auc_at(), pairs.auc_within() if pooled and len(pairs) > 1 else None
-    tpr, tnr, tied = rates_of(pairs) if pooled else mean_rates_of(pairs, overlap)
+    tpr, tnr, tied = rates_of(pairs) if pooled else _rated(*pairs.of_means(FPRS, overlap))
     raised = (
         not (tpr[0].resolved and tnr[0].resolved),
         tied,
@@ -99,16 +99,12 @@ def measured(pairs: Pairs, pooled: bool = True, overlap: float = 0.0) -> Measure
 
 def rates_of(pairs: Pairs) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
     """TPR and TNR at each of `FPRS`, and whether equal scores cost one of them at the first."""
-    (members, nonmembers), found = pairs.independent(), pairs.rates(FPRS)
-    tpr = tuple(_rate(*point, at, nonmembers) for point, at in zip(found.tpr, FPRS, strict=True))
-    tnr = tuple(_rate(*point, at, members) for point, at in zip(found.tnr, FPRS, strict=True))
-    return tpr, tnr, found.tied
+    return _rated(pairs.rates(FPRS), pairs.independent())
 
 
-def mean_rates_of(pairs: Pairs, overlap: float) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
-    """`rates_of`, as means over targets; a rate is resolved if it is with every target."""
-    found = pairs.mean_rates(FPRS, overlap)
-    members, nonmembers = map(min, zip(*(pairs.alone(t).independent() for t in range(len(pairs))), strict=True))
+def _rated(found: Rates, independent: tuple[float, float]) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
+    """Rates with whether they are resolved; independent: numbers of members and of non-members."""
+    members, nonmembers = independent
     tpr = tuple(_rate(*point, at, nonmembers) for point, at in zip(found.tpr, FPRS, strict=True))
     tnr = tuple(_rate(*point, at, members) for point, at in zip(found.tnr, FPRS, strict=True))
     return tpr, tnr, found.tied

@@ -39,7 +39,7 @@ STRICT_LEVEL = 0.999  # at 95 %, every twentieth sound run would have a flag
 
 
 def resolved(rate: float, n: float) -> bool:
-    """Whether an error rate allows at least ten errors among n independent examples or groups.
+    """Whether at least ten errors among n independent examples or groups are within the error rate.
 
     >>> resolved(0.001, 10_000), resolved(0.001, 9_999)
     (True, False)

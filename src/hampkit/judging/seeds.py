@@ -72,7 +72,7 @@ def at_levels(pairs: Pairs, attacks: int) -> dict[str, Any]:
     each = bonferroni_level(ERROR / 2, attacks * len(pairs))
     return {
         "auc_corrected": pairs.auc_within(bonferroni_level(ERROR / 2, attacks)),
-        "auc_by_seed": tuple(pairs.alone(t).auc(each) for t in range(len(pairs))),
+        "auc_by_seed": tuple(alone.auc(each) for alone in pairs.each_alone()),
     }
 
 

@@ -103,7 +103,7 @@ class Halves:
     units: Any = None  # (N,) of leave-one-out: which examples are not independent
 
     def enough(self) -> bool:
-        """Whether each half has at least two models."""
+        """Whether there are at least two models in each half."""
         return all(len(scores) >= 2 for half in (self.one, self.other) for scores, *_ in half.values())
 
 

@@ -14,6 +14,7 @@ Inputs = Any  # what the network takes: a tensor, a tuple or list of tensors, or
 
 
 def call(model: nn.Module, x: Inputs) -> Any:
+    """The output of a network for its inputs."""
     if isinstance(x, Mapping):
         return model(**x)
     return model(*x) if isinstance(x, (tuple, list)) else model(x)
@@ -86,9 +87,9 @@ def moved_to(noise: Inputs, like: Inputs) -> Inputs:
 
 def concatenated(parts: list[Inputs], like: Inputs) -> Inputs:
     """Inputs of single examples as those of all."""
-    first = parts[0] if parts else like
-    if isinstance(first, Mapping):
-        return {key: torch.cat([part[key] for part in parts]) for key in first}
-    if isinstance(first, (tuple, list)):
-        return type(first)(torch.cat(column) for column in zip(*parts, strict=True))
-    return torch.cat(parts) if parts else first
+    kind = parts[0] if parts else like
+    if isinstance(kind, Mapping):
+        return {key: torch.cat([part[key] for part in parts]) for key in kind}
+    if isinstance(kind, (tuple, list)):
+        return type(kind)(torch.cat(column) for column in zip(*parts, strict=True))
+    return torch.cat(parts) if parts else kind

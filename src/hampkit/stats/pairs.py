@@ -135,15 +135,21 @@ class Pairs:
         rows = None if rows is None else 2 * np.unique(rows, return_inverse=True)[1] + member
         return Pairs(self.scores[t][judged][None], member[None], rows, self.strict)
 
-    def mean_rates(self, at: Sequence[float], overlap: float = 0.0) -> Rates:
-        """The means over targets of their rates, each with a threshold of its own; overlap: see `intervals.mean_of_seeds`.
+    def each_alone(self) -> list[Pairs]:
+        """The pairs of each target."""
+        return [self.alone(t) for t in range(len(self))]
 
-        Thresholds are NaN: there are several.
+    def of_means(self, at: Sequence[float], overlap: float = 0.0) -> tuple[Rates, tuple[float, float]]:
+        """The means over targets of their rates, and the smallest `independent` numbers of any target.
+
+        Each target has a threshold of its own; that of the mean is NaN. overlap: see `intervals.mean_of_seeds`.
         """
-        each = [self.alone(t).rates(at) for t in range(len(self))]
+        alone = self.each_alone()
+        each = [pairs.rates(at) for pairs in alone]
         tpr = [_mean(points, overlap) for points in zip(*(rates.tpr for rates in each), strict=True)]
         tnr = [_mean(points, overlap) for points in zip(*(rates.tnr for rates in each), strict=True)]
-        return Rates(tpr, tnr, any(rates.tied for rates in each))
+        members, nonmembers = map(min, zip(*(pairs.independent() for pairs in alone), strict=True))
+        return Rates(tpr, tnr, any(rates.tied for rates in each)), (members, nonmembers)
 
     def sides(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """(T, N) bool each: the judged pairs of members, and those of non-members."""

@@ -48,10 +48,18 @@ def _wrong(name: str, value: Any, wanted: str) -> UserError:
     return UserError(f"{name}={shortened(repr(value), 60)} must be {wanted}")
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wrong(name, value, "a text")
-    return value
+def _of(kind: type, wanted: str) -> Callable[[str, Any], Any]:
+    """The check that a value is of a type, and else the words for it."""
+
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise _wrong(name, value, wanted)
+        return value
+
+    return check
+
+
+_text = _of(str, "a text")
 
 
 def _path(name: str, value: Any) -> Any:
@@ -70,16 +78,10 @@ def _whole(name: str, value: Any) -> int:
         raise _wrong(name, value, "a whole number, such as 4") from None
 
 
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(name, value, "True or False")
-    return value
-
-
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
         raise _wrong(name, value, "a list of names, such as ['loss', 'entropy']")
-    return tuple(_text(f"{name}[{k}]", each) for k, each in enumerate(value))
+    return _each(_text)(name, tuple(value))
 
 
 def _options(name: str, value: Any) -> dict[str, Any]:
@@ -93,45 +95,33 @@ def _number(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
-def _reference(name: str, value: Any) -> Any:
-    if isinstance(value, Recipe):
-        return value
-    if not isinstance(value, (str, os.PathLike)):
-        raise _wrong(name, value, "a recipe: 'DATA/DEFENSE', a .toml file, or a result of hampkit.recipe")
-    return _path(name, value)
+def _path_or(kind: type, wanted: str) -> Callable[[str, Any], Any]:
+    """The check of a path, or of a value of another type."""
+
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, (str, os.PathLike)):
+            raise _wrong(name, value, wanted)
+        return _path(name, value)
+
+    return check
 
 
-def _references(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(_reference(f"{name}[{k}]", value) for k, value in enumerate(values))
+def _each(check: Callable[[str, Any], Any]) -> Callable[[str, tuple[Any, ...]], tuple[Any, ...]]:
+    """The check of every value, named by its place."""
+    return lambda name, values: tuple(check(f"{name}[{k}]", value) for k, value in enumerate(values))
 
 
-def _run(name: str, value: Any) -> Any:
-    if isinstance(value, Trained):
-        return value
-    if not isinstance(value, (str, os.PathLike)):
-        raise _wrong(name, value, "a run folder, or a result of hampkit.train")
-    return _path(name, value)
-
-
-def _session(name: str, value: Any) -> Session:
-    if not isinstance(value, Session):
-        raise _wrong(name, value, "a hampkit.Session")
-    return value
-
-
-def _progress(name: str, value: Any) -> Progress:
-    if not isinstance(value, Progress):
-        raise _wrong(name, value, "a hampkit.Progress, such as hampkit.Progress(say=print)")
-    return value
-
-
+_reference = _path_or(Recipe, "a recipe: 'DATA/DEFENSE', a .toml file, or a result of hampkit.recipe")
+_run = _path_or(Trained, "a run folder, or a result of hampkit.train")
 OPTIONAL = {"options", "seed", "out", "data_dir", "session"}  # may be None
 KINDS: dict[str, Callable[[str, Any], Any]] = {
-    "recipes": _references,
+    "recipes": _each(_reference),
     "recipe": _reference,
     "reference": _reference,
     "run": _run,
-    "runs": lambda name, values: tuple(_run(f"{name}[{k}]", value) for k, value in enumerate(values)),
+    "runs": _each(_run),
     "dataset": _text,
     "label": _text,
     "device": _text,
@@ -148,7 +138,7 @@ KINDS: dict[str, Callable[[str, Any], Any]] = {
     "shadows": _whole,
     "models": _whole,
     "workers": _whole,
-    "force": _flag,
-    "session": _session,
-    "progress": _progress,
+    "force": _of(bool, "True or False"),
+    "session": _of(Session, "a hampkit.Session"),
+    "progress": _of(Progress, "a hampkit.Progress, such as hampkit.Progress(say=print)"),
 }

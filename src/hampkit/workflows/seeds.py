@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hampkit.config.content import content_hash
@@ -14,14 +14,18 @@ from hampkit.stats.pairs import Pairs
 from hampkit.workflows.report_inputs import Evaluated, curve
 from hampkit.workflows.scores import read_scores
 
+PLACES: dict[Unit, Callable[[Mapping[str, Any], str], str]] = {  # details and name of an attack → place of its scores
+    "target": lambda details, name: details["scores"][name],
+    "leave-one-out": lambda details, name: details["repeated"][name][0],
+}
+
 
 def one_for_each_recipe(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
     """The evaluations, those of one recipe with several seeds as one, in the order of the first of each."""
     found: dict[str, list[Evaluated]] = {}
     for each in evaluated:
         found.setdefault(_recipe(each), []).append(each)
-    groups = [sorted(group, key=lambda e: e.result.seed) if _differ(group) else group for group in found.values()]
-    return [one for group in groups for one in (_together(group) if _differ(group) else group)]
+    return [one for group in found.values() for one in ([_together(group)] if _differ(group) else group)]
 
 
 def _recipe(each: Evaluated) -> str:
@@ -42,20 +46,27 @@ def _differ(group: Sequence[Evaluated]) -> bool:
     return 1 < len(seeds) == len(group) and bool(common_attacks([each.result for each in group], "target"))
 
 
-def _together(group: Sequence[Evaluated]) -> list[Evaluated]:
+def _together(models: Sequence[Evaluated]) -> Evaluated:
+    """One evaluation of the models of one recipe, in the order of their seeds."""
+    group = sorted(models, key=lambda each: each.result.seed)
     results = [each.result for each in group]
     _warn_of_missing(results)
-    targets = {n: Pairs.joined([_target(e, n) for e in group]) for n in common_attacks(results, "target")}
-    repeated = {n: Pairs.joined([_models(e, n) for e in group]) for n in common_attacks(results, "leave-one-out")}
+    targets, repeated = (
+        {
+            name: Pairs.joined([_pairs(e, place(e.details, name)) for e in group])
+            for name in common_attacks(results, unit)
+        }
+        for unit, place in PLACES.items()
+    )
     result = over_seeds(results, targets, repeated, one_split(group[0].run.recipe()))
-    return [Evaluated(group[0].run, result, _details(group, targets))]
+    return Evaluated(group[0].run, result, _details(group, targets))
 
 
 def _warn_of_missing(results: Sequence[ModelResult]) -> None:
     """Warn of attacks that are left out because not every seed has them, with the same options."""
     missing = []
-    units: list[tuple[Unit, str]] = [("target", ""), ("leave-one-out", " (leave-one-out)")]
-    for unit, what in units:
+    for unit in PLACES:
+        what = "" if unit == "target" else f" ({unit})"
         kept = common_attacks(results, unit)
         names = dict.fromkeys(a.attack for result in results for a in result.of(unit))
         missing += [name + what for name in names if name not in kept]
@@ -69,15 +80,8 @@ def _warn_of_missing(results: Sequence[ModelResult]) -> None:
         )
 
 
-def _target(each: Evaluated, name: str) -> Pairs:
-    """The pairs of one target."""
-    file = read_scores(each.run, each.details["scores"][name])
-    return Pairs.of(file["scores"], file["member"], rows=file["unit"], strict=each.result.judge["strict"])
-
-
-def _models(each: Evaluated, name: str) -> Pairs:
-    """The pairs of one run's shadow models."""
-    place, _ = each.details["repeated"][name]
+def _pairs(each: Evaluated, place: str) -> Pairs:
+    """The pairs of one attack on one run's target, or on its shadow models; place: of their scores."""
     file = read_scores(each.run, place)
     return Pairs.of(file["scores"], file["member"], rows=file["unit"], strict=each.result.judge["strict"])
 
