@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/pip
 
-.PHONY: run test test-numeric test-all lint types bench bench-full clean
+.PHONY: run test test-numeric test-all lint types catalog bench bench-full clean
 
 run: $(VENV)/.ready  ## the main job on embedded data
 	$(BIN)/hampkit run
@@ -26,6 +26,9 @@ lint: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+catalog: $(VENV)/.ready  ## what `hampkit list` prints, after a change of an option, a description or a new class
+	$(BIN)/python -m benchmarks.catalog --write
 
 bench: $(VENV)/.ready  ## minutes of measurements
 	$(BIN)/python -m benchmarks.release

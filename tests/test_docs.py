@@ -182,8 +182,8 @@ def test_the_recipe_of_ones_own_fits_a_small_table(write_table):
 
 
 def test_the_recipe_that_extends_another_and_what_is_shown_of_one_are_as_printed(tmp_path, monkeypatch):
+    from hampkit.cli.catalog import recipe_lines
     from hampkit.config.recipe import load_recipe
-    from hampkit.workflows.catalog import recipe_lines
 
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/recipes.md").read_text("utf-8").split("## Recipes that extend others")[1].split("\n## ")[0]

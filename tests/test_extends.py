@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from hampkit.cli.catalog import recipe_lines
 from hampkit.config.extends import LONGEST, from_file, merge, resolve, shipped, tomllib
 from hampkit.config.recipe import accepts, load_recipe, recipe_from_dict
 from hampkit.errors import UserError
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.text import flatten
-from hampkit.workflows.catalog import recipe_lines
 
 ROOT = resources.files("hampkit") / "recipes"
 FILES = sorted((d.name, f.name[:-5]) for d in ROOT.iterdir() if d.is_dir() for f in d.iterdir())

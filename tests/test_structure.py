@@ -13,7 +13,7 @@ ROOT = Path(hampkit.__file__).parent
 # Whom a part may import beside itself: `docs/architecture.md`. Everything may import these four.
 EVERYBODY = {"errors", "rng", "text", "types"}
 WORKFLOWS = {
-    "api", "attacks", "code_hash", "config", "data", "defenses", "generators", "judging", "launch", "nets",
+    "api", "attacks", "catalog", "code_hash", "config", "data", "defenses", "generators", "judging", "launch", "nets",
     "registry", "report", "runs", "shadow_models", "signals", "stats", "targets", "training",
 }  # fmt: skip
 ALLOWED = {
@@ -24,7 +24,8 @@ ALLOWED = {
     "signals": set(),
     "stats": set(),
     "code_hash": set(),
-    "registry": {"code_hash"},
+    "catalog": set(),
+    "registry": {"catalog", "code_hash"},
     "config": {"registry", "code_hash"},
     "nets": {"config", "registry"},
     "data": {"config", "registry"},
@@ -49,7 +50,7 @@ ALLOWED = {
     "workflows": WORKFLOWS - {"api"},
     "nn": {"defenses"},
     "api": {"workflows"},
-    "cli": {"api", "workflows", "report", "registry", "config"},
+    "cli": {"api", "workflows", "report", "registry", "config", "catalog"},
     "__main__": {"cli", "launch"},
     # names of before, for one release
     "metrics": {"stats"},

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import GenericAlias, ModuleType
 from typing import Any
 
+from hampkit.catalog import stored
 from hampkit.code_hash import code_of
 from hampkit.errors import UserError, did_you_mean, one_line
 
@@ -37,6 +38,11 @@ class Registry:
         if name not in known:
             raise UserError(f"unknown {self.kind} {name!r}; {did_you_mean(name, known)}")
         return known[name]
+
+    def has(self, name: str) -> bool:
+        """Whether a class has this name; classes are imported only if the catalog of the package does not have it."""
+        shipped = stored()
+        return (shipped is not None and name in shipped.defaults[self.package]) or name in self.classes()
 
     def classes(self) -> dict[str, type[Any]]:
         """Every registered class by name, sorted by name."""

@@ -279,7 +279,7 @@ def list_(
     hampkit list options NAME lists the options of one section, such as train or data, data set, defense, generator or attack.
     hampkit list recipes NAME prints one recipe, DATA/DEFENSE or a .toml file, with the origin of each value.
     """
-    from hampkit.workflows.catalog import listing
+    from hampkit.cli.catalog import listing
 
     names, options = split(words or [])
     print("\n".join(listing(what, names, options)))

@@ -89,9 +89,9 @@ def shipped(data: str, defense: str) -> Source:
     Raises: `UserError` for an unknown data set or defense, and for a data set without recipes.
     """
     name, folder = f"{data}/{defense}", resources.files("hampkit") / "recipes" / data
-    if data not in DATASETS.classes():
+    if not DATASETS.has(data):
         raise UserError(f"unknown recipe {name!r}: no data set {data!r}; {did_you_mean(name, shipped_recipes())}")
-    if defense not in DEFENSES.classes():
+    if not DEFENSES.has(defense):
         near = did_you_mean(defense, DEFENSES.classes())
         raise UserError(f"unknown recipe {name!r}: no defense {defense!r}; {near}")
     if (folder / f"{defense}.toml").is_file():

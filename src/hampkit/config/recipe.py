@@ -123,6 +123,14 @@ def load_resolved(
     return recipe_from_dict(found.document, place=f"recipe {reference}"), found
 
 
+def document_of(reference: str, file: str = "", label: str = "") -> Resolved:
+    """A recipe as `load_recipe` finds it, before its values are checked.
+
+    Raises: `UserError` for an unknown recipe.
+    """
+    return _resolved(reference, file, label)
+
+
 def accepts(reference: str, key: str, file: str = "", label: str = "") -> bool:
     """Whether a recipe has a key."""
     return bool(_addresses(_resolved(reference, file, label).document, key))
