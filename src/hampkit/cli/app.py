@@ -14,14 +14,21 @@ from hampkit import __version__
 from hampkit.cli.failures import exit_code
 from hampkit.cli.options import (
     AttackOut,
+    AttackWords,
     CheckDir,
+    CompareWords,
     DataDir,
+    DataSet,
     Debug,
+    Defenses,
     Device,
     Force,
     Group,
     Json,
+    Keys,
     Label,
+    ListWords,
+    OneRecipe,
     Out,
     Quiet,
     RunsDir,
@@ -29,6 +36,7 @@ from hampkit.cli.options import (
     ShadowCount,
     ShadowsFrom,
     Table,
+    What,
     Words,
     Workers,
     only_options,
@@ -43,7 +51,6 @@ app = typer.Typer(
     name="hampkit",
     help="Train classifiers with defenses against membership inference, attack them, and judge how much they leak.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -56,7 +63,7 @@ def guarded(argv: list[str]) -> int:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
     with warnings.catch_warnings():
         _print_notices("--quiet" in argv)
-        return exit_code(argv, lambda: app(args=argv, standalone_mode=False), commands)
+        return exit_code(argv, lambda: app(args=argv, prog_name="hampkit", standalone_mode=False), commands)
 
 
 def _print_notices(quiet: bool) -> None:
@@ -89,7 +96,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(short_help="Train, attack, judge, report.")
 def run(
     words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
     runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", out: Out = None,
@@ -114,11 +121,11 @@ def run(
     _show(results, json, quiet)
 
 
-@app.command()
+@app.command(short_help="Train shadow models and print the run folder that holds them.")
 def shadow(
-    recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
+    recipe: OneRecipe,
     models: Annotated[int, typer.Option(help="Number of shadow models: even, at least 4.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
+    words: Keys = None,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", workers: Workers = 0,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of the shadow models too.")] = False,
@@ -138,11 +145,11 @@ def shadow(
     print(folder)
 
 
-@app.command()
+@app.command(short_help="Estimate the cost of shadow models from a few training steps.")
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.")],
+    recipe: OneRecipe,
     shadows: Annotated[int, typer.Option(metavar="M", help="Number of shadow models: even, at least 4.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]", show_default=False)] = None,
+    words: Keys = None,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", workers: Workers = 0, debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -156,7 +163,7 @@ def plan(
     print(found.line())
 
 
-@app.command()
+@app.command(short_help="Train recipes and print their run folders.")
 def train(
     words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
     runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", quiet: Quiet = False, debug: Debug = False,
@@ -183,10 +190,10 @@ def train(
         print(trained.folder if quiet else f"{trained.folder}  accuracy: {accuracy}")
 
 
-@app.command()
+@app.command(short_help="Attack the model of a run folder, by default with every attack.")
 def attack(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[ATTACK…] [KEY=VALUE…]", show_default=False)] = None,
+    words: AttackWords = None,
     data_dir: DataDir = None, device: Device = "auto", shadows: ShadowCount = 0, workers: Workers = 0, out: AttackOut = None,
     shadows_from: ShadowsFrom = None, force: Force = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -204,10 +211,10 @@ def attack(
     _show(results, json, quiet)
 
 
-@app.command()
+@app.command(short_help="Train and attack every defense on one split; write one page.")
 def compare(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[DATA…] [KEY=VALUE…]", show_default=False)] = None,
-    defenses: Annotated[str, typer.Option(metavar="NAME,…", help="Names, separated by commas; default: all defenses.")] = "",
+    words: CompareWords = None,
+    defenses: Defenses = "",
     seeds: Annotated[int, typer.Option(metavar="S", help="Number of seeds, counted from --seed.")] = 1,
     paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
@@ -254,7 +261,7 @@ def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:
     return {name: out / name if len(sets) > 1 else out for name in sets}
 
 
-@app.command()
+@app.command(short_help="Write one report (HTML, Markdown, CSV, JSON) about several runs.")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that were attacked.", metavar="RUN…")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("runs"),
@@ -266,12 +273,10 @@ def report(
     _show(api.write_report(*runs, out=out), json, quiet)
 
 
-@app.command("list")
+@app.command("list", short_help="List recipes, data sets, defenses, attacks, nets, options.")
 def list_(
-    what: Annotated[
-        str, typer.Argument(help="datasets, defenses, attacks, generators, recipes, nets or options.")
-    ] = "",
-    words: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE…]", show_default=False)] = None,
+    what: What = "",
+    words: ListWords = None,
     debug: Debug = False,
 ) -> None:
     """List the datasets, defenses, attacks, generators, recipes, nets or options (every KEY=VALUE).
@@ -286,7 +291,7 @@ def list_(
 
 
 @data_app.command("fetch")
-def data_fetch(name: str, data_dir: DataDir = None, debug: Debug = False) -> None:
+def data_fetch(name: DataSet, data_dir: DataDir = None, debug: Debug = False) -> None:
     """Find a data set, or download it into the cache, and check it."""
     from hampkit.cli.terminal import Bars, Download
     from hampkit.workflows.catalog import describe_data
@@ -298,7 +303,7 @@ def data_fetch(name: str, data_dir: DataDir = None, debug: Debug = False) -> Non
 
 
 @data_app.command("check")
-def data_check(name: str, data_dir: CheckDir = None, debug: Debug = False) -> None:
+def data_check(name: DataSet, data_dir: CheckDir = None, debug: Debug = False) -> None:
     """Check the files of a data set without downloading anything: shape, hash, class counts."""
     from hampkit.workflows.catalog import describe_data
 

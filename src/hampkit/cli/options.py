@@ -3,20 +3,56 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from hampkit.cli import completion
 from hampkit.config.schema import once
 from hampkit.errors import UserError
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE…] [KEY=VALUE…]", show_default=False)]
+_MORE = "[KEY=VALUE…]"
+
+
+def _words(metavar: str, offered: Callable[..., list[str]]) -> Any:
+    return typer.Argument(metavar=metavar, show_default=False, autocompletion=offered)
+
+
+Words = Annotated[list[str] | None, _words(f"[RECIPE…] {_MORE}", completion.run_words)]
+Keys = Annotated[list[str] | None, _words(_MORE, completion.keys_of_recipe)]
+AttackWords = Annotated[list[str] | None, _words(f"[ATTACK…] {_MORE}", completion.attack_words)]
+CompareWords = Annotated[list[str] | None, _words(f"[DATA…] {_MORE}", completion.compare_words)]
+ListWords = Annotated[list[str] | None, _words(f"[NAME] {_MORE}", completion.list_words)]
+OneRecipe = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe: DATA/DEFENSE, a .toml file, or a DEFENSE with --data.", autocompletion=completion.recipe
+    ),
+]
+What = Annotated[
+    str,
+    typer.Argument(
+        help="datasets, defenses, attacks, generators, recipes, nets or options.", autocompletion=completion.lists
+    ),
+]
+Defenses = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME,…",
+        help="Names, separated by commas; default: all defenses.",
+        autocompletion=completion.defenses,
+    ),
+]
+DataSet = Annotated[str, typer.Argument(autocompletion=completion.dataset)]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then a download.")]
 CheckDir = Annotated[Path | None, typer.Option(help="Folder with data files; default: $HAMPKIT_DATA, then the cache.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the split and of training.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one of several GPUs: cuda:1.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, or one of several GPUs: cuda:1.", autocompletion=completion.device)
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
 AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
