@@ -382,7 +382,7 @@ def net(shape, classes):
 """
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+def test_ctrl_c_is_no_error_and_names_how_to_go_on(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     options = ["net=slow:net", "rows=3000", "flip=0.3", "epochs=100000"]
     command = [sys.executable, "-m", "hampkit", "run", "toy/hamp", *options]
@@ -403,7 +403,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert said.strip() == "hampkit: error: interrupted; run the same command again to go on"
+    assert said.strip() == "hampkit: stopped; the same command goes on where it stopped"
     assert not list(tmp_path.rglob("*.partial"))
 
 

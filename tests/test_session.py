@@ -33,7 +33,7 @@ def test_a_keyword_argument_beside_a_session_changes_that_field_alone(tmp_path):
 
 
 def test_an_unknown_keyword_is_named():
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'run_dir'; a session has .*runs_dir"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'run_dir'; did you mean 'runs_dir'"):
         hampkit.train("toy/hamp", run_dir="runs")  # pyright: ignore[reportCallIssue]
 
 

@@ -80,16 +80,3 @@ def of_file_system(error: OSError) -> str:
     'No space left on device: runs/x; check space and permissions, then run again'
     """
     return f"{one_line(error)}: {error.filename or 'file system'}; check space and permissions, then run again"
-
-
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The part of a message about an unknown option that suggests some: there are too many to list all.
-
-    >>> unknown_key("title", ["gamma", "split.train_size"])
-    'nearest: split.train_size, gamma; hampkit list options shows all'
-    """
-    known = list(known)
-    if hint := nearest(key, known):
-        return hint
-    near = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0)
-    return "nearest: " + ", ".join(near) + "; hampkit list options shows all"

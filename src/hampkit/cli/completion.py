@@ -83,6 +83,11 @@ def list_words(ctx: typer.Context, incomplete: str) -> list[str]:
     return _starting(incomplete, sorted({g.section for g in _options()} | {g.owner for g in _options()} - {""}))
 
 
+def keys() -> set[str]:
+    """``KEY=`` of every option of recipes and attacks."""
+    return set(_keys([]))
+
+
 def _given(ctx: typer.Context) -> list[str]:
     return [str(word) for word in ctx.params.get("words") or []]
 

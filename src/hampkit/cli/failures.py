@@ -1,7 +1,11 @@
-"""Exit codes and error messages of the command line: every failure is one line on standard error."""
+"""Exit codes and messages of the command line: all codes are decided here, and every failure is one line on standard error.
+
+0: done. 1: a bug in hampkit. 2: a mistake that the user can correct. 130: Ctrl-C ended the command, which is no error.
+"""
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Callable, Collection
@@ -11,7 +15,7 @@ import typer
 
 from hampkit.errors import UserError, of_file_system, one_line
 
-INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
+DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
 def exit_code(argv: list[str], call: Callable[[], Any], commands: Collection[str]) -> int:
@@ -20,16 +24,16 @@ def exit_code(argv: list[str], call: Callable[[], Any], commands: Collection[str
     Raises: with ``--debug`` every exception, instead of printing it.
     """
     try:
-        code = call() or 0
+        code = call() or DONE
         return _interrupted() if code == INTERRUPTED else code  # some versions of Typer return this code after Ctrl-C
     except (KeyboardInterrupt, typer.Abort):  # and others raise Abort
         return _interrupted()
     except BrokenPipeError:  # the reader of a pipe has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return DONE
     except SystemExit as error:  # Click's answer to a closed pipe, with code 1
         if isinstance(error.__context__, BrokenPipeError):
-            return 0
+            return DONE
         raise
     except Exception as error:
         usage = getattr(error, "format_message", None)  # Typer's own errors; their class has moved between versions
@@ -43,20 +47,39 @@ def exit_code(argv: list[str], call: Callable[[], Any], commands: Collection[str
 def _usage_error(error: Exception, text: str, argv: list[str], commands: Collection[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(text, file=sys.stderr)  # the help of a command without arguments, as Typer prints it
-        return 2
+        return MISTAKE
     command = f"{argv[0]} " if argv and argv[0] in commands else ""
-    return _fail(f"{text} (see hampkit {command}--help)", 2)
+    return _fail(f"{_unknown_option(error) or text} (see hampkit {command}--help)", MISTAKE)
+
+
+def _unknown_option(error: Any) -> str:
+    """The message for an option that a command does not have, with those that were probably meant; empty for other errors."""
+    name, command = getattr(error, "option_name", None), getattr(getattr(error, "ctx", None), "command", None)
+    if not hasattr(error, "possibilities") or not name or command is None:
+        return ""
+    options = {opt.lstrip("-"): opt for param in command.params for opt in param.opts if opt.startswith("--")}
+    near = [repr(options[n]) for n in difflib.get_close_matches(name.lstrip("-"), options, n=3, cutoff=0.6)]
+    hint = f"; did you mean {' or '.join(near)}?" if near else _as_key(name)
+    return f"no such option {name}{hint}"
+
+
+def _as_key(name: str) -> str:
+    """The advice for ``--epochs``: a key of a recipe that is written as an option."""
+    from hampkit.cli.completion import keys
+
+    key = name.lstrip("-").replace("-", "_")
+    return f"; options of recipes and attacks are written without dashes: {key}=…" if f"{key}=" in keys() else ""
 
 
 def _explained(error: Exception, argv: list[str]) -> tuple[str, int]:
-    """The message of an exception and the exit code: 2 if the user can correct it, 1 for a bug."""
+    """The message of an exception and the exit code."""
     if isinstance(error, UserError):
-        return str(error), 2
+        return str(error), MISTAKE
     if isinstance(error, OSError):
-        return of_file_system(error), 2
+        return of_file_system(error), MISTAKE
     if _out_of_memory(error):
-        return f"not enough memory for {_largest(argv)}; take smaller numbers or less data", 2
-    return f"{one_line(error, 1000, named=True)} (a bug in hampkit; --debug shows where)", 1
+        return f"not enough memory for {_largest(argv)}; take smaller numbers or less data", MISTAKE
+    return f"{one_line(error, 1000, named=True)} (a bug in hampkit; --debug shows where)", BUG
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -74,9 +97,14 @@ def _largest(argv: list[str]) -> str:
 
 
 def _interrupted() -> int:
-    return _fail("interrupted; run the same command again to go on", INTERRUPTED)
+    _print("stopped; the same command goes on where it stopped")
+    return INTERRUPTED
 
 
 def _fail(message: str, code: int) -> int:
-    print("hampkit: error: " + " ".join(message.split()), file=sys.stderr)
+    _print(f"error: {message}")
     return code
+
+
+def _print(message: str) -> None:
+    print("hampkit: " + " ".join(message.split()), file=sys.stderr)

@@ -77,10 +77,17 @@ Workers = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
+# options of commands that are no keys of a recipe, as somebody might write them who takes them for keys
+FLAGS = frozenset({
+    "data_dir", "debug", "defenses", "device", "force", "json", "out", "paper", "quiet", "runs_dir", "seeds", "shadows",
+    "shadows_from", "workers",
+})  # fmt: skip
+
+
 def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple[list[str], dict[str, str]]:
     """Split words into names of recipes or attacks and options KEY=VALUE, and add the options of --group and --keep-models.
 
-    Raises: `UserError` for an option that is given twice.
+    Raises: `UserError` for an option that is given twice, and for one that is written with dashes.
     """
     options: dict[str, str] = {}
     names = []
@@ -88,6 +95,11 @@ def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple
         key, equals, text = word.partition("=")
         if not equals or (word.endswith(".toml") and os.path.isfile(word)):
             names.append(word)
+        elif key in FLAGS:
+            flag = f"--{key.replace('_', '-')}"
+            raise UserError(
+                f"{word} is no option of a recipe or an attack; write {flag}" + (f" {text}" if text else "")
+            )
         elif key in options:
             raise UserError(f"{key} is given twice, {key}={options[key]} and {word}; leave one out")
         else:

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.keys import sections_of
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.text import Address, flatten
@@ -131,7 +132,8 @@ def check_keys(document: Mapping[str, Any], place: str) -> None:
     """
     for key in document:
         if key not in KEYS:
-            near = did_you_mean(key, {*KEYS, "extends"})
+            places = " or ".join(f"[{name}]" for name in sections_of(key))
+            near = f"it belongs into the section {places}" if places else did_you_mean(key, {*KEYS, "extends"})
             raise UserError(f"unknown section or key {key!r} in {place}; {near}")
 
 

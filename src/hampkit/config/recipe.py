@@ -18,9 +18,10 @@ from typing import Any
 from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash, file_hash
 from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
+from hampkit.config.keys import similar_keys, unknown_key
 from hampkit.config.schema import build, field_names, parse_text
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
-from hampkit.errors import UserError, did_you_mean, one_line, unknown_key
+from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
 from hampkit.text import Address
 
@@ -162,12 +163,12 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
     owners = [n for kind, registry in kinds.items() if section in ("", kind) for n, cls in registry.classes().items()
               if last in {f.name for f in dataclasses.fields(cls)}]  # fmt: skip
     owners = ["a table of one's own (--data FILE)" if n == "file" else n for n in owners]
-    hints = [f"it is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
+    known = sorted({k for reference in references for k in keys(reference, file, label)})
+    near = similar_keys(key, [k for k in known if not k.startswith("attacks.")]) if owners else []
+    meant = f"did you mean {near[0]!r}? {key!r}" if near else "it"
+    hints = [f"{meant} is an option of {', '.join(owners)}, and no given recipe takes it"] if owners else []
     hints += [with_names] if not section and (with_names := option_of_attacks(last)) else []
-    if hints:
-        return "; ".join(hints)
-    known = {k for reference in references for k in keys(reference, file, label)}
-    return unknown_key(key, known | {k.rsplit(".", 1)[-1] for k in known if not k.startswith("attacks.")})
+    return "; ".join(hints) or unknown_key(key, known)
 
 
 def option_of_attacks(name: str) -> str:
@@ -294,8 +295,7 @@ def _override(document: dict[str, Any], key: str, text: str) -> Address:
     """Set a key in the document, and return its address."""
     found = _addresses(document, key)
     if not found:
-        names = [".".join(a) for a in _all_addresses(document)]
-        raise UserError(f"unknown key {key!r}; {unknown_key(key, {*names, *(n.rsplit('.', 1)[-1] for n in names)})}")
+        raise UserError(f"unknown key {key!r}; {unknown_key(key, map('.'.join, _all_addresses(document)))}")
     if len(found) > 1:
         raise UserError(f"key {key!r} is ambiguous; write " + " or ".join(".".join(a) for a in found))
     *path, last = found[0]

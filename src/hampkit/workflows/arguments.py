@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from hampkit.config.recipe import Recipe
-from hampkit.errors import UserError, shortened
+from hampkit.errors import UserError, did_you_mean, shortened
 from hampkit.targets.trained import Trained
-from hampkit.workflows.session import Progress, Session
+from hampkit.workflows.session import Progress, Session, Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,12 +31,24 @@ def checked(call: Callable[P, T]) -> Callable[P, T]:
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             if name == "settings":
+                _check_names(call.__name__, signature, value)
                 value.update({key: _checked(key, each) for key, each in value.items()})
             else:
                 bound.arguments[name] = _checked(name, value)
         return call(*bound.args, **bound.kwargs)
 
     return with_checks
+
+
+def _check_names(call: str, signature: inspect.Signature, settings: Mapping[str, Any]) -> None:
+    """Check the names of the settings, among which every unknown keyword argument is.
+
+    Raises: `TypeError` for the first that is unknown.
+    """
+    known = {*signature.parameters, *Settings.__annotations__} - {"settings"}
+    for name in settings:
+        if name not in known:
+            raise TypeError(f"{call}() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.keys import unknown_key
 from hampkit.config.recipe import Recipe, accepts, load_recipe, option_of_attacks, unknown_option, with_seed
 from hampkit.config.schema import check_once, once, parse_text
 from hampkit.config.sections import JudgeConfig
-from hampkit.errors import UserError, unknown_key
+from hampkit.errors import UserError
 from hampkit.registry import ATTACKS
 from hampkit.shadow_models.reuse import Lender
 
@@ -158,7 +159,7 @@ def attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _attack_keys() -> list[str]:
     """The keys that a trained run takes."""
     keys = [f"judge.{key}" for key in JudgeConfig.__dataclass_fields__]
-    return keys + [f"{name}.{f.name}" for name, attack in ATTACKS.classes().items() for f in fields(attack)]
+    return keys + [f"attacks.{name}.{f.name}" for name, attack in ATTACKS.classes().items() for f in fields(attack)]
 
 
 def _text(key: str, value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import torch
 
 from hampkit.data.base import Place
-from hampkit.errors import UserError
+from hampkit.errors import UserError, did_you_mean
 from hampkit.launch.local import LocalProcesses
 from hampkit.shadow_models.plan import MOST_WORKERS
 from hampkit.training.trainer import silent
@@ -85,7 +85,7 @@ def session_of(settings: Settings) -> Session:
     known = {f.name for f in fields(Session)}
     if unknown := sorted(set(given) - known):
         raise TypeError(
-            f"unexpected keyword argument {unknown[0]!r}; a session has {', '.join(sorted(known))} and workers"
+            f"unexpected keyword argument {unknown[0]!r}; {did_you_mean(unknown[0], {*known, 'workers', 'session'})}"
         )
     if not 0 <= workers <= MOST_WORKERS:
         raise UserError(
