@@ -107,12 +107,13 @@ def run(
 
     A RECIPE is DATA/DEFENSE, a .toml file, or a bare DEFENSE together with --data FILE --label COLUMN.
     """
-    from hampkit import api
-    from hampkit.cli.terminal import Bars, sayer
+    from hampkit.cli.progress import Bars, sayer
 
     recipes, options = split(words or [], group)
     bars = Bars(not quiet)
     with bars.shown():
+        from hampkit import api
+
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
             out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force,
@@ -132,12 +133,13 @@ def shadow(
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train shadow models of a recipe and print the run folder that holds them."""
-    from hampkit import api
-    from hampkit.cli.terminal import Bars
+    from hampkit.cli.progress import Bars
 
     options = only_options(words or [], group, keep_models)
     bars = Bars(not quiet)
     with bars.shown():
+        from hampkit import api
+
         folder = api.shadow(
             recipe, models, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
             runs_dir=runs_dir, device=device, workers=workers, progress=bars.progress(),
@@ -154,12 +156,16 @@ def plan(
     seed: Seed = None, device: Device = "auto", workers: Workers = 0, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Measure a few training steps and print the expected cost of M shadow models and the rates that they resolve."""
-    from hampkit import api
+    from hampkit.cli.progress import Bars
 
-    found = api.plan(
-        recipe, shadows, options=only_options(words or [], group), seed=seed, data=data or "", label=label, data_dir=data_dir,
-        runs_dir=runs_dir, device=device, workers=workers,
-    )  # fmt: skip
+    options, bars = only_options(words or [], group), Bars(True)
+    with bars.shown():
+        from hampkit import api
+
+        found = api.plan(
+            recipe, shadows, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
+            runs_dir=runs_dir, device=device, workers=workers, progress=bars.progress(),
+        )  # fmt: skip
     print(found.line())
 
 
@@ -169,18 +175,19 @@ def train(
     runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train recipes and print their run folders."""
-    from hampkit import api
-    from hampkit.cli.terminal import Bars
-    from hampkit.workflows.recipes import RecipeOptions
-    from hampkit.workflows.run import check
+    from hampkit.cli.progress import Bars
 
     recipes, options = split(words or [], group)
     if not recipes:
         raise UserError("train needs a recipe, e.g. hampkit train digits/hamp (hampkit list recipes shows all)")
-    bars, recipe_options = Bars(not quiet), RecipeOptions(options, seed, data or "", label)
-    session = api.Session(runs_dir, data_dir, device, progress=bars.progress())
+    bars = Bars(not quiet)
     with bars.shown():
-        each = check(recipes, recipe_options, session)
+        from hampkit import api
+        from hampkit.workflows.recipes import RecipeOptions
+        from hampkit.workflows.run import check
+
+        session = api.Session(runs_dir, data_dir, device, progress=bars.progress())
+        each = check(recipes, RecipeOptions(options, seed, data or "", label), session)
     for recipe, accepted in zip(recipes, each, strict=True):
         with bars.shown():
             trained = api.train(
@@ -198,12 +205,13 @@ def attack(
     shadows_from: ShadowsFrom = None, force: Force = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack the model of a run folder, by default with every attack."""
-    from hampkit import api
-    from hampkit.cli.terminal import Bars
+    from hampkit.cli.progress import Bars
 
     names, options = split(words or [])
     bars = Bars(not quiet)
     with bars.shown():
+        from hampkit import api
+
         results = api.attack(
             run, *names, options=options, data_dir=data_dir, out=out, device=device, shadows=shadows,
             shadows_from=shadows_from or "", force=force, workers=workers, progress=bars.progress(),
@@ -225,27 +233,28 @@ def compare(
 
     Default: digits. With several DATA every page has its own folder in the runs folder.
     """
-    from hampkit import api
-    from hampkit.cli.terminal import Bars, sayer, show_comparison
-    from hampkit.workflows.compare import ComparisonRequest, check_all
-    from hampkit.workflows.recipes import RecipeOptions
+    from hampkit.cli.progress import Bars, sayer
 
     names, options = split(words or [], group)
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
-    folders = _folders(names, data, out or runs_dir)
-    request = ComparisonRequest(defenses=chosen, recipe_options=RecipeOptions(options))
-    check_all(list(folders), request, api.Session(data_dir=data_dir, device="cpu"))
-    found, bars = [], Bars(not quiet)
-    for name, folder in folders.items():
-        with bars.shown():
-            found.append(api.compare(
-                name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
-                seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-                out=folder, device=device, workers=workers, progress=bars.progress(sayer(quiet or json)),
-            ))  # fmt: skip
+    folders, bars = _folders(names, data, out or runs_dir), Bars(not quiet)
+    with bars.shown():
+        from hampkit import api
+        from hampkit.workflows.compare import ComparisonRequest, check_all
+        from hampkit.workflows.recipes import RecipeOptions
+
+        request = ComparisonRequest(defenses=chosen, recipe_options=RecipeOptions(options))
+        check_all(list(folders), request, api.Session(data_dir=data_dir, device="cpu"))
+        found = [api.compare(
+            name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
+            seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
+            out=folder, device=device, workers=workers, progress=bars.progress(sayer(quiet or json)),
+        ) for name, folder in folders.items()]  # fmt: skip
     if json:
         print(dumps([c.to_json() for c in found] if len(found) > 1 else found[0].to_json(), indent=1))
     elif not quiet:
+        from hampkit.cli.terminal import show_comparison
+
         show_comparison(found, paper)
         print(*(f"page: {folder / 'compare.html'}" for folder in folders.values()), sep="\n")
 
@@ -268,9 +277,13 @@ def report(
     json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write one report (HTML, Markdown, CSV, JSON) about several runs."""
-    from hampkit import api
+    from hampkit.cli.progress import Bars
 
-    _show(api.write_report(*runs, out=out), json, quiet)
+    with Bars(not quiet).shown():
+        from hampkit import api
+
+        results = api.write_report(*runs, out=out)
+    _show(results, json, quiet)
 
 
 @app.command("list", short_help="List recipes, data sets, defenses, attacks, nets, options.")
@@ -293,11 +306,12 @@ def list_(
 @data_app.command("fetch")
 def data_fetch(name: DataSet, data_dir: DataDir = None, debug: Debug = False) -> None:
     """Find a data set, or download it into the cache, and check it."""
-    from hampkit.cli.terminal import Bars, Download
-    from hampkit.workflows.catalog import describe_data
+    from hampkit.cli.progress import Bars, Download
 
     bars = Bars(True)
     with bars.shown():
+        from hampkit.workflows.catalog import describe_data
+
         lines = describe_data(name, data_dir, download=True, progress=Download(bars))
     print("\n".join(lines))
 

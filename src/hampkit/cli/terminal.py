@@ -1,86 +1,17 @@
-"""What a person sees in the terminal: progress bars and the table. Nothing here decides anything."""
+"""The results as a person sees them in the terminal. Nothing here decides anything."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from hampkit.cli.terminal_table import Column, Kind, show_table, stdout_console
 from hampkit.report import verdict_lines
 
 if TYPE_CHECKING:
-    from hampkit import api
     from hampkit.api import AttackResult, Comparison, ModelResult, Rate, Results
-
-
-class Bars:
-    """Progress bars on stderr, one per kind of work; nothing where stderr is no terminal."""
-
-    def __init__(self, show: bool) -> None:
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self.bars = Progress(*columns, console=console, disable=not (show and console.is_terminal), transient=True)
-        self.tasks: dict[str, TaskID] = {}
-
-    def progress(self, say: Callable[[str], None] = lambda line: None) -> api.Progress:
-        """A `Progress` that updates these bars and passes messages to ``say``."""
-        from hampkit import api
-
-        return api.Progress(self.track, say, Download(self))
-
-    def track(self, what: str, done: int, total: int) -> None:
-        """Told by the library how far it is."""
-        task = self.tasks.get(what)
-        if task is None or self.bars.tasks[self.bars.task_ids.index(task)].finished:
-            task = self.tasks[what] = self.bars.add_task(what, total=total)
-        self.bars.update(task, completed=done, total=total)
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[Bars]:
-        # older versions of Rich end a disabled bar with an empty line
-        with contextlib.nullcontext() if self.bars.disable else self.bars:
-            yield self
-
-
-class Download:
-    """A Rich progress bar as pooch wants it: total, update, reset, close."""
-
-    def __init__(self, bars: Bars) -> None:
-        self.bars, self.total, self.done = bars, 0, 0
-
-    def update(self, size: int) -> None:
-        self.done += size
-        self.bars.track("downloading", self.done, max(self.total, self.done))
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        self.bars.track("downloading", self.done, self.done or 1)
-
-
-def sayer(silent: bool) -> Any:
-    """Prints the plan of what takes long, to stderr: stdout is for results."""
-    return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
 
 
 def show_results(console: Console, results: Results) -> None:

@@ -21,6 +21,7 @@ from hampkit.types import Stack, Task
 FEW, MANY = 4, 12  # batches of an epoch
 QUERIED = 512  # rows for timing the release
 SHORT, LONG = 2, 4  # epochs; more than one, because the first may differ, as AdvReg's does
+MEASURING = "measuring training steps"  # what progress is shown as
 ROUNDS = 3  # timings per median: on a shared machine the difference of two single timings is too noisy
 LONG_ENOUGH = 4.0  # seconds of measuring after which no further round starts: long timings are less noisy
 WORSE = 1.5  # a mode whose first steps take more than this many times the best mode's is not measured further
@@ -84,6 +85,7 @@ class MeasuringTrainer(Trainer):
         """Median seconds for each size (epochs, batches). The sizes are timed in turn, so that other load affects all alike."""
         rounds: list[list[float]] = []
         while len(rounds) < ROUNDS and sum(map(sum, rounds)) < LONG_ENOUGH:
+            self.track(MEASURING, len(rounds) + 1, ROUNDS + 1)
             rounds.append([self._short(task, objective, targets, *size)[1] for size in sizes])
         return dict(zip(sizes, map(statistics.median_low, zip(*rounds, strict=True)), strict=True))
 
@@ -111,7 +113,7 @@ def seconds_per_model(task: ShadowTask, mode: Trainer, best: list[float]) -> tup
     members[:, : pool // 2] = True
     seeds = tuple(derive(task.recipe.seed, "measure", m) for m in range(width))
     clock = Clock(best=best)
-    trainer = MeasuringTrainer(mode.config, mode.device, width, silent, cuda_graphs=mode.cuda_graphs, clock=clock)
+    trainer = MeasuringTrainer(mode.config, mode.device, width, mode.track, cuda_graphs=mode.cuda_graphs, clock=clock)
     started = time.perf_counter()
     try:
         models = task.defense.fit(replace(task.task, members=members, seeds=seeds), trainer)

@@ -20,6 +20,7 @@ from torch import Tensor
 from hampkit.config.sections import ShadowConfig
 from hampkit.defenses import Models
 from hampkit.errors import UserError
+from hampkit.launch.progress import reported
 from hampkit.rng import derive
 from hampkit.runs.locks import held_by_parent
 from hampkit.runs.step import Step
@@ -78,12 +79,16 @@ def missing_jobs(task: ShadowTask, run: Run, mode: ExecutionMode) -> list[Job]:
 
 
 def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Callable[[dict[str, Any]], None]], None]:
-    """The function that trains one job in a worker process, see `hampkit.types.Launcher`."""
+    """The function that trains one job in a worker process, see `hampkit.types.Launcher`.
+
+    It sends an event after an epoch (`hampkit.launch.progress.reported`), and one at the end, ``{"job": …, "trained": models}``.
+    """
 
     def work(job: Job, send: Callable[[dict[str, Any]], None]) -> None:
+        trainer = replace(task.trainer, track=reported(_name(job), len(job), send))
         with held_by_parent(run.name):
-            train_job(task, job, run, mode)
-        send({"trained": len(job)})
+            train_job(replace(task, trainer=trainer), job, run, mode)
+        send({"job": _name(job), "trained": len(job)})
 
     return work
 

@@ -27,6 +27,7 @@ from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Dataset, History, Stack, Task
 
 Track = Callable[[str, int, int], None]  # description of the work, units done, units in all
+TRAINING = "training"  # what epochs are reported as
 # training accuracy as a share of the way from the largest class's share to 1, below which a model counts as collapsed
 COLLAPSED = 0.15
 
@@ -122,7 +123,7 @@ class Trainer:
         with _current(self.device), forked(derive(task.seeds[0], "dropout")), denormals_as_zero():
             for epoch in range(epochs):
                 run.epoch(epoch)
-                self.track("training", k * epochs + epoch + 1, jobs * epochs)
+                self.track(TRAINING, k * epochs + epoch + 1, jobs * epochs)
         return run.result()
 
     def _initial(self, task: Task, members: list[Tensor]) -> Stack:

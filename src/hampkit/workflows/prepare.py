@@ -32,7 +32,10 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
     """
     device = session.torch_device()
     source = DATASETS.get(recipe.data.name)(**recipe.data.options)
+    reading = f"reading {recipe.data.options.get('title') or recipe.data.name}"
+    session.progress.track(reading, 0, 1)
     dataset = source.load(session.place())
+    session.progress.track(reading, 1, 1)
     for note in dataset.notes:
         warnings.warn(note, Notice, stacklevel=2)
     table = _split(recipe, source, dataset)

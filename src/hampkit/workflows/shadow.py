@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from hampkit.attacks import Shadows
 from hampkit.config.sections import ShadowConfig
 from hampkit.errors import Notice, UserError
+from hampkit.launch.progress import Jobs
 from hampkit.runs.locks import locked
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models import train as shadow_training
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.plan import ExecutionMode, Judged, Measuring, Plan, plan
+from hampkit.shadow_models.timing import MEASURING
 from hampkit.stats import grouped
 from hampkit.training.threads import threads
 from hampkit.workflows.open_run import recipe_of_run
@@ -44,13 +46,15 @@ def train_shadow_models(problem: Problem, run: Run, session: Session) -> ShadowS
     step = shadow_training.launch_step(task.config, lambda: plan_shadows(problem, session).mode)
     mode = _resized(step.of(run), session)
     missing = shadow_training.missing_jobs(task, run, mode)
-    done, title = task.config.models - sum(map(len, missing)), f"shadow models of {problem.recipe.title}"
-    session.progress.track(title, done, task.config.models)
+    trained = task.config.models - sum(map(len, missing))
+    jobs = Jobs(session.progress.track, f"shadow models of {problem.recipe.title}", task.config.models, trained)
+    jobs.show()
 
     def event(message: dict[str, Any]) -> None:
-        nonlocal done
-        done += message["trained"]
-        session.progress.track(title, done, task.config.models)
+        if "trained" in message:
+            jobs.finish(message["job"], message["trained"])
+        else:
+            jobs.move(message)
 
     if mode.workers > 1 and len(missing) > 1:
         session.launcher.limited(mode.workers).map(WORKER, _context(problem, run, mode, session), missing, event)
@@ -84,10 +88,12 @@ def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan
     anew: measure even if the cache contains a measurement for this device and network.
     """
     run, config = Run(session.runs_dir / problem.folder), problem.recipe.shadows
+    session.progress.track(MEASURING, 0, 1)
     begun = shadow_training.mode_of(config, run)
     mode = begun and _resized(begun, session)
     measuring = Measuring(session.launcher.workers, session.cache, anew)
     planned = plan(problem.shadow_task(), judged_of(problem), mode, measuring)
+    session.progress.track(MEASURING, 1, 1)
     return planned if mode is not None else replace(planned, note=shadow_training.left_aside(config, run))
 
 

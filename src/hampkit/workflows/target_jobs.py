@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.errors import Notice, RunBusy, UserError
+from hampkit.launch.progress import Jobs, reported
 from hampkit.runs.locks import locked
 from hampkit.runs.store import Run
+from hampkit.training.trainer import TRAINING
 from hampkit.workflows.open_run import open_run
 from hampkit.workflows.problem import Problem
-from hampkit.workflows.session import Session
+from hampkit.workflows.session import Progress, Session
 from hampkit.workflows.train import TARGET, create, train
 
 WORKER = "hampkit.workflows.target_jobs:worker"
@@ -51,10 +53,15 @@ def train_targets(problems: Iterable[Problem], session: Session) -> dict[str, st
 def worker(context: dict[str, Any]) -> Callable[[str, Callable[[dict[str, Any]], None]], None]:
     """The function that does one job, the name of a run, in a worker process, see `hampkit.types.Launcher`."""
     data_dir = None if context["data_dir"] is None else Path(context["data_dir"])
-    session = Session(Path(context["runs_dir"]), data_dir, "cpu")
 
     def work(name: str, send: Callable[[dict[str, Any]], None]) -> None:
-        failed: dict[str, str] = {}
+        epochs, failed = reported(name, 1, send), {}
+
+        def track(what: str, done: int, total: int) -> None:
+            if what == TRAINING:  # and not the reading of the data
+                epochs(what, done, total)
+
+        session = Session(Path(context["runs_dir"]), data_dir, "cpu", progress=Progress(track))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)  # the parent process has printed it
             _succeeds(failed, name, lambda: _train(name, session))
@@ -66,13 +73,14 @@ def worker(context: dict[str, Any]) -> Callable[[str, Callable[[dict[str, Any]],
 def _in_processes(names: list[str], session: Session) -> dict[str, str]:
     """Train the targets of these runs by the session's launcher; returns the failures as `train_targets` does."""
     failed: dict[str, str] = {}
-    done = 0
-    session.progress.track("targets", done, len(names))
+    jobs = Jobs(session.progress.track, "targets", len(names))
+    jobs.show()
 
     def event(message: dict[str, Any]) -> None:
-        nonlocal done
-        done += 1
-        session.progress.track("targets", done, len(names))
+        if "name" not in message:
+            jobs.move(message)
+            return
+        jobs.finish(message["name"])
         if message["failure"]:
             failed[message["name"]] = message["failure"]
 
