@@ -1,4 +1,4 @@
-"""Tables on screen: at every width all numbers, intervals and flags are there, whole; only names are broken."""
+"""Screens of 80, 100, 120 and 200 columns, and pipes: no line is too long, every interval is whole, every flag is named."""
 
 import io
 import re
@@ -9,7 +9,11 @@ import pytest
 from rich.console import Console
 
 from hampkit.cli import terminal, terminal_table
-from hampkit.cli.terminal_table import UNBOUNDED, Column, fitted
+from hampkit.cli.catalog import LISTS, listing
+from hampkit.cli.terminal import LETTERS
+from hampkit.cli.terminal_table import UNBOUNDED, Column, Form, fitting, show_table
+from hampkit.cli.wrapping import wrapped
+from hampkit.judging.flags import FLAGS as ALL_FLAGS
 from hampkit.judging.results import AttackResult, ModelResult, Rate, Results
 from hampkit.judging.strongest import Comparison, Entry, Leak
 from hampkit.report import about, render_markdown, rows
@@ -17,11 +21,11 @@ from hampkit.stats.metrics import Interval
 
 FLAGS = ("unresolved", "tied", "randomised", "masked", "mismatched", "overlapping", "duplicated")
 NAMES = ("modified-entropy-per-class", "loss", "confidence-per-class", "lira-offline-fixed")
-WIDTHS = (80, 100, 132, UNBOUNDED)
+WIDTHS = (80, 100, 120, 200, UNBOUNDED)
 AUCS = [Interval(0.6 + k / 1000, 0.5 + k / 1000, 0.7 + k / 1000) for k in range(len(NAMES))]
 WITHIN = Interval(0.52, 0.46, 0.58)
 RATES = (Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False),)
-INTERVAL = re.compile(r"\[\d+\.\d+, \d+\.\d+\]")
+BROKEN = re.compile(r"\[[^\]]*$", re.MULTILINE)  # an interval that goes on in the next line
 
 
 def shown(width, show):
@@ -30,14 +34,25 @@ def shown(width, show):
     return out.getvalue()
 
 
-def whole(text, width, wanted):
-    """All that is wanted stands in one line, no line of a table is broken or wider than the terminal."""
+def fits(text, width):
+    """No line is wider than the terminal, nothing is cut, and no interval goes on in the next line."""
     assert "…" not in text
-    missing = [word for word in wanted if word not in text]
-    assert not missing, text
-    table = [line for line in text.splitlines() if line[:1] in "│┃┏└┡├"]
-    assert all(line[-1:] in "│┃┓┘┩┤" for line in table), text
-    assert max(map(len, table)) <= width, text
+    assert not [line for line in text.splitlines() if len(line) > width]
+    assert not BROKEN.search(text)
+    assert not [line for line in text.splitlines() if line.endswith(" ")]
+
+
+def line_of(text, name):
+    """The one line of a table for a name, with an interval."""
+    (line,) = [line for line in text.splitlines() if re.match(rf"{name}(  | \(epochs=400\) )", line) and "[" in line]
+    return line
+
+
+def named(line, text):
+    """The flags in a line of a table: in words, or in letters that a line below the table explains."""
+    (legend,) = re.findall(r"^flags: ([a-z] [a-z]{4}.*)", text, re.MULTILINE)[:1] or [""]
+    words = dict(re.findall(r"\b([a-z]) ([a-z]{4,})", " ".join(text[text.find(legend) :].split())))
+    return {words.get(word, word) for word in line.rpartition("]")[2].split()}
 
 
 def attacked(name, auc):
@@ -77,16 +92,55 @@ def audited():
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_number_and_no_flag_of_an_audit_is_cut(width):
+def test_every_attack_of_an_audit_has_one_line(width):
+    """With AUC, TPR and flags; the TNR where the table fits."""
     results = Results((audited(),), "0")
     text = shown(width, lambda console: terminal.show_results(console, results))
-    wanted = [f"[{auc.low:.3f}, {auc.high:.3f}]" for auc in (*AUCS, WITHIN)]
-    whole(text, width, [*wanted, "[0.3, 9.0]", *FLAGS, "pooled"])
-    for head in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC"):
-        assert head in text
-    # four rows of the target and one of leave-one-out, each with all its flags
-    assert [text.count(flag) for flag in FLAGS] == [5] * len(FLAGS)
-    assert len(INTERVAL.findall(text.split("null")[0])) == 3 * len(NAMES) + 4
+    fits(text, width)
+    table, whole = text.split("null (shuffled")[0], width == UNBOUNDED
+    for name, auc in zip((*NAMES, "lira-online"), (*AUCS, AUCS[0]), strict=True):
+        line = line_of(table, name)
+        assert f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]" in line
+        assert line.count("2.0 [0.3, 9.0]") == (2 if whole else 1)
+        assert named(line, table) == {*FLAGS, *(["pooled"] if name == "lira-online" else [])}
+    assert "0.520 [0.460, 0.580]" in table, "the AUC within single models"
+    assert ("TNR@0.1%FNR, %" in table) == whole
+    assert "TPR@0.1%FPR, %" in table
+    assert "epochs=400" in table
+    assert ("so has a terminal of" in text) == (not whole)
+
+
+def test_the_flags_that_fit_are_in_words():
+    model = replace(audited(), attacks=tuple(replace(a, flags=("unresolved", "tied")) for a in audited().attacks[:4]))
+    text = shown(90, lambda console: terminal.show_results(console, Results((model,), "0")))
+    assert "unresolved tied" in line_of(text, "loss")
+    assert "flags: u" not in text
+
+
+def test_every_flag_has_a_letter_of_its_own():
+    assert set(LETTERS) == set(ALL_FLAGS)
+    assert len(set(LETTERS.values())) == len(LETTERS)
+
+
+def test_an_attack_has_one_name_on_a_screen():
+    """Whichever variance it chose, against the target and in leave-one-out: that is below the table."""
+    target, loo = audited().attacks[0], audited().attacks[-1]
+    attacks = (
+        replace(target, attack="lira-online", options={}, variance="global"),
+        replace(loo, variance="pooled"),
+        replace(loo, attack="lira-offline", variance="pooled"),
+    )
+    verdict = {"text": "lira-online (global) has the highest AUC, and in leave-one-out lira-offline (pooled)."}
+    results = Results((replace(audited(), attacks=attacks),), "0", verdict=verdict)
+    for width in WIDTHS:
+        text = shown(width, lambda console: terminal.show_results(console, results))
+        fits(text, width)
+        assert not re.search(r"lira-o\w+ \((global|pooled)", text)
+        flat = " ".join(text.split())
+        assert (
+            "variance global: lira-online (target); variance pooled: lira-online (leave-one-out), lira-offline" in flat
+        )
+        assert "lira-online has the highest AUC, and in leave-one-out lira-offline." in flat
 
 
 def compared(name):
@@ -98,24 +152,44 @@ def compared(name):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("paper", [False, True])
-def test_no_number_and_no_flag_of_a_comparison_is_cut(monkeypatch, width, paper):
+def test_every_defense_of_a_comparison_has_one_line(monkeypatch, width):
+    """At 80 columns with five numbers or names, at 200 with all; every flag is named."""
     found = Comparison("toy", (0,), 0, tuple(map(compared, ("undefended", "confidence-penalty"))), "0")
 
     def show(console):
         monkeypatch.setattr(terminal, "stdout_console", lambda: console)
-        terminal.show_comparison([found], paper)
+        terminal.show_comparison([found], False)
 
     text = shown(width, show)
-    if paper:
-        whole(text, width, ["1.23%", "30.00%", "91.2%"])
-        return
-    whole(
-        text, width, ["[0.500, 0.700]", "[0.12, 12.34] %", "(unresolved)", "[90.0, 92.0]", "123.4", "3.2 times", *FLAGS]
-    )
-    assert all(text.split("masked:")[0].count(flag) >= 2 for flag in FLAGS)
-    assert "12,345" in text
-    assert "67,890" in text
+    fits(text, width)
+    table, flat = text.split("unresolved: At the target")[0], " ".join(text.split())
+    for name in ("undefended", "confidence-penalty"):
+        line = line_of(table, name)
+        assert "0.600 [0.500, 0.700]" in line
+        assert "[90.0, 92.0]" in line
+        if width == UNBOUNDED:
+            assert "1.23 [0.12, 12.34] % (unresolved)" in line
+            assert all(word in line for word in ("12,345 + 67,890", "123.4", "3.2 times", *FLAGS))
+        else:
+            assert "1.2 [0.1, 12.3]" in line
+            assert (
+                named(line, table) == set(FLAGS) or "flags: undefended, confidence-penalty: " + ", ".join(FLAGS) in flat
+            )
+    assert f"{NAMES[0]} / {NAMES[2]} (leave-one-out)" in flat
+    assert width == UNBOUNDED or "The page has train accuracy" in flat
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_published_layout_fits(monkeypatch, width):
+    found = Comparison("toy", (0,), 0, tuple(map(compared, ("undefended", "confidence-penalty"))), "0")
+
+    def show(console):
+        monkeypatch.setattr(terminal, "stdout_console", lambda: console)
+        terminal.show_comparison([found], True)
+
+    text = shown(width, show)
+    fits(text, width)
+    assert text.count("1.23%") == text.count("30.00%") == text.count("91.2%") == 2
 
 
 def test_leave_one_out_names_what_its_intervals_are_clustered_by():
@@ -159,30 +233,59 @@ def test_below_a_comparison_stands_only_what_applies():
     assert "of the candidates" not in words(judged="leave-one-out")
 
 
-def test_what_is_narrower_than_a_column_is_left_whole():
-    text = shown(20, lambda console: terminal.show_results(console, Results((audited(),), "0")))
-    assert "[0.500, 0.700]" in text
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_where_no_table_fits_each_attack_is_a_record(width):
+    text = shown(width, lambda console: terminal.show_results(console, Results((audited(),), "0")))
     assert "…" not in text
+    assert not BROKEN.search(text)
+    assert text.count("0.600 [0.500, 0.700]") == 2
+    assert all(text.count(flag) >= len(NAMES) for flag in FLAGS)
+    assert max(map(len, text.splitlines())) <= max(width, len("location30/confidence-penalty"))
 
 
-def test_a_table_is_changed_as_little_as_its_width_asks_for():
+def test_the_widest_form_that_fits_is_chosen():
     columns = [Column("attack", "name"), Column("AUC"), Column("flags", "flags")]
-    rows = [["modified-entropy-per-class", "0.658 [0.617, 0.697]", "unresolved tied"]]
-    widths = {}
-    for width in range(120, 0, -1):
-        grids = fitted(columns, rows, width)
-        assert all(g.width() <= width or len(g.heads) == 2 for g in grids)
-        widths.setdefault(tuple("|".join(g.rows[0]).replace("\n", "/") for g in grids), width)
-    assert list(widths) == [
-        ("modified-entropy-per-class|0.658 [0.617, 0.697]|unresolved tied",),
-        ("modified-entropy-per-class|0.658 [0.617, 0.697]|unresolved/tied",),
-        ("modified-entropy-per-/class|0.658 [0.617, 0.697]|unresolved/tied",),
-        ("modified-entropy-per-class|0.658/[0.617, 0.697]|unresolved/tied",),
-        ("modified-entropy-per-/class|0.658/[0.617, 0.697]|unresolved/tied",),
-        ("modified-entropy-/per-class|0.658/[0.617, 0.697]|unresolved/tied",),
-        ("modified-/entropy-per-/class|0.658/[0.617, 0.697]|unresolved/tied",),
-        ("modified-/entropy-per-/class|0.658/[0.617, 0.697]", "modified-/entropy-per-/class|unresolved/tied"),
+    words = Form(columns, [["loss", "0.658 [0.617, 0.697]", "unresolved tied"]])
+    letters = Form(columns, [["loss", "0.658 [0.617, 0.697]", "u t"]], ["flags: u unresolved, t tied"])
+    assert (words.width(), letters.width()) == (45, 35)
+    assert [fitting([words, letters], width) for width in (45, 44, 35, 34)] == [0, 1, 1, 2]
+    lines = shown(35, lambda console: show_table(console, "title", [words, letters])).splitlines()
+    assert lines == [
+        "title",
+        "attack                   AUC  flags",
+        "─" * 35,
+        "loss    0.658 [0.617, 0.697]  u t",
+        "flags: u unresolved, t tied",
     ]
+
+
+@pytest.mark.parametrize("width", [20, 33, 80])
+def test_lines_are_broken_between_words_and_never_inside_a_number(width):
+    text = "AUC 0.739 [0.655, 0.813] of n = 600, at 99.9 % (162 + 162 judged), modified-entropy-per-class"
+    lines = wrapped(text, width)
+    assert " ".join(lines) == text
+    assert max(map(len, lines)) <= max(width, len("modified-entropy-per-class"))
+    for piece in ("0.739 [0.655, 0.813]", "n = 600,", "99.9 %", "162 + 162", "modified-entropy-per-class"):
+        assert any(piece in line for line in lines), lines
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("what", ["", *LISTS])
+def test_lists_fit_a_screen_and_have_all_their_words(what, width):
+    shown_lines = listing(what, (), None, width)
+    assert max(map(len, shown_lines)) <= width
+    assert " ".join(shown_lines).split() == " ".join(listing(what)).split()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_help_fits_a_screen(monkeypatch, cli, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(width))
+    for words in ((), *((name,) for name in ("run", "shadow", "plan", "train", "attack", "compare", "report", "list"))):
+        code, out, _ = cli(*words, "--help")
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= width
+        assert not re.search(r"\w\.\.\.$", out, re.MULTILINE), "a description is cut"
 
 
 def test_a_pipe_has_no_width(monkeypatch):

@@ -6,6 +6,7 @@ import sys
 import warnings
 from json import dumps
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -300,7 +301,8 @@ def list_(
     from hampkit.cli.catalog import listing
 
     names, options = split(words or [])
-    print("\n".join(listing(what, names, options)))
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    print("\n".join(listing(what, names, options, width)))
 
 
 @data_app.command("fetch")

@@ -12,6 +12,7 @@ from dataclasses import is_dataclass, replace
 from typing import Any
 
 from hampkit.catalog import GROUPS, Catalog, Foreign, Group, Line, foreign, stored
+from hampkit.cli.wrapping import wrapped
 from hampkit.config.extends import Resolved, shipped_recipes
 from hampkit.config.recipe import document_of, load_resolved
 from hampkit.config.schema import build
@@ -21,11 +22,14 @@ from hampkit.text import Address
 
 LISTS = ("datasets", "defenses", "attacks", "generators", "recipes", "nets", "options")
 OWN = {"datasets": "data", "defenses": "defense", "generators": "generator", "attacks": ""}  # sections of their options
+LEAST = 20  # columns of a description
 CHECKED = {"split": SplitConfig, "train": TrainConfig, "judge": JudgeConfig, "shadows": ShadowConfig}
 
 
-def listing(what: str, names: Sequence[str] = (), options: Mapping[str, str] | None = None) -> list[str]:
-    """The lines of ``hampkit list WHAT [NAME] [KEY=VALUE…]``.
+def listing(
+    what: str, names: Sequence[str] = (), options: Mapping[str, str] | None = None, width: int | None = None
+) -> list[str]:
+    """The lines of ``hampkit list WHAT [NAME] [KEY=VALUE…]``; width: of a terminal, in which descriptions go on in further lines.
 
     Raises: `UserError` for an unknown list or name, or an option where none is allowed.
     """
@@ -42,8 +46,24 @@ def listing(what: str, names: Sequence[str] = (), options: Mapping[str, str] | N
     if names and what != "options":
         raise UserError(f"list {what} takes no name, {names[0]!r}; hampkit list options {names[0]} lists options")
     lines = options_of(names[0]) if names else lines_of(what)
-    width = max((len(name) for name, _ in lines), default=0)
-    return [f"{name:<{width}}  {about}".rstrip() for name, about in lines]
+    return _aligned(lines) if width is None else _in_width(lines, width)
+
+
+def _aligned(lines: Sequence[Line]) -> list[str]:
+    longest = max((len(name) for name, _ in lines), default=0)
+    return [f"{name:<{longest}}  {about}".rstrip() for name, about in lines]
+
+
+def _in_width(lines: Sequence[Line], width: int) -> list[str]:
+    """Names at the left and descriptions beside them, which begin in a line of their own where a name is long."""
+    indent = max((len(name) for name, _ in lines if len(name) <= width // 3), default=2) + 2
+    shown = []
+    for name, about in lines:
+        first, *rest = wrapped(about, max(width - indent, LEAST)) if about else [""]
+        beside = len(name) + 2 <= indent
+        shown += [f"{name:<{indent}}{first}".rstrip()] if beside else [name, *([" " * indent + first] if first else [])]
+        shown += [" " * indent + line for line in rest]
+    return shown
 
 
 def lines_of(what: str) -> Sequence[Line]:

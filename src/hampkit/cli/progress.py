@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from hampkit.cli.wrapping import wrapped
+
 if TYPE_CHECKING:
     from hampkit import api
 
@@ -91,6 +93,11 @@ class Download:
         self.bars.track("downloading", self.done, self.done or 1)
 
 
-def sayer(silent: bool) -> Any:
+def sayer(silent: bool) -> Callable[[str], None]:
     """Prints the plan of what takes long, to stderr: stdout is for results."""
-    return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr))
+
+    def say(line: str) -> None:
+        width = Console(stderr=True).width if sys.stderr.isatty() else None
+        print(*([line] if width is None else wrapped(line, width)), sep="\n", file=sys.stderr)
+
+    return (lambda line: None) if silent else say

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from hampkit.cli.terminal_table import Column, Kind, show_table, stdout_console
+from hampkit.cli.terminal_table import Column, Form, fitting, say, show_table, stdout_console
 from hampkit.report import verdict_lines
 
 if TYPE_CHECKING:
     from hampkit.api import AttackResult, Comparison, ModelResult, Rate, Results
 
+TPR, TNR, AUC = "TPR@0.1%FPR, %", "TNR@0.1%FNR, %", "AUC"
+# where a table is too narrow for the names of flags, each has a letter, which is explained below the table
+LETTERS = {
+    "unresolved": "u", "tied": "t", "randomised": "r", "masked": "m", "mismatched": "x", "pooled": "p", "inverted": "i",
+    "shifted": "s", "duplicated": "d", "overlapping": "o", "untrained": "l", "null": "n",
+}  # fmt: skip
+
 
 def show_results(console: Console, results: Results) -> None:
-    """One table per model, and the line that says what they mean."""
-    for model in results.models:
-        _show_model(console, model)
+    """One table per model, and the lines that describe what they mean."""
+    needed = max([_show_model(console, model) for model in results.models], default=0)
     for line in verdict_lines(results.to_json()):
-        console.print(line, highlight=False, markup=False)
-    console.print(
+        say(console, _one_name(line, results))
+    say(
+        console,
         "95 % intervals in brackets; those of TPR and TNR are for the target FPR and FNR exactly, with the uncertainty of the "
         "threshold in them. Flags are explained in the report and in docs/reading.md.",
-        style="dim",
-        highlight=False,
-        markup=False,
+        "dim",
     )
+    if needed > console.width:
+        say(console, f"The report has TNR@0.1%FNR too, and so has a terminal of {needed} columns.", "dim")
+
+
+def _one_name(line: str, results: Results) -> str:
+    """A line of the verdict with the names that the tables have: without the variance that an attack chose by itself."""
+    from hampkit.report.rows import joined_label
+
+    labels = {}
+    for attack in (a for model in results.models for a in model.attacks if a.variance):
+        document = {**attack.to_json(), "same_as": ""}
+        labels[joined_label([document])] = joined_label([{**document, "variance": ""}])
+    for long, short in labels.items():
+        line = line.replace(long, short)
+    return line
 
 
 def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     """A row per defense; ``paper``: in the layout of the published comparison."""
-    from hampkit.report import COLUMNS, about, comparison_rows, paper_layout
+    from hampkit.report import about, paper_layout
 
     console = stdout_console()
     documents = [c.to_json() for c in found]
@@ -40,71 +60,199 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
         title = (
             "highest over the attacks on the target, as published (by luck too; ? too few examples to resolve the rate)"
         )
-        show_table(console, title, _columns(head), body)
+        columns = [Column(name, "name" if k == 0 else "number") for k, name in enumerate(head)]
+        show_table(console, title, [Form(columns, body)])
         return
     for document in documents:
-        body = [[cell.replace(", ", " ") if name == "flags" else cell for name, cell in zip(COLUMNS, row, strict=True)]
-                for row in comparison_rows(document)]  # fmt: skip
-        show_table(console, f"defenses on {document['data']}", _columns(COLUMNS), body)
+        show_table(console, f"defenses on {document['data']}", _comparison_forms(document))
         for name, why in document["left_out"].items():
-            console.print(f"left out: {name}: {why}", highlight=False, markup=False)
+            say(console, f"left out: {name}: {why}")
         for entry in document["entries"]:
             if entry["summary"]:
-                console.print(f"{entry['defense']}: {entry['summary']}", highlight=False, markup=False, style="dim")
+                say(console, f"{entry['defense']}: {entry['summary']}", "dim")
         for flag, text in document["flags"].items():
-            console.print(f"{flag}: {text}", highlight=False, markup=False, style="dim")
-    console.print(about(documents), highlight=False, markup=False)
+            say(console, f"{flag}: {text}", "dim")
+    say(console, about(documents))
 
 
-def _columns(heads: Sequence[str]) -> list[Column]:
-    kinds: dict[str, Kind] = {"defense": "name", "worst attack": "name", "flags": "flags"}
-    return [Column(head, kinds.get(head, "number")) for head in heads]
+def _comparison_forms(document: Mapping[str, Any]) -> list[Form]:
+    """All columns of the page, or five of them; where those do not fit either, the flags stand below the table."""
+    from hampkit.report import COLUMNS, comparison_rows
+
+    kinds = {"defense": "name", "worst attack": "name", "flags": "flags"}
+    rows = [[cell.replace(", ", " ") if name == "flags" else cell for name, cell in zip(COLUMNS, row, strict=True)]
+            for row in comparison_rows(dict(document))]  # fmt: skip
+    whole = Form([Column(name, kinds.get(name, "number")) for name in COLUMNS], rows)  # pyright: ignore[reportArgumentType]
+    entries = document["entries"]
+    columns = [
+        Column("defense", "name"),
+        Column("test accuracy, %"),
+        Column(AUC),
+        Column(TPR),
+        Column("flags", "flags"),
+    ]
+    flags = [_flags_of(entry) for entry in entries]
+    cells = [_five(entry) for entry in entries]
+    notes = [
+        _by_text("worst attack", {e["defense"]: f"{e['leak']['attack']} ({e['leak']['judged']})" for e in entries})
+    ]
+    notes += ["The page has train accuracy, TNR, numbers of members and non-members, and costs too."]
+    words = Form(columns, [[*row, " ".join(each)] for row, each in zip(cells, flags, strict=True)], notes)
+    letters = Form(
+        columns, [[*row, _letters(each)] for row, each in zip(cells, flags, strict=True)], [_legend(flags), *notes]
+    )
+    below = _by_text("flags", {e["defense"]: ", ".join(each) or "none" for e, each in zip(entries, flags, strict=True)})
+    return [whole, words, letters, Form(columns[:-1], cells, [below, *notes])]
 
 
-def _show_model(console: Console, model: ModelResult) -> None:
-    """One table: attacks on the target, then leave-one-out."""
-    from hampkit.report.rows import attack_numbers, counts, merged
+def _flags_of(entry: Mapping[str, Any]) -> list[str]:
+    """The flags of an entry, with that of the rate, which the page has beside the rate itself."""
+    leak = entry["leak"]
+    return list(dict.fromkeys([*([] if leak["tpr"]["resolved"] else ["unresolved"]), *leak["flags"]]))
+
+
+def _five(entry: Mapping[str, Any]) -> list[str]:
+    test, leak = entry["test"], entry["leak"]
+    tpr = {"value": leak["tpr"]["value"], "low": leak["tpr"]["outer_low"], "high": leak["tpr"]["outer_high"]}
+    return [entry["defense"], _percent(test), _number(leak["auc"]), _percent(tpr)]
+
+
+def _show_model(console: Console, model: ModelResult) -> int:
+    """The attacks on the target, then those of leave-one-out, in two tables where one is too wide; returns the width of one."""
+    from hampkit.report.rows import counts
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
     title = f"{model.recipe}  {seeds}  accuracy: {accuracy}"
-    columns = _columns_of(model)
-    alike = merged(model.attacks, lambda a: attack_numbers(a.to_json()))
+    alike = _alike(model.attacks)
+    bold, wide = _strongest(model, alike), _wide(alike, bool(model.seeds))
+    if wide.width() <= console.width:
+        show_table(console, title, [wide], bold)
+    else:
+        say(console, title, "italic")
+        _show_units(console, alike, bold)
+    for line in (
+        _variances(model),
+        model.facts.get("summary"),
+        counts(model.to_json()),
+        _leave_one_out(model),
+        _null(model),
+    ):
+        if line:
+            say(console, line, "dim italic")
+    return wide.width()
+
+
+def _show_units(console: Console, alike: Sequence[Sequence[AttackResult]], bold: Sequence[bool]) -> None:
+    """A narrow table for the attacks on the target, and one for those of leave-one-out."""
+    units = list(dict.fromkeys(same[0].unit for same in alike))
+    rows = {unit: [k for k, same in enumerate(alike) if same[0].unit == unit] for unit in units}
+    forms = {unit: _narrow([alike[k] for k in chosen]) for unit, chosen in rows.items()}
+    least = max(fitting(each, console.width) for each in forms.values())
+    for unit, chosen in rows.items():
+        show_table(console, _heading(alike[chosen[0]][0]), forms[unit], [bold[k] for k in chosen], least)
+
+
+def _alike(attacks: Sequence[AttackResult]) -> list[list[AttackResult]]:
+    """The attacks, those with the same numbers together."""
+    from hampkit.report.rows import attack_numbers, merged
+
+    return merged(attacks, lambda attack: attack_numbers(attack.to_json()))
+
+
+def _strongest(model: ModelResult, alike: Sequence[Sequence[AttackResult]]) -> list[bool]:
+    """Which rows hold a strongest attack."""
     best = [model.strongest()] if model.of("target") else []
     best += [model.strongest("leave-one-out")] if model.of("leave-one-out") else []
-    bold = [any(a is b for a in same for b in best) for same in alike]
-    show_table(
-        console, title, [Column(head, kind) for head, kind in columns], [_shown(same, columns) for same in alike], bold
-    )
-    for line in (model.facts.get("summary"), counts(model.to_json()), _leave_one_out(model), _null(model)):
-        if line:
-            console.print(line, style="dim italic", highlight=False, markup=False)
+    return [any(a is b for a in same for b in best) for same in alike]
 
 
-def _columns_of(model: ModelResult) -> list[tuple[str, Kind]]:
-    """Heads and kinds; with what only several targets need if there are several."""
-    rates: list[tuple[str, Kind]] = [(name, "number") for name in ("TPR@0.1%FPR", "TNR@0.1%FNR", "AUC")]
-    repeated = bool(model.of("leave-one-out"))
-    judged: list[tuple[str, Kind]] = [("judged on", "name")] if repeated or model.seeds else []
-    within: list[tuple[str, Kind]] = [("AUC within", "number")] if repeated else []
-    return [("attack", "name"), *judged, *rates, *within, ("flags", "flags")]
+def _heading(attack: AttackResult) -> str:
+    from hampkit.report.rows import judged_on
+
+    where = judged_on(attack.to_json())
+    return f"leave-one-out, {where} in turn" if attack.unit == "leave-one-out" else f"on the {where}"
 
 
-def _shown(alike: Sequence[AttackResult], columns: Sequence[tuple[str, Kind]]) -> list[str]:
-    """The cells of attacks with the same numbers."""
-    from hampkit.report.rows import joined_label, judged_on
+def _wide(alike: Sequence[Sequence[AttackResult]], seeds: bool) -> Form:
+    """Every number and the whole name of each attack; with the columns that only several targets need if there are several."""
+    from hampkit.report.rows import judged_on
 
-    first = alike[0]
-    cells = {
-        "attack": joined_label([a.to_json() for a in alike]),
-        "judged on": judged_on(first.to_json()),
-        "TPR@0.1%FPR": _rate(first.tpr_at_fpr[0]),
-        "TNR@0.1%FNR": _rate(first.tnr_at_fnr[0]),
-        "AUC": _auc(first.auc),
-        "AUC within": _auc(first.auc_within),
-        "flags": " ".join(first.flags),
-    }
-    return [cells[head] for head, _ in columns]
+    repeated = any(same[0].unit == "leave-one-out" for same in alike)
+    columns = [Column("attack", "name"), *([Column("judged on", "name")] if repeated or seeds else []), Column(AUC)]
+    columns += [*([Column("AUC within")] if repeated else []), Column(TPR), Column(TNR), Column("flags", "flags")]
+    rows = []
+    for same in alike:
+        first = same[0]
+        cells = {
+            "attack": _label(same),
+            "judged on": judged_on(first.to_json()),
+            AUC: _number(first.auc),
+            "AUC within": _number(first.auc_within),
+            TPR: _rate(first.tpr_at_fpr[0]),
+            TNR: _rate(first.tnr_at_fnr[0]),
+            "flags": " ".join(first.flags),
+        }
+        rows.append([cells[column.head] for column in columns])
+    return Form(columns, rows)
+
+
+def _narrow(alike: Sequence[Sequence[AttackResult]]) -> list[Form]:
+    """One line for each attack: its name, AUC, TPR, and flags in words or in letters."""
+    columns = [Column("attack", "name"), Column(AUC), Column(TPR), Column("flags", "flags")]
+    firsts = [same[0] for same in alike]
+    cells = [[a.attack, _number(a.auc), _rate(a.tpr_at_fpr[0])] for a in firsts]
+    more = [label for same in alike if (label := _label(same)) != same[0].attack]
+    notes = [*([f"names in full: {'; '.join(more)}"] if more else []), *_within(firsts)]
+    words = Form(columns, [[*row, " ".join(a.flags)] for row, a in zip(cells, firsts, strict=True)], notes)
+    letters = [[*row, _letters(a.flags)] for row, a in zip(cells, firsts, strict=True)]
+    return [words, Form(columns, letters, [_legend(a.flags for a in firsts), *notes])]
+
+
+def _within(attacks: Sequence[AttackResult]) -> list[str]:
+    """The AUCs within single models, which have no column of their own in a narrow table."""
+    found = {a.attack: _number(a.auc_within) for a in attacks if a.auc_within is not None}
+    return [_by_text("AUC within", found)] if found else []
+
+
+def _label(alike: Sequence[AttackResult]) -> str:
+    """The names of attacks with equal numbers, with their options, and without the variance that they chose by themselves."""
+    from hampkit.report.rows import joined_label
+
+    return joined_label([{**a.to_json(), "variance": ""} for a in alike])
+
+
+def _variances(model: ModelResult) -> str:
+    """The variance that attacks chose by themselves. It is no part of their names: an attack has one name on a screen."""
+    chosen = [a for a in model.attacks if a.variance and "variance" not in a.options]
+    found: dict[str, dict[str, None]] = {}
+    for attack in chosen:
+        several = len({a.variance for a in chosen if a.attack == attack.attack}) > 1
+        where = f" ({'leave-one-out' if attack.unit == 'leave-one-out' else 'target'})" if several else ""
+        found.setdefault(attack.variance, {})[attack.attack + where] = None
+    return "; ".join(f"variance {how}: {', '.join(names)}" for how, names in found.items())
+
+
+def _letters(flags: Iterable[str]) -> str:
+    return " ".join(LETTERS.get(flag, flag) for flag in flags)
+
+
+def _legend(flags: Iterable[Iterable[str]]) -> str:
+    """The letters that occur, explained."""
+    seen = dict.fromkeys(flag for each in flags for flag in each)
+    return "flags: " + (", ".join(f"{LETTERS[flag]} {flag}" for flag in seen if flag in LETTERS) or "none")
+
+
+def _by_text(what: str, texts: Mapping[str, str]) -> str:
+    """A line with a text for each name; names with the same text stand together.
+
+    >>> _by_text("flags", {"hamp": "tied", "round": "tied", "top1": "none"})
+    'flags: hamp, round: tied; top1: none'
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return f"{what}: " + "; ".join(f"{', '.join(each)}: {text}" for text, each in names.items())
 
 
 def _leave_one_out(model: ModelResult) -> str:
@@ -123,8 +271,23 @@ def _leave_one_out(model: ModelResult) -> str:
     return about
 
 
-def _auc(auc: Any) -> str:
-    return "–" if auc is None else f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
+def _number(auc: Any) -> str:
+    """``0.658 [0.617, 0.697]`` of an interval, as an object or as JSON has it."""
+    if auc is None:
+        return "–"
+    value, low, high = _bounds(auc)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _percent(rate: Any) -> str:
+    value, low, high = (100 * bound for bound in _bounds(rate))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _bounds(found: Any) -> tuple[float, float, float]:
+    if isinstance(found, Mapping):
+        return found["value"], found["low"], found["high"]
+    return found.value, found.low, found.high
 
 
 def _accuracy(model: ModelResult, part: str) -> str:
@@ -133,7 +296,8 @@ def _accuracy(model: ModelResult, part: str) -> str:
 
 
 def _rate(rate: Rate) -> str:
-    return f"{100 * rate.value:.1f} [{100 * rate.outer_low:.1f}, {100 * rate.outer_high:.1f}]"
+    """A rate in percent with its interval for the target FPR or FNR exactly."""
+    return _percent({"value": rate.value, "low": rate.outer_low, "high": rate.outer_high})
 
 
 def _null(model: ModelResult) -> str:
