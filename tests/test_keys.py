@@ -34,8 +34,8 @@ WORDS = {
     "shadow toy/hamp --model 4": "no such option --model; did you mean '--models'",
     "compare toy --defense hamp": "did you mean '--defenses'?",
     "run toy/hamp --epochs 3": "options of recipes and attacks are written without dashes: epochs=…",
-    "rnu toy/hamp": "Did you mean 'run'?",
-    "data chek toy": "Did you mean 'check'?",
+    "rnu toy/hamp": "no such command 'rnu'; did you mean 'run'?",
+    "data chek toy": "no such command 'chek'; did you mean 'check'?",
 }
 FILES = {
     'data = "toy"\ndefense = "hamp"\n[train]\nepoch = 3\n': "did you mean 'epochs'?",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Collection
 from typing import Any
@@ -53,14 +54,23 @@ def _usage_error(error: Exception, text: str, argv: list[str], commands: Collect
 
 
 def _unknown_option(error: Any) -> str:
-    """The message for an option that a command does not have, with those that were probably meant; empty for other errors."""
-    name, command = getattr(error, "option_name", None), getattr(getattr(error, "ctx", None), "command", None)
-    if not hasattr(error, "possibilities") or not name or command is None:
-        return ""
-    options = {opt.lstrip("-"): opt for param in command.params for opt in param.opts if opt.startswith("--")}
-    near = [repr(options[n]) for n in difflib.get_close_matches(name.lstrip("-"), options, n=3, cutoff=0.6)]
-    hint = f"; did you mean {' or '.join(near)}?" if near else _as_key(name)
-    return f"no such option {name}{hint}"
+    """The message for an option or a command that does not exist, with similar ones; empty for other errors."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    name = getattr(error, "option_name", None) if hasattr(error, "possibilities") else None
+    if command is not None and name:
+        options = {opt.lstrip("-"): opt for param in command.params for opt in param.opts if opt.startswith("--")}
+        near = [options[n] for n in difflib.get_close_matches(name.lstrip("-"), options, n=3, cutoff=0.6)]
+        return f"no such option {name}" + (_meant(near) or _as_key(name))
+    wrong = re.match(r"No such command '(.+?)'", str(getattr(error, "message", "")))
+    if wrong and hasattr(command, "commands"):  # older versions of Typer suggest none
+        return f"no such command {wrong[1]!r}" + _meant(
+            difflib.get_close_matches(wrong[1], command.commands, cutoff=0.55)
+        )
+    return ""
+
+
+def _meant(near: list[str]) -> str:
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _as_key(name: str) -> str:
