@@ -62,10 +62,9 @@ def _unknown_option(error: Any) -> str:
         near = [options[n] for n in difflib.get_close_matches(name.lstrip("-"), options, n=3, cutoff=0.6)]
         return f"no such option {name}" + (_meant(near) or _as_key(name))
     wrong = re.match(r"No such command '(.+?)'", str(getattr(error, "message", "")))
-    if wrong and hasattr(command, "commands"):  # older versions of Typer suggest none
-        return f"no such command {wrong[1]!r}" + _meant(
-            difflib.get_close_matches(wrong[1], command.commands, cutoff=0.55)
-        )
+    commands = getattr(command, "commands", None)
+    if wrong and commands:  # older versions of Typer suggest none
+        return f"no such command {wrong[1]!r}" + _meant(difflib.get_close_matches(wrong[1], commands, cutoff=0.55))
     return ""
 
 

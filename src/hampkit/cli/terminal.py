@@ -96,13 +96,18 @@ def _comparison_forms(document: Mapping[str, Any]) -> list[Form]:
     notes = [
         _by_text("worst attack", {e["defense"]: f"{e['leak']['attack']} ({e['leak']['judged']})" for e in entries})
     ]
-    notes += ["The page has train accuracy, TNR, numbers of members and non-members, and costs too."]
+    notes += [
+        "The page has the intervals of accuracies, train accuracy, TNR, numbers of members and non-members, and costs too."
+    ]
     words = Form(columns, [[*row, " ".join(each)] for row, each in zip(cells, flags, strict=True)], notes)
-    letters = Form(
-        columns, [[*row, _letters(each)] for row, each in zip(cells, flags, strict=True)], [_legend(flags), *notes]
-    )
+    in_letters = [[*row, _letters(each)] for row, each in zip(cells, flags, strict=True)]
+    letters = Form(columns, in_letters, [_legend(flags), *notes])
+    # the accuracy without its interval, which the page has
+    short = [[row[0], row[1].partition(" ")[0], *row[2:]] for row in in_letters]
+    small = Form([columns[0], Column("test acc., %"), *columns[2:]], short, [_legend(flags), *notes])
     below = _by_text("flags", {e["defense"]: ", ".join(each) or "none" for e, each in zip(entries, flags, strict=True)})
-    return [whole, words, letters, Form(columns[:-1], cells, [below, *notes])]
+    last = Form(small.columns[:-1], [row[:-1] for row in short], [below, *notes])
+    return [whole, words, letters, small, last]
 
 
 def _flags_of(entry: Mapping[str, Any]) -> list[str]:
@@ -234,7 +239,11 @@ def _variances(model: ModelResult) -> str:
 
 
 def _letters(flags: Iterable[str]) -> str:
-    return " ".join(LETTERS.get(flag, flag) for flag in flags)
+    """The letters of flags, and the names of those that have none."""
+    flags = list(flags)
+    return " ".join(
+        ["".join(LETTERS[f] for f in flags if f in LETTERS), *(f for f in flags if f not in LETTERS)]
+    ).strip()
 
 
 def _legend(flags: Iterable[Iterable[str]]) -> str:
