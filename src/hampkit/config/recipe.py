@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.code_hash import code_of
+from hampkit.config.command_line import read_value
 from hampkit.config.content import content_hash, file_hash
 from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
-from hampkit.config.schema import build, field_names, parse_text
+from hampkit.config.schema import build, field_types
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, one_line, unknown_key
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
@@ -164,7 +165,7 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
 
 def option_of_attacks(name: str) -> str:
     """The error text for an attack's option that was given without the attack's name; empty if no attack has the option."""
-    attacks = [f"{n}.{name}=…" for n, cls in ATTACKS.classes().items() if (name,) in field_names(cls)]
+    attacks = [f"{n}.{name}=…" for n, cls in ATTACKS.classes().items() if (name,) in field_types(cls)]
     return f"an attack's option needs its name: {', '.join(attacks)}" if attacks else ""
 
 
@@ -295,7 +296,7 @@ def _override(document: dict[str, Any], key: str, text: str) -> Address:
     for k, name in enumerate(path):
         section = section.setdefault(name, {})
         _section(section, ".".join(path[: k + 1]))
-    section[last] = parse_text(text)
+    section[last] = read_value(text, _all_addresses(document)[found[0]])
     return found[0]
 
 
@@ -312,8 +313,9 @@ def _addresses(document: Mapping[str, Any], key: str) -> list[Address]:
     return [a for a in short if a[-len(asked) :] == asked]
 
 
-def _all_addresses(document: Mapping[str, Any]) -> list[Address]:
-    found: list[Address] = [("net",), ("seed",)]
+def _all_addresses(document: Mapping[str, Any]) -> dict[Address, Any]:
+    """The types of all values that a recipe may have, by address."""
+    found: dict[Address, Any] = {("net",): str, ("seed",): int}
     sections: list[tuple[Address, type]] = [
         (("split",), SplitConfig),
         (("train",), TrainConfig),
@@ -327,7 +329,7 @@ def _all_addresses(document: Mapping[str, Any]) -> list[Address]:
             sections.append(((kind,), registry.get(name)))
     sections += [(("attacks", name), cls) for name, cls in ATTACKS.classes().items()]
     for address, cls in sections:
-        found += [(*address, *inner) for inner in field_names(cls)]
+        found |= {(*address, *inner): hint for inner, hint in field_types(cls).items()}
     return found
 
 

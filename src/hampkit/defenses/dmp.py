@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.config.schema import build, parse_text
+from hampkit.config.command_line import read_value
+from hampkit.config.schema import build, field_types
 from hampkit.config.sections import TrainOverrides
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError, one_line
@@ -148,8 +149,11 @@ def _made(name: str, options: tuple[str, ...]) -> Generator:
     for option in options:
         if "=" not in option:
             raise UserError(f"defense.options holds {option!r}; options of a generator are written KEY=VALUE")
-    values = {key: parse_text(text) for key, _, text in (option.partition("=") for option in options)}
-    return build(GENERATORS.get(name), values, f"generator {name}")
+    cls = GENERATORS.get(name)
+    hints = field_types(cls)
+    parts = (option.partition("=") for option in options)
+    values = {key: read_value(text, hints.get((key,))) for key, _, text in parts}
+    return build(cls, values, f"generator {name}")
 
 
 def _groups(task: Task, n_inputs: int) -> list[list[int]]:
