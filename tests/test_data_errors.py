@@ -221,6 +221,7 @@ def rows(n: int = 50, **columns: Callable[[int], object]) -> str:
     return "\n".join(lines) + "\n"
 
 
+NULL = ("'b'", "no value in data row 7 of 50;", "missing=drop", "missing=median", "drop=b")
 CSV_ERRORS = {
     "no label": (rows(), {"label": ""}, ("needs the name of its label column", "--label", "'a', 'y'")),
     "wrong label": (rows(target=lambda i: i), {"label": "tagret"}, ("no column 'tagret'", "mean 'target'?", "'a'")),
@@ -233,21 +234,33 @@ CSV_ERRORS = {
     "only a header": ("a,y\n", {}, ("t.csv", "header but no rows", "at least 44")),
     "few rows": (rows(43), {}, ("t.csv", "43 rows", "at least 44")),
     "ragged": (rows() + "1,2,3\n", {}, ("cannot read", "t.csv", "Expected 2 columns, got 3")),
-    "null": (rows(b=lambda i: "" if i == 6 else i), {}, ("'b'", "no value in data row 7", "data.drop=[b]")),
-    "null text": (rows(b=lambda i: "" if i == 6 else "t"), {}, ("'b'", "no value in data row 7", "data.drop=[b]")),
-    "no values": (rows(b=lambda i: ""), {}, ("'b'", "no value in data row 1", "data.drop=[b]")),
-    "null label": (rows(y=lambda i: "" if i == 2 else i % 2), {}, ("label column 'y'", "data row 3", "remove the row")),
-    "infinite": (rows(b=lambda i: "inf" if i == 4 else 0.5), {}, ("'b'", "inf in data row 5", "data.drop=[b]")),
+    "null": (
+        rows(b=lambda i: "" if i == 6 else i),
+        {},
+        ("'b'", "no value in data row 7 of 50;", "missing=drop", "missing=median", "drop=b"),
+    ),
+    "null text": (
+        rows(b=lambda i: "" if i == 6 else "t"),
+        {},
+        ("'b'", "no value in data row 7 of 50;", "missing=drop", "missing=median", "drop=b"),
+    ),
+    "no values": (rows(b=lambda i: ""), {}, ("'b'", "no value in any row", "drop=b")),
+    "null label": (
+        rows(y=lambda i: "" if i == 2 else i % 2),
+        {},
+        ("label column 'y'", "data row 3", "missing=drop", "--label"),
+    ),
+    "infinite": (rows(b=lambda i: "inf" if i == 4 else 0.5), {}, ("'b'", "inf in data row 5", "drop=b")),
     "too large": (rows(b=lambda i: "1e300" if i == 4 else 0.5), {}, ("'b'", "1e+300 in data row 5", "float32")),
     "many words": (
         rows(250, b=lambda i: f"n{i}"),
         {},
-        ("'b'", "250 distinct", "100", "'n0'", "data.drop=[b]", "--group b"),
+        ("'b'", "250 distinct", "100", "'n0'", "drop=b", "--group b"),
     ),
     "dates": (
         rows(b=lambda i: f"2024-01-{i % 28 + 1:02}"),
         {},
-        ("column 'b'", "neither numbers nor categories (type date32", "data.drop=[b]"),
+        ("column 'b'", "neither numbers nor categories (type date32", "drop=b"),
     ),
     "date label": (rows(y=lambda i: f"2024-01-0{i % 3 + 1}"), {}, ("label column 'y'", "type date32", "--label")),
     "fractions": (rows(y=lambda i: i % 5 / 2), {}, ("column 'y'", "0.5 in data row 2", "regression target", "--label")),
@@ -319,9 +332,9 @@ def test_parquet(tmp_path, place):
     path.write_bytes(b"")
     refused(load, "cannot read", "t.parquet", "complete .parquet")
     pyarrow.parquet.write_table(pa.table({"b": [[1]] * 50, "y": y}), path)
-    refused(load, "column 'b'", "neither numbers nor categories (type list", "data.drop=[b]")
+    refused(load, "column 'b'", "neither numbers nor categories (type list", "drop=b")
     pyarrow.parquet.write_table(pa.table({"b": pa.array([0.5] * 49 + [float("nan")]), "y": y}), path)
-    refused(load, "column 'b'", "nan in data row 50", "data.drop=[b]")
+    refused(load, "column 'b'", "no value in data row 50 of 50", "drop=b")
     pyarrow.parquet.write_table(pa.table([[1] * 50, [2] * 50, y], names=["b", "b", "y"]), path)
     refused(load, "t.parquet", "same name", "'b'", "rename")
     whole = path.read_bytes()
@@ -337,13 +350,13 @@ NPZ_ERRORS = {
     "no x": ({"data": X, "y": Y}, {}, ("no array 'x' or 'features' or 'X'", "'data', 'y'")),
     "no y": ({"x": X, "target": Y}, {}, ("no array 'y' or 'labels' or 'label'", "'target'")),
     "wrong label": ({"x": X, "target": Y}, {"label": "tagret"}, ("no array 'tagret'", "did you mean 'target'?")),
-    "drop": ({"x": X, "y": Y}, {"drop": ("c",)}, ("data.drop=['c']", "arrays", "leave the columns out")),
+    "drop": ({"x": X, "y": Y}, {"drop": ("c",)}, ("data.drop=['c']", "arrays", "change the array 'x'")),
     "flat x": ({"x": Y, "y": Y}, {}, ("array 'x'", "(50,)", "(rows, features")),
     "text x": ({"x": X.astype(str), "y": Y}, {}, ("array 'x'", "<U", "give numbers")),
     "complex x": ({"x": X + 0j, "y": Y}, {}, ("array 'x'", "complex128", "give numbers")),
     "other length": ({"x": X, "y": Y[:49]}, {}, ("array 'y'", "(49,)", "shape (50,)")),
     "two hot y": ({"x": X, "y": np.ones((50, 2))}, {}, ("array 'y'", "(50, 2)", "shape (50,)")),
-    "nan": ({"x": HOLE, "y": Y}, {}, ("array 'x'", "nan in data row 4", "fill it")),
+    "nan": ({"x": HOLE, "y": Y}, {}, ("array 'x'", "nan in data row 4 (1 of 50", "missing=drop", "missing=median")),
     "nan label": ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, {}, ("array 'y'", "nan in data row 2", "--label")),
     "empty": ({"x": X[:0], "y": Y[:0]}, {}, ("array 'x'", "empty", "(0, 2)", "44 rows")),
     "few": ({"x": X[:30], "y": Y[:30]}, {}, ("30 rows", "at least 44")),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hampkit.config.command_line import quoted
+from hampkit.config.command_line import written
 from hampkit.config.schema import once
 from hampkit.errors import UserError
 
@@ -59,7 +59,7 @@ def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple
             options[key] = text
     if group:
         once(f"--group {group}", options, "data.group", "group")
-        options["data.group"] = quoted(group)
+        options["data.group"] = written(group)
     if keep_models:
         once("--keep-models", options, "shadows.keep_models", "keep_models")
         options["shadows.keep_models"] = "true"

@@ -67,7 +67,7 @@ def option(key: str, *values: str) -> str:
     >>> option("drop", "id"), option("drop", "id, code", "")
     ('drop=id', '\\'drop=["id, code", ""]\\'')
     """
-    single = len(values) == 1 and _PLAIN.fullmatch(values[0]) and parse_text(values[0]) == values[0]
+    single = len(values) == 1 and values[0].isprintable() and parse_text(values[0], texts=True) == values[0] != ""
     return shlex.quote(f"{key}={values[0] if single else written(list(values))}")
 
 

@@ -29,6 +29,7 @@ from hampkit.text import Address
 TRAINING_VERSION = 8
 
 # newer fields are hashed only if they differ from these values, so that older runs are found again
+LATER_OF_DATA = {"missing": "error", "na": [], "categories": [], "header": None, "separator": "", "decimal": "."}
 LATER = {"precision": "float32", "stop_after": 0, "patience": 0, "sampling": "shuffle", "augment": []}
 
 
@@ -64,7 +65,8 @@ class Recipe:
         """The part that decides the trained weights: the content of recipe.json, which is hashed."""
         split = dataclasses.asdict(self.split)
         split.pop("permutation")  # the fingerprint covers its content, and the path does not matter
-        data = {k: v for k, v in self.data.options.items() if k != "file"}
+        data = {k: v for k, v in _plain(dict(self.data.options)).items() if k != "file"}
+        data = {k: v for k, v in data.items() if k not in LATER_OF_DATA or LATER_OF_DATA[k] != v}
         defense, code = {"name": self.defense.name, **_plain(dict(self.defense.options))}, self.code()
         if "file" in code:  # the same
             defense["file"] = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +14,23 @@ from torch import Tensor
 from hampkit.errors import UserError, did_you_mean
 from hampkit.types import Domain
 
+NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a number as text, with a point
 MIN_ROWS = 44  # the smallest number of rows that the default split can cut into its segments
 
 
-class Names(NamedTuple):
-    """The columns or arrays that a user named; empty: none."""
+@dataclass(frozen=True)
+class TableOptions:
+    """How a file is read: see the fields of `hampkit.data.table.File`."""
 
-    label: str
-    group: str
-    drop: Sequence[str]
+    label: str = ""
+    group: str = ""
+    drop: Sequence[str] = ()
+    missing: str = "error"
+    na: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    header: bool | None = None
+    separator: str = ""
+    decimal: str = "."
 
 
 class RawTable(NamedTuple):
@@ -32,6 +41,7 @@ class RawTable(NamedTuple):
     label: str  # "column 'x'" or "array 'y'"
     blocks: tuple[tuple[int, int], ...] = ()  # column ranges of one-hot blocks
     notes: tuple[str, ...] = ()  # see `Dataset.notes`
+    done: tuple[str, ...] = ()  # see `Dataset.done`
     group: np.ndarray | None = None  # (N,) int64: rows with the same number belong together
 
 
