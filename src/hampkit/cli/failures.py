@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import typer
@@ -37,7 +37,7 @@ def exit_code(argv: list[str], call: Callable[[], Any], commands: Collection[str
             return _usage_error(error, usage(), argv, commands)
         if "--debug" in argv:
             raise
-        return _fail(*_explained(error, argv))
+        return _fail(*_explained(error, argv), getattr(error, "report", ()))
 
 
 def _usage_error(error: Exception, text: str, argv: list[str], commands: Collection[str]) -> int:
@@ -77,6 +77,8 @@ def _interrupted() -> int:
     return _fail("interrupted; run the same command again to go on", INTERRUPTED)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, report: Iterable[str] = ()) -> int:
     print("hampkit: error: " + " ".join(message.split()), file=sys.stderr)
+    for line in report:
+        print("  " + " ".join(line.split()), file=sys.stderr)
     return code

@@ -150,13 +150,18 @@ def _source(name: str, document: dict[str, Any], dataset: str, path: Path | None
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        if path.exists() and not path.is_file():
+            raise UserError(f"recipe {path} is a folder, a pipe or a device; give a .toml file")
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors begin a file with a byte-order mark
     except FileNotFoundError:
         raise UserError(f"no recipe file {path}; give an existing .toml file or DATA/DEFENSE") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"recipe {path} is not valid TOML: {one_line(error)}") from None
-    except (OSError, ValueError) as error:  # a name with a null byte, text that is not UTF-8
-        raise UserError(f"cannot read recipe {str(path)!r}: {one_line(error)}") from None
+    except RecursionError:
+        raise UserError(f"recipe {path} has brackets nested too deeply; a recipe needs two levels") from None
+    except (OSError, ValueError) as error:  # a name with a null byte, text that is not UTF-8, a number of 5,000 digits
+        text = "it has a number of too many digits" if "int_max_str_digits" in str(error) else one_line(error)
+        raise UserError(f"cannot read recipe {str(path)!r}: {text}") from None
 
 
 def _chain(source: Source, dataset: str) -> list[Source]:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from hampkit.config.files import expanded
 from hampkit.data.base import Place, Source, fingerprint
 from hampkit.data.table_arrays import read_arrays
 from hampkit.data.table_columns import read_table
@@ -79,7 +80,7 @@ class File(Source):
 
 
 def _existing(file: str) -> Path:
-    path = Path(file).expanduser()
+    path = expanded(file, "data.file")
     if not file:
         raise UserError("data set 'file' needs a file; give --data FILE, or file = \"…\" in the section data")
     if path.is_dir():

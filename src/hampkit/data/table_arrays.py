@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hampkit.data.memory import check_fits
 from hampkit.data.table_values import MIN_ROWS, RawTable, TableOptions, compact, listed, similar
 from hampkit.errors import UserError, one_line
 
@@ -86,8 +88,13 @@ def _read(path: Path, options: TableOptions) -> tuple[str, str, np.ndarray, np.n
             there = list(archive.files)
             x_name = _pick(path, there, ("x", "features", "X"))
             y_name = _pick(path, there, (options.label,) if options.label else ("y", "labels", "label"))
-            group = archive[_pick(path, there, (options.group,))] if options.group else None
-            return x_name, y_name, archive[x_name], archive[y_name], group
+            group_name = _pick(path, there, (options.group,)) if options.group else ""
+            wanted = [name for name in (x_name, y_name, group_name) if name]
+            check_fits(path, sum(_bytes(archive, name) for name in wanted))
+            x, y, group = (_array(archive, name) if name else None for name in (x_name, y_name, group_name))
+            assert x is not None
+            assert y is not None
+            return x_name, y_name, x, y, group
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
@@ -101,6 +108,26 @@ def _open_npz(path: Path) -> Any:
     if isinstance(archive, np.ndarray):
         raise ValueError("it holds a single array (.npy)")
     return archive
+
+
+def _array(archive: Any, name: str) -> np.ndarray:
+    """One array of the archive. Raises: `ValueError` for a member that is none, which NumPy returns as bytes."""
+    array = archive[name]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"its member {name!r} is no array")
+    return array
+
+
+def _bytes(archive: Any, name: str) -> float:
+    """The memory that an array needs by its header: as stored, and as the features that are made of it."""
+    try:
+        with archive.zip.open(f"{name}.npy") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+    except (KeyError, ValueError):  # no array, see `_array`, or a damaged one
+        return 0.0
+    return math.prod(map(float, shape)) * (dtype.itemsize + 5)  # float32 and, for whole numbers, uint8
 
 
 def _pick(path: Path, names: list[str], wanted: tuple[str, ...]) -> str:

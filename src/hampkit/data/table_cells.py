@@ -225,7 +225,7 @@ def _bad_cells(name: str, column: Any, bad: list[str], options: TableOptions) ->
     as_categories = f"take the column for categories with {option('categories', *options.categories, name)}, "
     return Problem(
         name,
-        f"holds numbers, but not in {_cells(cells)}: {listed([shortened(text, 30) for text in bad], 3)}",
+        f"holds numbers, but not in {_cells(cells)}: {listed([shortened(text, 30) for text in bad], 4)}",
         f"correct that, read it as missing with {_as_missing(bad[:5], options)},"
         f" {as_categories if len(distinct(column)) <= MAX_CATEGORIES else ''}or {_instead(name, options)}",
     )

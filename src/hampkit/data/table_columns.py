@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from hampkit.data.table_cells import Columns, check_cells, is_number, is_text, typical, with_nulls, without_missing
+from hampkit.data.memory import check_fits
+from hampkit.data.table_cells import (
+    Columns,
+    check_cells,
+    distinct,
+    is_number,
+    is_text,
+    typical,
+    with_nulls,
+    without_missing,
+)
 from hampkit.data.table_csv import inexact, read_csv
 from hampkit.data.table_notes import identifier_note, telling_notes
 from hampkit.data.table_values import MIN_ROWS, RawTable, TableOptions, class_labels, compact, encode, listed, similar
@@ -43,6 +53,7 @@ def read_table(path: Path, options: TableOptions) -> RawTable:
 
 def _raw(path: Path, columns: Columns, features: list[str], options: TableOptions) -> RawTable:
     """The arrays of columns that were checked."""
+    _check_width(path, columns, features, options)
     parts = [_block(path, name, columns[name], options) for name in features]
     edges = np.cumsum([0, *(block.shape[1] for block, _ in parts)]).tolist()
     raw = RawTable(
@@ -88,8 +99,12 @@ def _read(path: Path, options: TableOptions) -> Any:
     try:
         if path.suffix.lower() == ".parquet":
             with pyarrow.parquet.ParquetFile(path) as file:  # unlike read_table, it does not read columns from the path
+                sizes = (file.metadata.row_group(k).total_byte_size for k in range(file.metadata.num_row_groups))
+                values = float(file.metadata.num_rows) * file.metadata.num_columns
+                check_fits(path, max(float(sum(sizes)), 8 * values) + 4 * values)  # as read, and as features
                 table = file.read()
         else:
+            check_fits(path, 2.0 * path.stat().st_size)  # the text, and its values
             table = read_csv(path, options)
         assert table.column_names is not None  # names that are not UTF-8 raise here
         return table
@@ -125,7 +140,7 @@ def _check_names(path: Path, columns: list[str], options: TableOptions) -> None:
 
 def _block(path: Path, name: str, column: Any, options: TableOptions) -> tuple[np.ndarray, bool]:
     """One feature column as (N, k) uint8 or float32, and whether it is one-hot."""
-    if is_text(column.type) or name in options.categories:
+    if _is_category(name, column, options):
         codes, values = encode([_MISSING if value is None else value for value in column.to_pylist()])
         return np.eye(len(values), dtype=np.uint8)[codes], True
     what = f"column {name!r} of {path}"
@@ -133,6 +148,24 @@ def _block(path: Path, name: str, column: Any, options: TableOptions) -> tuple[n
         return compact(what, _numbers(column), "")[:, None], False
     filled = compact(what, _numbers(column.fill_null(typical(column))), "")
     return np.stack([filled, column.is_null().to_numpy().astype(filled.dtype)], axis=1), False
+
+
+def _check_width(path: Path, columns: Columns, features: list[str], options: TableOptions) -> None:
+    """Check that the features fit into memory: each category is a column of its own.
+
+    Raises: `UserError`.
+    """
+    widths = {name: len(distinct(columns[name])) for name in features if _is_category(name, columns[name], options)}
+    width = len(features) - len(widths) + sum(widths.values())
+    largest = max(widths, key=lambda name: widths[name], default="")
+    advice = (
+        f"leave out columns such as {largest!r} with {widths.get(largest)} categories" if widths else "take fewer rows"
+    )
+    check_fits(path, 2 * 4.0 * width * len(columns[options.label]), advice)
+
+
+def _is_category(name: str, column: Any, options: TableOptions) -> bool:
+    return is_text(column.type) or name in options.categories
 
 
 def _label_values(path: Path, name: str, column: Any) -> np.ndarray | list[str]:

@@ -135,7 +135,7 @@ def _check_header(path: Path, table: Any) -> None:
     shown = numeric or [name for name, is_value in zip(names, inside, strict=True) if is_value]
     why = "numbers" if numeric else "values of their own columns"
     raise UserError(
-        f"the first line of {path} looks like a record, not like names: it has {why} ({listed(shown, 4)}); if it is a record,"
+        f"the first line of {path} looks like a record, not like names: it has {why} ({listed(shown, 6)}); if it is a record,"
         f" give header=false (the columns are then c1 to c{len(names)}), and header=true if these are names"
     )
 

@@ -15,6 +15,7 @@ from hampkit.data.table_values import TableOptions
 
 _ROWS_PER_VALUE = 10  # with fewer rows, values determine the label by chance
 _MOST_VALUES = 100  # of numbers with more values, ranges are looked at
+_LEAST = 10  # rows outside the most frequent class; with fewer, one of many columns separates them by chance
 _FEW = 0.005  # share of rows that a column may miss and still determine the label
 _OF_OTHERS = 0.05  # and of the rows that the most frequent class alone would miss
 
@@ -36,9 +37,9 @@ def telling_notes(
 
     blocks: per column (N, k), as the network receives it; y: (N,) classes.
     """
-    missed = {name: _missed(_codes(block), y) for name, block in zip(names, blocks, strict=True)}
     base = len(y) - int(np.bincount(y).max())
     few = min(max(2, _FEW * len(y)), _OF_OTHERS * base)
+    missed = {name: _missed(block, y) for name, block in zip(names, blocks, strict=True)} if base >= _LEAST else {}
     return [
         f"column {name!r} of {path} alone determines the label {options.label!r} of {len(y) - n:,} of {len(y):,} rows; unless it"
         f" is known whenever the model is asked, leave it out with {option('drop', *options.drop, name)}"
@@ -47,24 +48,29 @@ def telling_notes(
     ]
 
 
-def _missed(codes: NDArray[np.int64], y: NDArray[np.int64]) -> int:
+def _missed(block: np.ndarray, y: NDArray[np.int64]) -> int:
+    """The number of rows whose label a column (N, k) does not determine."""
+    most = min(_MOST_VALUES, len(y) // _ROWS_PER_VALUE)
+    if block.shape[1] > 1:
+        return _of_values(block.argmax(1), y) if block.dtype == np.uint8 and block.shape[1] <= most else len(y)
+    values, codes = np.unique(block[:, 0], return_inverse=True)
+    return _of_values(codes, y) if len(values) <= most else _of_ranges(codes, y)
+
+
+def _of_values(codes: NDArray[np.integer], y: NDArray[np.int64]) -> int:
     """The number of rows whose class is not the most frequent one of their value."""
     classes = int(y.max()) + 1
     counts = np.bincount(codes * classes + y, minlength=(int(codes.max()) + 1) * classes).reshape(-1, classes)
     return len(y) - int(counts.max(1).sum())
 
 
-def _codes(block: np.ndarray) -> NDArray[np.int64]:
-    """The value of each row as a number from 0; of many numbers the range, one of at most 100 with ten rows or more."""
-    most = max(1, min(_MOST_VALUES, len(block) // _ROWS_PER_VALUE))
-    if block.shape[1] > 1:
-        codes = block.argmax(1) if block.dtype == np.uint8 else np.zeros(len(block), np.int64)
-        return codes if block.shape[1] <= most else np.zeros(len(block), np.int64)
-    values, codes = np.unique(block[:, 0], return_inverse=True)
-    if len(values) <= most:
-        return codes.astype(np.int64)
-    edges = np.quantile(block[:, 0], np.linspace(0, 1, most + 1)[1:-1])
-    return np.searchsorted(edges, block[:, 0], side="right").astype(np.int64)
+def _of_ranges(codes: NDArray[np.integer], y: NDArray[np.int64]) -> int:
+    """The number of rows outside of the range of values of their class, if each class has one range.
+
+    In the order of the values, each such row begins and ends a run of another class.
+    """
+    runs = 1 + int((np.diff(y[np.lexsort((y, codes))]) != 0).sum())
+    return max(0, (runs - int(y.max())) // 2)
 
 
 def _is_identifier(name: str, column: Any) -> bool:

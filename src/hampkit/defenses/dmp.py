@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hampkit.config.command_line import read_value
+from hampkit.config.files import plain_file
 from hampkit.config.schema import build, field_types
 from hampkit.config.sections import TrainOverrides
 from hampkit.defenses.base import Defense, Models
@@ -135,8 +135,9 @@ def read_inputs(file: str, like: Dataset) -> Tensor:
 
 
 def _array(file: str, place: str) -> np.ndarray:
+    path = plain_file(file, "defense.file")
     try:
-        found = np.load(Path(file).expanduser(), allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
         return np.asarray(found["x"] if isinstance(found, np.lib.npyio.NpzFile) else found)
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
         raise UserError(
