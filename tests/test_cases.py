@@ -489,3 +489,68 @@ def test_categories_that_make_too_many_columns_are_refused_by_name(tmp_path, pla
 def test_free_memory_is_a_number_on_linux():
     free = memory.free_memory()
     assert free is None or free > 0
+
+
+# --- networks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nets(monkeypatch):
+    monkeypatch.syspath_prepend(str(TABLES.parent))
+    return "nets:{}".format
+
+
+@pytest.mark.parametrize("name", ["inplace_gn", "frozen", "embed", "ownln", "bn"])
+def test_networks_of_all_kinds_train(name, nets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = hampkit.train("toy/hamp", options={"net": nets(name), "train.epochs": 1})
+    assert set(trained.accuracy) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("softmaxed", "returns probabilities .* leave the last softmax out"),
+        ("tupled", "returns a tuple for 2 rows"),
+        ("sigmoid1", r"returns shape \(2, 1\) for 2 rows"),
+    ],
+)
+def test_networks_that_return_no_logits_are_refused(name, text, nets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=text):
+        hampkit.train("toy/undefended", options={"net": nets(name), "train.epochs": 1})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_forgets_its_input_is_flagged(nets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = hampkit.run("toy/undefended", "toy/hamp", options={"net": nets("gn_erase"), "train.epochs": 2})
+    for model in results.models:
+        assert all("constant" in attack.flags for attack in model.attacks)
+    (caveat,) = (c for c in results.to_json()["caveats"] if c["flag"] == "constant")
+    assert "the same answer to every input" in caveat["text"]
+    plain = hampkit.run("toy/undefended", options={"train.epochs": 2})
+    assert not any("constant" in attack.flags for attack in plain.models[0].attacks)
+
+
+@pytest.mark.parametrize("key", ["train.augment", "shadows.views"])
+def test_flips_and_shifts_are_refused_on_channels_last(key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("t.npz", x=rng.random((200, 8, 8, 5)), y=np.arange(200) % 2)  # 5 channels: not recognised
+    options = {key: "flip"} if key == "train.augment" else {key: 2, "shadows.models": 4}
+    with pytest.raises(UserError, match=r"shape \(8, 8, 5\), with the channels last"):
+        hampkit.train("undefended", data="t.npz", options={"net": "mlp", "train.epochs": 1, **options})
+
+
+def test_what_was_done_to_a_table_stands_in_its_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"epochs": 1, "na": ["30"], "missing": "median"}
+    with pytest.warns(hampkit.Notice, match="alone determines the label"):
+        results = hampkit.run(
+            "undefended", data=TABLES / "label-told-by-a-column.csv", label="outcome", options=options
+        )
+    (model,) = results.to_json()["models"]
+    done, warned = model["data"]["notes"]
+    assert done.startswith("missing=median filled 7 missing values in 'age' (7) of label-told-by-a-column.csv")
+    assert "alone determines the label" in warned

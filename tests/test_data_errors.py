@@ -285,7 +285,7 @@ def test_exactly_half_of_the_rows_distinct_is_accepted(tmp_path, place):
 
 def test_a_table_with_many_columns_is_not_listed_whole(tmp_path, place):
     (tmp_path / "t.csv").write_text(rows(**{f"col{i}": lambda i: i for i in range(2000)}))
-    refused(lambda: File(file=str(tmp_path / "t.csv"), label="zzz").load(place), "'zzz'", "(2002 in all)")
+    refused(lambda: File(file=str(tmp_path / "t.csv"), label="zzz").load(place), "'zzz'", "(2,002 in all)")
 
 
 def test_text_that_is_not_utf8(tmp_path, place):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.errors import UserError, nearest, shortened
+from hampkit.errors import UserError, nearest
 from hampkit.types import Domain
 
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a number as text, with a point
@@ -130,7 +130,8 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     >>> listed(["a", "b"]), listed([f"c{k}" for k in range(9)], 5)
     ("'a', 'b'", "'c0', 'c1', …, 'c6', 'c7', 'c8' (9 in all)")
     """
-    shown = [repr(shortened(name, 40)) for name in (names if len(names) <= most else [*names[: most - 3], *names[-3:]])]
+    chosen = names if len(names) <= most else [*names[: most - 3], *names[-3:]]
+    shown = [repr(name if len(name) <= 40 else name[:39] + "…") for name in chosen]
     if len(names) <= most:
         return ", ".join(shown)
     return ", ".join([*shown[:-3], "…", *shown[-3:]]) + f" ({len(names):,} in all)"
