@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import tarfile
+import threading
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hampkit.data import Place
+from hampkit.data import Place, network
 from hampkit.data import location as location_module
 from hampkit.data.embedded import Digits
 from hampkit.data.fetch import PublicFile, fetch, find, read_member
@@ -102,6 +105,40 @@ def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setattr(location_module, "ARCHIVE", unreachable)
     online = Place(tmp_path, tmp_path / "cache")
     refused(lambda: Location30().load(online), "download failed", "ConnectionError", SHA, f"into {tmp_path}")
+
+
+def test_a_download_without_a_network_does_not_wait_for_an_answer(tmp_path, monkeypatch):
+    """Neither a name nor a connection that is never answered holds a command up: the fake answers only when the test is over."""
+    over = threading.Event()
+
+    def never(address, timeout=None):
+        assert timeout == network.PATIENCE
+        over.wait()
+        raise OSError("over")
+
+    monkeypatch.setattr(network, "PATIENCE", 0.05)
+    monkeypatch.setattr(socket, "create_connection", never)
+    unreachable = replace(location_module.ARCHIVE, url="https://example.org/dataset_location.tgz")
+    monkeypatch.setattr(location_module, "ARCHIVE", unreachable)
+    try:
+        refused(
+            lambda: Location30().load(Place(tmp_path, tmp_path / "cache")), "no connection to example.org within", SHA
+        )
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "server"),
+    [("", ("example.org", 443)), ("http://gate:3128", ("gate", 3128)), ("gate:3128", ("gate", 3128))],
+)
+def test_behind_a_proxy_the_proxy_is_asked(monkeypatch, proxy, server):
+    asked = []
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": proxy} if proxy else {})
+    monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: False)
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: asked.append(address) or socket.socket())
+    network.check_reachable("https://example.org/file")
+    assert asked == [server]
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):
@@ -413,4 +450,5 @@ def test_a_failed_download_is_told_in_whole_words(tmp_path, monkeypatch):
         raise ConnectionError("word " * 100)
 
     monkeypatch.setattr(pooch, "retrieve", fail)
+    monkeypatch.setattr("hampkit.data.fetch.check_reachable", lambda url: None)
     refused(lambda: Location30().load(Place(None, tmp_path)), "ConnectionError: word word", "word …; put")

@@ -22,7 +22,7 @@ from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shi
 from hampkit.config.schema import build, field_types
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, one_line, unknown_key
-from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_own
 from hampkit.text import Address
 
 # incremented when the same recipe would train other weights, so that old runs are not reused
@@ -88,7 +88,7 @@ class Recipe:
         if self.net.startswith("timm:"):
             found["net"] = _version_of("timm")
         elif ":" in self.net:
-            found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
+            found["net"] = code_of(load_own(self.net), self.net.partition(":")[0])
         file = Path(str(self.defense.options.get("file") or "")).expanduser()
         if file.is_file():  # ready inputs: their content counts, not only the path
             found["file"] = file_hash(file)
