@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.files import expanded
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.text import Address, flatten
@@ -203,10 +204,7 @@ def _beside(child: Source, named: str) -> Path:
     """A path relative to the recipe file that contains it."""
     if child.path is None:
         raise UserError("a recipe of the package cannot extend a file; write DATA/DEFENSE")
-    try:
-        return child.path.parent / Path(named).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{one_line(error)}; give the path of an existing file") from None
+    return child.path.parent / expanded(named, "extends")
 
 
 def _inherited(section: str, values: Any, child: Any) -> Any:

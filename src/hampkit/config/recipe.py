@@ -19,6 +19,7 @@ from hampkit.code_hash import code_of
 from hampkit.config.command_line import read_value
 from hampkit.config.content import content_hash, file_hash
 from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
+from hampkit.config.files import expanded
 from hampkit.config.schema import build, field_types
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, one_line, unknown_key
@@ -222,7 +223,7 @@ class _Seed:
 def _resolved(reference: str, file: str, label: str) -> Resolved:
     table = {"name": "file", "file": file, "label": label} if file else None
     if reference.endswith(".toml"):
-        return _with_table(resolve(from_file(Path(reference)), "file" if file else ""), table)
+        return _with_table(resolve(from_file(expanded(reference, "recipe")), "file" if file else ""), table)
     data, slash, defense = reference.rpartition("/")
     if file and slash:
         raise UserError(
