@@ -202,14 +202,14 @@ def test_a_new_file_in_a_clone_is_listed_at_once(plugin):
 
 def test_a_damaged_catalog_is_as_good_as_none(monkeypatch):
     damaged = Path("catalog.json")
-    for text in ("{", "[]"):
+    for text in ("{", "[]", '{"modules": {}}'):
         damaged.write_text(text)
         monkeypatch.setattr(catalog, "FILE", damaged)
-        catalog._document.cache_clear()
+        catalog._written.cache_clear()
         try:
             assert stored() is None
         finally:
-            catalog._document.cache_clear()
+            catalog._written.cache_clear()
 
 
 def test_names_are_known_without_importing_their_classes(monkeypatch):

@@ -3,19 +3,23 @@
 import importlib.metadata
 import json
 import re
+import shlex
 import sys
 from collections import OrderedDict
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hampkit import registry
 from hampkit.attacks.threshold import Loss
+from hampkit.config.command_line import option, parse_text, quoted, read_value, written
 from hampkit.config.extends import shipped_recipes
 from hampkit.config.recipe import LATER, TrainConfig, load_recipe, recipe_from_dict, with_seed
-from hampkit.config.schema import parse_text
 from hampkit.data.toy import Toy
 from hampkit.errors import UserError
 from hampkit.registry import DEFENSES
@@ -113,6 +117,75 @@ def test_the_hash_covers_training_and_not_the_judge():
 def test_values_are_read_as_what_they_look_like(text, value):
     assert parse_text(text) == value
     assert type(parse_text(text)) is type(value)
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
+    [
+        "",
+        " ",
+        "01",
+        "1e3",
+        "true",
+        "[a]",
+        "[",
+        '"',
+        "'",
+        '"a"',
+        "a, b",
+        "it's",
+        'say "a, b"',
+        "\\",
+        "\x1b[31m",
+        "\u202e",
+        "#",
+    ]
+)
+
+
+@given(st.lists(ANY_TEXT, max_size=5))
+def test_a_list_can_hold_every_text(texts):
+    assert parse_text(written(texts)) == texts
+    assert read_value(written(texts), tuple[str, ...]) == texts
+
+
+@given(ANY_TEXT)
+def test_every_text_can_be_written(text):
+    assert parse_text(written(text)) == text
+    assert read_value(quoted(text), str) == text
+
+
+@given(st.lists(ANY_TEXT, min_size=1, max_size=5))
+def test_advice_can_be_pasted_into_a_shell(texts):
+    words = shlex.split(option("drop", *texts))
+    assert len(words) == 1
+    found = read_value(words[0].removeprefix("drop="), tuple[str, ...])
+    assert (found if isinstance(found, list) else [found]) == texts
+    assert option("drop", *texts).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "hint", "value"),
+    [
+        ("1e3", str, "1e3"),
+        ("01", str, "01"),
+        ("true", str, "true"),
+        ('"a b"', str, "a b"),
+        ("[1, true, 01]", tuple[str, ...], ["1", "true", "01"]),
+        ("[a, b,]", tuple[str, ...], ["a", "b"]),
+        ("['a\\b', \"c\\td\"]", tuple[str, ...], ["a\\b", "c\td"]),
+        ("[it's, x[0]]", tuple[str, ...], ["it's", "x[0]"]),
+        ("3", int | None, 3),
+        ("best", Literal["best", "last"], "best"),
+    ],
+)
+def test_a_field_for_texts_takes_what_looks_like_a_number(text, hint, value):
+    assert read_value(text, hint) == value
+
+
+@pytest.mark.parametrize("text", ['["a]', "[a, 'b]", '["a" b]', "['a''b']"])
+def test_a_quote_without_its_end_is_an_error(text):
+    with pytest.raises(UserError, match="a quote has no end, or no comma follows it"):
+        parse_text(text)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import tarfile
+import threading
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hampkit.data import Place
+from hampkit.data import Place, network
 from hampkit.data import location as location_module
 from hampkit.data.embedded import Digits
 from hampkit.data.fetch import PublicFile, fetch, find, read_member
@@ -102,6 +105,40 @@ def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setattr(location_module, "ARCHIVE", unreachable)
     online = Place(tmp_path, tmp_path / "cache")
     refused(lambda: Location30().load(online), "download failed", "ConnectionError", SHA, f"into {tmp_path}")
+
+
+def test_a_download_without_a_network_does_not_wait_for_an_answer(tmp_path, monkeypatch):
+    """Neither a name nor a connection that is never answered holds a command up: the fake answers only when the test is over."""
+    over = threading.Event()
+
+    def never(address, timeout=None):
+        assert timeout == network.PATIENCE
+        over.wait()
+        raise OSError("over")
+
+    monkeypatch.setattr(network, "PATIENCE", 0.05)
+    monkeypatch.setattr(socket, "create_connection", never)
+    unreachable = replace(location_module.ARCHIVE, url="https://example.org/dataset_location.tgz")
+    monkeypatch.setattr(location_module, "ARCHIVE", unreachable)
+    try:
+        refused(
+            lambda: Location30().load(Place(tmp_path, tmp_path / "cache")), "no connection to example.org within", SHA
+        )
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "server"),
+    [("", ("example.org", 443)), ("http://gate:3128", ("gate", 3128)), ("gate:3128", ("gate", 3128))],
+)
+def test_behind_a_proxy_the_proxy_is_asked(monkeypatch, proxy, server):
+    asked = []
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": proxy} if proxy else {})
+    monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: False)
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: asked.append(address) or socket.socket())
+    network.check_reachable("https://example.org/file")
+    assert asked == [server]
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):
@@ -221,6 +258,7 @@ def rows(n: int = 50, **columns: Callable[[int], object]) -> str:
     return "\n".join(lines) + "\n"
 
 
+NULL = ("'b'", "no value in data row 7 of 50;", "missing=drop", "missing=median", "drop=b")
 CSV_ERRORS = {
     "no label": (rows(), {"label": ""}, ("needs the name of its label column", "--label", "'a', 'y'")),
     "wrong label": (rows(target=lambda i: i), {"label": "tagret"}, ("no column 'tagret'", "mean 'target'?", "'a'")),
@@ -233,21 +271,33 @@ CSV_ERRORS = {
     "only a header": ("a,y\n", {}, ("t.csv", "header but no rows", "at least 44")),
     "few rows": (rows(43), {}, ("t.csv", "43 rows", "at least 44")),
     "ragged": (rows() + "1,2,3\n", {}, ("cannot read", "t.csv", "Expected 2 columns, got 3")),
-    "null": (rows(b=lambda i: "" if i == 6 else i), {}, ("'b'", "no value in data row 7", "data.drop=[b]")),
-    "null text": (rows(b=lambda i: "" if i == 6 else "t"), {}, ("'b'", "no value in data row 7", "data.drop=[b]")),
-    "no values": (rows(b=lambda i: ""), {}, ("'b'", "no value in data row 1", "data.drop=[b]")),
-    "null label": (rows(y=lambda i: "" if i == 2 else i % 2), {}, ("label column 'y'", "data row 3", "remove the row")),
-    "infinite": (rows(b=lambda i: "inf" if i == 4 else 0.5), {}, ("'b'", "inf in data row 5", "data.drop=[b]")),
+    "null": (
+        rows(b=lambda i: "" if i == 6 else i),
+        {},
+        ("'b'", "no value in data row 7 of 50;", "missing=drop", "missing=median", "drop=b"),
+    ),
+    "null text": (
+        rows(b=lambda i: "" if i == 6 else "t"),
+        {},
+        ("'b'", "no value in data row 7 of 50;", "missing=drop", "missing=median", "drop=b"),
+    ),
+    "no values": (rows(b=lambda i: ""), {}, ("'b'", "no value in any row", "drop=b")),
+    "null label": (
+        rows(y=lambda i: "" if i == 2 else i % 2),
+        {},
+        ("label column 'y'", "data row 3", "missing=drop", "--label"),
+    ),
+    "infinite": (rows(b=lambda i: "inf" if i == 4 else 0.5), {}, ("'b'", "inf in data row 5", "drop=b")),
     "too large": (rows(b=lambda i: "1e300" if i == 4 else 0.5), {}, ("'b'", "1e+300 in data row 5", "float32")),
     "many words": (
         rows(250, b=lambda i: f"n{i}"),
         {},
-        ("'b'", "250 distinct", "100", "'n0'", "data.drop=[b]", "--group b"),
+        ("'b'", "250 distinct", "100", "'n0'", "drop=b", "--group b"),
     ),
     "dates": (
         rows(b=lambda i: f"2024-01-{i % 28 + 1:02}"),
         {},
-        ("column 'b'", "neither numbers nor categories (type date32", "data.drop=[b]"),
+        ("column 'b'", "neither numbers nor categories (type date32", "drop=b"),
     ),
     "date label": (rows(y=lambda i: f"2024-01-0{i % 3 + 1}"), {}, ("label column 'y'", "type date32", "--label")),
     "fractions": (rows(y=lambda i: i % 5 / 2), {}, ("column 'y'", "0.5 in data row 2", "regression target", "--label")),
@@ -272,7 +322,7 @@ def test_exactly_half_of_the_rows_distinct_is_accepted(tmp_path, place):
 
 def test_a_table_with_many_columns_is_not_listed_whole(tmp_path, place):
     (tmp_path / "t.csv").write_text(rows(**{f"col{i}": lambda i: i for i in range(2000)}))
-    refused(lambda: File(file=str(tmp_path / "t.csv"), label="zzz").load(place), "'zzz'", "(2002 in all)")
+    refused(lambda: File(file=str(tmp_path / "t.csv"), label="zzz").load(place), "'zzz'", "(2,002 in all)")
 
 
 def test_text_that_is_not_utf8(tmp_path, place):
@@ -319,9 +369,9 @@ def test_parquet(tmp_path, place):
     path.write_bytes(b"")
     refused(load, "cannot read", "t.parquet", "complete .parquet")
     pyarrow.parquet.write_table(pa.table({"b": [[1]] * 50, "y": y}), path)
-    refused(load, "column 'b'", "neither numbers nor categories (type list", "data.drop=[b]")
+    refused(load, "column 'b'", "neither numbers nor categories (type list", "drop=b")
     pyarrow.parquet.write_table(pa.table({"b": pa.array([0.5] * 49 + [float("nan")]), "y": y}), path)
-    refused(load, "column 'b'", "nan in data row 50", "data.drop=[b]")
+    refused(load, "column 'b'", "no value in data row 50 of 50", "drop=b")
     pyarrow.parquet.write_table(pa.table([[1] * 50, [2] * 50, y], names=["b", "b", "y"]), path)
     refused(load, "t.parquet", "same name", "'b'", "rename")
     whole = path.read_bytes()
@@ -337,13 +387,13 @@ NPZ_ERRORS = {
     "no x": ({"data": X, "y": Y}, {}, ("no array 'x' or 'features' or 'X'", "'data', 'y'")),
     "no y": ({"x": X, "target": Y}, {}, ("no array 'y' or 'labels' or 'label'", "'target'")),
     "wrong label": ({"x": X, "target": Y}, {"label": "tagret"}, ("no array 'tagret'", "did you mean 'target'?")),
-    "drop": ({"x": X, "y": Y}, {"drop": ("c",)}, ("data.drop=['c']", "arrays", "leave the columns out")),
+    "drop": ({"x": X, "y": Y}, {"drop": ("c",)}, ("data.drop=['c']", "arrays", "change the array 'x'")),
     "flat x": ({"x": Y, "y": Y}, {}, ("array 'x'", "(50,)", "(rows, features")),
     "text x": ({"x": X.astype(str), "y": Y}, {}, ("array 'x'", "<U", "give numbers")),
     "complex x": ({"x": X + 0j, "y": Y}, {}, ("array 'x'", "complex128", "give numbers")),
     "other length": ({"x": X, "y": Y[:49]}, {}, ("array 'y'", "(49,)", "shape (50,)")),
     "two hot y": ({"x": X, "y": np.ones((50, 2))}, {}, ("array 'y'", "(50, 2)", "shape (50,)")),
-    "nan": ({"x": HOLE, "y": Y}, {}, ("array 'x'", "nan in data row 4", "fill it")),
+    "nan": ({"x": HOLE, "y": Y}, {}, ("array 'x'", "nan in data row 4 (1 of 50", "missing=drop", "missing=median")),
     "nan label": ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, {}, ("array 'y'", "nan in data row 2", "--label")),
     "empty": ({"x": X[:0], "y": Y[:0]}, {}, ("array 'x'", "empty", "(0, 2)", "44 rows")),
     "few": ({"x": X[:30], "y": Y[:30]}, {}, ("30 rows", "at least 44")),
@@ -400,4 +450,5 @@ def test_a_failed_download_is_told_in_whole_words(tmp_path, monkeypatch):
         raise ConnectionError("word " * 100)
 
     monkeypatch.setattr(pooch, "retrieve", fail)
+    monkeypatch.setattr("hampkit.data.fetch.check_reachable", lambda url: None)
     refused(lambda: Location30().load(Place(None, tmp_path)), "ConnectionError: word word", "word …; put")

@@ -1,5 +1,6 @@
 """DP-SGD and AdvReg against Opacus and plain autograd, and the batches they draw."""
 
+import re
 import sys
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from hampkit.nets.attack import InferenceNet, SortedNet
 from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import torch_rng
-from hampkit.training import Trainer
+from hampkit.training import Trainer, accounting
 from hampkit.training.batches import plan_epoch, poisson_steps
 from hampkit.training.vectorize import vectorize_over
 from hampkit.types import Batch, Stack, Task
@@ -279,6 +280,23 @@ def test_budgets_that_mean_nothing_are_refused_before_anything_is_trained(task, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("target", "accountant"), [(0.1, "rdp"), (0.05, "rdp"), (0.001, "prv"), (1e9, "prv")])
+def test_the_advice_about_a_target_that_cannot_be_reached_can_be_followed(task, short, target, accountant):
+    pytest.importorskip("opacus")
+    mlp = replace(task, net=net_factory("mlp-small", (24,), 4))
+    with pytest.raises(UserError) as caught:
+        DpSgd(target_epsilon=target, accountant=accountant).check(mlp, Trainer(short))
+    text = str(caught.value)
+    assert "\n" not in text
+    advised = dict(re.findall(r"(accountant|target_epsilon)=([\w.]+)(?= or more|, or|$)", text))
+    assert advised
+    if "target_epsilon" in advised:
+        DpSgd(target_epsilon=float(advised["target_epsilon"]), accountant=accountant).check(mlp, Trainer(short))
+    if "accountant" in advised and target < 1e9:
+        DpSgd(target_epsilon=target, accountant=advised["accountant"]).check(mlp, Trainer(short))
+    assert ("accountant=prv" in text.split(";")[1]) == (accountant == "rdp")
+
+
 def test_a_network_without_gradients_of_single_examples_is_refused_in_one_line(task, short):
     pytest.importorskip("opacus")
     with pytest.raises(UserError, match="Asking") as caught:
@@ -322,7 +340,7 @@ def test_the_noise_has_the_right_deviation_and_the_sum_is_divided_by_the_expecte
 )
 def test_epsilon_is_the_accountants(noise, rate, steps, published):
     accountants = pytest.importorskip("opacus.accountants")
-    found = {name: dp_sgd.epsilon(noise, rate, steps, 1e-5, name) for name in ("rdp", "prv")}
+    found = {name: accounting.epsilon(noise, rate, steps, 1e-5, name) for name in ("rdp", "prv")}
     assert abs(found["rdp"] - published) <= 1e-3
     rdp = accountants.RDPAccountant()
     prv = accountants.PRVAccountant()
@@ -336,9 +354,9 @@ def test_epsilon_is_the_accountants(noise, rate, steps, published):
 @pytest.mark.parametrize("target", [0.8, 4.0])
 def test_the_noise_for_a_target_keeps_to_it(target):
     pytest.importorskip("opacus")
-    noise = dp_sgd.noise_for(target, 1e-5, 1 / 11, 550)
-    assert 0.98 * target <= dp_sgd.epsilon(noise, 1 / 11, 550, 1e-5) <= target
-    assert dp_sgd.epsilon(noise * 0.97, 1 / 11, 550, 1e-5) > target
+    noise = accounting.noise_for(target, 1e-5, 1 / 11, 550)
+    assert 0.98 * target <= accounting.epsilon(noise, 1 / 11, 550, 1e-5) <= target
+    assert accounting.epsilon(noise * 0.97, 1 / 11, 550, 1e-5) > target
 
 
 @pytest.mark.parametrize("target", [0.8, 4.0, 60.0])
@@ -348,7 +366,7 @@ def test_the_search_for_noise_is_that_of_opacus(target):
         wanted = utils.get_noise_multiplier(
             target_epsilon=target, target_delta=1e-5, sample_rate=1 / 11, steps=550, accountant=accountant
         )
-        assert dp_sgd.noise_for(target, 1e-5, 1 / 11, 550, accountant) == wanted
+        assert accounting.noise_for(target, 1e-5, 1 / 11, 550, accountant) == wanted
 
 
 def test_a_target_that_the_tighter_accountant_alone_sees_below_its_bound_is_refused(monkeypatch):
@@ -360,11 +378,11 @@ def test_a_target_that_the_tighter_accountant_alone_sees_below_its_bound_is_refu
         asked.append((noise, accountant))
         return 30 / noise if accountant == "rdp" else 20 / noise
 
-    monkeypatch.setattr(dp_sgd, "epsilon", spent)
+    monkeypatch.setattr(accounting, "epsilon", spent)
     with pytest.raises(UserError, match="least noise"):
-        dp_sgd.noise_for(80.0, 1e-5, 1 / 11, 551, "prv")
-    assert min(noise for noise, _ in asked) == dp_sgd.PRV_NOISE
-    assert 20 / dp_sgd.noise_for(66.0, 1e-5, 1 / 11, 551, "prv") == pytest.approx(66, abs=0.01)
+        accounting.noise_for(80.0, 1e-5, 1 / 11, 551, "prv")
+    assert min(noise for noise, _ in asked) == accounting.PRV_NOISE
+    assert 20 / accounting.noise_for(66.0, 1e-5, 1 / 11, 551, "prv") == pytest.approx(66, abs=0.01)
 
 
 def test_a_budget_counts_the_steps_that_are_taken(task, short):
@@ -384,7 +402,7 @@ def test_a_budget_counts_the_steps_that_are_taken(task, short):
     n = int(one.members.sum())
     assert fact["steps"] == len(seen)
     assert fact["sample_rate"] == pytest.approx(1 / poisson_steps(n, 32))
-    assert fact["epsilon"] == dp_sgd.epsilon(1.0, fact["sample_rate"], len(seen), 1e-5)
+    assert fact["epsilon"] == accounting.epsilon(1.0, fact["sample_rate"], len(seen), 1e-5)
 
 
 def test_without_opacus_there_is_one_clear_line(task, short, monkeypatch):

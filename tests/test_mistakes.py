@@ -180,11 +180,14 @@ def test_a_run_made_with_what_is_not_installed_any_more(cli, plugin, monkeypatch
     assert cli("report", kept, "--quiet") == (0, "", "")
 
 
-@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
-def test_a_table_with_another_separator(cli, write_table, refused, separator, name):
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_table_with_another_separator_is_the_same_table(cli, write_table, separator):
     path = Path(write_table())
+    command = ("train", "undefended", "--data", path, "--label", "risk", "epochs=1", "--quiet")
+    first = cli(*command)
     path.write_text(path.read_text().replace(",", separator))
-    refused(cli("run", "hamp", "--data", path, "--label", "risk"), f"people.csv has {name} between its columns")
+    assert cli(*command) == first
+    assert first[0] == 0
 
 
 def test_a_table_whose_names_hold_a_semicolon_is_read(cli, write_table):
@@ -339,7 +342,7 @@ def test_lists_of_texts_are_given_in_the_library_too(write_table):
     options = {"epochs": 1, "neural.epochs": 1, "data.drop": ["town", "age"]}
     fewer = hampkit.train("undefended", options=options, **table)
     assert fewer.pool.x.shape[1] < hampkit.train("undefended", options={"epochs": 1}, **table).pool.x.shape[1]
-    with pytest.raises(hampkit.UserError, match="'a, b' contains a comma"):
+    with pytest.raises(hampkit.UserError, match=r"no column 'a, b' \(data.drop\)"):
         hampkit.train("undefended", options={"data.drop": ["a, b"]}, **table)
 
 

@@ -15,12 +15,12 @@ from hampkit.config.recipe import load_recipe
 from hampkit.config.schema import build
 from hampkit.config.sections import TrainConfig, TrainOverrides
 from hampkit.data.splits import LAYOUTS
-from hampkit.defenses.dp_sgd import epsilon
 from hampkit.defenses.hamp import soft_labels
 from hampkit.defenses.relaxloss import RelaxLoss
 from hampkit.errors import UserError
 from hampkit.nets import NETS
 from hampkit.registry import DEFENSES
+from hampkit.training.accounting import epsilon
 from hampkit.training.batches import poisson_steps
 from hampkit.training.optim import learning_rate
 

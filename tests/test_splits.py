@@ -170,7 +170,7 @@ def test_bad_permutation_files(tmp_path: Path):
     def load(file: Path = path) -> object:
         return split_table(50, SplitConfig(20, "default", 0, str(file)))
 
-    refused(load, "p.npy", "No such file", "50 whole numbers")
+    refused(load, "p.npy", "no file", "give the path of an existing file")
     for content in (np.arange(50.0), np.arange(50) > 3):
         np.save(path, content)
         refused(load, "p.npy", str(content.dtype), "0 to 49")

@@ -16,6 +16,7 @@ from hampkit.defenses.advreg import AdvReg
 from hampkit.defenses.dmp import Dmp
 from hampkit.defenses.memguard import MemGuard
 from hampkit.defenses.selena import Selena
+from hampkit.errors import UserError
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import derive, forked
@@ -370,3 +371,26 @@ def test_the_trained_network_can_be_taken_out(tmp_path, monkeypatch, net):
         for p in network.parameters():
             p.zero_()
         assert trained.network()(x.float()).abs().sum() > 0
+
+
+def test_a_training_that_diverges_leaves_no_folder(tmp_path, monkeypatch):
+    from hampkit.workflows import train as training
+
+    def diverge(problem, folder):
+        (folder / "half").write_text("")
+        raise Diverged("it diverged")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(training, "_write", diverge)
+        with pytest.raises(UserError, match="diverged"):
+            hampkit.train("toy/undefended", options={"epochs": 1}, runs_dir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".locks"]
+    folder = hampkit.train("toy/undefended", options={"epochs": 1}, runs_dir=tmp_path).folder
+    (folder / "models/000-000/stack.safetensors").write_bytes(b"damaged")
+    (folder / "attacks").mkdir()
+    (folder / "attacks" / "manifest.json").write_text("{}")
+    with monkeypatch.context() as broken:
+        broken.setattr(training, "_write", diverge)
+        with pytest.raises(UserError, match="diverged"):
+            hampkit.train("toy/undefended", options={"epochs": 1}, runs_dir=tmp_path)
+    assert folder.exists(), "a folder with other finished steps is kept"

@@ -14,7 +14,6 @@ def main() -> None:
     # threads that wait by spinning make small networks several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     allocator.keep_freed_memory()
-    sys.path.insert(0, os.getcwd())  # so that net=mymodule:factory finds the user's own modules
     sys.exit(guarded(sys.argv[1:]))
 
 

@@ -62,10 +62,8 @@ class Foreign:
 
 def stored() -> Catalog | None:
     """The catalog of ``catalog.json``; None if hampkit's packages have other modules, such as a new defense in a clone."""
-    document = _document()
-    if document is None or document.get("modules") != modules():
-        return None
-    return from_json(document)
+    written = _written()
+    return written[1] if written and written[0] == modules() else None
 
 
 def to_json(catalog: Catalog) -> dict[str, Any]:
@@ -83,7 +81,7 @@ def from_json(document: Mapping[str, Any]) -> Catalog:
 
 def modules() -> dict[str, list[str]]:
     """The names of the modules in each of the `SEARCHED` packages."""
-    return {name: sorted(m.name for m in pkgutil.iter_modules(_path(name))) for name in SEARCHED}
+    return {name: _modules_in(tuple(_path(name))) for name in SEARCHED}
 
 
 def foreign(group: str) -> list[Foreign]:
@@ -92,12 +90,18 @@ def foreign(group: str) -> list[Foreign]:
 
 
 @functools.cache
-def _document() -> dict[str, Any] | None:
+def _written() -> tuple[dict[str, list[str]], Catalog] | None:
+    """The modules and the catalog in the file; None without a valid one."""
     try:
         document = json.loads(FILE.read_text("utf-8"))
-    except (OSError, ValueError):
+        return document["modules"], from_json(document)
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    return document if isinstance(document, dict) else None
+
+
+@functools.cache
+def _modules_in(folders: tuple[str, ...]) -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(folders))
 
 
 def _path(package: str) -> list[str]:

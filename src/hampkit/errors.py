@@ -10,7 +10,16 @@ class UserError(Exception):
     """A mistake that the user can correct. Its text is one line with the value, the place and the remedy.
 
     The command line prints it as ``hampkit: error: …`` and exits with 2; the library raises it.
+
+    report: further lines, one for each of several problems, such as the columns of a table that cannot be read. The command
+    line prints them below, and so does a traceback of Python 3.11 or newer.
     """
+
+    def __init__(self, text: str = "", report: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        self.report = tuple(report)
+        if self.report:
+            self.__notes__ = list(self.report)
 
 
 class RunBusy(UserError):

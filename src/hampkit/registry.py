@@ -6,11 +6,14 @@ Other packages register a class by an entry point in the group ``hampkit.defense
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import inspect
+import os
 import pkgutil
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import GenericAlias, ModuleType
@@ -130,6 +133,21 @@ def _is_subclass(value: Any, base: type) -> bool:
     return isinstance(value, type) and not isinstance(value, GenericAlias) and issubclass(value, base)
 
 
+def load_own(path: str) -> Any:
+    """`load_object` for a user's own module, which may also lie in the current folder.
+
+    The folder stays on Python's path, for modules that are imported later. It is the last one, so that a file beside the data
+    never takes the place of a module of Python or of a library.
+
+    Raises: as `load_object`.
+    """
+    with contextlib.suppress(FileNotFoundError):  # the folder was deleted
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
+            importlib.invalidate_caches()
+    return load_object(path)
+
+
 def load_object(path: str) -> Any:
     """The object at ``package.module:attribute``.
 
@@ -148,7 +166,8 @@ def load_object(path: str) -> Any:
         raise UserError(f"cannot import {module!r} of {path!r}: {one_line(error, named=True)}") from error
     if not hasattr(found, attribute):
         names = [n for n in vars(found) if n.isidentifier() and not n.startswith("_")]
-        raise UserError(f"module {module!r} has no {attribute!r}; {did_you_mean(attribute, names)}")
+        where = getattr(found, "__file__", None) or "part of Python"
+        raise UserError(f"module {module!r} ({where}) has no {attribute!r}; {did_you_mean(attribute, names)}")
     return getattr(found, attribute)
 
 

@@ -71,6 +71,9 @@ class Dataset:
     mean: tuple[float, ...] | None = None  # public constants for normalisation (one, or one per channel)
     std: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()  # one line for each thing that is allowed but probably not intended
+    done: tuple[
+        str, ...
+    ] = ()  # one line for each thing that was done to the file's values because an option asks for it
     group: Tensor | None = (
         None  # (N,) int64: rows with equal numbers, such as those of one person, stay on one side of a split
     )

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import typer
@@ -42,7 +42,7 @@ def exit_code(argv: list[str], call: Callable[[], Any], commands: Collection[str
             return _usage_error(error, usage(), argv, commands)
         if "--debug" in argv:
             raise
-        return _fail(*_explained(error, argv))
+        return _fail(*_explained(error, argv), getattr(error, "report", ()))
 
 
 def _usage_error(error: Exception, text: str, argv: list[str], commands: Collection[str]) -> int:
@@ -110,8 +110,10 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, report: Iterable[str] = ()) -> int:
     _print(f"error: {message}")
+    for line in report:
+        print("  " + " ".join(line.split()), file=sys.stderr)
     return code
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hampkit.cli import completion
+from hampkit.config.command_line import written
 from hampkit.config.schema import once
 from hampkit.errors import UserError
 
@@ -106,7 +107,7 @@ def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple
             options[key] = text
     if group:
         once(f"--group {group}", options, "data.group", "group")
-        options["data.group"] = group
+        options["data.group"] = written(group)
     if keep_models:
         once("--keep-models", options, "shadows.keep_models", "keep_models")
         options["shadows.keep_models"] = "true"

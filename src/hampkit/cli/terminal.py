@@ -17,7 +17,7 @@ TPR, TNR, AUC = "TPR@0.1%FPR, %", "TNR@0.1%FNR, %", "AUC"
 # where a table is too narrow for the names of flags, each has a letter, which is explained below the table
 LETTERS = {
     "unresolved": "u", "tied": "t", "randomised": "r", "masked": "m", "mismatched": "x", "pooled": "p", "inverted": "i",
-    "shifted": "s", "duplicated": "d", "overlapping": "o", "untrained": "l", "null": "n",
+    "shifted": "s", "duplicated": "d", "overlapping": "o", "untrained": "l", "constant": "c", "null": "n",
 }  # fmt: skip
 
 

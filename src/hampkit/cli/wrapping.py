@@ -14,7 +14,7 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     """The lines of a text; indent: of all but the first. Words that are longer than a line stay whole.
 
     >>> wrapped("an AUC of 0.739 [0.655, 0.813]", 24)
-    ['an AUC of 0.739', '[0.655, 0.813]']
+    ['an AUC of', '0.739 [0.655, 0.813]']
     """
     glued = WHOLE.sub(lambda found: found[0].replace(" ", GLUED), text)
     lines = textwrap.wrap(glued, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.files import expanded
 from hampkit.config.keys import sections_of
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import DATASETS, DEFENSES
@@ -152,13 +153,18 @@ def _source(name: str, document: dict[str, Any], dataset: str, path: Path | None
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        if path.exists() and not path.is_file():
+            raise UserError(f"recipe {path} is a folder, a pipe or a device; give a .toml file")
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors begin a file with a byte-order mark
     except FileNotFoundError:
         raise UserError(f"no recipe file {path}; give an existing .toml file or DATA/DEFENSE") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"recipe {path} is not valid TOML: {one_line(error)}") from None
-    except (OSError, ValueError) as error:  # a name with a null byte, text that is not UTF-8
-        raise UserError(f"cannot read recipe {str(path)!r}: {one_line(error)}") from None
+    except RecursionError:
+        raise UserError(f"recipe {path} has brackets nested too deeply; a recipe needs two levels") from None
+    except (OSError, ValueError) as error:  # a name with a null byte, text that is not UTF-8, a number of 5,000 digits
+        text = "it has a number of too many digits" if "int_max_str_digits" in str(error) else one_line(error)
+        raise UserError(f"cannot read recipe {str(path)!r}: {text}") from None
 
 
 def _chain(source: Source, dataset: str) -> list[Source]:
@@ -200,10 +206,7 @@ def _beside(child: Source, named: str) -> Path:
     """A path relative to the recipe file that contains it."""
     if child.path is None:
         raise UserError("a recipe of the package cannot extend a file; write DATA/DEFENSE")
-    try:
-        return child.path.parent / Path(named).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{one_line(error)}; give the path of an existing file") from None
+    return child.path.parent / expanded(named, "extends")
 
 
 def _inherited(section: str, values: Any, child: Any) -> Any:

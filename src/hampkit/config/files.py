@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all."""
+"""Files of the user, and files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,37 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from hampkit.errors import UserError, one_line
+
+
+def expanded(file: str | Path, place: str) -> Path:
+    """A path with ``~`` expanded. place: the option that names it, for the message.
+
+    Raises: `UserError` for a user that does not exist, and for a path that no file can have.
+    """
+    try:
+        path = Path(file).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"{place}={str(file)!r} names no file ({one_line(error)}); give the path of an existing one"
+        ) from None
+    return path
+
+
+def plain_file(file: str | Path, place: str) -> Path:
+    """The path of an existing file. place: the option that names it, for the message.
+
+    Raises: `UserError` for anything else: a pipe would be waited for.
+    """
+    path = expanded(file, place)
+    if path.is_file():
+        return path
+    what = (
+        "a folder" if path.is_dir() else "a pipe or a device, which would be waited for" if path.exists() else "no file"
+    )
+    raise UserError(f"{place}={str(file)!r} is {what}; give the path of an existing file")
 
 
 @contextlib.contextmanager

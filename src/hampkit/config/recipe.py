@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.code_hash import code_of
+from hampkit.config.command_line import read_value
 from hampkit.config.content import content_hash, file_hash
 from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
+from hampkit.config.files import expanded
 from hampkit.config.keys import similar_keys, unknown_key
-from hampkit.config.schema import build, field_names, parse_text
+from hampkit.config.schema import build, field_types
 from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, one_line
-from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_object
+from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_own
 from hampkit.text import Address
 
 # incremented when the same recipe would train other weights, so that old runs are not reused
 TRAINING_VERSION = 8
 
 # newer fields are hashed only if they differ from these values, so that older runs are found again
+LATER_OF_DATA = {"missing": "error", "na": [], "categories": [], "header": None, "separator": "", "decimal": "."}
 LATER = {"precision": "float32", "stop_after": 0, "patience": 0, "sampling": "shuffle", "augment": []}
 
 
@@ -64,7 +67,8 @@ class Recipe:
         """The part that decides the trained weights: the content of recipe.json, which is hashed."""
         split = dataclasses.asdict(self.split)
         split.pop("permutation")  # the fingerprint covers its content, and the path does not matter
-        data = {k: v for k, v in self.data.options.items() if k != "file"}
+        data = {k: v for k, v in _plain(dict(self.data.options)).items() if k != "file"}
+        data = {k: v for k, v in data.items() if k not in LATER_OF_DATA or LATER_OF_DATA[k] != v}
         defense, code = {"name": self.defense.name, **_plain(dict(self.defense.options))}, self.code()
         if "file" in code:  # the same
             defense["file"] = ""
@@ -86,7 +90,7 @@ class Recipe:
         if self.net.startswith("timm:"):
             found["net"] = _version_of("timm")
         elif ":" in self.net:
-            found["net"] = code_of(load_object(self.net), self.net.partition(":")[0])
+            found["net"] = code_of(load_own(self.net), self.net.partition(":")[0])
         file = Path(str(self.defense.options.get("file") or "")).expanduser()
         if file.is_file():  # ready inputs: their content counts, not only the path
             found["file"] = file_hash(file)
@@ -173,7 +177,7 @@ def unknown_option(key: str, references: Sequence[str], file: str = "", label: s
 
 def option_of_attacks(name: str) -> str:
     """The error text for an attack's option that was given without the attack's name; empty if no attack has the option."""
-    attacks = [f"{n}.{name}=…" for n, cls in ATTACKS.classes().items() if (name,) in field_names(cls)]
+    attacks = [f"{n}.{name}=…" for n, cls in ATTACKS.classes().items() if (name,) in field_types(cls)]
     return f"an attack's option needs its name: {', '.join(attacks)}" if attacks else ""
 
 
@@ -228,7 +232,7 @@ class _Seed:
 def _resolved(reference: str, file: str, label: str) -> Resolved:
     table = {"name": "file", "file": file, "label": label} if file else None
     if reference.endswith(".toml"):
-        return _with_table(resolve(from_file(Path(reference)), "file" if file else ""), table)
+        return _with_table(resolve(from_file(expanded(reference, "recipe")), "file" if file else ""), table)
     data, slash, defense = reference.rpartition("/")
     if file and slash:
         raise UserError(
@@ -303,7 +307,7 @@ def _override(document: dict[str, Any], key: str, text: str) -> Address:
     for k, name in enumerate(path):
         section = section.setdefault(name, {})
         _section(section, ".".join(path[: k + 1]))
-    section[last] = parse_text(text)
+    section[last] = read_value(text, _all_addresses(document)[found[0]])
     return found[0]
 
 
@@ -320,8 +324,9 @@ def _addresses(document: Mapping[str, Any], key: str) -> list[Address]:
     return [a for a in short if a[-len(asked) :] == asked]
 
 
-def _all_addresses(document: Mapping[str, Any]) -> list[Address]:
-    found: list[Address] = [("net",), ("seed",)]
+def _all_addresses(document: Mapping[str, Any]) -> dict[Address, Any]:
+    """The types of all values that a recipe may have, by address."""
+    found: dict[Address, Any] = {("net",): str, ("seed",): int}
     sections: list[tuple[Address, type]] = [
         (("split",), SplitConfig),
         (("train",), TrainConfig),
@@ -335,7 +340,7 @@ def _all_addresses(document: Mapping[str, Any]) -> list[Address]:
             sections.append(((kind,), registry.get(name)))
     sections += [(("attacks", name), cls) for name, cls in ATTACKS.classes().items()]
     for address, cls in sections:
-        found += [(*address, *inner) for inner in field_names(cls)]
+        found |= {(*address, *inner): hint for inner, hint in field_types(cls).items()}
     return found
 
 

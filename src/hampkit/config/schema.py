@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -82,14 +81,14 @@ def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", lab
         once(f"--label {label}", options, "data.label", "label")
 
 
-def field_names(cls: type) -> list[tuple[str, ...]]:
-    """The addresses of the fields of a dataclass: (name,), or (section, name) in a nested section."""
+def field_types(cls: type) -> dict[tuple[str, ...], Any]:
+    """The types of the fields of a dataclass by their address: (name,), or (section, name) in a nested section."""
     hints = typing.get_type_hints(cls)
-    found: list[tuple[str, ...]] = []
+    found: dict[tuple[str, ...], Any] = {}
     for f in dataclasses.fields(cls):
         inner = hints[f.name]
         nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
-        found += [(f.name, *n) for n in field_names(inner)] if nested else [(f.name,)]
+        found |= {(f.name, *n): t for n, t in field_types(inner).items()} if nested else {(f.name,): inner}
     return found
 
 
@@ -101,27 +100,6 @@ def _union(value: Any, args: tuple[Any, ...], place: str) -> Any:
         return None
     (wanted,) = (a for a in args if a is not type(None))
     return None if value == "none" and type(None) in args else coerce(value, wanted, place)
-
-
-def parse_text(text: str) -> Any:
-    """The value in ``key=value`` on the command line: a number, true or false, a [list, …], or else the text.
-
-    >>> parse_text("0.5"), parse_text("true"), parse_text("[60, 90]"), parse_text("adam")
-    (0.5, True, [60, 90], 'adam')
-    """
-    text = text.strip()
-    if text.startswith("[") and text.endswith("]"):
-        return [parse_text(item) for item in text[1:-1].split(",") if item.strip()]
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if re.match(r"[+-]?0\d|.*_", text):
-        return text  # 01 is a name, a day or a code, and only Python reads 1_000 as a number
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _choice(value: Any, choices: tuple[Any, ...], place: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from hampkit.config.files import expanded
 from hampkit.errors import UserError
 from hampkit.types import Dataset
 
@@ -33,7 +34,7 @@ class Place:
         import pooch
 
         given, origin = (data_dir, "--data-dir") if data_dir else (os.environ.get("HAMPKIT_DATA"), "$HAMPKIT_DATA")
-        folder = Path(given).expanduser() if given else None
+        folder = expanded(given, origin) if given else None
         if folder is not None and not folder.is_dir():
             raise UserError(f"{origin} {folder} is not a folder; create it, name another one or leave it out")
         return Place(folder, Path(pooch.os_cache("hampkit")), download, progress)

@@ -12,6 +12,7 @@ from typing import IO, Any, TypeVar
 
 from hampkit.config.content import file_hash
 from hampkit.data.base import Place
+from hampkit.data.network import check_reachable
 from hampkit.errors import UserError, one_line
 
 T = TypeVar("T")
@@ -128,6 +129,7 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
     import pooch
 
     try:
+        check_reachable(file.url)
         with _quiet(pooch.get_logger()):
             ask: Any = pooch.HTTPDownloader(progressbar=place.progress, timeout=_TIMEOUT)
             return file, Path(pooch.retrieve(file.url, file.checksum or None, file.name, place.cache, downloader=ask))

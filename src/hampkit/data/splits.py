@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hampkit.config.files import plain_file
 from hampkit.config.sections import SplitConfig
 from hampkit.data.strata import stratified
 from hampkit.errors import UserError, did_you_mean, one_line
@@ -197,7 +197,7 @@ def _train_size(n: int, config: SplitConfig) -> int:
 
 
 def _read_permutation(file: str, n: int) -> np.ndarray:
-    path, place = Path(file).expanduser(), f"split.permutation={file!r}"
+    path, place = plain_file(file, "split.permutation"), f"split.permutation={file!r}"
     if path.suffix.lower() in (".pkl", ".pickle"):
         raise UserError(
             f"{place} is a pickle, which can run any code when it is read; if you trust it, convert it once:"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
+from hampkit.config.files import expanded
 from hampkit.data.base import Place, Source, fingerprint
 from hampkit.data.table_arrays import read_arrays
 from hampkit.data.table_columns import read_table
-from hampkit.data.table_values import MIN_ROWS, Names, class_labels, domain_of, listed
+from hampkit.data.table_values import MIN_ROWS, TableOptions, class_labels, domain_of, listed
 from hampkit.errors import UserError
 from hampkit.types import Dataset
 
-_SUFFIXES = (".csv", ".parquet", ".npz")
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,24 @@ class File(Source):
     group: str = ""  # the column (.npz: the array) whose equal values belong together, such as rows of one person
     drop: tuple[str, ...] = ()  # columns to leave out
     title: str = ""  # name in results and folders; empty: the file's stem
+    missing: Literal["error", "drop", "category", "median"] = "error"  # what is done about rows with missing values
+    na: tuple[str, ...] = ()  # texts that mean a missing value, besides empty cells, NA, NaN, null and the like
+    categories: tuple[str, ...] = ()  # columns whose values are categories, although they may look like numbers
+    header: bool | None = None  # whether the first line holds names; none: so, unless it looks like a record
+    separator: str = ""  # one character, or tab; empty: the one of , ; tab | that divides most lines alike
+    decimal: Literal[".", ","] = "."  # of numbers in a .csv file
 
     def __post_init__(self) -> None:
         plain = re.sub(r"[^A-Za-z0-9._]", "_", self.title or Path(self.file).stem)
         object.__setattr__(self, "title", plain[:60])  # it becomes part of a folder's name
 
     def load(self, place: Place) -> Dataset:
-        path, names = _existing(self.file), Names(self.label, self.group, self.drop)
-        raw = read_arrays(path, names) if path.suffix.lower() == ".npz" else read_table(path, names)
+        path, options = (
+            _existing(self.file),
+            TableOptions(**{f.name: getattr(self, f.name) for f in fields(TableOptions)}),
+        )
+        self._check_text_options(path)
+        raw = read_arrays(path, options) if path.suffix.lower() == ".npz" else read_table(path, options)
         if len(raw.x) < MIN_ROWS:
             raise UserError(f"{path} has {len(raw.x)} rows; at least {MIN_ROWS} are needed for a split, give more")
         if raw.group is not None and not raw.group.any():
@@ -56,12 +67,20 @@ class File(Source):
             sha256=fingerprint(x, y, *([] if group is None else [torch.from_numpy(group)])),
             classes=classes,
             notes=raw.notes,
+            done=raw.done,
             group=None if group is None else torch.from_numpy(group),
         )
 
+    def _check_text_options(self, path: Path) -> None:
+        """Check that options for files of text are only given with one."""
+        given = {"header": self.header is not None, "separator": self.separator != "", "decimal": self.decimal != "."}
+        for key, is_given in given.items():
+            if is_given and path.suffix.lower() not in (".csv", ".tsv"):
+                raise UserError(f"data.{key} has no effect on {path}, which is no .csv file; leave it out")
+
 
 def _existing(file: str) -> Path:
-    path = Path(file).expanduser()
+    path = expanded(file, "data.file")
     if not file:
         raise UserError("data set 'file' needs a file; give --data FILE, or file = \"…\" in the section data")
     if path.is_dir():

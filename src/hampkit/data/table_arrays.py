@@ -2,47 +2,99 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hampkit.data.table_values import MIN_ROWS, Names, RawTable, compact, listed, similar
+from hampkit.data.memory import check_fits
+from hampkit.data.table_values import MIN_ROWS, RawTable, TableOptions, compact, listed, similar
 from hampkit.errors import UserError, one_line
 
 CHANNELS = (1, 3, 4)  # grey, red-green-blue, with transparency
 
 
-def read_arrays(path: Path, names: Names) -> RawTable:
+def read_arrays(path: Path, options: TableOptions) -> RawTable:
     """The arrays of a .npz file.
 
-    Raises: `UserError` for a damaged file, and for missing or unsuitable arrays.
+    Raises: `UserError` for a damaged file, for missing or unsuitable arrays, and for values that are missing.
     """
-    if names.drop:
-        raise UserError(
-            f"data.drop={list(names.drop)} needs named columns, {path} has arrays; leave the columns out of 'x'"
-        )
-    x_name, y_name, x, y, group = _read(path, names)
-    _check_inputs(f"array {x_name!r} of {path}", x)
-    x, notes = _channels_first(f"array {x_name!r} of {path}", x)
+    _check_options(path, options)
+    x_name, y_name, x, y, group = _read(path, options)
+    what = f"array {x_name!r} of {path}"
+    _check_inputs(what, x)
+    x, notes = _channels_first(what, x)
     y = _one_column(y)
     _check_labels(f"array {y_name!r} of {path}", y, x, x_name)
     if group is not None:
-        group = _group_codes(f"array {names.group!r} of {path}", group, x, x_name)
+        group = _group_codes(f"array {options.group!r} of {path}", group, x, x_name)
+    x, kept, done = _without_missing(what, x, y, options.missing)
+    y, group = y[kept], None if group is None else group[kept]
     texts = np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
-    values = compact(f"array {x_name!r} of {path}", x, " of the array")
-    return RawTable(values, texts, f"array {y_name!r}", notes=notes, group=group)
+    values = compact(what, x, " of the array")
+    return RawTable(values, texts, f"array {y_name!r}", notes=notes, done=done, group=group)
 
 
-def _read(path: Path, names: Names) -> tuple[str, str, np.ndarray, np.ndarray, np.ndarray | None]:
+def _check_options(path: Path, options: TableOptions) -> None:
+    """Check that no option is given that arrays have no use for."""
+    for key in ("drop", "categories", "na"):
+        if values := list(getattr(options, key)):
+            raise UserError(f"data.{key}={values} needs named columns, {path} has arrays; change the array 'x' instead")
+    if options.missing == "category":
+        raise UserError(f"data.missing=category needs named columns, {path} has arrays; take missing=drop or median")
+
+
+def _without_missing(
+    what: str, x: np.ndarray, y: np.ndarray, missing: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The inputs without NaN, the rows that were kept (N,) bool, and what was done, in words.
+
+    Raises: `UserError` for NaN if ``missing`` is ``error``.
+    """
+    gaps = np.asarray(np.isnan(x)) if x.dtype.kind == "f" else np.zeros(x.shape, dtype=bool)
+    rows = np.asarray(gaps.reshape(len(x), -1).any(1))
+    unlabelled = np.isnan(y) if y.dtype.kind == "f" and missing == "drop" else np.zeros(len(y), dtype=bool)
+    if not (rows.any() or unlabelled.any()):
+        return x, ~rows, ()
+    if missing == "error":
+        raise UserError(
+            f"{what} has nan in data row {int(rows.argmax()) + 1} ({int(rows.sum()):,} of {len(x):,} rows have one); leave such"
+            " rows out with missing=drop, or fill them with missing=median"
+        )
+    if missing == "drop":
+        kept = ~(rows | unlabelled)
+        _check_left(what, kept)
+        return x[kept], kept, (f"missing=drop left out {int((~kept).sum()):,} of {len(x):,} rows of {what}",)
+    empty = gaps.all(0)
+    if empty.any():
+        raise UserError(f"{what} has no value at {np.argwhere(empty)[0].tolist()} in any row; leave that feature out")
+    filled = np.where(gaps, np.nanmedian(x, axis=0), x)
+    return filled, np.ones(len(x), dtype=bool), (f"missing=median filled {int(gaps.sum()):,} values of {what}",)
+
+
+def _check_left(what: str, kept: np.ndarray) -> None:
+    if kept.sum() < MIN_ROWS:
+        raise UserError(
+            f"missing=drop leaves {int(kept.sum())} of {len(kept):,} rows of {what}, and at least {MIN_ROWS} are needed;"
+            " fill values with missing=median, or leave out features"
+        )
+
+
+def _read(path: Path, options: TableOptions) -> tuple[str, str, np.ndarray, np.ndarray, np.ndarray | None]:
     """The names of inputs and labels, and the arrays: x (N, *shape), y (N,), group (N,) or None; shapes are not checked yet."""
     try:
         with _open_npz(path) as archive:
             there = list(archive.files)
             x_name = _pick(path, there, ("x", "features", "X"))
-            y_name = _pick(path, there, (names.label,) if names.label else ("y", "labels", "label"))
-            group = archive[_pick(path, there, (names.group,))] if names.group else None
-            return x_name, y_name, archive[x_name], archive[y_name], group
+            y_name = _pick(path, there, (options.label,) if options.label else ("y", "labels", "label"))
+            group_name = _pick(path, there, (options.group,)) if options.group else ""
+            wanted = [name for name in (x_name, y_name, group_name) if name]
+            check_fits(path, sum(_bytes(archive, name) for name in wanted))
+            x, y, group = (_array(archive, name) if name else None for name in (x_name, y_name, group_name))
+            assert x is not None
+            assert y is not None
+            return x_name, y_name, x, y, group
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
@@ -56,6 +108,26 @@ def _open_npz(path: Path) -> Any:
     if isinstance(archive, np.ndarray):
         raise ValueError("it holds a single array (.npy)")
     return archive
+
+
+def _array(archive: Any, name: str) -> np.ndarray:
+    """One array of the archive. Raises: `ValueError` for a member that is none, which NumPy returns as bytes."""
+    array = archive[name]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"its member {name!r} is no array")
+    return array
+
+
+def _bytes(archive: Any, name: str) -> float:
+    """The memory that an array needs by its header: as stored, and as the features that are made of it."""
+    try:
+        with archive.zip.open(f"{name}.npy") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+    except (KeyError, ValueError):  # no array, see `_array`, or a damaged one
+        return 0.0
+    return math.prod(map(float, shape)) * (dtype.itemsize + 5)  # float32 and, for whole numbers, uint8
 
 
 def _pick(path: Path, names: list[str], wanted: tuple[str, ...]) -> str:

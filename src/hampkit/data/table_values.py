@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,18 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, nearest
 from hampkit.types import Domain
 
+NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a number as text, with a point
 MIN_ROWS = 44  # the smallest number of rows that the default split can cut into its segments
 
 
-class Names(NamedTuple):
-    """The columns or arrays that a user named; empty: none."""
+@dataclass(frozen=True)
+class TableOptions:
+    """How a file is read: see the fields of `hampkit.data.table.File`."""
 
-    label: str
-    group: str
-    drop: Sequence[str]
+    label: str = ""
+    group: str = ""
+    drop: Sequence[str] = ()
+    missing: str = "error"
+    na: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    header: bool | None = None
+    separator: str = ""
+    decimal: str = "."
 
 
 class RawTable(NamedTuple):
@@ -32,6 +41,7 @@ class RawTable(NamedTuple):
     label: str  # "column 'x'" or "array 'y'"
     blocks: tuple[tuple[int, int], ...] = ()  # column ranges of one-hot blocks
     notes: tuple[str, ...] = ()  # see `Dataset.notes`
+    done: tuple[str, ...] = ()  # see `Dataset.done`
     group: np.ndarray | None = None  # (N,) int64: rows with the same number belong together
 
 
@@ -67,9 +77,10 @@ def class_labels(path: Path, raw: RawTable) -> tuple[np.ndarray, tuple[str, ...]
     if len(names) < 2:
         raise UserError(f"{what} has one class only, {names[0]!r:.40}; name another with at least two by --label")
     if 2 * len(names) > len(codes):
+        kind = "an identifier" if isinstance(values, list) else "a regression target, or an identifier"
         raise UserError(
-            f"{what} has {len(names)} distinct values in {len(codes)} rows: more like an identifier or a regression"
-            " target; name another by --label"
+            f"{what} has {len(names)} distinct values in {len(codes)} rows: it looks like {kind}, and a classifier needs classes;"
+            " name another by --label, or put its values into ranges"
         )
     return codes.astype(np.int64), tuple(names)
 
@@ -109,14 +120,21 @@ def encode(values: list[Any]) -> tuple[np.ndarray, list[str]]:
 
 def similar(word: str, names: Iterable[str]) -> str:
     """The part of a message that suggests similar names; empty if none is similar."""
-    hint = did_you_mean(word, names)
-    return f"{hint} " if hint.startswith("did you mean") else ""
+    hint = nearest(word, names)
+    return f"{hint} " if hint else ""
 
 
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """The first names in quotes, with the number of all if there are more."""
-    more = f", … ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(repr(name) for name in names[:most]) + more
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Names in quotes: of more than ``most`` the first ones and the last three, where labels often are, and their number.
+
+    >>> listed(["a", "b"]), listed([f"c{k}" for k in range(9)], 5)
+    ("'a', 'b'", "'c0', 'c1', …, 'c6', 'c7', 'c8' (9 in all)")
+    """
+    chosen = names if len(names) <= most else [*names[: most - 3], *names[-3:]]
+    shown = [repr(name if len(name) <= 40 else name[:39] + "…") for name in chosen]
+    if len(names) <= most:
+        return ", ".join(shown)
+    return ", ".join([*shown[:-3], "…", *shown[-3:]]) + f" ({len(names):,} in all)"
 
 
 def _name(value: Any) -> str:

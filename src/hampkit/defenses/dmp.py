@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.config.schema import build, parse_text
+from hampkit.config.command_line import read_value
+from hampkit.config.files import plain_file
+from hampkit.config.schema import build, field_types
 from hampkit.config.sections import TrainOverrides
 from hampkit.defenses.base import Defense, Models
 from hampkit.errors import UserError, one_line
@@ -134,8 +135,9 @@ def read_inputs(file: str, like: Dataset) -> Tensor:
 
 
 def _array(file: str, place: str) -> np.ndarray:
+    path = plain_file(file, "defense.file")
     try:
-        found = np.load(Path(file).expanduser(), allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
         return np.asarray(found["x"] if isinstance(found, np.lib.npyio.NpzFile) else found)
     except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
         raise UserError(
@@ -148,8 +150,11 @@ def _made(name: str, options: tuple[str, ...]) -> Generator:
     for option in options:
         if "=" not in option:
             raise UserError(f"defense.options holds {option!r}; options of a generator are written KEY=VALUE")
-    values = {key: parse_text(text) for key, _, text in (option.partition("=") for option in options)}
-    return build(GENERATORS.get(name), values, f"generator {name}")
+    cls = GENERATORS.get(name)
+    hints = field_types(cls)
+    parts = (option.partition("=") for option in options)
+    values = {key: read_value(text, hints.get((key,))) for key, _, text in parts}
+    return build(cls, values, f"generator {name}")
 
 
 def _groups(task: Task, n_inputs: int) -> list[list[int]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -21,6 +19,7 @@ from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
 from hampkit.rng import forked
 from hampkit.training import Gradient, Objective, Trainer
+from hampkit.training.accounting import NOISE, PRV_NOISE, accountants, epsilon, noise_for
 from hampkit.training.batches import poisson_steps
 from hampkit.training.dry_run import one_step
 from hampkit.training.objectives import Params
@@ -29,9 +28,6 @@ from hampkit.training.vectorize import Vectorize
 from hampkit.types import Batch, Stack, Task
 
 CHUNK = 32  # per-example gradients in memory at once
-NOISE = (0.01, 1e4)  # noise multipliers that the accountants can compute with
-PRV_NOISE = 0.3  # lowest one of the accountant prv, which needs too much memory below it
-TOLERANCE = 0.01  # how far the epsilon of a training may stay below target_epsilon
 ROWWISE = {  # layers that treat every row on its own
     nn.Sequential, MLP, Normalize, nn.Linear, nn.Identity, nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU,
 }  # fmt: skip
@@ -85,7 +81,7 @@ class DpSgd(Defense):
 
     def check(self, task: Task, trainer: Trainer) -> None:
         _check_net(task)
-        _accounting()
+        accountants()
         least, most = int(task.members.sum(-1).min()), int(task.members.sum(-1).max())
         if least <= trainer.config.batch_size:
             raise UserError(
@@ -305,82 +301,6 @@ def clipped_sum(stack: Stack, params: Params, buffers: Params, batch: Batch, cli
             total[k] = total[k] + torch.tensordot(scale, g, 1)
         losses.append(rows * w)
     return total, torch.cat(losses).sum() / batch.weight.sum().clamp_min(1)
-
-
-@functools.cache
-def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
-    """Epsilon at delta after this many noisy steps on Poisson samples, by Opacus's accountant.
-
-    Raises: `UserError` if Opacus is not installed.
-    """
-    counter = _accounting().create_accountant(accountant)
-    counter.history = [(noise_multiplier, sample_rate, steps)]
-    with (
-        warnings.catch_warnings()
-    ):  # that a wider range of orders might be tighter: the result is an upper bound anyway
-        warnings.simplefilter("ignore", UserWarning)
-        return max(0.0, float(counter.get_epsilon(delta)))
-
-
-@functools.cache
-def noise_for(target: float, delta: float, sample_rate: float, steps: int, accountant: str = "rdp") -> float:
-    """The smallest noise multiplier found whose epsilon at delta is at most ``target``, by bisection within `NOISE`.
-
-    Opacus's own search has no lower limit, and its accountants fail for very small noise.
-
-    Raises: `UserError` if the noise would lie outside `NOISE` or below `PRV_NOISE` for the accountant prv.
-    """
-    least = PRV_NOISE if accountant == "prv" else NOISE[0]
-
-    def spent(noise: float) -> float:
-        return epsilon(noise, sample_rate, steps, delta, accountant)
-
-    # rdp's epsilon is an upper bound of prv's, which takes minutes to compute for the least noise
-    reached = epsilon(least, sample_rate, steps, delta, "rdp")
-    if reached <= target:
-        raise _target_too_large(target, reached, least, accountant)
-    low, (high, found) = 0.0, _enough_noise(spent, target)
-    while target - found > TOLERANCE and high - low > 1e-9 * high:
-        middle = max((low + high) / 2, least)
-        reached = spent(middle)
-        if reached >= target:
-            low = middle
-        elif middle == least:
-            raise _target_too_large(target, reached, least, accountant)
-        else:
-            high, found = middle, reached
-    return high
-
-
-def _enough_noise(spent: Callable[[float], float], target: float) -> tuple[float, float]:
-    """A noise multiplier with an epsilon of at most ``target``, by doubling, and that epsilon."""
-    noise, most = 20.0, NOISE[1]
-    while (found := spent(noise)) > target:
-        if noise == most:
-            raise UserError(
-                f"defense.target_epsilon={target} cannot be reached: noise of {most:g} spends {found:.4g}; take a larger one"
-            )
-        noise = min(2 * noise, most)
-    return noise, found
-
-
-def _target_too_large(target: float, reached: float, least: float, accountant: str) -> UserError:
-    return UserError(
-        f"defense.target_epsilon={target} is more than training spends with {least}, the least noise that"
-        f" defense.accountant={accountant} can compute with (epsilon {reached:.4g}); take a smaller one"
-    )
-
-
-def _accounting() -> Any:
-    """The module of Opacus's accountants."""
-    try:
-        from opacus import accountants
-    except ImportError as error:
-        raise UserError(
-            f"dp-sgd computes its privacy budget with Opacus, which cannot be imported ({one_line(error)}); pip install"
-            " 'hampkit[dp]'"
-        ) from None
-    return accountants
 
 
 def _summary(budget: dict[str, Any], own_scaling: bool) -> str:

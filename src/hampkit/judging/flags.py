@@ -31,6 +31,8 @@ FLAGS: dict[str, str] = {
     "overlapping": "The candidates include examples that the attack was fitted on (judge.candidates=all, as in parts of the "
     "published evaluation): the numbers are too high.",
     "untrained": "The model learnt next to nothing with every seed tried. A model that fits its data would leak more.",
+    "constant": "The network gives the same answer to every input, whatever was released: it learnt the share of each class at "
+    "most. Look for a layer that erases its input, or for a training that collapsed.",
     "null": "On shuffled membership the AUC differs from 0.5 beyond its 99.9 % interval: the evaluation itself leaks. Do not use "
     "these numbers.",
 }
@@ -45,6 +47,16 @@ def resolved(rate: float, n: float) -> bool:
     (True, False)
     """
     return metrics.allowed(rate, n) >= LEAST_ERRORS
+
+
+def constant(logits: Any) -> bool:
+    """Whether the answers (N, C) are the same for all inputs, up to rounding.
+
+    >>> constant([[1.0, 2.0], [1.0, 2.0]]), constant([[1.0, 2.0], [1.0, 2.1]])
+    (True, False)
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    return bool(np.ptp(values, axis=0).max() <= 1e-4 * max(1.0, float(np.abs(values).max())))
 
 
 def masked(scores: Any, label_scores: Any, member: Any, group: Any = None) -> bool:

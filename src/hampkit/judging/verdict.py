@@ -28,6 +28,8 @@ CAVEATS = {  # flags that change what a finding means; {} stands for the models 
     "null": "Do not use the numbers of {}: an attack on shuffled membership has an AUC other than 0.5, so the evaluation itself "
     "leaks (null)",
     "untrained": "{} learnt next to nothing (untrained): a model that fits its data would leak more",
+    "constant": "{} gives the same answer to every input (constant): there is nothing for an attack to find, and nothing that "
+    "the model is good for",
     "shifted": "Members and non-members of {} differ without any model (shifted): attacks may measure that difference instead",
     "inverted": "Attacks on {} with the flag inverted have AUCs below 0.5: they find members when they are turned around",
     "duplicated": "Members of {} have copies in other parts of the split (duplicated): accuracies on these parts are too high",
@@ -191,7 +193,7 @@ def _comparison(titled: Titled, difference: Json | None) -> list[str]:
         return [f"The models were not {unlike} alike: their numbers cannot be compared"]
     if difference is None:
         return []
-    for flag in ("null", "untrained"):
+    for flag in ("null", "untrained", "constant"):
         if marked := [title for title, model in titled if flag in _flags(model)]:
             return [f"The models are not compared, as {' and '.join(marked)} {_carry(marked)} the flag {flag}"]
     if hidden := [title for title, model in titled if _turned(model)]:

@@ -25,6 +25,8 @@ from hampkit.registry import load_object
 
 Event = Callable[[dict[str, Any]], None]
 LAST_OUTPUT = 5.0  # seconds to read the remaining output of a process that has ended
+# a worker finds modules where this process does; by itself Python would look into the current folder first
+START = "from sys import argv, path; path[:] = argv[1:]; from hampkit.launch import local; local.serve()"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -90,11 +92,11 @@ class _Worker:
 
     def __init__(self, k: int, function: str, context: dict[str, Any], events: queue.Queue[Any]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hampkit.launch.local"],
+            [sys.executable, "-c", START, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env={**os.environ, **ONE_THREAD},
         )
         self.reader = threading.Thread(target=self._read, args=(k, events), daemon=True)
         self.reader.start()
@@ -151,7 +153,7 @@ def _ending(code: int) -> str:
     return f"a worker process ended with code {code} before its work was done{cause}"
 
 
-def _serve() -> None:
+def serve() -> None:
     """Run a worker: the first line of its input names the function and its context, every further line is a job."""
     allocator.keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # on Ctrl-C the parent process alone prints a message
@@ -214,7 +216,3 @@ def _read_lines(jobs: TextIO, lines: queue.Queue[str]) -> None:
     for line in jobs:
         lines.put(line)
     os._exit(0)  # the parent process has ended
-
-
-if __name__ == "__main__":
-    _serve()

@@ -18,7 +18,7 @@ from hampkit.nets.mlp import MLP
 from hampkit.nets.normalize import Normalize
 from hampkit.nets.resnet9 import ResNet9
 from hampkit.nets.wideresnet import WideResNet
-from hampkit.registry import load_object
+from hampkit.registry import load_own
 
 Factory = Callable[[], nn.Module]
 
@@ -104,7 +104,7 @@ def _registered(name: str) -> Net:
 
 def _own(path: str) -> Callable[[tuple[int, ...], int], Any]:
     """A user's factory: called with (shape, classes) if it takes two arguments, else without arguments."""
-    factory = load_object(path)
+    factory = load_own(path)
     if not callable(factory) or isinstance(factory, nn.Module):
         raise UserError(
             f"net={path} is a {type(factory).__name__}; it must be a function or class that returns a network"

@@ -48,7 +48,8 @@ def _about(model: Json) -> dict[str, Any]:
     row: dict[str, Any] = {key: model[key] for key in ("recipe", "defense")}
     row["run"] = " ".join(runs_of(model))
     row["seed"] = " ".join(map(str, seeds_of(model)))
-    row |= {("data" if key == "name" else f"data_{key}"): value for key, value in model["data"].items()}
+    data = {**model["data"], "notes": "; ".join(model["data"].get("notes", []))}
+    row |= {("data" if key == "name" else f"data_{key}"): value for key, value in data.items()}
     for part in ("train", "val", "test"):
         name, span = f"accuracy_{part}", (model.get("accuracy_interval") or {}).get(part) or {}
         row |= {name: model["accuracy"].get(part), f"{name}_n": model.get("rows", {}).get(part)}

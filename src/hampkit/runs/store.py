@@ -92,6 +92,11 @@ class Run:
                 _write_manifest(scratch)
         return folder
 
+    def remove_without_steps(self) -> None:
+        """Remove the folder of a run that has no finished step, as after a training that failed. Its lock must be held."""
+        if not any(self.folder.rglob(MANIFEST)):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def done(self, name: str) -> bool:
         """Whether a step exists and is undamaged."""
         return (self.folder / name).exists() and _intact(self.folder / name)

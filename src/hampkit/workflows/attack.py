@@ -245,6 +245,7 @@ def _flagged(
     everywhere = {
         "shifted": checked["shifted"],
         "untrained": any(h.diverged for h in attacked.target.models.stack.history),
+        "constant": answers.constant,
         "null": checked["off_null"],
         "duplicated": attacked.problem.duplicated,
     }

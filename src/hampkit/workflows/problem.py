@@ -188,4 +188,5 @@ class Problem:
             "features": features,
             "classes": self.dataset.num_classes,
             "sha256": self.dataset.sha256,
+            "notes": [*self.dataset.done, *self.dataset.notes],
         }

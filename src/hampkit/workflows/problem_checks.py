@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from hampkit.config.command_line import option
 from hampkit.config.recipe import Recipe
 from hampkit.data.splits import SplitTable, known_split, shadow_members
 from hampkit.errors import Notice, UserError
@@ -31,13 +32,18 @@ def check_images(recipe: Recipe, dataset: Dataset) -> None:
     """
     used = {
         f"shadows.views={recipe.shadows.views}": recipe.shadows.views > 1,
-        f"train.augment=[{','.join(recipe.train.augment)}]": bool(recipe.train.augment),
+        option("train.augment", *recipe.train.augment): bool(recipe.train.augment),
     }
     for key, is_used in used.items():
         if is_used and len(dataset.shape) != 3:
             raise UserError(
                 f"{key} mirrors and shifts images of shape (channels, height, width); examples of"
                 f" {dataset.name} have shape {dataset.shape}: leave it out"
+            )
+        if is_used and dataset.shape[-1] < min(dataset.shape[:-1]):
+            raise UserError(
+                f"{key} takes the first axis for the channels, and examples of {dataset.name} have shape {dataset.shape}, with"
+                " the channels last; save them as (rows, channels, height, width)"
             )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hampkit.attacks import Population
 from hampkit.errors import UserError
+from hampkit.judging import flags
 from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import read_json, write_json
@@ -31,6 +32,7 @@ class Answers:
     population: Population
     randomised: bool  # whether a second query gives other answers
     modified: bool  # whether the release changes answers
+    constant: bool  # whether the network, before the release, answers all of the pool alike
 
 
 def query_step(trained: Trained, problem: Problem) -> Step[Answers]:
@@ -91,7 +93,8 @@ def _read(trained: Trained, problem: Problem, folder: Path) -> Answers:
     assert trained.population is not None
     found = read_json(folder / "result.json", "randomised", "modified")
     population = Population(trained.population.y, torch.from_numpy(others))
-    return Answers(folder, torch.from_numpy(released), population, found["randomised"], found["modified"])
+    constant = flags.constant(_load(folder, "own"))
+    return Answers(folder, torch.from_numpy(released), population, found["randomised"], found["modified"], constant)
 
 
 def _load(folder: Path, name: str) -> Any:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.command_line import read_value, written
 from hampkit.config.keys import unknown_key
 from hampkit.config.recipe import Recipe, accepts, load_recipe, option_of_attacks, unknown_option, with_seed
-from hampkit.config.schema import check_once, once, parse_text
+from hampkit.config.schema import check_once, field_types, once
 from hampkit.config.sections import JudgeConfig
 from hampkit.errors import UserError
 from hampkit.registry import ATTACKS
@@ -35,7 +36,7 @@ class RecipeOptions:
         if any(isinstance(reference, Recipe) for reference in references):
             return self._built(references)
         names = [str(reference) for reference in references]
-        texts = {key: _text(key, value) for key, value in (self.options or {}).items()}
+        texts = {key: v if isinstance(v, str) else written(v) for key, v in (self.options or {}).items()}
         if self.label and not self.data:
             raise UserError(f"label={self.label} names a column of your own table; add --data FILE, or leave it out")
         recipes = [self._load(name, texts) for name in names]
@@ -145,34 +146,22 @@ def attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     judge = set(JudgeConfig.__dataclass_fields__)
     for key, value in options.items():
         section, _, name = key.removeprefix("attacks.").rpartition(".")
-        value = parse_text(value) if isinstance(value, str) else value
         if section in ("", "judge") and name in judge:
-            sections["judge"][name] = value
+            sections["judge"][name] = _read(JudgeConfig, name, value)
         elif section in ATTACKS.classes():
-            sections["attacks"].setdefault(section, {})[name] = value
+            sections["attacks"].setdefault(section, {})[name] = _read(ATTACKS.get(section), name, value)
         else:
             hint = ("" if section else option_of_attacks(name)) or unknown_key(key, _attack_keys())
             raise UserError(f"unknown key {key!r}; a trained run takes only judge and attack options; {hint}")
     return sections
 
 
+def _read(cls: type, name: str, value: Any) -> Any:
+    """The value of an option, from its text or as it is."""
+    return read_value(value, field_types(cls).get((name,))) if isinstance(value, str) else value
+
+
 def _attack_keys() -> list[str]:
     """The keys that a trained run takes."""
     keys = [f"judge.{key}" for key in JudgeConfig.__dataclass_fields__]
     return keys + [f"attacks.{name}.{f.name}" for name, attack in ATTACKS.classes().items() for f in fields(attack)]
-
-
-def _text(key: str, value: Any) -> str:
-    """The text of a value as it follows ``key=`` on the command line.
-
-    Raises: `UserError` for a list item with a comma or with blanks around it.
-    """
-    if not isinstance(value, (list, tuple)):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    items = [_text(key, item) for item in value]
-    for item in items:
-        if "," in item or item != item.strip():
-            raise UserError(
-                f"{key}: {item!r} contains a comma or a blank at its end, which an item of a list cannot; rename it"
-            )
-    return f"[{', '.join(items)}]"

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from hampkit.config.files import expanded
 from hampkit.data.base import Place
 from hampkit.errors import UserError, did_you_mean
 from hampkit.launch.local import LocalProcesses
@@ -36,6 +37,11 @@ class Session:
     device: str = "auto"  # auto, cpu, cuda, or one of several GPUs as cuda:1
     launcher: Launcher = field(default_factory=LocalProcesses)
     progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        for name in ("runs_dir", "data_dir"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, expanded(path, name))
 
     @property
     def cache(self) -> Path:

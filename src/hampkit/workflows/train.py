@@ -35,8 +35,15 @@ def train(problem: Problem, session: Session, wait: bool = True) -> Trained:
 
 
 def train_locked(problem: Problem, run: Run) -> Trained:
-    """The target of a run, which is trained if it is missing. The lock of the run must be held."""
-    return target_step(problem, run).of(run)
+    """The target of a run, which is trained if it is missing. The lock of the run must be held.
+
+    A training that fails leaves no folder behind in which nothing was finished.
+    """
+    try:
+        return target_step(problem, run).of(run)
+    except Exception:
+        run.remove_without_steps()
+        raise
 
 
 def create(problem: Problem, session: Session) -> Run:

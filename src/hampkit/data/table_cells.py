@@ -1,0 +1,295 @@
+"""Cells of a user's table that are missing or cannot be read: all of them in one report, and what is done about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hampkit.config.command_line import option
+from hampkit.data.table_values import NUMBER, TableOptions, listed
+from hampkit.errors import UserError, shortened
+
+MAX_CATEGORIES = 100  # distinct values of a text column; more is an identifier, or numbers written as text
+_MOST_SHOWN = 30  # columns in a report
+
+
+class Problem(NamedTuple):
+    """A column that cannot be used as it is."""
+
+    name: str
+    fault: str  # what is wrong, where
+    remedy: str  # what the user may do
+
+
+Columns = dict[str, Any]  # name → pyarrow column of N values: a table of pyarrow with many columns is slow to change
+
+
+def with_nulls(columns: Columns, options: TableOptions, from_text: bool) -> Columns:
+    """The columns with a null in each cell that is missing: empty, blank, NaN, or one of ``options.na``.
+
+    from_text: columns of text in which only numbers remain become numbers, as a .csv file declares no types.
+    """
+    found = {name: _nulls(column, options.na) for name, column in columns.items()}
+    as_text = {options.label, options.group, *options.categories}
+    return {
+        name: _as_numbers(column) if from_text and name not in as_text and is_text(column.type) else column
+        for name, column in found.items()
+    }
+
+
+def check_cells(path: Path, columns: Columns, options: TableOptions) -> None:
+    """Check that every cell has a value that can be used, or that the user chose what to do about it.
+
+    Raises: `UserError` with a line for each column that has a problem.
+    """
+    found = [problem for name, column in columns.items() if (problem := _problem(name, column, options))]
+    if not found:
+        return
+    if len(found) == 1:
+        raise UserError(f"{_what(found[0].name, options)} of {path} {found[0].fault}; {found[0].remedy}")
+    lines = [f"{_what(p.name, options)} {p.fault}; {p.remedy}" for p in found]
+    shown = [shortened(line, 400) for line in lines[:_MOST_SHOWN]]
+    more = [f"… and {len(lines) - _MOST_SHOWN} more columns"] if lines[_MOST_SHOWN:] else []
+    raise UserError(
+        f"{len(found)} of {len(columns)} columns of {path} cannot be used as they are: {listed([p.name for p in found], 8)};"
+        " decide on each, see below",
+        report=[*shown, *more],
+    )
+
+
+def without_missing(path: Path, columns: Columns, options: TableOptions) -> tuple[Columns, tuple[str, ...]]:
+    """The columns after ``options.missing`` was applied, and what was done, in words. Only ``category`` leaves nulls."""
+    counts = {name: column.null_count for name, column in columns.items() if column.null_count}
+    if not counts:
+        return columns, ()
+    cells = f"{sum(counts.values()):,} missing values in {_columns(counts)}"
+    if options.missing == "drop":
+        return _without_rows(path, columns, cells)
+    if options.missing == "category":
+        return columns, (
+            f"missing=category made {cells} of {path.name} a category, or a column of their own for numbers",
+        )
+    filled = {name: columns[name].fill_null(typical(columns[name])) for name in counts}
+    done = f"missing=median filled {cells} of {path.name} with the median, or with the most frequent category"
+    return {**columns, **filled}, (done,)
+
+
+def _without_rows(path: Path, columns: Columns, cells: str) -> tuple[Columns, tuple[str, ...]]:
+    import pyarrow as pa
+
+    total = len(next(iter(columns.values())))
+    kept = np.ones(total, dtype=bool)
+    for column in columns.values():
+        kept &= column.is_valid().to_numpy()
+    mask = pa.array(kept)
+    done = f"missing=drop left out {total - int(kept.sum()):,} of {total:,} rows of {path.name}: {cells}"
+    return {name: column.filter(mask) for name, column in columns.items()}, (done,)
+
+
+def typical(column: Any) -> Any:
+    """The median of a column of numbers, else the most frequent value, of several the first in order."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    values = column.drop_null()
+    if not is_number(column.type):
+        counted = sorted(pc.value_counts(values).to_pylist(), key=lambda each: (-each["counts"], str(each["values"])))
+        return pa.scalar(counted[0]["values"], column.type)
+    median = float(np.median(values.cast(pa.float64()).to_numpy()))
+    # whole numbers stay whole numbers
+    return pa.scalar(int(np.floor(median)) if pa.types.is_integer(column.type) else median, column.type)
+
+
+def is_text(kind: Any) -> bool:
+    return str(kind) in ("string", "large_string", "string_view") or str(kind).startswith("dictionary<")
+
+
+def is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def distinct(column: Any) -> dict[str, int]:
+    """The distinct values of a column as texts, with their counts, in the order of the first row of each."""
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    return {str(each["values"]): each["counts"] for each in pc.value_counts(column.drop_null()).to_pylist()}
+
+
+def _nulls(column: Any, na: Sequence[str]) -> Any:
+    """The column with nulls in place of blanks, of NaN, and of the texts ``na``, which stand for numbers too."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    if is_text(column.type):
+        column = column.cast(pa.string())
+        trimmed = pc.utf8_trim_whitespace(column)
+        gone = pc.is_in(trimmed, value_set=pa.array(["", *(text.strip() for text in na)]))
+    elif is_number(column.type):
+        values = column.cast(pa.float64(), safe=False).to_numpy()
+        given = [float(text) for text in na if _is_float(text)]
+        gone = pa.array(np.isnan(values) | np.isin(values, given))
+    else:
+        return column
+    return pc.if_else(gone, pa.scalar(None, column.type), column) if pc.any(gone).as_py() else column
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _as_numbers(column: Any) -> Any:
+    """A column of texts as numbers if all of them are numbers."""
+    import pyarrow as pa
+
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    if not texts or not all(re.fullmatch(NUMBER, text.strip()) for text in texts):
+        return column
+    values = pa.array([float(text) for text in texts], pa.float64())
+    return pa.chunked_array([values.take(encoded.indices)])
+
+
+def _problem(name: str, column: Any, options: TableOptions) -> Problem | None:
+    """What is wrong with a column, and the remedies; None if it can be used."""
+    named = name in (options.label, options.group)
+    if column.null_count == len(column):
+        return Problem(name, "has no value in any row", _instead(name, options))
+    if column.null_count and (options.missing == "error" or (named and options.missing != "drop")):
+        return _missing(name, column, options)
+    if named:
+        return None  # its values are checked where they become classes or groups
+    if is_text(column.type):
+        return _text_problem(name, column, options)
+    if is_number(column.type):
+        return _number_problem(name, column, options)
+    if str(column.type) == "bool" or name in options.categories:
+        return None
+    return Problem(
+        name,
+        f"is neither numbers nor categories (type {column.type})",
+        f"convert it, or {_instead(name, options)}",
+    )
+
+
+def _missing(name: str, column: Any, options: TableOptions) -> Problem:
+    fault = f"has no value in {_cells(column.is_null().to_numpy())}"
+    fills = "" if name in (options.label, options.group) else ", fill them with missing=median or missing=category"
+    return Problem(name, fault, f"leave such rows out with missing=drop{fills}, or {_instead(name, options)}")
+
+
+def _text_problem(name: str, column: Any, options: TableOptions) -> Problem | None:
+    """Numbers with some cells that are none, or too many categories."""
+    counts = distinct(column)
+    total = sum(counts.values())
+    bad = [text for text in counts if not re.fullmatch(NUMBER, text.strip())]
+    numbers = total - sum(counts[text] for text in bad)
+    if name not in options.categories and len(bad) < len(counts) and 2 * numbers >= total:
+        return _bad_cells(name, column, bad, options)
+    if len(counts) <= MAX_CATEGORIES:
+        return None
+    commas = sum(count for text, count in counts.items() if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", text))
+    if 2 * commas > total:
+        text = next(text for text in bad if "," in text)
+        return Problem(
+            name, f"has {text!r:.40}: numbers with decimal commas", f"read them with {option('decimal', ',')}"
+        )
+    return Problem(
+        name,
+        f"is text with {len(counts):,} distinct values such as {next(iter(counts))!r:.40}, and a category may have"
+        f" {MAX_CATEGORIES}",
+        f"write it as numbers, {_instead(name, options)}, or, where equal values mean one person, keep their rows together"
+        f" with {_flag('--group', name)}",
+    )
+
+
+def _bad_cells(name: str, column: Any, bad: list[str], options: TableOptions) -> Problem:
+    """Cells that are no numbers in a column of numbers."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    cells = pc.is_in(column, value_set=pa.array(bad)).to_numpy()
+    as_categories = f"take the column for categories with {option('categories', *options.categories, name)}, "
+    return Problem(
+        name,
+        f"holds numbers, but not in {_cells(cells)}: {listed([shortened(text, 30) for text in bad], 4)}",
+        f"correct that, read it as missing with {_as_missing(bad[:5], options)},"
+        f" {as_categories if len(distinct(column)) <= MAX_CATEGORIES else ''}or {_instead(name, options)}",
+    )
+
+
+def _number_problem(name: str, column: Any, options: TableOptions) -> Problem | None:
+    import pyarrow as pa
+
+    values = column.drop_null().cast(pa.float64(), safe=False).to_numpy()
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(values.astype(np.float32))
+    if not bad.any():
+        return _categories_problem(name, column, options)
+    present = column.is_valid().to_numpy().copy()
+    present[present] = bad
+    text = str(values[bad][0])
+    return Problem(
+        name,
+        f"has {text} in {_cells(present)}: not a finite number (float32)",
+        f"correct that, read it as missing with {_as_missing([text], options)}, or {_instead(name, options)}",
+    )
+
+
+def _categories_problem(name: str, column: Any, options: TableOptions) -> Problem | None:
+    """Too many numbers for categories, where the user asked for those."""
+    if name not in options.categories or (n := len(distinct(column))) <= MAX_CATEGORIES:
+        return None
+    return Problem(
+        name, f"has {n:,} distinct values, and a category may have {MAX_CATEGORIES}", "take it out of data.categories"
+    )
+
+
+def _instead(name: str, options: TableOptions) -> str:
+    """The last remedy: another column in the place of this one, or none."""
+    if name == options.label:
+        return "name another label by --label"
+    if name == options.group:
+        return "name another group by --group"
+    return f"leave the column out with {option('drop', *options.drop, name)}"
+
+
+def _as_missing(texts: Sequence[str], options: TableOptions) -> str:
+    """The options that read these texts as missing values and then leave out their rows."""
+    return option("na", *options.na, *texts) + (" missing=drop" if options.missing == "error" else "")
+
+
+def _what(name: str, options: TableOptions) -> str:
+    kind = {options.label: "label column", options.group: "group column"}.get(name, "column")
+    return f"{kind} {name!r}"
+
+
+def _flag(flag: str, value: str) -> str:
+    import shlex
+
+    return f"{flag} {shlex.quote(value)}"
+
+
+def _cells(mask: np.ndarray) -> str:
+    """The first row of some cells, and how many they are; mask: (N,) bool."""
+    n = int(mask.sum())
+    return f"data row {int(mask.argmax()) + 1}" + ("" if n == 1 else f" and {n - 1:,} more") + f" of {len(mask):,}"
+
+
+def _columns(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name!r} ({n:,})" for name, n in list(counts.items())[:8]) + (
+        f" and {len(counts) - 8} more columns" if len(counts) > 8 else ""
+    )

@@ -1,0 +1,167 @@
+"""A .csv or .tsv file of a user as a table of pyarrow: its separator, its header, rows of any length."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hampkit.data.table_values import NUMBER, TableOptions, listed
+from hampkit.errors import UserError
+
+SEPARATORS = (",", ";", "\t", "|")
+_SAMPLE = 100  # lines that the separator is found in
+_BLOCK = 1 << 20  # bytes that are parsed at once, as in pyarrow; a row must fit
+_NAMED = {"tab": "\t", "\\t": "\t"}
+# what pyarrow reads as a missing value, in columns of numbers and of text
+MISSING = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
+           "NaN", "n/a", "nan", "null")  # fmt: skip
+
+
+def read_csv(path: Path, options: TableOptions) -> Any:
+    """A pyarrow Table; labels and groups with more digits than a number can hold are read as text.
+
+    Raises: `UserError` for a first line that is a record, `pyarrow.ArrowException` for a damaged file.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    separator = _NAMED.get(options.separator, options.separator) or _separator(path)
+    if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
+        raise UserError(f"data.separator={options.separator!r} must be one character, such as ; or tab")
+    if separator == options.decimal:
+        raise UserError(
+            f"{path} has {separator!r} between its columns and data.decimal={options.decimal} in its numbers;"
+            " give another separator, or leave decimal out"
+        )
+    convert = pyarrow.csv.ConvertOptions(
+        strings_can_be_null=True, null_values=[*MISSING, *options.na], decimal_point=options.decimal
+    )
+    table = _parsed(path, separator, options.header is not False, convert)
+    if options.header is None:
+        _check_header(path, table)
+    wanted = [
+        n for n in (options.label, options.group) if table.column_names.count(n) == 1 and inexact(table.column(n))
+    ]
+    if not wanted:
+        return table
+    convert.column_types = dict.fromkeys(wanted, pa.string())
+    return _parsed(path, separator, options.header is not False, convert)
+
+
+def inexact(column: Any) -> bool:
+    """Whether different whole numbers may have become equal: a float64 represents all of them only up to 2^53."""
+    import pyarrow as pa
+
+    if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        return False
+    values = column.cast(pa.float64()).drop_null().to_numpy()
+    return bool((np.isfinite(values) & (np.abs(values) > 2**53)).any())
+
+
+def _parsed(path: Path, separator: str, header: bool, convert: Any) -> Any:
+    """The table; a text with line breaks in it is only looked for if the file cannot be read without."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    def parsed(breaks: bool, block: int) -> Any:
+        read = pyarrow.csv.ReadOptions(block_size=min(block, 2**31 - 1), autogenerate_column_names=not header)
+        parse = pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=breaks)
+        return pyarrow.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+    block = max(_BLOCK, 2 * _longest_line(path))
+    try:
+        table = parsed(False, block)
+    except pa.ArrowInvalid as error:
+        try:
+            table = parsed(True, max(block, min(path.stat().st_size + 1, 64 * _BLOCK)))
+        except pa.ArrowException:
+            raise error from None
+    return table if header else table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
+
+
+def _longest_line(path: Path) -> int:
+    """The number of bytes of the longest line: a row must fit into a block."""
+    longest, rest = 0, 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
+            if len(ends):
+                longest = max(longest, rest + int(ends[0]) + 1, int(np.diff(ends).max(initial=0)))
+                rest = len(chunk) - int(ends[-1]) - 1
+            else:
+                rest += len(chunk)
+    return max(longest, rest)
+
+
+def _separator(path: Path) -> str:
+    """The character that divides most lines into the same number of columns, at least two; of several the one with most."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        lines = [line for line in islice(file, _SAMPLE) if line.strip()]
+    votes = {}
+    for character in SEPARATORS:
+        widths = [_width(line, character) for line in lines]
+        usual = max(sorted(set(widths), reverse=True), key=widths.count, default=1)
+        votes[character] = (usual > 1, widths.count(usual), usual)
+    return max(SEPARATORS, key=lambda character: votes[character])
+
+
+def _width(line: str, separator: str) -> int:
+    """The number of columns of a line."""
+    try:
+        return len(next(csv.reader([line], delimiter=separator)))
+    except (csv.Error, StopIteration):  # such as a cell that is longer than the reader allows
+        return 1 + line.count(separator)
+
+
+def _check_header(path: Path, table: Any) -> None:
+    """Check that the first line holds names.
+
+    Raises: `UserError` if it seems to be a record.
+    """
+    names = table.column_names
+    numeric = [name for name in names if re.fullmatch(NUMBER, name.strip())]
+    inside = [_holds(table.column(k), name) for k, name in enumerate(names)]
+    has_names = any(_is_number(table.column(k).type) and names[k] not in numeric for k in range(len(names)))
+    if not table.num_rows or not (
+        (numeric and not _counted(numeric)) or all(inside) or (any(inside) and not has_names)
+    ):
+        return
+    shown = numeric or [name for name, is_value in zip(names, inside, strict=True) if is_value]
+    why = "numbers" if numeric else "values of their own columns"
+    raise UserError(
+        f"the first line of {path} looks like a record, not like names: it has {why} ({listed(shown, 6)}); if it is a record,"
+        f" give header=false (the columns are then c1 to c{len(names)}), and header=true if these are names"
+    )
+
+
+def _counted(names: Sequence[str]) -> bool:
+    """Whether names are whole numbers that count up by one, such as years, or the names that pandas gives."""
+    if not all(name.strip().isdecimal() for name in names):
+        return False
+    numbers = [int(name) for name in names]
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _holds(column: Any, name: str) -> bool:
+    """Whether a name is one of the values of its column, of numbers or of text."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    if pa.types.is_string(column.type):
+        return bool(pc.any(pc.equal(column, name)).as_py())
+    if _is_number(column.type) and re.fullmatch(NUMBER, name.strip()):
+        return bool((column.to_numpy() == float(name)).any())
+    return False
