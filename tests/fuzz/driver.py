@@ -19,7 +19,7 @@ from .targets import TARGETS
 
 SECONDS = 60  # for one input; the reader of a damaged file may not wait
 GIGABYTES = 2.0  # that the process may grow by
-LONGEST = 600  # characters of a message, with the paths in it
+LONGEST = 1000  # characters of a message, with the paths in it
 
 
 def fuzz(folder: Path, targets: list[str], first: int, inputs: int = 0, seconds: float = 0.0) -> tuple[int, list[str]]:
