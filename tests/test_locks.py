@@ -40,7 +40,7 @@ def held(monkeypatch):
         taken = threading.Event()
 
         def holder():
-            with locked(runs_dir, name):
+            with locked(runs_dir, name, wait=True):
                 taken.set()
                 free.wait(60)
 
@@ -66,7 +66,7 @@ def other_process(runs_dir, name):
     """A process that holds a run's lock until its input ends or it is killed."""
     code = (
         "import sys; from pathlib import Path; from hampkit.runs.locks import locked\n"
-        "with locked(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); sys.stdin.read()"
+        "with locked(Path(sys.argv[1]), sys.argv[2], wait=True): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(runs_dir), name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -100,7 +100,7 @@ def test_a_held_lock_is_waited_for_and_the_run_is_named(tmp_path, held):
     held(tmp_path, "a-00000000")
     with (
         pytest.warns(Notice, match=r"process is working on .*a-00000000; waiting .*Ctrl-C"),
-        locked(tmp_path, "a-00000000"),
+        locked(tmp_path, "a-00000000", wait=True),
     ):
         pass
 
@@ -118,12 +118,12 @@ def test_without_waiting_it_has_its_own_error(tmp_path, held):
 def test_who_dies_while_waited_for_frees_the_lock(tmp_path, monkeypatch):
     with other_process(tmp_path, "a-00000000") as process:
         monkeypatch.setattr(locks, "warnings", SimpleNamespace(warn=lambda *message, stacklevel: process.kill()))
-        with locked(tmp_path, "a-00000000"):
+        with locked(tmp_path, "a-00000000", wait=True):
             assert process.wait() != 0
 
 
 @pytest.mark.parametrize(
-    "mine", [lambda folder: locked(folder, "b-00000000"), lambda folder: held_by_parent("b-00000000")]
+    "mine", [lambda folder: locked(folder, "b-00000000", wait=True), lambda folder: held_by_parent("b-00000000")]
 )
 def test_who_holds_a_lock_never_waits_for_another(tmp_path, held, mine):
     """Else two processes could wait for each other for ever."""
@@ -131,31 +131,35 @@ def test_who_holds_a_lock_never_waits_for_another(tmp_path, held, mine):
     with mine(tmp_path):
         with (
             pytest.raises(RunBusy, match=r"a-00000000 is locked.* works on b-00000000 cannot wait"),
-            locked(tmp_path, "a-00000000"),
+            locked(tmp_path, "a-00000000", wait=True),
         ):
             pass
-        with locked(tmp_path, "c-00000000"):
+        with locked(tmp_path, "c-00000000", wait=True):
             pass  # a free one can be taken
-    with locked(tmp_path, "b-00000000"):
+    with locked(tmp_path, "b-00000000", wait=True):
         pass
 
 
 def test_a_run_within_itself_is_an_error(tmp_path):
     text = r"this process already works on .*a-00000000: a defense cannot train"
-    with locked(tmp_path, "a-00000000"), pytest.raises(RunBusy, match=text), locked(tmp_path, "a-00000000"):
+    with (
+        locked(tmp_path, "a-00000000", wait=True),
+        pytest.raises(RunBusy, match=text),
+        locked(tmp_path, "a-00000000", wait=True),
+    ):
         pass
 
 
 def test_a_file_in_place_of_the_folder_of_locks_is_named(tmp_path):
     (tmp_path / ".locks").write_text("")
-    with pytest.raises(UserError, match=r"\.locks is a file.*remove"), locked(tmp_path, "a-00000000"):
+    with pytest.raises(UserError, match=r"\.locks is a file.*remove"), locked(tmp_path, "a-00000000", wait=True):
         pass
 
 
 def test_a_runs_folder_that_cannot_be_written_is_not_mended_by_another_out(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*runs: .*copy it .* or use another --runs-dir"):
-        locked(tmp_path / "runs", "a-00000000").__enter__()
+        locked(tmp_path / "runs", "a-00000000", wait=True).__enter__()
 
 
 def test_a_run_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeypatch):
@@ -186,7 +190,7 @@ def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypat
     held(tmp_path, "a-00000000")
 
     def train_job(*_):
-        with locked(tmp_path, "a-00000000"):
+        with locked(tmp_path, "a-00000000", wait=True):
             pass
 
     monkeypatch.setattr(shadow_training, "train_job", train_job)
@@ -219,7 +223,7 @@ def test_run_waits_and_takes_what_the_other_process_finished(tmp_path, held, tra
     mine = tmp_path / "mine"
     held(mine, names[0], finish=lambda: shutil.copytree(tmp_path / "theirs" / names[0], mine / names[0]))
     with pytest.warns(Notice, match=f"working on .*{names[0]}; waiting"):
-        hampkit.run(*recipes, options=OPTIONS, attacks=["loss"], runs_dir=mine)
+        hampkit.run(*recipes, options=OPTIONS, attacks=["loss"], runs_dir=mine, wait=True)
     assert trained == names[1:], "the other run was made while the first was held, and the first not again"
     a, b = (tmp_path / place / "results.json" for place in ("mine", "theirs"))
     assert a.read_bytes() == b.read_bytes()
@@ -229,14 +233,14 @@ def test_run_trains_itself_what_the_other_process_gave_up(tmp_path, held, traine
     name = problem_of("toy/undefended", tmp_path)[0].folder
     held(tmp_path, name)
     with pytest.warns(Notice, match="waiting"):
-        hampkit.run("toy/undefended", options=OPTIONS, attacks=["loss"], runs_dir=tmp_path)
+        hampkit.run("toy/undefended", options=OPTIONS, attacks=["loss"], runs_dir=tmp_path, wait=True)
     assert trained == [name]
 
 
 def test_the_wait_is_one_line_on_standard_error(cli, held):
     name = problem_of("toy/undefended", Path("runs"))[0].folder
     held(Path("runs"), name)
-    code, out, err = cli("run", "toy/undefended", *WORDS)
+    code, out, err = cli("run", "toy/undefended", *WORDS, "--wait")
     assert code == 0
     assert err.splitlines() == [
         f"hampkit: warning: another process is working on runs/{name}; waiting until it is done"
@@ -246,7 +250,7 @@ def test_the_wait_is_one_line_on_standard_error(cli, held):
 
 
 @pytest.mark.parametrize("command", ["train", "shadow", "attack"])
-def test_every_command_waits(cli, held, command):
+def test_every_command_is_refused_or_waits(cli, held, refused, command):
     problem, settings = problem_of("toy/undefended", Path("runs"))
     train.train(problem, settings)
     held(Path("runs"), problem.folder)
@@ -255,7 +259,8 @@ def test_every_command_waits(cli, held, command):
         "shadow": ["toy/undefended", *WORDS, "--models", "4", "--workers", "1"],
         "attack": [f"runs/{problem.folder}", "loss"],
     }
-    code, _, err = cli(command, *words[command])
+    refused(cli(command, *words[command]), problem.folder, "wait for it with --wait", "wait=True")
+    code, _, err = cli(command, *words[command], "--wait")
     assert code == 0
     assert err.count(f"{problem.folder}; waiting until it is done") == 1
 
@@ -287,7 +292,7 @@ def test_compare_leaves_out_no_defense_that_another_process_is_training(tmp_path
     mine = tmp_path / "mine"
     held(mine, name, finish=lambda: shutil.copytree(tmp_path / "theirs" / name, mine / name))
     with pytest.warns(Notice, match=f"working on .*{name}; waiting"):
-        found = hampkit.compare("toy", options=OPTIONS, runs_dir=mine, workers=1)
+        found = hampkit.compare("toy", options=OPTIONS, runs_dir=mine, workers=1, wait=True)
     assert [e.defense for e in found.entries] == ["undefended", "round"]
     assert found.left_out == {}
     assert [e.leak for e in found.entries] == [e.leak for e in first.entries]
@@ -348,7 +353,18 @@ def test_json_is_what_this_command_found(cli, monkeypatch):
 
 @pytest.mark.slow
 def test_two_commands_that_start_together_both_end_well(tmp_path):
-    command = [sys.executable, "-m", "hampkit", "run", "toy/undefended", "toy/hamp", "toy/mixup", *WORDS, "--runs-dir"]
+    command = [
+        sys.executable,
+        "-m",
+        "hampkit",
+        "run",
+        "toy/undefended",
+        "toy/hamp",
+        "toy/mixup",
+        *WORDS,
+        "--wait",
+        "--runs-dir",
+    ]
     both = [subprocess.Popen([*command, "runs", "--out", out, "--quiet"], cwd=tmp_path) for out in ("a", "b")]
     assert [process.wait() for process in both] == [0, 0]
     assert (tmp_path / "a/results.json").read_bytes() == (tmp_path / "b/results.json").read_bytes()

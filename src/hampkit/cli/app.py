@@ -36,6 +36,7 @@ from hampkit.cli.options import (
     ShadowCount,
     ShadowsFrom,
     Table,
+    Wait,
     What,
     Words,
     Workers,
@@ -103,7 +104,8 @@ def run(
     words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
     runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", out: Out = None,
     shadows: ShadowCount = 0, workers: Workers = 0,
-    shadows_from: ShadowsFrom = None, force: Force = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    shadows_from: ShadowsFrom = None, force: Force = False, wait: Wait = False, json: Json = False, quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train, attack, judge, report. Default: digits/undefended digits/hamp.
 
@@ -119,7 +121,7 @@ def run(
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
             out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force,
-            workers=workers, progress=bars.progress(sayer(quiet or json)),
+            workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
         )  # fmt: skip
     _show(results, json, quiet)
 
@@ -132,7 +134,7 @@ def shadow(
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", workers: Workers = 0,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of the shadow models too.")] = False,
-    quiet: Quiet = False, debug: Debug = False,
+    wait: Wait = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train shadow models of a recipe and print the run folder that holds them."""
     from hampkit.cli.progress import Bars
@@ -144,7 +146,7 @@ def shadow(
 
         folder = api.shadow(
             recipe, models, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
-            runs_dir=runs_dir, device=device, workers=workers, progress=bars.progress(),
+            runs_dir=runs_dir, device=device, workers=workers, wait=wait, progress=bars.progress(),
         )  # fmt: skip
     write(folder)
 
@@ -174,7 +176,8 @@ def plan(
 @app.command(short_help="Train recipes and print their run folders.")
 def train(
     words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
-    runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", quiet: Quiet = False, debug: Debug = False,
+    runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", wait: Wait = False, quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train recipes and print their run folders."""
     from hampkit.cli.progress import Bars
@@ -188,7 +191,7 @@ def train(
         from hampkit.workflows.recipes import RecipeOptions
         from hampkit.workflows.run import check
 
-        session = api.Session(runs_dir, data_dir, device, progress=bars.progress())
+        session = api.Session(runs_dir, data_dir, device, progress=bars.progress(), wait=wait)
         each = check(recipes, RecipeOptions(options, seed, data or "", label), session)
     for recipe, accepted in zip(recipes, each, strict=True):
         with bars.shown():
@@ -204,7 +207,8 @@ def attack(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     words: AttackWords = None,
     data_dir: DataDir = None, device: Device = "auto", shadows: ShadowCount = 0, workers: Workers = 0, out: AttackOut = None,
-    shadows_from: ShadowsFrom = None, force: Force = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    shadows_from: ShadowsFrom = None, force: Force = False, wait: Wait = False, json: Json = False, quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack the model of a run folder, by default with every attack."""
     from hampkit.cli.progress import Bars
@@ -216,7 +220,7 @@ def attack(
 
         results = api.attack(
             run, *names, options=options, data_dir=data_dir, out=out, device=device, shadows=shadows,
-            shadows_from=shadows_from or "", force=force, workers=workers, progress=bars.progress(),
+            shadows_from=shadows_from or "", force=force, workers=workers, wait=wait, progress=bars.progress(),
         )  # fmt: skip
     _show(results, json, quiet)
 
@@ -229,7 +233,7 @@ def compare(
     paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
-    json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
@@ -250,7 +254,7 @@ def compare(
         found = [api.compare(
             name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
             seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-            out=folder, device=device, workers=workers, progress=bars.progress(sayer(quiet or json)),
+            out=folder, device=device, workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
         ) for name, folder in folders.items()]  # fmt: skip
     if json:
         write_json([c.to_json() for c in found] if len(found) > 1 else found[0].to_json())

@@ -71,6 +71,7 @@ ShadowsFrom = Annotated[
     Path | None, typer.Option(help="Use the shadow models of this run; it must have the same recipe, data and split.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Use them even if the recipe differs (flag mismatched).")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for a run that another process works on.")]
 Workers = Annotated[
     int,
     typer.Option(help="Targets or shadow models trained at once; 0: one per train.threads cores."),

@@ -9,7 +9,7 @@ from typing import IO, NamedTuple
 
 from hampkit.config.files import replacing
 from hampkit.data.fetch import checksum
-from hampkit.errors import UserError, one_line
+from hampkit.errors import UserError, one_line, shortened
 
 RECORD = "first-seen.json"  # in the cache folder: {"texas100/texas100.npz": sha256}
 
@@ -65,7 +65,7 @@ def _compare(record_path: Path, record: dict[str, str], path: Path, name: str) -
     found, known = checksum(path, "sha256"), record.get(name)
     if known not in (None, found):
         raise UserError(
-            f"{path} is not the file first seen under this name: sha256 {found}, recorded {known};"
+            f"{path} is not the file first seen under this name: sha256 {found}, recorded {shortened(known, 64)};"
             f" put the earlier file back, or take {name!r} out of {record_path} (or delete that) to accept this one"
         )
     return Seen(path, name, found, known is not None)

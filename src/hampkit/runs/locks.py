@@ -1,4 +1,4 @@
-"""Locks of run folders: one thread of one process works on a run at a time, the others wait.
+"""Locks of run folders: one thread of one process works on a run at a time, the others are refused or wait.
 
 They are locks of the operating system, which releases them when their process ends, also after a crash.
 """
@@ -19,14 +19,14 @@ _this_thread = threading.local()
 
 
 @contextlib.contextmanager
-def locked(runs_dir: Path, name: str, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a run. If another process holds it, warn (`Notice`) and wait until that process releases it or ends.
+def locked(runs_dir: Path, name: str, wait: bool) -> Iterator[None]:
+    """Hold the lock of a run. If another process holds it, raise `RunBusy`, or wait until that process releases it or ends.
 
     A thread waits only while it holds no lock itself, so that processes never wait for each other in a circle. A thread that
     holds a lock, as in a defense that trains another model, gets `RunBusy` instead. A worker process holds the lock of its
     parent process in this sense, see `held_by_parent`.
 
-    wait: if False, `RunBusy` is raised instead of waiting.
+    wait: for the other process, after a `Notice`.
 
     Raises: `RunBusy`; `UserError` if the folder cannot be written.
     """
@@ -56,7 +56,7 @@ def reports(out: Path) -> contextlib.AbstractContextManager[None]:
 
     Raises: as `locked`.
     """
-    return locked(out, "report")
+    return locked(out, "report", wait=True)  # files are written in moments
 
 
 def held_by_parent(name: str) -> contextlib.AbstractContextManager[None]:
@@ -94,7 +94,10 @@ def _check_free_to_wait(runs_dir: Path, name: str, wait: bool) -> None:
             " each other; run the same command again when the other process is done, or use another --runs-dir"
         )
     if not wait:
-        raise RunBusy(f"another process is working on {folder}; run the same command again when it is done")
+        raise RunBusy(
+            f"another process is working on {folder}; wait for it with --wait (in Python wait=True), or run the same command"
+            " again when it is done"
+        )
 
 
 @contextlib.contextmanager

@@ -151,6 +151,7 @@ KINDS: dict[str, Callable[[str, Any], Any]] = {
     "models": _whole,
     "workers": _whole,
     "force": _of(bool, "True or False"),
+    "wait": _of(bool, "True or False"),
     "session": _of(Session, "a hampkit.Session"),
     "progress": _of(Progress, "a hampkit.Progress, such as hampkit.Progress(say=print)"),
 }

@@ -51,7 +51,7 @@ def evaluate(
     """
     chosen = choose(problem.recipe, attacks)
     found = None if lender is None else lender.load_for(problem.shadow_task())
-    with locked(session.runs_dir, problem.folder), threads(problem.recipe.train.threads):
+    with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         run = create(problem, session)
         if found is None and problem.recipe.shadows.models:
             found = train_shadow_models(problem, run, session)

@@ -37,6 +37,7 @@ class Session:
     device: str = "auto"  # auto, cpu, cuda, or one of several GPUs as cuda:1
     launcher: Launcher = field(default_factory=LocalProcesses)
     progress: Progress = field(default_factory=Progress)
+    wait: bool = False  # for a run that another process works on; False: `RunBusy` is raised
 
     def __post_init__(self) -> None:
         for name in ("runs_dir", "data_dir"):
@@ -79,6 +80,7 @@ class Settings(TypedDict, total=False):
     workers: int
     launcher: Launcher
     progress: Progress
+    wait: bool
 
 
 def session_of(settings: Settings) -> Session:

@@ -34,7 +34,7 @@ WORKER = "hampkit.workflows.shadow:worker"
 
 def shadow(problem: Problem, session: Session) -> Run:
     """The run of a problem with all shadow models of its recipe; the missing ones are trained."""
-    with locked(session.runs_dir, problem.folder), threads(problem.recipe.train.threads):
+    with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         run = create(problem, session)
         train_shadow_models(problem, run, session)
     return run

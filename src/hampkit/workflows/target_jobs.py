@@ -42,7 +42,7 @@ def train_targets(problems: Iterable[Problem], session: Session) -> dict[str, st
                 jobs[name] = problem.recipe.train.threads
             continue
         started = time.perf_counter()
-        _succeeds(failed, name, lambda p=problem: train(p, session, wait=False))
+        _succeeds(failed, name, lambda p=problem: train(p, replace(session, wait=False)))
         spent += time.perf_counter() - started
     if jobs:
         limited = replace(session, launcher=session.launcher.limited(session.launcher.at_once(max(jobs.values()))))
@@ -113,4 +113,4 @@ def _create(problem: Problem, session: Session) -> None:
 
 
 def _train(name: str, session: Session) -> None:
-    train(open_run(session.runs_dir / name, session), session, wait=False)
+    train(open_run(session.runs_dir / name, session), session)

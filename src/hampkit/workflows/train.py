@@ -25,12 +25,9 @@ from hampkit.workflows.session import Session
 TARGET = "models/000-000"
 
 
-def train(problem: Problem, session: Session, wait: bool = True) -> Trained:
-    """The target of a problem, which is trained if it is missing.
-
-    wait: for another process that holds the run's lock, see `hampkit.runs.locks.locked`.
-    """
-    with locked(session.runs_dir, problem.folder, wait), threads(problem.recipe.train.threads):
+def train(problem: Problem, session: Session) -> Trained:
+    """The target of a problem, which is trained if it is missing."""
+    with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         return train_locked(problem, create(problem, session))
 
 
