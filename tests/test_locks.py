@@ -404,7 +404,7 @@ def test_a_report_refuses_a_result_and_details_of_two_attacks(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         hampkit.attack(run, "loss", options={"judge.candidates": "all"})
     monkeypatch.setattr(attack, "write_json", real)
-    with pytest.raises(UserError, match=f"two different attacks.*hampkit attack {run}"):
+    with pytest.raises(UserError, match=f"was edited, or belongs to another attack.*hampkit attack {run}"):
         hampkit.write_report(run, out=tmp_path)
     hampkit.attack(run, "loss", options={"judge.candidates": "all"})
     hampkit.write_report(run, out=tmp_path)

@@ -33,7 +33,7 @@ from hampkit.workflows.chosen_attacks import choose, earlier
 from hampkit.workflows.leave_one_out import RECORDS, leave_one_out
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.query import Answers, query_step
-from hampkit.workflows.report_inputs import Evaluated, curve, describe, details
+from hampkit.workflows.report_inputs import Evaluated, curve, describe, details, with_checksum
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_target, train_shadow_models
 from hampkit.workflows.train import create, train_locked
@@ -195,7 +195,7 @@ def _write_result(
     found = describe(attacked.target, attacked.problem.recipe, attacked.answers.folder, attacked.shadow_set)
     found |= {"curves": {name: curve(s, attacked.case.member) for name, s in scores.items()}, **places}
     found["result"] = content_hash(document)
-    write_json(run.folder / "details.json", found)
+    write_json(run.folder / "details.json", with_checksum(found))
     write_json(run.folder / "result.json", document)
     return details(run)
 

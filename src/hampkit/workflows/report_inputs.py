@@ -119,17 +119,35 @@ def _same_split(model: Evaluated) -> str:
     return content_hash([recipe["data"], recipe["split"], recipe["seed"], judged])
 
 
+def with_checksum(details: dict[str, Any]) -> dict[str, Any]:
+    """The content of details.json: the details, and their hash, by which a change is noticed."""
+    return {**details, "checksum": content_hash(details)}
+
+
 def details(run: Run) -> dict[str, Any]:
-    """What a report shows beside the result: curves, histograms, provenance."""
-    return read_json(run.folder / "details.json", "curves", "scores", "provenance")
+    """What a report shows beside the result: curves, histograms, provenance.
+
+    Raises: `UserError` for a file that was changed after it was written.
+    """
+    found = read_json(run.folder / "details.json", "curves", "scores", "provenance", "result", "checksum")
+    kept = {key: value for key, value in found.items() if key != "checksum"}
+    if found["checksum"] != content_hash(kept):
+        raise UserError(
+            f"{run.folder / 'details.json'} was edited or damaged: its content has another checksum; attack again:"
+            f" hampkit attack {run.folder}"
+        )
+    return found
 
 
 def details_of(run: Run, document: Any) -> dict[str, Any]:
-    """The details of the run's result, given as its file holds it. Raises: `UserError` if they belong to another attack."""
-    found, result = details(run), content_hash(document)
-    if found.get("result", result) != result:
+    """The details of the run's result, given as its file holds it.
+
+    Raises: `UserError` if they are of another result: details.json has the checksum of result.json.
+    """
+    found = details(run)
+    if found["result"] != content_hash(document):
         raise UserError(
-            f"result.json and details.json of {run.folder} are of two different attacks: the last one was interrupted, or is"
-            f" still running; attack again: hampkit attack {run.folder}"
+            f"result.json of {run.folder} was edited, or belongs to another attack than details.json, as the last one was"
+            f" interrupted or is still running; attack again: hampkit attack {run.folder}"
         )
     return found
