@@ -222,8 +222,11 @@ WRONG = {
     "list": ('extends = ["toy/hamp"]', ["extends=['toy/hamp']", "must name one recipe"]),
     "nothing": ('extends = ""', ["extends=''", "must name one recipe"]),
     "null byte": ('extends = "a\\u0000.toml"', ["mine.toml extends", "cannot read recipe", "null byte"]),
-    "nobody's home": ('extends = "~nobody-here/a.toml"', ["mine.toml extends '~nobody-here/a.toml'", "existing file"]),
-    "a folder": ('extends = "dir.toml"', ["mine.toml extends 'dir.toml'", "cannot read recipe 'dir.toml'"]),
+    "nobody's home": (
+        'extends = "~nobody-here/a.toml"',
+        ["mine.toml extends '~nobody-here/a.toml'", "give the path of an existing one"],
+    ),
+    "a folder": ('extends = "dir.toml"', ["mine.toml extends 'dir.toml'", "dir.toml is a folder"]),
     "no TOML": ('extends = "broken.toml"', ["mine.toml extends 'broken.toml'", "recipe broken.toml is not valid TOML"]),
     "in a section": ('[train]\nextends = "toy/hamp"', ["extends in section [train] of recipe mine.toml", "above"]),
     "in a section of a section": ('[defense.distill]\nextends = "toy/dmp"', ["section [defense.distill]", "above"]),

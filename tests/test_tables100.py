@@ -370,6 +370,7 @@ def test_a_download_is_remembered(place, monkeypatch):
         Path(output_file).write_bytes(files("texas100", "tgz")["dataset_texas.tgz"])
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", serve)
+    monkeypatch.setattr("hampkit.data.fetch.check_reachable", lambda url: None)
     online = Place(None, place.cache)
     check("texas100", Texas100().load(online))
     check("texas100", Texas100().load(online))

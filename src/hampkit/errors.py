@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST = 1000  # characters of a message, most of which are paths and values
+LISTED = 10  # names in a message
+
 
 class UserError(Exception):
     """A mistake that the user can correct. Its text is one line with the value, the place and the remedy.
@@ -16,8 +19,8 @@ class UserError(Exception):
     """
 
     def __init__(self, text: str = "", report: Iterable[str] = ()) -> None:
-        super().__init__(text)
-        self.report = tuple(report)
+        super().__init__(shown(text))
+        self.report = tuple(map(shown, report))
         if self.report:
             self.__notes__ = list(self.report)
 
@@ -29,15 +32,44 @@ class RunBusy(UserError):
 class Notice(UserWarning):
     """Something that is allowed but probably not intended, in one line. The command line prints ``hampkit: warning: …``."""
 
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shown(text))
+
+
+def shown(text: str, most: int = MOST) -> str:
+    """A text on one line that any terminal can show.
+
+    Control and right-to-left characters become escapes, and the middle of a long text is cut.
+
+    >>> shown("\\x1b[31mred"), shown("0123456789", 7)
+    ('\\\\x1b[31mred', '01 … 89')
+    """
+    line = "".join(c if c.isprintable() else " " if c.isspace() else _escaped(c) for c in text)
+    if len(line) <= most:
+        return line
+    end = most // 2 - 1
+    return f"{line[: most - end - 3]} … {line[len(line) - end :]}"
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The part of a message about an unknown name that suggests similar names, or lists all if none is similar.
+    """The part of a message about an unknown name that suggests similar names; if none is similar, the nearest ten.
 
-    >>> did_you_mean("hmap", ["hamp", "undefended"])
-    "did you mean 'hamp'?"
+    >>> did_you_mean("hmap", ["hamp", "undefended"]), did_you_mean("x", ["a", "b"]), did_you_mean("x", [])
+    ("did you mean 'hamp'?", 'known: a, b', 'known: none')
     """
     names = sorted(known)
-    return nearest(word, names) or "known: " + (", ".join(names) if names else "none")
+    if hint := nearest(word, names):
+        return hint
+    if len(names) <= LISTED:
+        return "known: " + (", ".join(names) or "none")
+    near = difflib.get_close_matches(word, names, n=LISTED, cutoff=0)
+    return f"known: {', '.join(near)}, … ({len(names)} in all)"
+
+
+def _escaped(c: str) -> str:
+    """The escape of a character, as in a text of Python."""
+    number = ord(c)
+    return f"\\x{number:02x}" if number < 2**8 else f"\\u{number:04x}" if number < 2**16 else f"\\U{number:08x}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

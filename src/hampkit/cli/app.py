@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from json import dumps
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +42,7 @@ from hampkit.cli.options import (
     only_options,
     split,
 )
+from hampkit.cli.output import replace_unknown_characters, write, write_json
 from hampkit.errors import Notice, UserError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ app.add_typer(data_app, name="data")
 def guarded(argv: list[str]) -> int:
     """The exit code of a command line; every error is one line on standard error."""
     commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
+    replace_unknown_characters()
     with warnings.catch_warnings():
         _print_notices("--quiet" in argv)
         return exit_code(argv, lambda: app(args=argv, prog_name="hampkit", standalone_mode=False), commands)
@@ -77,7 +78,7 @@ def _print_notices(quiet: bool) -> None:
             standard(message, category, *place)
         elif not quiet and str(message) not in printed:
             printed.add(str(message))
-            print(f"hampkit: warning: {message}", file=sys.stderr)
+            write(f"hampkit: warning: {message}", stream=sys.stderr)
 
     warnings.showwarning = show
 
@@ -145,7 +146,7 @@ def shadow(
             recipe, models, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
             runs_dir=runs_dir, device=device, workers=workers, progress=bars.progress(),
         )  # fmt: skip
-    print(folder)
+    write(folder)
 
 
 @app.command(short_help="Estimate the cost of shadow models from a few training steps.")
@@ -196,7 +197,7 @@ def train(
                 recipe, options=accepted.options, seed=seed, data=accepted.data, label=label, session=session
             )
         accuracy = ", ".join(f"{part} {trained.accuracy[part]:.1%}" for part in ("train", "val", "test"))
-        print(trained.folder if quiet else f"{trained.folder}  accuracy: {accuracy}")
+        write(trained.folder if quiet else f"{trained.folder}  accuracy: {accuracy}")
 
 
 @app.command(short_help="Attack the model of a run folder, by default with every attack.")
@@ -253,12 +254,12 @@ def compare(
             out=folder, device=device, workers=workers, progress=bars.progress(sayer(quiet or json)),
         ) for name, folder in folders.items()]  # fmt: skip
     if json:
-        print(dumps([c.to_json() for c in found] if len(found) > 1 else found[0].to_json(), indent=1))
+        write_json([c.to_json() for c in found] if len(found) > 1 else found[0].to_json())
     elif not quiet:
         from hampkit.cli.terminal import show_comparison
 
         show_comparison(found, paper)
-        print(*(f"page: {folder / 'compare.html'}" for folder in folders.values()), sep="\n")
+        write(*(f"page: {folder / 'compare.html'}" for folder in folders.values()))
 
 
 def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:
@@ -303,7 +304,7 @@ def list_(
 
     names, options = split(words or [])
     width = get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(listing(what, names, options, width)))
+    write(*listing(what, names, options, width))
 
 
 @data_app.command("fetch")
@@ -316,7 +317,7 @@ def data_fetch(name: DataSet, data_dir: DataDir = None, debug: Debug = False) ->
         from hampkit.workflows.catalog import describe_data
 
         lines = describe_data(name, data_dir, download=True, progress=Download(bars))
-    print("\n".join(lines))
+    write(*lines)
 
 
 @data_app.command("check")
@@ -324,15 +325,15 @@ def data_check(name: DataSet, data_dir: CheckDir = None, debug: Debug = False) -
     """Check the files of a data set without downloading anything: shape, hash, class counts."""
     from hampkit.workflows.catalog import describe_data
 
-    print("\n".join(describe_data(name, data_dir, download=False)))
+    write(*describe_data(name, data_dir, download=False))
 
 
 def _show(results: Results, json: bool, quiet: bool) -> None:
     if json:
         # not read from results.json, which another process may have replaced by now
-        print(dumps(results.to_json(), indent=1, sort_keys=True, ensure_ascii=False))
+        write_json(results.to_json(), sort=True)
     elif not quiet:
         from hampkit.cli.terminal import show_results, stdout_console
 
         show_results(stdout_console(), results)
-        print(f"report: {results.files['html']}")
+        write(f"report: {results.files['html']}")

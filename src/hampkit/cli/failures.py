@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from hampkit.cli.output import write
 from hampkit.errors import UserError, of_file_system, one_line
 
 DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -25,6 +26,7 @@ def exit_code(argv: list[str], call: Callable[[], Any], commands: Collection[str
     Raises: with ``--debug`` every exception, instead of printing it.
     """
     try:
+        os.getcwd()  # torch ends the process if the folder was deleted
         code = call() or DONE
         return _interrupted() if code == INTERRUPTED else code  # some versions of Typer return this code after Ctrl-C
     except (KeyboardInterrupt, typer.Abort):  # and others raise Abort
@@ -84,6 +86,8 @@ def _explained(error: Exception, argv: list[str]) -> tuple[str, int]:
     """The message of an exception and the exit code."""
     if isinstance(error, UserError):
         return str(error), MISTAKE
+    if isinstance(error, FileNotFoundError) and not error.filename:
+        return "the current folder was deleted; change to another one", MISTAKE
     if isinstance(error, OSError):
         return of_file_system(error), MISTAKE
     if _out_of_memory(error):
@@ -113,9 +117,9 @@ def _interrupted() -> int:
 def _fail(message: str, code: int, report: Iterable[str] = ()) -> int:
     _print(f"error: {message}")
     for line in report:
-        print("  " + " ".join(line.split()), file=sys.stderr)
+        write("  " + " ".join(line.split()), stream=sys.stderr)
     return code
 
 
 def _print(message: str) -> None:
-    print("hampkit: " + " ".join(message.split()), file=sys.stderr)
+    write("hampkit: " + " ".join(message.split()), stream=sys.stderr)

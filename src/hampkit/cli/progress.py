@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from hampkit.cli.output import write
 from hampkit.cli.wrapping import wrapped
 
 if TYPE_CHECKING:
@@ -98,6 +99,6 @@ def sayer(silent: bool) -> Callable[[str], None]:
 
     def say(line: str) -> None:
         width = Console(stderr=True).width if sys.stderr.isatty() else None
-        print(*([line] if width is None else wrapped(line, width)), sep="\n", file=sys.stderr)
+        write(*([line] if width is None else wrapped(line, width)), stream=sys.stderr)
 
     return (lambda line: None) if silent else say

@@ -226,9 +226,14 @@ def _bad_cells(name: str, column: Any, bad: list[str], options: TableOptions) ->
     return Problem(
         name,
         f"holds numbers, but not in {_cells(cells)}: {listed([shortened(text, 30) for text in bad], 4)}",
-        f"correct that, read it as missing with {_as_missing(bad[:5], options)},"
+        f"correct that, read it as missing with {_as_missing(_few(bad), options)},"
         f" {as_categories if len(distinct(column)) <= MAX_CATEGORIES else ''}or {_instead(name, options)}",
     )
+
+
+def _few(texts: list[str]) -> list[str]:
+    """At most five texts for advice, without long ones if there are others."""
+    return ([text for text in texts if len(text) <= 40] or texts)[:5]
 
 
 def _number_problem(name: str, column: Any, options: TableOptions) -> Problem | None:

@@ -156,4 +156,4 @@ def _guarded(what: str, call: Callable[..., Any], *args: Any) -> Any:
     except (UserError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what}: {one_line(error, 300, named=True)}") from error
+        raise UserError(f"{what}: {one_line(error, named=True)}") from error

@@ -1,0 +1,31 @@
+"""What every line goes through on its way to the terminal: nothing in it controls the terminal, and no encoding is too small."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import Any, TextIO
+
+from hampkit.errors import shown
+
+WHOLE = 10**9  # characters: no line is cut
+
+
+def write(*lines: object, stream: TextIO | None = None) -> None:
+    """Print lines; control and right-to-left characters of names, paths and labels become escapes."""
+    text = "\n".join(shown(part, WHOLE) for line in lines for part in str(line).split("\n"))
+    print(text, file=stream or sys.stdout)
+
+
+def write_json(document: Any, sort: bool = False) -> None:
+    """Print JSON in which every character that a terminal does not show is an escape."""
+    text = json.dumps(document, indent=1, sort_keys=sort, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def replace_unknown_characters() -> None:
+    """Print a question mark for each character that the encoding of a terminal or pipe does not have, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a stream that a test or a notebook has replaced
+            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
