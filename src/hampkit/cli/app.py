@@ -161,6 +161,7 @@ def plan(
 ) -> None:  # fmt: skip
     """Measure a few training steps and print the expected cost of M shadow models and the rates that they resolve."""
     from hampkit.cli.progress import Bars
+    from hampkit.cli.terminal_table import say, stdout_console
 
     options, bars = only_options(words or [], group), Bars(True)
     with bars.shown():
@@ -170,7 +171,7 @@ def plan(
             recipe, shadows, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
             runs_dir=runs_dir, device=device, workers=workers, progress=bars.progress(),
         )  # fmt: skip
-    write(found.line())
+    say(stdout_console(), found.line())
 
 
 @app.command(short_help="Train recipes and print their run folders.")
