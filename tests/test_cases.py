@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import get_type_hints
@@ -465,6 +466,26 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(tmp_path, pl
             small.setattr(memory, "free_memory", lambda: 3e5)
             with pytest.raises(UserError, match=r"needs 0\.0 GB of memory, and 0\.0 GB are free"):
                 File(str(tmp_path / name), "y").load(place)
+
+
+def test_archives_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
+    from hampkit.data.fetch import read_member
+    from hampkit.data.tables100 import Texas100
+
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
+        info = tarfile.TarInfo("member")
+        info.size = 10_000
+        tar.addfile(info, io.BytesIO(bytes(10_000)))
+    np.savez(
+        tmp_path / "texas100.npz",
+        features=np.zeros((10_000, 6169), np.uint8),
+        labels=np.eye(100)[np.arange(10_000) % 100],
+    )
+    monkeypatch.setattr(memory, "free_memory", lambda: 9e3)
+    with pytest.raises(UserError, match=r"a\.tgz needs .* of memory"):
+        read_member(tmp_path / "a.tgz", "member")
+    with pytest.raises(UserError, match=r"texas100\.npz needs .* of memory"):
+        Texas100().load(Place(tmp_path, tmp_path / "cache", download=False))
 
 
 def test_a_declared_size_that_no_machine_has_is_refused_by_its_number(tmp_path, place):

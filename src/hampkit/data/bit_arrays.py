@@ -11,6 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from hampkit.data.bits import Bits, Expected, join, packed
+from hampkit.data.memory import check_fits
 from hampkit.errors import UserError, one_line
 
 _BLOCK = 1 << 26  # bytes of an array that are read at once
@@ -122,6 +123,7 @@ def _blocks(array: _Array) -> Iterator[tuple[int, np.ndarray]]:
     step = (
         n if array.fortran else max(1, _BLOCK // width)
     )  # stored column by column, so that rows cannot be read one by one
+    check_fits(array.path, 2.0 * step * width + n * width / array.dtype.itemsize / 8)  # a block, and all values as bits
     for start in range(0, n, max(1, step)):
         count = min(step, n - start)
         content = array.stream.read(count * width)

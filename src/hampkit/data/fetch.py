@@ -12,6 +12,7 @@ from typing import IO, Any, TypeVar
 
 from hampkit.config.content import file_hash
 from hampkit.data.base import Place
+from hampkit.data.memory import check_fits
 from hampkit.data.network import check_reachable
 from hampkit.errors import UserError, one_line
 
@@ -186,6 +187,7 @@ def _stream(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, limit:
             f"{archive} is not the expected archive: its member {member.name!r} is not a file of at most {limit} bytes;"
             " replace it by the public archive or remove it"
         )
+    check_fits(archive, float(member.size))
     return stream  # reading a member that ends early raises a ReadError
 
 
