@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hampkit
 from hampkit.errors import UserError
 from hampkit.runs.store import MANIFEST, Run, read_json
 
@@ -224,3 +225,27 @@ def test_what_a_result_says_of_earlier_attacks_is_left_aside_where_it_was_edited
     code, _, err = cli("attack", run, "loss", "--quiet")
     assert code == 0, err
     assert [row["attack"] for row in read_json(run / "result.json")["attacks"]] == ["loss"]
+
+
+@pytest.mark.parametrize("name", ["result.json", "details.json"])
+@pytest.mark.parametrize("change", ["value", "removed", "added"])
+def test_an_edited_result_is_noticed_by_its_checksum_and_attacking_again_mends_it(tmp_path, name, change):
+    results = hampkit.run("toy/undefended", options={"rows": 200, "epochs": 1}, attacks=["loss"], runs_dir=tmp_path)
+    run = tmp_path / results.models[0].run
+    hampkit.write_report(run, out=tmp_path / "out")
+    document = json.loads((run / name).read_text())
+    if change == "added":
+        document["extra"] = 1
+    elif name == "result.json":
+        document["attacks"][0]["auc"] |= {"value": 0.5}
+        if change == "removed":
+            del document["shift"]
+    else:
+        document["curves"]["loss"]["tpr"][0] = 0.25
+        if change == "removed":
+            del document["checksum"]
+    (run / name).write_text(json.dumps(document))
+    with pytest.raises(UserError, match=f"was edited, .*attack again: hampkit attack {run}"):
+        hampkit.write_report(run, out=tmp_path / "out")
+    hampkit.attack(run, "loss", out=tmp_path / "out")
+    hampkit.write_report(run, out=tmp_path / "out")

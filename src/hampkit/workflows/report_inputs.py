@@ -129,12 +129,12 @@ def details(run: Run) -> dict[str, Any]:
 
     Raises: `UserError` for a file that was changed after it was written.
     """
-    found = read_json(run.folder / "details.json", "curves", "scores", "provenance", "result", "checksum")
+    found = read_json(run.folder / "details.json", "curves", "scores", "provenance")
     kept = {key: value for key, value in found.items() if key != "checksum"}
-    if found["checksum"] != content_hash(kept):
+    if found.get("checksum") != content_hash(kept) or "result" not in kept:
         raise UserError(
-            f"{run.folder / 'details.json'} was edited or damaged: its content has another checksum; attack again:"
-            f" hampkit attack {run.folder}"
+            f"{run.folder / 'details.json'} was edited, or written by an earlier version: its content has another checksum;"
+            f" attack again: hampkit attack {run.folder}"
         )
     return found
 
