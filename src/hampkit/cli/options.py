@@ -82,7 +82,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 # options of commands that are no keys of a recipe, as somebody might write them who takes them for keys
 FLAGS = frozenset({
     "data_dir", "debug", "defenses", "device", "force", "json", "out", "paper", "quiet", "runs_dir", "seeds", "shadows",
-    "shadows_from", "workers",
+    "shadows_from", "wait", "workers",
 })  # fmt: skip
 
 
