@@ -2,7 +2,7 @@
 
     python docs/picture.py runs/report.html docs/images/report.png
 
-Needs chromium. The window is 1,200 pixels wide and 820 high.
+Needs chromium. The window is 1,200 pixels wide and 1,330 high.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SIZE = "1200,820"
+SIZE = "1200,1330"
 
 
 def take(page: Path, picture: Path) -> None:

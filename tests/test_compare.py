@@ -1,7 +1,9 @@
 """``hampkit compare``: one split for all, the worst attack chosen on one half and judged on the other, one page."""
 
+import csv
 import html
 import importlib.metadata
+import io
 import json
 import os
 import re
@@ -23,7 +25,7 @@ from hampkit.judging import strongest as comparison
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.judging.strongest import TARGET, Halves, judged_by_halves
-from hampkit.report.comparison import comparison_rows, paper_layout
+from hampkit.report.comparison import COLUMNS, comparison_rows, paper_layout
 from hampkit.rng import derive
 from hampkit.runs.store import read_json
 from hampkit.stats.metrics import Interval, auc_interval
@@ -34,6 +36,7 @@ from hampkit.workflows.session import Session
 OPTIONS = {"rows": 400, "epochs": 2, "neural.epochs": 2}
 QUICK = ["toy", *(f"{k}={v}" for k, v in OPTIONS.items())]
 SEEDS = (3, 4)
+FLAGS_AT = COLUMNS.index("flags")
 
 
 @pytest.fixture(scope="module")
@@ -291,22 +294,34 @@ def test_shadow_models_are_halved_by_model(tmp_path):
     assert entry.leak.auc.value == pytest.approx((judged[first] + chosen[second]) / 2, abs=1e-9)
 
 
+def shown(cell):
+    """What a reader sees of a cell."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", cell)).split())
+
+
 def test_the_page_holds_the_numbers_of_the_table(found):
     comparison, folder = found
     document = json.loads((folder / "compare.json").read_text(encoding="utf-8"), parse_constant=no_constant)
     assert document == json.loads(json.dumps(comparison.to_json()))
     page, text = ((folder / name).read_text(encoding="utf-8") for name in ("compare.html", "compare.md"))
-    table = re.search(r"<tbody>(.*?)</tbody>", page, re.DOTALL)
+    table = re.search(r"<tbody[^>]*>(.*?)</tbody>", page, re.DOTALL)
     assert table
-    cells = [[html.unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r)] for r in table[1].split("</tr>")]
+    cells = [
+        [shown(c) for c in re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", r, re.DOTALL)] for r in table[1].split("</tr>")
+    ]
+    cells = [[cell.replace(" ", ", ") if k == FLAGS_AT else cell for k, cell in enumerate(row)] for row in cells]
     assert cells[:3] == comparison_rows(document)
     for entry, row in zip(comparison.entries, cells, strict=False):
         assert row[0] == entry.defense
         assert f"{entry.leak.auc.value:.3f}" in row[4]
         assert f"{100 * entry.accuracy['test']:.1f}%" in row[1]
-        assert "| " + " | ".join(row) + " |" in text
-    points = json.loads(re.search(r'id="page-data">(.*?)</script>', page, re.DOTALL)[1])  # pyright: ignore[reportOptionalSubscript]
-    assert [p["auc"]["value"] for p in points] == [e.leak.auc.value for e in comparison.entries]
+        assert "| " + " | ".join(row).replace("[", "\\[").replace("]", "\\]") + " |" in text
+    data = json.loads(re.search(r'id="page-data">(.*?)</script>', page, re.DOTALL)[1])  # pyright: ignore[reportOptionalSubscript]
+    points = data["charts"]["tradeoff"]["views"]["auc"]["data"]
+    assert [p["y"] for p in points] == [[e.leak.auc.value] for e in comparison.entries]
+    assert [p["x"] for p in points] == [[e.accuracy["test"]] for e in comparison.entries]
+    rows = list(csv.DictReader(io.StringIO(data["csv"])))
+    assert [float(row["auc_high"]) for row in rows] == [e.leak.auc.high for e in comparison.entries]
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.split("<script>")[0])
     assert (folder / "report.html").exists()
 

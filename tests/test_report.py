@@ -216,7 +216,7 @@ BREAKS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {  # result
 
 def numbers(results: dict[str, Any]) -> set[str]:
     """Every number that a table of these results must show at 0.1 %."""
-    shown = set()
+    shown: set[str] = set()
     for model in results["models"]:
         shown |= {percent(model["accuracy"][part]) for part in ("train", "test")}
         for attack in model["attacks"]:
@@ -320,12 +320,19 @@ def test_hostile_names_are_escaped():
 def test_markdown_shows_every_number():
     results = example_results()
     markdown = render_markdown(results, example_texts())
-    lines = [line for line in markdown.splitlines() if line.startswith("| digits")]
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert len(rows) == 12
-    assert all(len(row) == 9 for row in rows)
-    assert [number for number in numbers(results) if number.replace("<", "&lt;") not in markdown] == []
-    assert rows[0][5].startswith(f"{results['models'][0]['attacks'][0]['auc']['value']:.3f} (")
+    assert len(rows) == 3 * (2 + 4)  # for each model: head, alignment, four attacks
+    assert all(len(row) == 7 for row in rows)
+    # a table's head has the unit, its cells have not
+    shown = {number if number in markdown else number.replace("%", "") for number in numbers(results)}
+    assert [number for number in shown if number.replace("<", "&lt;").replace(">", "&gt;") not in markdown] == []
+    assert rows[0][1:5] == ["TPR @ 0.1% FPR, %", "TNR @ 0.1% FNR, %", "AUC, 0.5 = guessing", "Balanced accuracy, %"]
+    assert not any("%" in cell for row in rows[1:6] for cell in row)
+    assert rows[2][3].startswith(f"{results['models'][0]['attacks'][0]['auc']['value']:.3f} (")
+    assert [line for line in markdown.splitlines() if line.startswith("## digits")] == [
+        f"## {model['recipe']}" for model in results["models"]
+    ]
 
 
 def test_csv_gives_the_numbers_back():
@@ -500,9 +507,10 @@ def test_provenance_explains_what_nobody_chose():
 def test_the_verdicts_lines_are_set_apart():
     results, texts = one_model() | spoken("Found.", "Caveats [x]", "Limits."), example_texts()
     page = render_html(results, example_details(results), texts)
-    assert all(f"<p>{line}</p>" in page for line in ("Found.", "Caveats [x].", "Limits."))
+    for line in ("<p>Found.</p>", "<li>Caveats [x].</li>", "<b>Not tested.</b> Limits.</p>"):
+        assert line in page
     markdown = render_markdown(results, texts)
-    assert "**Found.**\n\nCaveats \\[x\\].\n\nLimits.\n" in markdown
+    assert "Found.\n\nCaveats \\[x\\].\n\nLimits.\n" in markdown
 
 
 def test_importing_is_quick():

@@ -11,6 +11,7 @@ from rich.console import Console
 from hampkit.cli.terminal import show_results
 from hampkit.judging.evaluate import judged_together
 from hampkit.judging.flags import FLAGS
+from hampkit.judging.headlines import WORDS, headline
 from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, Results, clearer
 from hampkit.judging.results.attacks import attack_label
 from hampkit.judging.results.wording import verdict_lines
@@ -515,3 +516,41 @@ def test_an_accuracy_has_the_exact_interval_for_as_many_independent_rows_as_ther
     grouped = replace(plain, sizes={"test": 99.5}).accuracy_interval("test")
     assert (grouped.low, grouped.high) == pytest.approx(clopper_pearson(0.914 * 99.5, 99.5))
     assert grouped.high - grouped.low > 2 * (plain.accuracy_interval("test").high - plain.accuracy_interval("test").low)
+
+
+HEADLINES = [
+    ((attack(auc=ABOVE),), {}, "Leak found"),
+    ((attack(auc=BELOW),), {}, "Leak found"),
+    ((attack(auc=CHANCE),), {}, "Nothing found"),
+    ((attack(auc=Interval(0.52, 0.4, 0.64)),), {}, "Unclear"),
+    ((attack(auc=CHANCE, flags=("untrained",)),), {}, "Unclear"),
+    ((attack(auc=CHANCE, flags=("constant",)),), {}, "Unclear"),
+    ((attack(auc=ABOVE, flags=("shifted",)),), {}, "Unclear"),
+    ((attack(auc=CHANCE, flags=("shifted",)),), {}, "Nothing found"),
+    ((attack(auc=ABOVE, flags=("null",)),), {}, "Not valid"),
+    ((attack(auc=CHANCE),), {"off_null": True}, "Not valid"),
+    ((), {}, "Not attacked"),
+]
+
+
+@pytest.mark.parametrize(("attacks", "more", "word"), HEADLINES)
+def test_a_model_has_one_word_and_a_sentence_that_promises_nothing(attacks, more, word):
+    results = concluded(Results((model("toy/a", *attacks, **more),), "0"))
+    (found,) = results.verdict["models"]
+    assert found["word"] == word
+    assert found["sentence"][0].isupper()
+    assert not found["sentence"].endswith(".")
+    assert not any(w in found["sentence"].lower() for w in ("safe", "private", "anonymous", "protected", "secure"))
+    assert ("auc" in found) == bool(attacks)
+
+
+def test_every_word_occurs_and_each_has_sentences_of_its_own():
+    said = {}
+    for attacks, more, word in HEADLINES:
+        (found,) = concluded(Results((model("toy/a", *attacks, **more),), "0")).verdict["models"]
+        said.setdefault(found["sentence"], set()).add(word)
+    assert {word for words in said.values() for word in words} == set(WORDS)
+    assert all(len(words) == 1 for words in said.values())
+    seeds = headline("nothing found", (), wide=True, seeds=3)
+    assert seeds["word"] == "Unclear"
+    assert "seeds" in seeds["sentence"]

@@ -358,6 +358,17 @@ def blocks(n: int, rows: int = 4096) -> Iterator[slice]:
         yield slice(start, min(start + rows, n))
 
 
+def family_of(attack: str) -> str:
+    """The family of a registered attack: ``label-only``, or the module that defines the attack, such as ``lira``.
+
+    An attack that is not installed is a family of its own.
+    """
+    cls = ATTACKS.classes().get(attack)
+    if cls is None:
+        return attack
+    return "label-only" if cls.label_only else cls.__module__.rpartition(".")[2].replace("_", "-")
+
+
 def option_names(attack: str) -> list[str]:
     """The options of a registered attack in the order of its fields; none for an attack that is not installed."""
     cls = ATTACKS.classes().get(attack)

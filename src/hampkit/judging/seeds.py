@@ -41,6 +41,8 @@ def over_seeds(
     return replace(
         first,
         runs=tuple(m.run for m in models),
+        weights=tuple(digest for m in models for digest in m.weights),
+        commands=tuple(command for m in models for command in m.commands),
         seeds=tuple(m.seed for m in models),
         attacks=(*_corrected(attacks, targets), *again),
         null=mean_rate([m.null for m in models]),

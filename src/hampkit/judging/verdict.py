@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from hampkit.judging.flags import LEAST_ERRORS
+from hampkit.judging.headlines import headline
 from hampkit.judging.results import Results
 from hampkit.judging.results.attacks import (
     as_found,
@@ -81,12 +82,14 @@ def _model(title: str, model: Json) -> dict[str, Any]:
     head = f"{title} ({mean} {percent(model['accuracy']['test'])}{size}): "
     best = strongest(of_target(model))
     if best is None:
-        return {"model": title, "finding": "no attack", "text": head + "no attack was made"}
+        nothing = {"model": title, "finding": "no attack", "text": head + "no attack was made"}
+        return nothing | headline("no attack", ())
     found = found_side(best)
     text = head + (_found(model, best) if found else _not_found(model, best))
     finding = "members found" if found else "nothing found"
     auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)} | _seed(model, best)
-    return {"model": title, "finding": finding, "attack": best["attack"], "auc": auc, "text": text}
+    said = {"model": title, "finding": finding, "attack": best["attack"], "auc": auc, "text": text}
+    return said | headline(finding, _flags(model), _wide(model), seeds)
 
 
 def _seed(model: Json, attack: Json) -> dict[str, int]:
@@ -122,13 +125,19 @@ def _not_found(model: Json, farthest: Json) -> str:
     said = f"{which} of {_counted(model)} is that of {named}, {shown}"
     if len(attacks) == 1:
         said = f"the only attack, {named}, has AUC {shown}"
-    # an attack with equal scores for all examples finds nothing, however wide its interval over several seeds is
-    scored = [deciding_auc(a) for a in attacks if a["auc"]["value"] != 0.5 or n_seeds(model) == 1]
-    wide = any(auc["high"] > WIDE or auc["low"] < 1 - WIDE for auc in scored)
-    few = ", too few to rule out a leak" if wide else ""
-    if wide and n_seeds(model) > 1:
+    few = ", too few to rule out a leak" if _wide(model) else ""
+    if few and n_seeds(model) > 1:
         few = f" with {n_seeds(model)} seeds: the intervals are too wide to rule out a leak; more seeds or examples would help"
     return f"no attack is shown to distinguish members from non-members: {said} ({_judged(model)}{few})"
+
+
+def _wide(model: Json) -> bool:
+    """Whether the interval of any attack reaches above `WIDE` or below 1 − `WIDE`.
+
+    Over several seeds an attack with equal scores for all examples finds nothing, however wide its interval is.
+    """
+    scored = [deciding_auc(a) for a in of_target(model) if a["auc"]["value"] != 0.5 or n_seeds(model) == 1]
+    return any(auc["high"] > WIDE or auc["low"] < 1 - WIDE for auc in scored)
 
 
 def _height(attack: Json) -> float:

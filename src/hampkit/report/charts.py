@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from hampkit.judging.results.attacks import as_found, attack_label, found_label, of_target, strongest
 from hampkit.judging.results.wording import level_label, model_titles, percent
 from hampkit.report import rows
+from hampkit.report.logit_axis import logit_ticks
 from hampkit.report.rows import Json
+from hampkit.text import visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -25,17 +27,19 @@ SYMBOLS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "�
 NEUTRAL = "#8a929c"  # seen on white and on dark
 GRID = "rgba(128,138,150,0.22)"
 LEVEL = 0.001  # the operating point of the trade-off chart
+GUESSING = {"auc": 0.5, "tpr": LEVEL}
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Name → colour, dash and symbol, in all charts of the page."""
+    """Name → colour, dash and symbol, in all charts of the page. No two of 36 names have both colour and symbol in common."""
     symbols = list(SYMBOLS)
+    place = [(i + i // len(COLOURS)) % len(symbols) for i in range(len(names))]
     return {
         name: {
             "color": COLOURS[i % len(COLOURS)],
             "dash": DASHES[i // len(COLOURS) % len(DASHES)],
-            "symbol": symbols[i % len(symbols)],
-            "glyph": SYMBOLS[symbols[i % len(symbols)]],
+            "symbol": symbols[place[i]],
+            "glyph": SYMBOLS[symbols[place[i]]],
         }
         for i, name in enumerate(names)
     }
@@ -76,6 +80,24 @@ def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
     return {"group": "tradeoff", "alt": alt, "views": views}
 
 
+def comparison_chart(document: Json, style: Json) -> dict[str, Any]:
+    """Test accuracy against the AUC of the worst attack, one point per defense: the axes are those of `tradeoff_chart`."""
+    data = []
+    for entry in document["entries"]:
+        test, auc = entry["test"], entry["leak"]["auc"]
+        point = {**auc, "x": entry["accuracy"]["test"], "x_low": test["low"], "x_high": test["high"]}
+        point |= {"title": entry["defense"], "attack": entry["leak"]["attack"]}
+        data.append(_points(entry["defense"], [point], style[entry["defense"]], "auc"))
+    spans = [(e["test"]["low"], e["test"]["high"], e["accuracy"]["test"]) for e in document["entries"]]
+    heights = [(e["leak"]["auc"]["low"], e["leak"]["auc"]["high"]) for e in document["entries"]]
+    xaxis, yaxis = (
+        _test_axis([x for span in spans for x in span]),
+        _leak_axis("auc", [y for span in heights for y in span]),
+    )
+    alt = "Scatter plot of test accuracy against the AUC of the worst attack of each defense. For the numbers see the table."
+    return {"group": "tradeoff", "alt": alt, "views": {"auc": _scatter(data, xaxis, yaxis, GUESSING["auc"])}}
+
+
 def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
     """Histograms of the signal of members and of non-members; part: ``before`` or ``after`` the release."""
     import plotly.graph_objects as go
@@ -87,7 +109,11 @@ def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
         _steps(side["edges"], side["members"], "members", COLOURS[0]),
     ]
     xaxis = _axis(f"{histogram['signal']}{unit}", range=_span(histogram))
-    yaxis = _axis("share of the group", tickformat="~%", range=[0, 1.06 * _tallest(histogram)])
+    if histogram.get("scale") == "logit":
+        xaxis = _axis(
+            "probability of the true label (logit scale)", range=_span(histogram), **logit_ticks(*_span(histogram))
+        )
+    yaxis = _axis("share of the group", tickformat="~%", range=[0, min(1.0, 1.06 * _tallest(histogram))])
     figure = _figure(data, go.Layout(xaxis=xaxis, yaxis=yaxis, hovermode="x"))
     alt = f"Histogram of the {histogram['signal']} of members and non-members of {title}, {part} the release."
     return {"group": "histogram", "alt": alt, "views": {"only": figure}}
@@ -138,25 +164,54 @@ def _roc_alt(model: Json, title: str) -> str:
 
 
 def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
-    import plotly.graph_objects as go
-
     titles = model_titles(results)
     groups: dict[str, list[dict[str, Any]]] = {}
     for title, model in zip(titles, results["models"], strict=True):
         point = _leak(model, measure)
         if point:
-            groups.setdefault(model["recipe"], []).append(point | {"title": title, "x": model["accuracy"]["test"]})
+            groups.setdefault(model["recipe"], []).append(point | {"title": title, **_test(model)})
     data = [_points(recipe, points, style[recipe], measure) for recipe, points in groups.items()]
-    level, label = (0.5, "AUC") if measure == "auc" else (LEVEL, f"TPR at {level_label(LEVEL)} FPR")
-    form = ".2f" if measure == "auc" else "~%"
-    estimates = [point for points in groups.values() for point in points]
-    bottom = min([level if measure == "auc" else 0.0, *(point["low"] for point in estimates)])
-    top = max([level, *(point["high"] for point in estimates)])
-    margin = 0.06 * (top - bottom) or 0.01
-    yaxis = _axis(label, tickformat=form, range=[bottom - margin, top + margin])
-    layout = go.Layout(xaxis=_axis("test accuracy", tickformat="~%", nticks=8), yaxis=yaxis, hovermode="closest")
-    layout.update(shapes=[_level_line(level)])
+    found = [point for points in groups.values() for point in points]
+    xaxis = _test_axis([end for point in found for end in (point["x"], point["x_low"], point["x_high"])])
+    yaxis = _leak_axis(measure, [end for point in found for end in (point["low"], point["high"])])
+    return _scatter(data, xaxis, yaxis, GUESSING[measure])
+
+
+def _scatter(data: list[dict[str, Any]], xaxis: Json, yaxis: Json, guessing: float) -> dict[str, Any]:
+    import plotly.graph_objects as go
+
+    layout = go.Layout(xaxis=xaxis, yaxis=yaxis, hovermode="closest", shapes=[_level_line(guessing)])
     return _figure(data, layout)
+
+
+def _test_axis(ends: Sequence[float]) -> dict[str, Any]:
+    return _axis("test accuracy", tickformat="~%", nticks=8, range=within_one(ends))
+
+
+def _leak_axis(measure: str, ends: Sequence[float]) -> dict[str, Any]:
+    """The axis of the AUC from guessing upwards, or of the TPR from 0 upwards, as far as the intervals reach."""
+    label = "AUC (0.5 = guessing)" if measure == "auc" else f"TPR at {level_label(LEVEL)} FPR"
+    start = [GUESSING[measure]] if measure == "auc" else [0.0, GUESSING[measure]]
+    return _axis(label, tickformat=".2f" if measure == "auc" else "~%", range=within_one([*start, *ends]))
+
+
+def within_one(values: Sequence[float]) -> list[float]:
+    """The range of an axis of rates: these values with a margin, and never beyond 0 or 1.
+
+    >>> within_one([0.5, 1.0]), within_one([])
+    ([0.47, 1], [0, 1])
+    """
+    if not values:
+        return [0, 1]
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 0.01
+    return [max(0, low - margin), min(1, high + margin)]
+
+
+def _test(model: Json) -> dict[str, float]:
+    """The test accuracy with its interval."""
+    value, span = model["accuracy"]["test"], (model.get("accuracy_interval") or {}).get("test") or {}
+    return {"x": value, "x_low": span.get("low", value), "x_high": span.get("high", value)}
 
 
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
@@ -193,12 +248,8 @@ def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str
         "x": [point["x"] for point in points],
         "y": [point["value"] for point in points],
         "customdata": [[plain(point["title"]), plain(point["attack"])] for point in points],
-        "error_y": {
-            "array": [point["high"] - point["value"] for point in points],
-            "arrayminus": [point["value"] - point["low"] for point in points],
-            "thickness": 1.5,
-            "width": 5,
-        },
+        "error_x": _bars([(point["x"], point["x_low"], point["x_high"]) for point in points]),
+        "error_y": _bars([(point["value"], point["low"], point["high"]) for point in points]),
         "marker": {
             "color": style["color"],
             "size": 12,
@@ -207,6 +258,12 @@ def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str
         },
         "hovertemplate": "%{customdata[0]}<br>test accuracy %{x:.1%}<br>%{customdata[1]}: " + form + "<extra></extra>",
     }
+
+
+def _bars(spans: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    """Error bars of (value, low, high)."""
+    above, below = [high - value for value, _, high in spans], [value - low for value, low, _ in spans]
+    return {"array": above, "arrayminus": below, "thickness": 1.25, "width": 4}
 
 
 def _steps(edges: Sequence[float], counts: Sequence[float], name: str, colour: str) -> dict[str, Any]:
@@ -254,7 +311,7 @@ def _log_axis(title: str, start: float) -> dict[str, Any]:
     start = below if below > start / 2 else start  # so that the axis begins at a number when one is near
     powers = [10.0**-k for k in range(9) if 10.0**-k >= start * 0.999]
     ticks = {"tickvals": powers, "ticktext": [level_label(power) for power in powers]}
-    return _axis(title, type="log", range=[log10(start) - 0.06, 0.04], minor={"showgrid": False}, **ticks)
+    return _axis(title, type="log", range=[log10(start) - 0.06, 0], minor={"showgrid": False}, **ticks)
 
 
 def _axis(title: str, **more: Any) -> dict[str, Any]:
@@ -270,7 +327,7 @@ def _figure(data: list[dict[str, Any]], layout: go.Layout) -> dict[str, Any]:
         template=go.layout.Template(),
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 8, "r": 14, "t": 28, "b": 8},
+        margin={"l": 8, "r": 26, "t": 28, "b": 8},
         showlegend=False,
         font={"size": 12},
     )
@@ -278,5 +335,5 @@ def _figure(data: list[dict[str, Any]], layout: go.Layout) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Text that Plotly shows unchanged: without the HTML that Plotly renders, and without dollar signs, which mark TeX."""
-    return escape(str(text), quote=False).replace("$", "&#36;")
+    """Text that Plotly shows unchanged: no HTML, no dollar signs (they mark TeX), no hidden characters."""
+    return escape(visible(str(text)), quote=False).replace("$", "&#36;")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hampkit.report.html import rendered
+from hampkit.report import charts
+from hampkit.report.cells import safe
+from hampkit.report.markup import prose, text
+from hampkit.report.page import rendered
 
 Json = dict[str, Any]
 
@@ -18,6 +23,11 @@ FEW_SEEDS = 3  # up to so many, Student's factor is above 4
 
 def about(documents: Sequence[Json]) -> str:
     """An explanation of the columns, of what occurs in these tables only."""
+    return ". ".join(about_lines(documents)) + "."
+
+
+def about_lines(documents: Sequence[Json]) -> list[str]:
+    """The sentences of `about`, without full stops."""
     entries = [entry for document in documents for entry in document["entries"]]
     leaks = [entry["leak"] for entry in entries]
     judged = {leak["judged"] for leak in leaks}
@@ -41,7 +51,7 @@ def about(documents: Sequence[Json]) -> str:
         said.append("members + non-members: judged pairs of model and example, over all seeds")
     said.append("training, s: wall time while other trainings ran on the same machine")
     said.append("What these attacks find is a lower bound on what leaks")
-    return ". ".join(said) + "."
+    return said
 
 
 def _over_seeds(fewest: int) -> list[str]:
@@ -66,31 +76,48 @@ def comparison_rows(document: Json) -> list[list[str]]:
 
 def render_comparison_markdown(document: Json) -> str:
     """The table with its explanation."""
-    lines = [f"# {_title(document)}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in comparison_rows(document)]
-    lines += ["", about([document]), "", _seeds(document), ""]
-    lines += [f"- {flag}: {text}" for flag, text in document["flags"].items()]
-    said = [f"- {e['defense']}: {e['summary']}" for e in document["entries"] if e["summary"]]
-    left = [f"- left out: {name}: {why}" for name, why in document["left_out"].items()]
+    lines = [f"# {text(_title(document))}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in comparison_rows(document)]
+    lines += ["", about([document]), "", text(_seeds(document)), ""]
+    lines += [f"- {text(flag)}: {prose(why)}" for flag, why in document["flags"].items()]
+    said = [f"- {text(e['defense'])}: {prose(e['summary'])}" for e in document["entries"] if e["summary"]]
+    left = [f"- left out: {text(name)}: {prose(why)}" for name, why in document["left_out"].items()]
     return "\n".join([*lines, *([""] if said or left else []), *said, *left, ""])
 
 
 def render_comparison_html(document: Json) -> str:
     """The page, a single file."""
+    legend = charts.styles([e["defense"] for e in document["entries"]])
+    figures = {"tradeoff": charts.comparison_chart(document, legend)}
     context = {
         "title": _title(document),
-        "about": about([document]),
-        "seeds": _seeds(document),
+        "about": about_lines([document]),
+        "seeds": document["seeds"],
+        "said": _seeds(document),
         "columns": COLUMNS,
+        "measured": ("test accuracy", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR"),
         "rows": comparison_rows(document),
         "entries": document["entries"],
+        "summaries": [entry for entry in document["entries"] if entry["summary"]],
         "left_out": document["left_out"],
         "flags": document["flags"],
-        "summaries": document["left_out"] or any(entry["summary"] for entry in document["entries"]),
+        "facts": _facts(document),
+        "legend": legend,
+        "charts": figures,
         "version": document["hampkit"],
-        "points": _points(document),
+        "data_for_script": {"charts": figures, "results": document, "csv": render_comparison_csv(document)},
     }
-    return rendered("comparison.html.jinja", "comparison.js", context)
+    return rendered("comparison.html.jinja", context)
+
+
+def render_comparison_csv(document: Json) -> str:
+    """One row per defense; rates as fractions in full precision, seconds, and lists joined by spaces."""
+    table = [_flat(entry) for entry in document["entries"]]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(table[0]) if table else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: safe(v) if isinstance(v, str) else v for k, v in row.items()} for row in table)
+    return out.getvalue()
 
 
 def paper_layout(documents: Sequence[Json]) -> list[list[str]]:
@@ -164,15 +191,30 @@ def _seeds(document: Json) -> str:
     return f"Seed{'s' if len(document['seeds']) > 1 else ''} {seeds}{shadows}.{given} hampkit {document['hampkit']}."
 
 
-def _points(document: Json) -> list[Json]:
-    return [
-        {
-            "defense": e["defense"],
-            "accuracy": e["accuracy"]["test"],
-            "accuracy_low": e["test"]["low"],
-            "accuracy_high": e["test"]["high"],
-            "auc": e["leak"]["auc"],
-            "attack": e["leak"]["attack"],
-        }
-        for e in document["entries"]
-    ]
+def _facts(document: Json) -> dict[str, str]:
+    """Where the comparison comes from."""
+    options = " ".join(f"{key}={value}" for key, value in document["options"].items())
+    return {
+        "Data": document["data"],
+        "Seeds": ", ".join(map(str, document["seeds"])),
+        "Shadow models": f"{document['shadows']} per defense and seed" if document["shadows"] else "none",
+        "Options": options or "all as in the recipes",
+        "hampkit": document["hampkit"],
+    }
+
+
+def _flat(e: Json) -> dict[str, Any]:
+    leak = e["leak"]
+    row = {"defense": e["defense"], "recipe": e["recipe"], "runs": " ".join(e["runs"])}
+    row |= {"accuracy_test": e["accuracy"]["test"], **_ends("accuracy_test", e["test"])}
+    row |= {"accuracy_train": e["accuracy"]["train"], "attack": leak["attack"], "judged": leak["judged"]}
+    row |= {"auc": leak["auc"]["value"], **_ends("auc", leak["auc"])}
+    for name, rate in (("tpr_at_fpr_0.001", leak["tpr"]), ("tnr_at_fnr_0.001", leak["tnr"])):
+        row |= {name: rate["value"], **_ends(f"{name}_outer", rate, "outer_")}
+        row[f"{name}_resolved"] = str(rate["resolved"]).lower()
+    row |= {"flags": " ".join(leak["flags"]), "members": leak["members"], "nonmembers": leak["nonmembers"]}
+    return row | {"seconds": e["seconds"], "queries": e["queries"], "overhead": e["overhead"]}
+
+
+def _ends(name: str, interval: Mapping[str, float], key: str = "") -> dict[str, float]:
+    return {f"{name}_{end}": interval[f"{key}{end}"] for end in ("low", "high")}

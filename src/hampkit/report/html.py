@@ -2,87 +2,94 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
-from importlib.resources import files
+from collections.abc import Sequence
 from typing import Any
 
-from hampkit.judging.results.attacks import option_text
-from hampkit.judging.results.wording import runs_of, seeds_of, verdict_lines
+from hampkit.judging.results.attacks import shown_first
 from hampkit.report import charts, rows
+from hampkit.report.findings import findings, reading
+from hampkit.report.page import rendered
+from hampkit.report.provenance import common_versions, provenance, run_days
+from hampkit.report.records import record_table
 from hampkit.report.rows import Json
 from hampkit.report.table_csv import render_csv
-from hampkit.text import dotted, measured_duration
+
+MOST_CURVES = 5  # that are shown at once; the legend shows the others
 
 
 def render_html(results: Json, details: Sequence[Json], texts: Json) -> str:
     """The page. details: one for each model, in the same order; parts that are missing are left out of the page."""
-    return rendered("template.html.jinja", "page.js", page_context(results, details, texts))
-
-
-def rendered(template: str, script: str, context: Mapping[str, Any]) -> str:
-    """A page with Plotly and one script of ours inside; its content security policy refuses all other scripts."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
-    scripts = [get_plotlyjs(), _read(script)]
-    return env.from_string(_read(template)).render(
-        context,
-        style=Markup(_read("style.css")),
-        scripts=[Markup(script) for script in scripts],
-        script_hashes=[_hash(script) for script in scripts],
-    )
+    return rendered("report.html.jinja", page_context(results, details, texts))
 
 
 def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[str, Any]:
     """The variables of the template."""
     assert len(details) == len(results["models"]), (len(details), len(results["models"]))
-    blocks, levels = rows.blocks(results), rows.levels(results)
+    blocks = rows.blocks(results)
     figures, panels = _charts(results, details, [block.title for block in blocks])
-    attacks, recipes = rows.seen_attacks(results), rows.unique(model["recipe"] for model in results["models"])
-    known_flags, seen = texts.get("flags", {}), rows.seen_flags(results)
     return {
         "results": results,
-        "csv": render_csv(results),
-        "verdict": verdict_lines(results),
+        "version": results["hampkit"],
+        "data_for_script": {"charts": figures, "results": results, "csv": render_csv(results)},
+        "charts": figures,
+        "panels": panels,
+        "records": _records(details, blocks),
+        "when": run_days(details),
+        "data": _data(results),
+        "versions": common_versions(details),
+        "provenance": [provenance(model, detail) for model, detail in zip(results["models"], details, strict=True)],
+        **_verdict(results),
+        **_tables(results, blocks),
+        **_explanations(results, texts),
+    }
+
+
+def _verdict(results: Json) -> dict[str, Any]:
+    found = findings(results)
+    verdict, caveats = results.get("verdict") or {}, results.get("caveats") or []
+    return {"findings": found, "reading": reading(found), "verdict": verdict, "caveats": caveats}
+
+
+def _tables(results: Json, blocks: Sequence[rows.ModelBlock]) -> dict[str, Any]:
+    """What the tables and the buttons above them and the charts show."""
+    levels = rows.levels(results)
+    level = rows.main_level(levels)
+    return {
         "blocks": blocks,
+        "folded": any(not row.leads for block in blocks for row in block.rows),
         "levels": levels,
-        "level": rows.main_level(levels),
+        "level": level,
         "level_options": [(name, name) for name in levels],
         "columns": 6,
-        "guessing": rows.main_level(levels) in rows.resolved_levels(results, "tpr_at_fpr", False),
+        "guessing": level in rows.resolved_levels(results, "tpr_at_fpr", False),
         "smallest": [
             f"{name} @ {found[0]} {error}"
             for name, error, curve in (("TPR", "FPR", "tpr_at_fpr"), ("TNR", "FNR", "tnr_at_fnr"))
             if (found := rows.resolved_levels(results, curve, True))
         ],
         "tradeoff_view": charts.opening(results),
-        "charts": figures,
-        "panels": panels,
-        "attack_legend": charts.styles(attacks),
-        "recipe_legend": charts.styles(recipes),
-        "when": _when(details),
-        "data": _data(results),
+        "attack_legend": charts.styles(_in_legend(results, rows.seen_attacks(results))),
+        "shown_first": shown_first(results["models"], MOST_CURVES),
+        "recipe_legend": charts.styles(rows.unique(model["recipe"] for model in results["models"])),
+    }
+
+
+def _explanations(results: Json, texts: Json) -> dict[str, Any]:
+    """The texts about attacks, defenses and flags."""
+    known, seen = texts.get("flags", {}), rows.seen_flags(results)
+    attacks, defenses = rows.seen_attacks(results), rows.unique(model["defense"] for model in results["models"])
+    return {
         "attacks": [_about(texts, "attacks", name, _needs(results, name)) for name in attacks],
-        "defenses": [
-            _about(texts, "defenses", name) for name in rows.unique(model["defense"] for model in results["models"])
-        ],
-        "flags": {name: known_flags.get(name) or "No explanation was given." for name in seen},
-        "other_flags": {name: text for name, text in known_flags.items() if name not in seen},
-        "provenance": [_provenance(model, detail) for model, detail in zip(results["models"], details, strict=True)],
+        "defenses": [_about(texts, "defenses", name) for name in defenses],
+        "flags": {name: known.get(name) or "No explanation was given." for name in seen},
+        "other_flags": {name: text for name, text in known.items() if name not in seen},
     }
 
 
 def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Charts by the id of their element, and for each model the ids of its charts."""
-    style = charts.styles(
-        rows.unique([*rows.seen_attacks(results), *(name for detail in details for name in detail.get("curves") or {})])
-    )
+    drawn = (name for detail in details for name in detail.get("curves") or {})
+    style = charts.styles(_in_legend(results, [*rows.seen_attacks(results), *drawn]))
     floor = charts.roc_floor(results)
     recipes = charts.styles(rows.unique(model["recipe"] for model in results["models"]))
     figures: dict[str, Any] = {"tradeoff": charts.tradeoff_chart(results, recipes)} if results["models"] else {}
@@ -98,6 +105,16 @@ def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[
             figures[f"histogram-{i}-{part}"] = charts.histogram_chart(histogram, part, title)
         panels.append(panel)
     return figures, panels
+
+
+def _in_legend(results: Json, attacks: Sequence[str]) -> list[str]:
+    """The attacks, first those whose curves are shown at once: they get the colours that differ most."""
+    return rows.unique([*shown_first(results["models"], MOST_CURVES), *attacks])
+
+
+def _records(details: Sequence[Json], blocks: Sequence[rows.ModelBlock]) -> list[Any]:
+    tables = (record_table(detail, b.title, b.runs[0]) for detail, b in zip(details, blocks, strict=True))
+    return [table for table in tables if table is not None]
 
 
 def _histogram_parts(histogram: Json) -> dict[str, str]:
@@ -122,74 +139,9 @@ def _needs(results: Json, name: str) -> str:
     return rows.need_words(next(attack["needs"] for attack in attacks if attack["attack"] == name))
 
 
-def _when(details: Sequence[Json]) -> str:
-    """The first and the last day of the runs, in UTC."""
-    starts = [(detail.get("provenance") or {}).get("started") for detail in details]
-    days = sorted({_moment(start)[:10] for start in starts if start})
-    return " to ".join(rows.unique([days[0], days[-1]])) if days else ""
-
-
-def _moment(text: str) -> str:
-    """``2026-01-31T12:00:00+01:00`` → ``2026-01-31 11:00 UTC``; other texts are unchanged."""
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return text
-    if moment.tzinfo is None:
-        return f"{moment:%Y-%m-%d %H:%M}"
-    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
-
-
 def _data(results: Json) -> list[str]:
-    """The data sets with their sizes."""
-    sets = (model["data"] for model in results["models"])
+    """The data sets with their sizes, and what was done to the values of the user's file."""
+    sets = [model["data"] for model in results["models"]]
     size = "{name}: {rows:,} examples, {features:,} features, {classes:,} classes"
-    return rows.unique(size.format(**data) for data in sets)
-
-
-def _provenance(model: Json, detail: Json) -> dict[str, dict[str, str]]:
-    source = detail.get("provenance") or {}
-    started, seconds, seeds = source.get("started"), source.get("seconds"), list(source.get("seeds") or [])
-    seed = ", ".join(map(str, seeds_of(model)))
-    facts = {
-        "Run": ", ".join(runs_of(model)),
-        "Seed": seed,
-        "Model seed" if len(seeds) < 2 else "Model seeds tried": _seeds(seeds, seed),
-        "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
-        "SHA-256 of the data": model["data"]["sha256"],
-        "Device": source.get("device"),
-        "Git revision": source.get("git"),
-        "Started": _moment(started) if started else "",
-        "Took": measured_duration(seconds) if seconds is not None else "",
-    }
-    shadows = source.get("shadows") or {}
-    facts |= {"Shadow models": shadows.get("name"), "They differ": "; ".join(shadows.get("differences") or [])}
-    return {
-        "Run": {key: str(value) for key, value in facts.items() if value not in ("", None)},
-        "Recipe": _recipe(source.get("recipe") or {}),
-        "Versions": {key: str(value) for key, value in (source.get("versions") or {}).items()},
-    }
-
-
-def _seeds(seeds: Sequence[int], seed: str) -> str:
-    """The seeds of the models, which are long numbers, with the run's seed or seeds that they are derived from."""
-    shown = ", ".join(map(str, seeds))
-    return f"{shown} (derived from seed {seed})" if seeds and shown != seed else ""
-
-
-def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """The options of a recipe as dotted keys, without those that are internal."""
-    kept = {key: value for key, value in recipe.items() if key not in ("schema", "version")}
-    flat = {key: option_text(value) for key, value in dotted(kept).items()}
-    if flat.get("split.seed") == "-1":
-        flat["split.seed"] = "the recipe's"
-    return {k: v for k, v in flat.items() if v or k.rsplit(".", 1)[-1] not in ("file", "permutation")}
-
-
-def _read(name: str) -> str:
-    return files("hampkit.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-def _hash(script: str) -> str:
-    """The hash of a script for the content security policy: the browser refuses scripts with other hashes."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    notes = (f"{data['name']}: {note}" for data in sets for note in data.get("notes") or [])
+    return rows.unique([*(size.format(**data) for data in sets), *notes])

@@ -6,8 +6,11 @@ import re
 
 from hampkit.judging.results.wording import verdict_lines
 from hampkit.report import rows
+from hampkit.report.findings import findings, reading
+from hampkit.report.markup import prose, text
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
+WITHIN = "AUC within a model (mean)"
 ONE_TARGET = (
     "AUC of one target: Jeffreys' interval for the effective number of examples (from DeLong's variance). Accuracy: Clopper and"
     " Pearson's. Balanced accuracy: combined from the exact intervals of its two rates at a fixed threshold. If an attack has no"
@@ -20,63 +23,84 @@ SEEDS = (
 
 
 def render_markdown(results: Json, texts: Json) -> str:
-    """The verdict, the table at one operating point, the models, and explanations of the flags and attacks that occur."""
+    """The verdict, a table per model at one operating point, and explanations of the flags and attacks that occur."""
     blocks = rows.blocks(results)
     level = rows.main_level(rows.levels(results))
     parts = [
         "# Membership inference report",
+        _findings(results),
         *_verdict(verdict_lines(results)),
-        _table(blocks, level),
+        _data(results),
+        *(_model(block, level) for block in blocks),
         _repeated(blocks),
-        _models(blocks),
-        _notes(blocks, level),
+        *(["## How to read the tables", _notes(blocks, level)] if blocks else []),
         _flags(rows.seen_flags(results), texts),
         _attacks(results, texts),
-        f"Written by hampkit {_text(results['hampkit'])}.",
+        f"Written by hampkit {text(results['hampkit'])}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _findings(results: Json) -> str:
+    """One line per model: word, sentence, number."""
+    found = findings(results)
+    lines = [
+        f"- **{text(each.title)}: {each.word}.** {text(each.sentence)}."
+        + (f" {text(each.number)}." if each.number else "")
+        for each in found
+    ]
+    return "\n".join([*lines, *(["", reading(found)] if reading(found) else [])])
+
+
+def _data(results: Json) -> str:
+    """What was done to the values of the user's files; empty for other data."""
+    notes = ((model["data"]["name"], note) for model in results["models"] for note in model["data"].get("notes") or [])
+    return "\n".join(rows.unique(f"- {text(name)}: {prose(note)}" for name, note in notes))
+
+
 def _verdict(lines: list[str]) -> list[str]:
-    """The lines of the verdict, the first one in bold."""
-    return [f"**{_text(line)}**" if i == 0 else _text(line) for i, line in enumerate(lines)]
+    """The lines of the verdict."""
+    return [text(line) for line in lines]
 
 
-def _table(blocks: list[ModelBlock], level: str) -> str:
-    """One row per model and attack; columns for several targets and for leave-one-out only if needed."""
-    repeated = any(block.clustered for block in blocks)
-    several = repeated or any(row.judged != "target" for block in blocks for row in block.rows)
-    rates = [f"TPR @ {level} FPR", f"TNR @ {level} FNR", "AUC"]
-    left, right = ["Model", "Accuracy, train / test", "Attack"], ["Balanced accuracy", "Members + non-members", "Flags"]
-    within = ["AUC within a model (mean)"] if repeated else []
-    head = [*left, *(["Judged on"] if several else []), *rates, *within, *right]
-    marks = [":--" if name in (*left, "Judged on", "Flags") else "--:" for name in head]
-    body = [_line(_cells(block, row, level, set(head))) for block in blocks for row in block.rows]
-    return "\n".join([_line(head), _line(marks), *body])
+def _model(block: ModelBlock, level: str) -> str:
+    """The table of one model under its title, with its accuracies, facts and null."""
+    about = f"{'. '.join([_accuracies(block), *_said(block), *_people(block), *_null(block)])}."
+    return "\n\n".join([f"## {text(block.title)}", about[:1].upper() + about[1:], _table(block, level)])
 
 
-def _cells(block: ModelBlock, row: AttackRow, level: str, head: set[str]) -> list[str]:
-    name = _text(row.label)
+def _table(block: ModelBlock, level: str) -> str:
+    """One row per attack; columns for several targets and for leave-one-out only if needed. Units are in the head."""
+    several = bool(block.clustered) or any(row.judged != "target" for row in block.rows)
+    rates = [f"TPR @ {level} FPR, %", f"TNR @ {level} FNR, %", "AUC, 0.5 = guessing"]
+    within = [WITHIN] if block.clustered else []
+    head = ["Attack", *(["Judged on"] if several else []), *rates, *within]
+    head += ["Balanced accuracy, %", "Members + non-members, n", "Flags"]
+    marks = [":--" if name in ("Attack", "Judged on", "Flags") else "--:" for name in head]
+    return "\n".join([_line(head), _line(marks), *(_line(_cells(row, level, set(head))) for row in block.rows)])
+
+
+def _cells(row: AttackRow, level: str, head: set[str]) -> list[str]:
+    name = text(row.label)
     return [
-        _text(block.title),
-        f"{block.accuracy['train'].value} / {block.accuracy['test'].value}".replace("<", "&lt;").replace(">", "&gt;"),
         f"**{name}**" if row.strongest else name,
-        *([_text(row.judged)] if "Judged on" in head else []),
+        *([text(row.judged)] if "Judged on" in head else []),
         _number(row.tpr.get(level)),
         _number(row.tnr.get(level)),
         _number(row.auc),
-        *([_number(row.within)] if "AUC within a model (mean)" in head else []),
+        *([_number(row.within)] if WITHIN in head else []),
         _number(row.balanced),
         row.auc.count,
-        _text(", ".join(row.flags)),
+        text(", ".join(row.flags)),
     ]
 
 
 def _number(cell: Cell | None) -> str:
+    """The number and its interval, without the percent sign: the head has it."""
     if cell is None:
         return "–"
-    text = f"{cell.value} ({cell.interval})".replace("<", "&lt;")
-    return f"*{text}*" if cell.muted else text
+    shown = f"{cell.value} ({cell.interval})".replace("%", "").replace("<", "&lt;").replace(">", "&gt;")
+    return f"*{shown}*" if cell.muted else shown
 
 
 def _repeated(blocks: list[ModelBlock]) -> str:
@@ -85,19 +109,12 @@ def _repeated(blocks: list[ModelBlock]) -> str:
     if not shown:
         return ""
     clustered = " or by ".join(rows.unique(block.clustered for block in shown))
-    places = " and ".join(f"`{_text(run)}/records.csv`" for block in shown for run in block.runs)
-    about = "; ".join(f"{_text(block.title)}: {_text(block.repeated_about)}" for block in shown)
+    places = " and ".join(f"`{text(run)}/records.csv`" for block in shown for run in block.runs)
+    about = "; ".join(f"{text(block.title)}: {text(block.repeated_about)}" for block in shown)
     return (
         f"Leave-one-out: {about}. AUC and rates are over all pairs; intervals are clustered by"
         f" {clustered}. Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from"
         " 0)."
-    )
-
-
-def _models(blocks: list[ModelBlock]) -> str:
-    """One line per model: accuracies, facts of the defense, known and judged examples, the null."""
-    return "\n".join(
-        f"- {'. '.join([_accuracies(block), *_said(block), *_people(block), *_null(block)])}." for block in blocks
     )
 
 
@@ -107,15 +124,15 @@ def _accuracies(block: ModelBlock) -> str:
     parts = [
         f"{label} {cell.value}" + (f" ({cell.count}, {cell.interval})" if cell.count else "") for label, cell in shown
     ]
-    return f"**{_text(block.title)}**: accuracy " + _text(", ".join(parts))
+    return "accuracy: " + text(", ".join(parts))
 
 
 def _said(block: ModelBlock) -> list[str]:
-    return [_text(block.summary)] if block.summary else []
+    return [prose(block.summary)] if block.summary else []
 
 
 def _people(block: ModelBlock) -> list[str]:
-    return [_text(block.counts)] if block.counts else []
+    return [text(block.counts)] if block.counts else []
 
 
 def _null(block: ModelBlock) -> list[str]:
@@ -127,7 +144,7 @@ def _null(block: ModelBlock) -> list[str]:
         if null.ok
         else "**the 99.9% interval does not contain 0.5: do not use this model's numbers**"
     )
-    return [f"Membership shuffled ({_text(null.attack)}): AUC {null.auc.value} (95%: {null.auc.interval}); {said}"]
+    return [f"Membership shuffled ({text(null.attack)}): AUC {null.auc.value} (95%: {null.auc.interval}); {said}"]
 
 
 def _notes(blocks: list[ModelBlock], level: str) -> str:
@@ -153,7 +170,7 @@ def _flags(flags: list[str], texts: Json) -> str:
     if not flags:
         return ""
     known = texts.get("flags", {})
-    return "\n".join(["## Flags", "", *(f"- `{_text(flag)}`: {_text(known.get(flag, ''))}" for flag in flags)])
+    return "\n".join(["## Flags", "", *(f"- `{text(flag)}`: {prose(known.get(flag, ''))}" for flag in flags)])
 
 
 def _attacks(results: Json, texts: Json) -> str:
@@ -162,21 +179,15 @@ def _attacks(results: Json, texts: Json) -> str:
         return ""
     lines = ["## Attacks", ""]
     for name, need in needs.items():
-        text = rows.about(texts, "attacks", name)
-        link = rows.web_link(text["paper"])
-        source = f" [{_text(text['reference']) or 'paper'}](<{_address(link)}>)" if link else ""
-        lines.append(f"- **{_text(name)}** (needs {_text(rows.need_words(need))}). {_text(text['summary'])}{source}")
+        about = rows.about(texts, "attacks", name)
+        link = rows.web_link(about["paper"])
+        source = f" [{text(about['reference']) or 'paper'}](<{_address(link)}>)" if link else ""
+        lines.append(f"- **{text(name)}** (needs {text(rows.need_words(need))}). {prose(about['summary'])}{source}")
     return "\n".join(lines)
 
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _text(text: str) -> str:
-    """Text on one line, with the characters escaped that Markdown would take for markup."""
-    escaped = re.sub(r"([\\`*\[\]|#])", r"\\\1", " ".join(str(text).split()))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _address(url: str) -> str:

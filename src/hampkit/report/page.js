@@ -35,13 +35,21 @@
     return layout;
   }
 
+  // The layout for a chart of so many pixels on paper, in the size of the text there.
+  function onPaper(layout, [width, height]) {
+    layout.font.size = 8.5;
+    for (const axis of ["xaxis", "yaxis"]) layout[axis].title.font.size = 8.5;
+    return Object.assign(layout, { width, height, margin: Object.assign({}, layout.margin, { t: 6 }) });
+  }
+
   function draw(id, paper) {
     const chart = data.charts[id];
     const view = all('[data-view][data-group="' + chart.group + '"]').find(pressed);
     const figure = structuredClone(chart.views[view ? view.dataset.view : Object.keys(chart.views)[0]]);
     const off = all('[data-trace][data-group="' + chart.group + '"]').filter((b) => !pressed(b)).map((b) => b.dataset.trace);
     for (const trace of figure.data) trace.visible = !off.includes(trace.meta);
-    return Plotly.react(id, figure.data, Object.assign(themed(figure.layout), paper), config);
+    const layout = themed(figure.layout);
+    return Plotly.react(id, figure.data, paper ? onPaper(layout, paper) : layout, config);
   }
 
   async function drawAll(group) {
@@ -111,11 +119,16 @@
   window.addEventListener("hashchange", openTarget);
   dark.addEventListener("change", () => drawAll());
   let before = { closed: [], theme: "auto" };
+  // pixels of a sheet of A4 with the margins of style.css: charts are drawn before the page is laid out for paper
+  const sizes = { tall: [540, 250], wide: [540, 150], low: [262, 106], chart: [262, 158] };
   window.addEventListener("beforeprint", () => {
     before = { closed: all("details:not([open])"), theme: document.documentElement.dataset.theme || "auto" };
     for (const part of before.closed) part.open = true;
-    setTheme("light", false); // the page is not laid out for paper yet, so colours and widths are set by hand
-    for (const id of Object.keys(data.charts)) draw(id, { width: document.getElementById(id).matches(".wide") ? 630 : 300 });
+    setTheme("light", false);
+    for (const id of Object.keys(data.charts)) {
+      const classes = document.getElementById(id).classList;
+      draw(id, sizes[["tall", "wide", "low"].find((name) => classes.contains(name)) || "chart"]);
+    }
   });
   window.addEventListener("afterprint", () => {
     for (const part of before.closed) part.open = false;

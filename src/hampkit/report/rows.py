@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hampkit.judging.results.attacks import attack_label, of_models, of_target, order_of, strongest
+from hampkit.judging.results.attacks import attack_label, family, leaders, of_models, of_target, order_of, strongest
 from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent, runs_of
 
 Json = Mapping[str, Any]
@@ -39,7 +39,9 @@ class AttackRow:
     unit: str  # target, seeds or leave-one-out
     judged: str  # the same for a table: target, or how many seeds, or shadow models in turn
     needs: tuple[str, ...]
+    family: str
     strongest: bool  # of the attacks on this model with this unit, see `strongest`
+    leads: bool  # the strongest of its family
     tpr: dict[str, Cell]  # label of the operating point, e.g. "0.1%" → cell
     tnr: dict[str, Cell]
     auc: Cell
@@ -173,8 +175,11 @@ def _block(model: Json, title: str) -> ModelBlock:
 
 def _rows(attacks: Sequence[Json]) -> list[AttackRow]:
     """The rows; attacks with the same numbers share one."""
-    best = strongest(attacks)
-    return [_row(alike, any(a is best for a in alike)) for alike in merged(attacks, attack_numbers)]
+    best, leading = strongest(attacks), leaders(attacks)
+    return [
+        _row(alike, any(a is best for a in alike), any(a is leader for a in alike for leader in leading))
+        for alike in merged(attacks, attack_numbers)
+    ]
 
 
 def _repeated(attacks: Sequence[Json], unit: str, seeds: int) -> dict[str, str]:
@@ -252,7 +257,7 @@ def attack_numbers(attack: Json) -> Any:
     return [*numbers, order_of(attack), attack["needs"]] if attack["unit"] != "leave-one-out" else numbers
 
 
-def _row(alike: Sequence[Json], best: bool) -> AttackRow:
+def _row(alike: Sequence[Json], best: bool, leads: bool) -> AttackRow:
     attack = alike[0]
     members, nonmembers = attack["members"], attack["nonmembers"]
     both, unit = f"{members:,} + {nonmembers:,}", attack["unit"]
@@ -263,7 +268,9 @@ def _row(alike: Sequence[Json], best: bool) -> AttackRow:
         unit=unit,
         judged=judged_on(attack),
         needs=tuple(attack["needs"]),
+        family=family(attack),
         strongest=best,
+        leads=leads,
         tpr={level_label(p["fpr"]): _point(p, f"{p['tp']:,} of {members:,}") for p in attack["tpr_at_fpr"]},
         tnr={level_label(p["fnr"]): _point(p, f"{p['tn']:,} of {nonmembers:,}") for p in attack["tnr_at_fnr"]},
         auc=_auc(attack["auc"], "pooled" if unit == "leave-one-out" else both),

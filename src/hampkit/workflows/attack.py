@@ -30,7 +30,9 @@ from hampkit.stats.metrics import Interval
 from hampkit.targets.trained import Trained
 from hampkit.training.threads import threads
 from hampkit.workflows.chosen_attacks import choose, earlier
-from hampkit.workflows.leave_one_out import RECORDS, leave_one_out
+from hampkit.workflows.command import command_of
+from hampkit.workflows.leave_one_out import RECORDS, first_records, leave_one_out
+from hampkit.workflows.prepare import usual_threads
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.query import Answers, query_step
 from hampkit.workflows.report_inputs import Evaluated, curve, describe, details, with_checksum
@@ -193,6 +195,7 @@ def _write_result(
     """Write result.json and details.json. Returns the details as their file holds them."""
     run, document = attacked.target.run, result.to_json()
     found = describe(attacked.target, attacked.problem.recipe, attacked.answers.folder, attacked.shadow_set)
+    found["records"] = {"first": first_records(run.folder)}
     found |= {"curves": {name: curve(s, attacked.case.member) for name, s in scores.items()}, **places}
     found["result"] = content_hash(document)
     write_json(run.folder / "details.json", with_checksum(found))
@@ -233,7 +236,17 @@ def _assemble(
         copies=problem.copies(),
         groups=case.groups(),
         sizes=target.history.get("sizes", {}),
+        weights=(target.fingerprint,),
+        commands=(_command(attacked),),
     )
+
+
+def _command(attacked: Attacked) -> str:
+    """The command that repeats the run; empty with shadow models of another recipe, which it would not train."""
+    shadows = attacked.shadow_set
+    if shadows is not None and shadows.differences:
+        return ""
+    return command_of(attacked.recipe, usual_threads(attacked.problem.dataset))
 
 
 def _flagged(

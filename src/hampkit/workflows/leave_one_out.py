@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ class _Shadowed:
     def members(self) -> Any:
         """(T, N) bool over the rows that are judged."""
         return self.shadows.membership()[self.targets][:, self.problem.once]
+
+
+def first_records(folder: Path, most: int = 10) -> list[dict[str, str]]:
+    """The most exposed records of a run as its records.csv has them; none without leave-one-out."""
+    try:
+        lines = io.StringIO((folder / RECORDS).read_text("utf-8"), newline="")
+    except FileNotFoundError:
+        return []
+    return list(islice(csv.DictReader(lines), most))
 
 
 def leave_one_out(

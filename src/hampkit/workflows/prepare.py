@@ -58,7 +58,7 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
 def _completed(recipe: Recipe, dataset: Dataset, table: SplitTable) -> Recipe:
     """The recipe with the values that depend on the data: their fingerprint and the number of threads."""
     order = table.permutation if recipe.split.permutation else None
-    train = replace(recipe.train, threads=recipe.train.threads or _threads(dataset))
+    train = replace(recipe.train, threads=recipe.train.threads or usual_threads(dataset))
     return replace(recipe, fingerprint=data_fingerprint(dataset.sha256, order), train=train)
 
 
@@ -108,7 +108,7 @@ def _reference(table: SplitTable) -> Tensor:
     return rows if len(rows) else spare[taken:]
 
 
-def _threads(dataset: Dataset) -> int:
+def usual_threads(dataset: Dataset) -> int:
     """The default of ``train.threads``: it depends on the data, not on the machine, so that equal recipes give equal bytes.
 
     Two for images; steps on a table are too short to be divided between threads.

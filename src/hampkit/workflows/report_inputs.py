@@ -49,22 +49,28 @@ def describe(target: Trained, recipe: Recipe, answers: Path, shadow_set: ShadowS
             "seeds": [s for h in target.models.stack.history for s in h.seeds],
             "started": target.history["started"],
             "seconds": target.history["seconds"],
+            "file": str(recipe.data.options.get("file") or ""),
             "shadows": shadow_set and {"name": shadow_set.name, "differences": list(shadow_set.differences)},
         },
     }
 
 
 def _losses(target: Trained, answers: Path) -> dict[str, Any]:
-    """Histograms of the loss of members and non-members, before and after the release."""
+    """Histograms of the loss −ln p_y of members and non-members, before and after the release.
+
+    The bins have equal widths in ln p_y − ln(1 − p_y), so that losses near 0 are told apart: members and non-members often
+    differ in the tenth digit of p_y. Edges are in this scaled logit.
+    """
     y = target.pool.y.numpy()
     losses = {
-        part: signals.loss(np.load(answers / f"{part}.npy", allow_pickle=False), y) for part in ("own", "released")
+        part: signals.scaled_logit(np.load(answers / f"{part}.npy", allow_pickle=False), y)
+        for part in ("own", "released")
     }
-    top = float(np.quantile(np.concatenate(list(losses.values())), 0.99)) or 1.0
-    edges = np.linspace(0, top, 31)
+    low, high = np.quantile(np.concatenate(list(losses.values())), (0.005, 0.995))
+    edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 1, low + 1, 3)
     return {
         "signal": "loss",
-        "unit": "nats",
+        "scale": "logit",
         "before": _histogram(losses["own"], target.membership, edges),
         "after": _histogram(losses["released"], target.membership, edges),
     }
@@ -86,7 +92,7 @@ def curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
 
 
 def _histogram(values: Any, member: Any, edges: Any) -> dict[str, list[float]]:
-    """Counts per bin; what lies beyond the last edge is counted in the last bin."""
+    """Counts per bin; what lies beyond the first or last edge is counted in the first or last bin."""
     inside = np.clip(values, edges[0], edges[-1])
     counts = {
         name: np.histogram(inside[rows], edges)[0].tolist()

@@ -99,5 +99,6 @@ def _details(group: Sequence[Evaluated], targets: Mapping[str, Pairs]) -> dict[s
         **first,
         "curves": {name: curve(*pairs.flat()) for name, pairs in targets.items()},  # as if all scores were on one scale
         "histogram": {**first["histogram"], "of": f"seed {seeds[0]}"},
+        "records": {**first.get("records", {}), "of": f"seed {seeds[0]}"},
         "provenance": {**sources[0], **together},
     }

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hampkit.attacks.base import option_names
+from hampkit.attacks.base import family_of, option_names
 from hampkit.stats.intervals import Interval, clopper_pearson
 from hampkit.stats.strength import deciding, finding
 
@@ -81,6 +81,7 @@ class AttackResult:
         counted = {"untrained": self.untrained, "left_out": self.left_out, "variance": self.variance}
         return {
             "attack": self.attack,
+            "family": family_of(self.attack),
             "unit": self.unit,
             "targets": self.targets,
             "options": self.options,
@@ -148,6 +149,10 @@ class ModelResult:
     runs: tuple[str, ...] = ()  # of several seeds, all folders
     seeds: tuple[int, ...] = ()  # of several, all of them
     intervals: dict[str, Interval] = field(default_factory=dict)  # of the accuracies, over several seeds
+    weights: tuple[str, ...] = ()  # SHA-256 of each model's file of weights, one for each run
+    commands: tuple[
+        str, ...
+    ] = ()  # that train and attack each model again; an empty text if a recipe is no shipped one
 
     def of(self, unit: Unit) -> tuple[AttackResult, ...]:
         """The attacks on the target, which are those on all targets if there are several seeds; or those of leave-one-out."""
@@ -202,6 +207,8 @@ class ModelResult:
             "attacks": [a.to_json() for a in self.attacks],
             "null": {"auc": asdict(self.null), "attack": self.null_attack, "off": self.off_null},
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
+            **({"weights": list(self.weights)} if self.weights else {}),
+            **({"commands": list(self.commands)} if self.commands else {}),
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
             **({"groups": {**self.groups, "sizes": self.sizes}} if self.groups else {}),
@@ -226,6 +233,8 @@ class ModelResult:
             intervals=_intervals(d) if len(d.get("seeds", ())) > 1 else {},
             groups={who: n for who, n in d.get("groups", {}).items() if who != "sizes"},
             sizes=d.get("groups", {}).get("sizes", {}),
+            weights=tuple(d.get("weights", ())),
+            commands=tuple(d.get("commands", ())),
         )
 
 

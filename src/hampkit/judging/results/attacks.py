@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from hampkit.stats.strength import deciding, finding, side
@@ -33,6 +34,30 @@ def order_of(attack: Json) -> str:
 def strongest(attacks: Iterable[Json]) -> Json | None:
     """The attack that finds most, as in `hampkit.judging.results.ModelResult.strongest`; of equals the first."""
     return max(attacks, key=lambda attack: finding(**deciding_auc(attack)), default=None)
+
+
+def family(attack: Json) -> str:
+    """The family that the results name for an attack, see `hampkit.attacks.base.family_of`."""
+    return attack.get("family") or attack["attack"]
+
+
+def leaders(attacks: Sequence[Json]) -> list[Json]:
+    """The strongest attack of each family, in the order of the families."""
+    families = dict.fromkeys(family(attack) for attack in attacks)
+    found = (strongest([attack for attack in attacks if family(attack) == name]) for name in families)
+    return [attack for attack in found if attack is not None]
+
+
+def ranked(attacks: Iterable[Json]) -> list[Json]:
+    """The attacks by how much they find, the strongest first; of attacks with one order only the first."""
+    ordered = sorted(attacks, key=lambda attack: finding(**deciding_auc(attack)), reverse=True)
+    return list({order_of(attack): attack for attack in reversed(ordered)}.values())[::-1]
+
+
+def shown_first(models: Iterable[Json], most: int = 5) -> list[str]:
+    """The names of the strongest attacks: the strongest one on each model, then the second one on each, and so on."""
+    places = zip_longest(*([attack["attack"] for attack in ranked(of_target(model))] for model in models))
+    return list(dict.fromkeys(name for place in places for name in place if name is not None))[:most]
 
 
 def turned(attack: Json) -> bool:
