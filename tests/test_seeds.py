@@ -172,7 +172,7 @@ def test_every_form_of_the_report_names_the_seeds(folder, document):
     for shown in (page, text):
         assert "toy/hamp · 2 seeds" in shown
         assert "mean test accuracy" in shown
-    assert "2 seeds" in text.split("| toy/hamp")[1].split("\n")[0]
+    assert "## toy/hamp · 2 seeds\n" in text
     for run in document["models"][1]["runs"]:
         assert run in page
         assert f"`{run}/records.csv`" in text

@@ -26,6 +26,7 @@ from hampkit.runs.run_files import write_run
 from hampkit.runs.store import Run, write_json
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.train import folder_of
+from hampkit.signals import confidence
 from hampkit.stats import clustered, metrics
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.session import Session
@@ -73,6 +74,25 @@ def test_a_run_with_shadows_attacks_with_them_and_repeats_them(runs):
     assert hampkit.ModelResult.from_json(document["models"][0]) == model
     for name in ("report.html", "report.md"):
         assert "eave-one-out" in (folder / name).read_text()
+
+
+def test_the_page_has_the_most_exposed_records_and_the_losses_on_a_logit_scale(runs):
+    runs_dir, results = runs
+    page, folder = (runs_dir / "report.html").read_text(), runs_dir / results.models[0].run
+    lines = list(csv.DictReader((folder / "records.csv").read_text().splitlines()))
+    details = json.loads((folder / "details.json").read_text())
+    assert len(details["records"]["first"]) == 10
+    assert details["records"]["first"] == lines[:10]
+    assert f'<tr><th scope="row">{lines[0]["row"]}</th><td>{lines[0]["label"]}</td>' in page
+    histogram, task = details["histogram"], problem_of(runs_dir).task
+    (answers,) = folder.glob("answers/*/own.npy")
+    p = confidence(np.load(answers), task.pool.y.numpy())
+    edges, member = np.array(histogram["before"]["edges"]), task.members[0].numpy()
+    logit = np.clip(np.log(p / (1 - p)), edges[0], edges[-1])
+    counts = np.histogram(logit[member], edges)[0]
+    assert np.abs(counts - histogram["before"]["members"]).sum() <= 2  # the edges are rounded
+    assert sum(histogram["before"]["nonmembers"]) == (~member).sum()
+    assert histogram["scale"] == "logit"
 
 
 def test_results_and_tables_name_the_variance_that_was_used(runs, cli):

@@ -56,7 +56,7 @@ def measured_duration(seconds: float) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with escapes in place of characters that have no shape of their own: control and right-to-left characters.
+    r"""The text with escapes in place of characters that have no shape of their own: control and right-to-left characters.
 
     Line breaks and tabs become blanks. Such characters may hide or reorder the rest of a line.
 

@@ -105,9 +105,11 @@ def _threat(cls: Any) -> str:
     if not hasattr(cls, "label_only"):
         return ""
     answer = "the predicted label" if cls.label_only else "the released logits"
-    known = " and the membership of a known part of both groups, to fit on" if "known" in cls.needs else ""
+    label = " and the true label"
+    if "known" in cls.needs:
+        label = ", the true label, and for fitting the membership of a known part of both groups"
     cut = "" if cls.threshold is not None else " The threshold of its balanced accuracy is taken from the known part."
-    return f"One query per candidate: the adversary sees {answer}, the true label{known}.{cut}"
+    return f"One query per candidate: the adversary sees {answer}{label}.{cut}"
 
 
 @checked
