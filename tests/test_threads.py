@@ -28,7 +28,7 @@ QUICK = ["epochs=2", "neural.epochs=2"]
 def test_more_threads_than_cores_are_warned_of(monkeypatch, given, said):
     """More threads than cores wait for one another. The number that follows from the data is nobody's choice."""
     monkeypatch.setattr("hampkit.workflows.problem_checks.cores", lambda: 4)
-    monkeypatch.setattr("hampkit.workflows.prepare._threads", lambda dataset: 8)
+    monkeypatch.setattr("hampkit.workflows.prepare.usual_threads", lambda dataset: 8)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         prepare(load_recipe("toy/undefended", {"rows": "300", "train.threads": str(given)}), Session())

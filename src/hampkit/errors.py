@@ -44,7 +44,7 @@ def shown(text: str, most: int = MOST) -> str:
     >>> shown("\\x1b[31mred"), shown("0123456789", 7)
     ('\\\\x1b[31mred', '01 … 89')
     """
-    line = "".join(c if c.isprintable() else " " if c.isspace() else _escaped(c) for c in text)
+    line = visible(text)
     if len(line) <= most:
         return line
     end = most // 2 - 1
@@ -66,10 +66,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(near)}, … ({len(names)} in all)"
 
 
-def _escaped(c: str) -> str:
-    """The escape of a character, as in a text of Python."""
-    number = ord(c)
-    return f"\\x{number:02x}" if number < 2**8 else f"\\u{number:04x}" if number < 2**16 else f"\\U{number:08x}"
+def visible(text: str) -> str:
+    r"""The text with escapes in place of characters that have no shape of their own: control and right-to-left characters.
+
+    Line breaks and tabs become blanks. Such characters may hide or reorder the rest of a line.
+
+    >>> visible("a\x1b[31mb"), visible("x\u202ey"), visible("Zürich 東京")
+    ('a\\x1b[31mb', 'x\\u202ey', 'Zürich 東京')
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\xa0" else " " if c in "\n\r\t" else _escape(c) for c in text)
+
+
+def _escape(c: str) -> str:
+    return c.encode("unicode_escape").decode()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -53,20 +53,3 @@ def measured_duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     hours, rest = divmod(whole, 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-
-
-def visible(text: str) -> str:
-    r"""The text with escapes in place of characters that have no shape of their own: control and right-to-left characters.
-
-    Line breaks and tabs become blanks. Such characters may hide or reorder the rest of a line.
-
-    >>> visible("a\x1b[31mb"), visible("x\u202ey"), visible("Zürich 東京")
-    ('a\\x1b[31mb', 'x\\u202ey', 'Zürich 東京')
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\xa0" else " " if c in "\n\r\t" else _escape(c) for c in text)
-
-
-def _escape(c: str) -> str:
-    return c.encode("unicode_escape").decode()

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from hampkit.errors import visible
 from hampkit.judging.results.attacks import as_found, attack_label, found_label, of_target, strongest
 from hampkit.judging.results.wording import level_label, model_titles, percent
 from hampkit.report import rows
 from hampkit.report.logit_axis import logit_ticks
 from hampkit.report.rows import Json
-from hampkit.text import visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

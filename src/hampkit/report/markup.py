@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hampkit.text import visible
+from hampkit.errors import visible
 
 
 def text(given: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from hampkit.text import visible
+from hampkit.errors import visible
 
 
 def rendered(template: str, context: Mapping[str, Any]) -> str:
