@@ -46,7 +46,8 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
 
 def _verdict(results: Json) -> dict[str, Any]:
     found = findings(results)
-    verdict, caveats = results.get("verdict") or {}, results.get("caveats") or []
+    verdict = {"comparison": "", "limits": "", "text": "", **(results.get("verdict") or {})}
+    caveats = results.get("caveats") or []
     return {"findings": found, "reading": reading(found), "verdict": verdict, "caveats": caveats}
 
 
