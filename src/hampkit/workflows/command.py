@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import PurePath
 from typing import Any
 
 from hampkit.config.command_line import written
@@ -39,7 +40,7 @@ def command_of(recipe: Recipe, usual_threads: int = 0) -> str:
 
 def _line(reference: str, differing: Mapping[str, Any], file: str, label: str) -> str:
     words = ["hampkit", "run", reference]
-    words += ["--data", file, "--label", label] if file else []
+    words += ["--data", PurePath(file).name, "--label", label] if file else []  # a report shows no folder of its author
     words += [f"{key}={written(value)}" for key, value in differing.items() if key not in FLAGS]
     for key in ("seed", "shadows.models"):
         words += [FLAGS[key], str(differing[key])] if key in differing else []
