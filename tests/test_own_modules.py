@@ -44,6 +44,18 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("flags", [[], ["-I"]])
+def test_the_module_runs_no_files_of_the_current_folder(folder, flags):
+    """`python -m` puts the current folder first, without -I."""
+    for name in ("typing", "re", "json"):
+        (folder / f"{name}.py").write_text(SHADOW)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    words = [sys.executable, *flags, "-m", "hampkit", "list", "defenses"]
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hamp " in done.stdout
+
+
 @pytest.mark.slow
 def test_files_in_the_current_folder_are_not_run(folder):
     words = ("run", "toy/undefended", "toy/hamp", "rows=300", "epochs=2", "--shadows", "4", "--workers", "2", "--quiet")
