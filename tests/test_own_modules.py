@@ -46,7 +46,8 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("safe", ["", "1"])
 def test_the_module_runs_no_files_of_the_current_folder(tmp_path, safe):
-    """`python -m` puts the current folder first, unless PYTHONSAFEPATH is set. What Python itself imports before hampkit cannot be helped."""
+    """`python -m` puts the current folder first, unless PYTHONSAFEPATH is set."""
+    # what Python itself imports before hampkit, such as types, cannot be helped
     for name in ("typing", "re", "json", "random", "torch", "rich"):
         (tmp_path / f"{name}.py").write_text(SHADOW)
     env = {**os.environ, "PYTHONSAFEPATH": safe, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
