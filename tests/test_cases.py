@@ -305,16 +305,15 @@ def test_each_separator_is_found_although_others_stand_in_values(separator, tmp_
     assert File(str(tmp_path / "t.csv"), "y").load(place).shape == (1 + 3,)
 
 
-@pytest.mark.parametrize(("options", "text"), [({"separator": ";;"}, "one character"), ({"separator": '"'}, "one character"),
-                                               ({"separator": ",", "decimal": ","}, "another separator")])  # fmt: skip
-def test_separators_that_cannot_be(options, text, place):
-    assert text in str(refusal("mv.csv", "form", place, **options))
+@pytest.mark.parametrize("separator", [";;", '"'])
+def test_separators_that_cannot_be(separator, place):
+    assert "one character" in str(refusal("mv.csv", "form", place, separator=separator))
 
 
 def test_decimal_commas_are_recognised(place):
     message = str(refusal("semicomma.csv", "y", place))
     assert "column 'a' of" in message
-    assert "has '0,0': numbers with decimal commas; read them with decimal=," in message
+    assert "has '0,0': numbers with decimal commas; read them with 'decimal=,'" in message
 
 
 def test_a_column_that_determines_the_label_is_named_and_the_advice_works(place):

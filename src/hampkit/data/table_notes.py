@@ -69,8 +69,10 @@ def _of_ranges(codes: NDArray[np.integer], y: NDArray[np.int64]) -> int:
 
     In the order of the values, each such row begins and ends a run of another class.
     """
-    runs = 1 + int((np.diff(y[np.lexsort((y, codes))]) != 0).sum())
-    return max(0, (runs - int(y.max())) // 2)
+    classes = int(y.max()) + 1
+    in_order = np.sort(codes * classes + y) % classes  # several times faster than np.lexsort
+    runs = 1 + int((np.diff(in_order) != 0).sum())
+    return max(0, (runs - classes + 1) // 2)
 
 
 def _is_identifier(name: str, column: Any) -> bool:
