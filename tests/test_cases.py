@@ -355,6 +355,16 @@ def test_columns_of_noise_do_not_tell_the_label(seed, tmp_path, place):
     assert not File(str(tmp_path / "t.csv"), "y").load(place).notes
 
 
+def test_classes_that_differ_only_by_blanks_are_named(tmp_path, place):
+    (tmp_path / "t.csv").write_text("x,z,y\n" + "1,1, a\n4,2,b\n3,3,a\n5,6,b \n" * 30)
+    (note,) = (note for note in File(str(tmp_path / "t.csv"), "y").load(place).notes if "blanks" in note)
+    assert "label column 'y' of" in note
+    assert "' a'" in note
+    assert "'b '" in note
+    (tmp_path / "t.csv").write_text("x,z,y\n" + "1,1, a\n4,2,b c\n" * 30)
+    assert not [note for note in File(str(tmp_path / "t.csv"), "y").load(place).notes if "blanks" in note]
+
+
 def test_names_of_any_text_can_be_dropped(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["", "id, code", 'the "old" one', "a b", " c ", "it's", "[x]"]

@@ -20,7 +20,7 @@ from hampkit.data.table_cells import (
     without_missing,
 )
 from hampkit.data.table_csv import inexact, read_csv
-from hampkit.data.table_notes import identifier_note, telling_notes
+from hampkit.data.table_notes import blank_note, identifier_note, telling_notes
 from hampkit.data.table_values import MIN_ROWS, RawTable, TableOptions, class_labels, compact, encode, listed, similar
 from hampkit.errors import UserError, one_line
 
@@ -64,7 +64,9 @@ def _raw(path: Path, columns: Columns, features: list[str], options: TableOption
         group=_group_values(columns[options.group]) if options.group else None,
     )
     notes = [identifier_note(path, name, columns[name], options) for name in features]
-    notes += telling_notes(path, features, [block for block, _ in parts], class_labels(path, raw)[0], options)
+    y, classes = class_labels(path, raw)
+    notes += [blank_note(path, options, classes)]
+    notes += telling_notes(path, features, [block for block, _ in parts], y, options)
     return raw._replace(notes=tuple(filter(None, notes)))
 
 
