@@ -1,5 +1,6 @@
 """Small files that went wrong once, and what the tool answers to them now."""
 
+import csv
 import io
 import os
 import shlex
@@ -194,6 +195,41 @@ def test_the_median_and_the_category_of_missing_values(tmp_path, place):
     assert left.done == (
         "missing=drop left out 32 of 80 rows of t.csv: 36 missing values in 'number' (20), 'word' (16)",
     )
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_records_have_the_row_numbers_of_the_file(kind, tmp_path, monkeypatch):
+    """A risk officer looks up the person in the file, not among the rows that missing=drop left."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    y, x = np.arange(240) % 3, rng.random((240, 4)).round(6)
+    x[rng.random(240) < 0.3, 2] = np.nan
+    if kind == "csv":
+        lines = [
+            ",".join("" if np.isnan(v) else str(v) for v in row) + f",class{c}" for row, c in zip(x, y, strict=True)
+        ]
+        Path("t.csv").write_text("a,b,c,d,y\n" + "\n".join(lines))
+    else:
+        np.savez("t.npz", x=x, y=y)
+    options = {"epochs": 1, "neural.epochs": 1, "missing": "drop"}
+    results = hampkit.run("undefended", data=f"t.{kind}", label="y", options=options, shadows=4, workers=1)
+    with (Path("runs") / results.models[0].run / "records.csv").open() as file:
+        records = list(csv.DictReader(file))
+    rows = [int(record["row"]) for record in records]
+    assert len(set(rows)) == len(rows) > 50
+    assert max(rows) > 200, "rows are counted in the file"
+    assert not np.isnan(x[rows]).any()
+    assert [record["label"].removeprefix("class") for record in records] == [str(y[row]) for row in rows]
+
+
+def test_a_column_with_two_problems_has_two_lines(tmp_path, place):
+    lines = [f"{'' if k == 3 else '?' if k == 9 else k / 4},{k % 2}" for k in range(90)]
+    (tmp_path / "t.csv").write_text("a,y\n" + "\n".join(lines))
+    with pytest.raises(UserError, match=r"1 of 2 columns of .*: 'a'; decide") as caught:
+        File(str(tmp_path / "t.csv"), "y").load(place)
+    first, second = caught.value.report
+    assert first.startswith("column 'a' has no value in data row 4 of 90; ")
+    assert second.startswith("column 'a' holds numbers, but not in data row 10 of 90: '?'; ")
 
 
 def test_missing_labels_can_only_be_left_out(tmp_path, place):
@@ -577,11 +613,12 @@ def test_flips_and_shifts_are_refused_on_channels_last(key, tmp_path, monkeypatc
 def test_what_was_done_to_a_table_stands_in_its_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"epochs": 1, "na": ["30"], "missing": "median"}
-    with pytest.warns(hampkit.Notice, match="alone determines the label"):
+    with pytest.warns(hampkit.Notice, match="alone determines the label") as noticed:
         results = hampkit.run(
             "undefended", data=TABLES / "label-told-by-a-column.csv", label="outcome", options=options
         )
     (model,) = results.to_json()["models"]
     done, warned = model["data"]["notes"]
+    assert any(str(w.message) == done for w in noticed), "it is printed too"
     assert done.startswith("missing=median filled 7 missing values in 'age' (7) of label-told-by-a-column.csv")
     assert "alone determines the label" in warned

@@ -318,3 +318,33 @@ def test_fitted_noise_lies_between_the_extremes_of_the_data_and_others_are_warne
     ):
         with pytest.raises(UserError, match="data"):
             hampkit.nn.HampModel(plain(inputs=2), **wrong)
+
+
+def test_a_keyed_bank_is_saved_only_once_it_is_prepared():
+    first, second = (hampkit.nn.HampModel(nn.Linear(4, 3), noise="uniform", bank=10, keyed=True) for _ in range(2))
+    with pytest.raises(UserError, match="call the HampModel with inputs before its state is saved"):
+        first.state_dict()
+    x = torch.rand(20, 4)
+    answers = first(x)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second(x), answers)
+    hampkit.nn.HampModel(nn.Linear(4, 3), noise="uniform", bank=10).state_dict()  # fresh noise: nothing to agree on
+
+
+def test_replicas_with_other_data_answer_alike_once_they_loaded_the_state():
+    network = nn.Linear(4, 3)
+    first = hampkit.nn.HampModel(network, noise="fit", data=torch.rand(50, 4) * 7, keyed=True)
+    second = hampkit.nn.HampModel(network, noise="fit", data=torch.rand(50, 4), keyed=True)
+    x = torch.rand(20, 4)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(x), second(x))
+    assert torch.equal(first.noise_for(x), second.noise_for(x))
+    third = hampkit.nn.HampModel(
+        network, noise="fit", data=torch.rand(50, 4), keyed=True, secret=bytes(first.secret.tolist())
+    )
+    assert not torch.equal(first.noise_for(x), third.noise_for(x)), "without the state the bounds differ"
+
+
+def test_a_secret_without_a_key_is_refused():
+    with pytest.raises(UserError, match="no effect without keyed=True"):
+        hampkit.nn.HampModel(nn.Linear(4, 3), secret=b"x" * 32)

@@ -423,7 +423,7 @@ def bounds(*models):
 def test_what_such_attacks_cannot_see_is_said_but_not_of_those_that_are_there():
     plain = bounds(model("toy/a", attack()))
     assert "once per record, or per view of an image; what they find is a lower bound" in plain
-    assert "lower bound on what leaks: attacks with shadow models or many queries find more" in plain
+    assert "lower bound on what leaks: attacks with shadow models or many queries may find more" in plain
     assert "one model, one seed" in plain
     shadows = bounds(model("toy/a", attack(needs=("shadows",))))
     assert "lower bound on what leaks: attacks with many queries find more" in shadows

@@ -71,9 +71,8 @@ class Dataset:
     mean: tuple[float, ...] | None = None  # public constants for normalisation (one, or one per channel)
     std: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()  # one line for each thing that is allowed but probably not intended
-    done: tuple[
-        str, ...
-    ] = ()  # one line for each thing that was done to the file's values because an option asks for it
+    done: tuple[str, ...] = ()  # one line for each thing that an option did to the file's values
+    row: Tensor | None = None  # (N,) int64: number of each row in its file, if some were left out
     group: Tensor | None = (
         None  # (N,) int64: rows with equal numbers, such as those of one person, stay on one side of a split
     )
@@ -89,7 +88,8 @@ class Dataset:
     def take(self, rows: Tensor) -> Dataset:
         """The data set with only these rows (n,) int64, in this order."""
         group = None if self.group is None else self.group[rows]
-        return replace(self, x=self.x[rows], y=self.y[rows], group=group)
+        row = None if self.row is None else self.row[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], group=group, row=row)
 
 
 class Batch(NamedTuple):

@@ -103,7 +103,10 @@ def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple
                 f"{word} is no option of a recipe or an attack; write {flag}" + (f" {text}" if text else "")
             )
         elif key in options:
-            raise UserError(f"{key} is given twice, {key}={options[key]} and {word}; leave one out")
+            both = f"[{options[key]},{text}]"
+            raise UserError(
+                f"{key} is given twice, {key}={options[key]} and {word}; leave one out, or give a list: {key}={both}"
+            )
         else:
             options[key] = text
     if group:

@@ -68,6 +68,7 @@ class File(Source):
             classes=classes,
             notes=raw.notes,
             done=raw.done,
+            row=None if raw.rows is None else torch.from_numpy(raw.rows),
             group=None if group is None else torch.from_numpy(group),
         )
 

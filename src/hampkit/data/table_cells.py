@@ -45,16 +45,17 @@ def check_cells(path: Path, columns: Columns, options: TableOptions) -> None:
 
     Raises: `UserError` with a line for each column that has a problem.
     """
-    found = [problem for name, column in columns.items() if (problem := _problem(name, column, options))]
+    found = [problem for name, column in columns.items() for problem in _problems(name, column, options)]
     if not found:
         return
     if len(found) == 1:
         raise UserError(f"{_what(found[0].name, options)} of {path} {found[0].fault}; {found[0].remedy}")
     lines = [f"{_what(p.name, options)} {p.fault}; {p.remedy}" for p in found]
     shown = [shortened(line, 400) for line in lines[:_MOST_SHOWN]]
-    more = [f"… and {len(lines) - _MOST_SHOWN} more columns"] if lines[_MOST_SHOWN:] else []
+    more = [f"… and {len(lines) - _MOST_SHOWN} more lines"] if lines[_MOST_SHOWN:] else []
+    names = list(dict.fromkeys(p.name for p in found))
     raise UserError(
-        f"{len(found)} of {len(columns)} columns of {path} cannot be used as they are: {listed([p.name for p in found], 8)};"
+        f"{len(names)} of {len(columns)} columns of {path} cannot be used as they are: {listed(names, 8)};"
         " decide on each, see below",
         report=[*shown, *more],
     )
@@ -78,14 +79,19 @@ def without_missing(path: Path, columns: Columns, options: TableOptions) -> tupl
     return {**columns, **filled}, (done,)
 
 
+def complete(columns: Columns) -> np.ndarray:
+    """(N,) bool: the rows without a missing value."""
+    kept = np.ones(len(next(iter(columns.values()))), dtype=bool)
+    for column in columns.values():
+        kept &= column.is_valid().to_numpy()
+    return kept
+
+
 def _without_rows(path: Path, columns: Columns, cells: str) -> tuple[Columns, tuple[str, ...]]:
     import pyarrow as pa
 
-    total = len(next(iter(columns.values())))
-    kept = np.ones(total, dtype=bool)
-    for column in columns.values():
-        kept &= column.is_valid().to_numpy()
-    mask = pa.array(kept)
+    kept = complete(columns)
+    total, mask = len(kept), pa.array(kept)
     done = f"missing=drop left out {total - int(kept.sum()):,} of {total:,} rows of {path.name}: {cells}"
     return {name: column.filter(mask) for name, column in columns.items()}, (done,)
 
@@ -171,22 +177,20 @@ def _as_numbers(column: Any, from_text: bool) -> Any:
     return pa.chunked_array([values.take(encoded.indices)])
 
 
-def _problem(name: str, column: Any, options: TableOptions) -> Problem | None:
-    """What is wrong with a column, and the remedies; None if it can be used."""
+def _problems(name: str, column: Any, options: TableOptions) -> list[Problem]:
+    """What is wrong with a column, and the remedies; empty if it can be used."""
     named = name in options.named
     if column.null_count == len(column):
-        return Problem(name, "has no value in any row", _instead(name, options))
+        return [Problem(name, "has no value in any row", _instead(name, options))]
     if not (named or _usable(name, column.type, options)):
-        return _type_problem(name, column, options)
-    if column.null_count and (options.missing == "error" or (named and options.missing != "drop")):
-        return _missing(name, column, options)
-    if named:
-        return None  # its values are checked where they become classes or groups
-    if is_text(column.type):
-        return _text_problem(name, column, options)
-    if is_number(column.type):
-        return _number_problem(name, column, options)
-    return None
+        return [_type_problem(name, column, options)]
+    gaps = column.null_count and (options.missing == "error" or (named and options.missing != "drop"))
+    found = [_missing(name, column, options) if gaps else None]
+    if not named and is_text(column.type):  # the values of labels and groups are checked where they become classes
+        found.append(_text_problem(name, column, options))
+    elif not named and is_number(column.type):
+        found.append(_number_problem(name, column, options))
+    return [problem for problem in found if problem]
 
 
 def _usable(name: str, kind: Any, options: TableOptions) -> bool:

@@ -12,6 +12,7 @@ from hampkit.data.memory import check_fits
 from hampkit.data.table_cells import (
     Columns,
     check_cells,
+    complete,
     distinct,
     is_number,
     is_text,
@@ -46,9 +47,10 @@ def read_table(path: Path, options: TableOptions) -> RawTable:
     columns = {name: column for name, column in zip(table.column_names, table.columns, strict=True) if name in used}
     columns = with_nulls(columns, options, from_text=path.suffix.lower() != ".parquet")
     check_cells(path, columns, options)
+    rows = np.flatnonzero(complete(columns)) if options.missing == "drop" else None
     columns, done = without_missing(path, columns, options)
     _check_rows(len(columns[options.label]), done)
-    return _raw(path, columns, features, options)._replace(done=done)
+    return _raw(path, columns, features, options)._replace(done=done, rows=rows)
 
 
 def _raw(path: Path, columns: Columns, features: list[str], options: TableOptions) -> RawTable:

@@ -47,6 +47,7 @@ class RawTable(NamedTuple):
     blocks: tuple[tuple[int, int], ...] = ()  # column ranges of one-hot blocks
     notes: tuple[str, ...] = ()  # see `Dataset.notes`
     done: tuple[str, ...] = ()  # see `Dataset.done`
+    rows: np.ndarray | None = None  # (N,) numbers of the rows in the file, if some were left out
     group: np.ndarray | None = None  # (N,) int64: rows with the same number belong together
 
 

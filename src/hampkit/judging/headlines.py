@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 WORDS = ("Leak found", "Nothing found", "Unclear", "Not valid", "Not attacked")
-FOUND = "Whoever can query this model can infer better than by guessing whether a record was in its training data"
+FOUND = (
+    "From this model's answers and the true labels, an attacker can infer better than by guessing whether a record was in its"
+    " training data"
+)
 NOTHING = "The attacks that were run did not distinguish records of the training data from other records"
 UNCLEAR = {  # flag → why nothing follows from the attacks, by finding
     "members found": {

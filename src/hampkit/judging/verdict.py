@@ -307,7 +307,7 @@ def limits(results: Results) -> str:
         bound = f"{each}; what they find is a lower bound on what leaks"
     missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
     if missing:
-        bound += f": attacks with {' or '.join(missing)} find more"
+        bound += f": attacks with {' or '.join(missing)} may find more"
     if "shadows" not in needs:
         bound += " (Aerni et al. 2024: HAMP's TPR at 0.1% FPR from 2.1% to 28.5%)"
     models = "one model, one seed"

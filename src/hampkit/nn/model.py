@@ -17,6 +17,7 @@ from hampkit.nn.inputs import Inputs, call, concatenated, first, logits_of, tens
 from hampkit.nn.noise import Draw, Noise, source_of
 from hampkit.types import Domain
 
+BOUNDS = ("low", "high", "step")  # of a domain
 KEY_BYTES = (16, 64)  # shortest and longest secret
 
 
@@ -35,9 +36,10 @@ class HampModel(nn.Module):
 
     preprocess: from the arguments of the call to the inputs of the network; default: the arguments themselves.
     bank: prepare answers to this many random inputs at the first call and draw from them, which saves the second forward pass.
-    keyed: derive the random input from the query and ``secret``, so that repeated queries have one answer. The secret and the
-    bank are part of `state_dict`: replicas that load it, or that are given the same ``secret``, answer alike (with a bank, load
-    the state). secret: 16 to 64 bytes; drawn if not given. seed: of fresh noise; drawn if not given.
+    keyed: derive the random input from the query and ``secret``, so that repeated queries have one answer. The secret, the bank
+    and the bounds of ``noise="fit"`` are part of `state_dict`: replicas that load it answer alike. So do replicas that are given
+    the same ``secret`` and the same noise, without a bank. secret: 16 to 64 bytes; drawn if not given. seed: of fresh noise;
+    drawn if not given.
 
     The same answers under `torch.compile`. `torch.jit.trace` and `torch.export` would make the noise a constant and are refused;
     `exportable` returns a module for them and for ONNX.
@@ -47,6 +49,7 @@ class HampModel(nn.Module):
 
     secret: Tensor | None
     bank: Tensor | None
+    noise_low: Tensor | None
 
     def __init__(
         self,
@@ -63,6 +66,8 @@ class HampModel(nn.Module):
         super().__init__()
         if bank < 0:
             raise UserError(f"bank={bank} must be 0 or the number of answers to prepare")
+        if secret is not None and not keyed:
+            raise UserError("secret= has no effect without keyed=True; add it, or leave the secret out")
         self.model, self.preprocess = model, preprocess
         self._noise, self._bank_size = Noise(source_of(noise, data)), bank
         self._seed = secrets.randbits(63) if seed is None else seed
@@ -70,6 +75,21 @@ class HampModel(nn.Module):
         self._warned = False
         self.register_buffer("secret", _secret(secret) if keyed else None)
         self.register_buffer("bank", None)
+        for name in BOUNDS:  # of the fitted domain: replicas must draw the same noise
+            domain = self._noise.source if isinstance(noise, str) and noise == "fit" else None
+            self.register_buffer(f"noise_{name}", getattr(domain, name, None))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of every module.
+
+        Raises: `UserError` for a keyed bank that is not prepared yet: each replica would prepare another one.
+        """
+        if self.secret is not None and self._bank_size and self.bank is None:
+            raise UserError(
+                "the bank is prepared at the first call: call the HampModel with inputs before its state is saved, or replicas"
+                " prepare banks of their own and answer differently"
+            )
+        return super().state_dict(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The modified logits (B, C) for inputs of B examples.
@@ -196,6 +216,8 @@ class HampModel(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        if isinstance(self.noise_low, Tensor):
+            self._noise = Noise(Domain(*(getattr(self, f"noise_{name}").cpu() for name in BOUNDS)))
 
 
 class Exportable(nn.Module):

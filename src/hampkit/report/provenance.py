@@ -52,7 +52,7 @@ def _run(model: Json, source: Json) -> dict[str, Any]:
         "SHA-256 of the weights": ", ".join(weights),
         "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
         "Data file": PurePath(source.get("file") or "").name,
-        "SHA-256 of the data": model["data"]["sha256"],
+        "SHA-256 of the data as read": model["data"]["sha256"],
         "Seed": seed,
         "Model seed" if len(seeds) < 2 else "Model seeds tried": _seeds(seeds, seed),
         "Device": source.get("device"),

@@ -117,7 +117,9 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
 def records_of(problem: Problem, scores: Any, members: Any) -> list[Record]:
     """Per example that is judged: how exposed it is over all shadow models."""
     names = problem.dataset.classes
-    y, rows = (column[problem.once].tolist() for column in (problem.task.pool.y.numpy(), problem.places()))
+    pool = problem.task.pool
+    places = problem.places() if pool.row is None else pool.row.numpy()
+    y, rows = (column[problem.once].tolist() for column in (pool.y.numpy(), places))
     return records(scores, members, rows, [names[c] if names else str(c) for c in y])
 
 

@@ -36,7 +36,7 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
     session.progress.track(reading, 0, 1)
     dataset = source.load(session.place())
     session.progress.track(reading, 1, 1)
-    for note in dataset.notes:
+    for note in (*dataset.done, *dataset.notes):
         warnings.warn(note, Notice, stacklevel=2)
     table = _split(recipe, source, dataset)
     problem_checks.check_known(table, recipe)
