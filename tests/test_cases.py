@@ -232,6 +232,20 @@ def test_a_column_with_two_problems_has_two_lines(tmp_path, place):
     assert second.startswith("column 'a' holds numbers, but not in data row 10 of 90: '?'; ")
 
 
+@pytest.mark.parametrize(("repeats", "group", "advised"), [(2, "", True), (1, "", False), (2, "person", False)])
+def test_a_group_is_only_advised_where_it_can_help(repeats, group, advised, tmp_path, place):
+    lines = [f"name {k // repeats},{k % 9},{k // 3},{k % 2}" for k in range(240)]
+    (tmp_path / "t.csv").write_text("name,a,person,y\n" + "\n".join(lines))
+    with pytest.raises(UserError, match=r"text with [0-9]+ distinct values") as caught:
+        File(str(tmp_path / "t.csv"), "y", group=group).load(place)
+    assert ("--group name" in str(caught.value)) == advised
+
+
+def test_an_option_that_is_given_twice_is_advised_as_a_list(cli, refused):
+    result = cli("train", "undefended", "--data", "t.csv", "--label", "y", "drop=id", "drop=admitted")
+    refused(result, "drop is given twice", "give a list: drop=[id,admitted]")
+
+
 def test_missing_labels_can_only_be_left_out(tmp_path, place):
     (tmp_path / "t.csv").write_text("a,y\n" + "\n".join(f"{k},{k % 2 if k % 10 else ''}" for k in range(80)))
     for missing in ("error", "median", "category"):

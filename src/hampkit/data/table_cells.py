@@ -232,12 +232,17 @@ def _text_problem(name: str, column: Any, options: TableOptions) -> Problem | No
         return _notation_problem(name, column, other, options)
     if len(counts) <= MAX_CATEGORIES:
         return None
+    alone = bool(options.group) or len(counts) == total  # rows are grouped already, or no two belong together
     return Problem(
         name,
         f"is text with {len(counts):,} distinct values such as {next(iter(counts))!r:.40}, and a category may have"
         f" {MAX_CATEGORIES}",
-        f"write it as numbers, {_instead(name, options)}, or, where equal values mean one person, keep their rows together"
-        f" with {_flag('--group', name)}",
+        f"write it as numbers, {'or ' if alone else ''}{_instead(name, options)}"
+        + (
+            ""
+            if alone
+            else f", or, where equal values mean one person, keep their rows together with {_flag('--group', name)}"
+        ),
     )
 
 
