@@ -9,6 +9,7 @@ import pytest
 
 import hampkit
 from hampkit import api
+from hampkit.errors import UserError
 from hampkit.workflows.arguments import KINDS, checked
 
 CALLS = [hampkit.run, hampkit.train, hampkit.shadow, hampkit.plan, hampkit.attack, hampkit.compare]
@@ -77,6 +78,21 @@ def test_every_argument_of_a_public_call_has_a_kind():
     for call in CALLS:
         assert set(inspect.signature(call).parameters) - {"settings"} <= set(KINDS), call
     assert set(api.Settings.__annotations__) - {"launcher"} <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "b"], ("a", "b"), np.array(["a", "b"]), {"b", "a"}, (n for n in "ab"), {"a": 0, "b": 1}.keys()]
+)
+def test_lists_of_every_kind_are_lists(names):
+    @checked
+    def call(options=None):
+        return options
+
+    assert list(call(options={"drop": names})["drop"]) == ["a", "b"]
+    assert call(options={"na": np.array([1, -999])}) == {"na": [1, -999]}, "and not the text '[1 -999]'"
+    for wrong in (b"a", {"a": 1}):
+        with pytest.raises(UserError, match=r"options\['drop'\]=.* must be a number, a text, True, False or a list"):
+            call(options={"drop": wrong})
 
 
 def test_numbers_of_numpy_and_paths_from_home_are_taken(monkeypatch, tmp_path):

@@ -270,7 +270,11 @@ CSV_ERRORS = {
     "empty": ("", {}, ("cannot read", "t.csv", "Empty", "complete .csv")),
     "only a header": ("a,y\n", {}, ("t.csv", "header but no rows", "at least 44")),
     "few rows": (rows(43), {}, ("t.csv", "43 rows", "at least 44")),
-    "ragged": (rows() + "1,2,3\n", {}, ("cannot read", "t.csv", "Expected 2 columns, got 3")),
+    "ragged": (
+        rows() + "1,2,3\n",
+        {},
+        ("data row 51 of", "t.csv has 3 values, and the first line has 2: '1,2,3'", "correct that row"),
+    ),
     "null": (
         rows(b=lambda i: "" if i == 6 else i),
         {},
@@ -327,9 +331,13 @@ def test_a_table_with_many_columns_is_not_listed_whole(tmp_path, place):
 
 def test_text_that_is_not_utf8(tmp_path, place):
     (tmp_path / "t.csv").write_bytes(rows(b=lambda i: "t").encode() + b"1,\xff\xfe,0\n")
-    refused(lambda: File(file=str(tmp_path / "t.csv"), label="y").load(place), "column 'b'", "type binary", "convert")
+    refused(
+        lambda: File(file=str(tmp_path / "t.csv"), label="y").load(place),
+        "not in UTF-8, in column 'b';",
+        "save the file in UTF-8",
+    )
     (tmp_path / "t.csv").write_bytes(rows().encode("utf-16"))
-    refused(lambda: File(file=str(tmp_path / "t.csv"), label="y").load(place), "cannot read", "t.csv", "in UTF-8")
+    refused(lambda: File(file=str(tmp_path / "t.csv"), label="y").load(place), "t.csv", "save it in UTF-8")
 
 
 def test_line_breaks_in_names_do_not_break_the_line(tmp_path, place):

@@ -44,6 +44,19 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_the_module_runs_no_files_of_the_current_folder(tmp_path, safe):
+    """`python -m` puts the current folder first, unless PYTHONSAFEPATH is set."""
+    # what Python itself imports before hampkit, such as types, cannot be helped
+    for name in ("typing", "re", "json", "random", "torch", "rich"):
+        (tmp_path / f"{name}.py").write_text(SHADOW)
+    env = {**os.environ, "PYTHONSAFEPATH": safe, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    words = [sys.executable, "-m", "hampkit", "list", "defenses"]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hamp " in done.stdout
+
+
 @pytest.mark.slow
 def test_files_in_the_current_folder_are_not_run(folder):
     words = ("run", "toy/undefended", "toy/hamp", "rows=300", "epochs=2", "--shadows", "4", "--workers", "2", "--quiet")

@@ -6,6 +6,14 @@
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+    # `python -m hampkit` puts the current folder first, where its files take the place of Python's modules
+    _here = sys.path.pop(0)
+    if __file__.startswith(_here):  # hampkit itself is there
+        sys.path.append(_here)
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

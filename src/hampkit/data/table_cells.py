@@ -15,6 +15,8 @@ from hampkit.errors import UserError, shortened
 
 MAX_CATEGORIES = 100  # distinct values of a text column; more is an identifier, or numbers written as text
 _MOST_SHOWN = 30  # columns in a report
+# a number with a separator of thousands, a decimal comma, a currency or a per cent sign
+_OTHER_NUMBER = r"[$€£¥]?\s?[+-]?[$€£¥]?(\d+|\d{1,3}([ .,'’]\d{3})+)([.,]\d+)?\s?[%$€£¥]?"
 
 
 class Problem(NamedTuple):
@@ -34,11 +36,8 @@ def with_nulls(columns: Columns, options: TableOptions, from_text: bool) -> Colu
     from_text: columns of text in which only numbers remain become numbers, as a .csv file declares no types.
     """
     found = {name: _nulls(column, options.na) for name, column in columns.items()}
-    as_text = {options.label, options.group, *options.categories}
-    return {
-        name: _as_numbers(column) if from_text and name not in as_text and is_text(column.type) else column
-        for name, column in found.items()
-    }
+    kept = {*options.named, *options.categories}
+    return {name: column if name in kept else _as_numbers(column, from_text) for name, column in found.items()}
 
 
 def check_cells(path: Path, columns: Columns, options: TableOptions) -> None:
@@ -66,14 +65,15 @@ def without_missing(path: Path, columns: Columns, options: TableOptions) -> tupl
     counts = {name: column.null_count for name, column in columns.items() if column.null_count}
     if not counts:
         return columns, ()
-    cells = f"{sum(counts.values()):,} missing values in {_columns(counts)}"
+    total = sum(counts.values())
+    cells = f"{total:,} missing value{'' if total == 1 else 's'} in {_columns(counts)}"
     if options.missing == "drop":
         return _without_rows(path, columns, cells)
     if options.missing == "category":
         return columns, (
             f"missing=category made {cells} of {path.name} a category, or a column of their own for numbers",
         )
-    filled = {name: columns[name].fill_null(typical(columns[name])) for name in counts}
+    filled = {name: columns[name].fill_null(typical(columns[name], name in options.categories)) for name in counts}
     done = f"missing=median filled {cells} of {path.name} with the median, or with the most frequent category"
     return {**columns, **filled}, (done,)
 
@@ -90,19 +90,24 @@ def _without_rows(path: Path, columns: Columns, cells: str) -> tuple[Columns, tu
     return {name: column.filter(mask) for name, column in columns.items()}, (done,)
 
 
-def typical(column: Any) -> Any:
-    """The median of a column of numbers, else the most frequent value, of several the first in order."""
+def typical(column: Any, category: bool = False) -> Any:
+    """The median of a column of numbers, of whole ones rounded down, else the most frequent value, of several the first.
+
+    category: the numbers are categories, such as codes, between which there is no median.
+    """
     import pyarrow as pa
     import pyarrow.compute
 
     pc: Any = pyarrow.compute
     values = column.drop_null()
-    if not is_number(column.type):
+    if category or not is_number(column.type):
         counted = sorted(pc.value_counts(values).to_pylist(), key=lambda each: (-each["counts"], str(each["values"])))
         return pa.scalar(counted[0]["values"], column.type)
-    median = float(np.median(values.cast(pa.float64()).to_numpy()))
-    # whole numbers stay whole numbers
-    return pa.scalar(int(np.floor(median)) if pa.types.is_integer(column.type) else median, column.type)
+    if not pa.types.is_integer(column.type):
+        return pa.scalar(float(np.median(values.cast(pa.float64()).to_numpy())), column.type)
+    in_order = np.sort(values.to_numpy())  # not as floats, which represent whole numbers only up to 2^53
+    low, high = int(in_order[(len(in_order) - 1) // 2]), int(in_order[len(in_order) // 2])
+    return pa.scalar((low + high) // 2, column.type)
 
 
 def is_text(kind: Any) -> bool:
@@ -150,10 +155,14 @@ def _is_float(text: str) -> bool:
     return True
 
 
-def _as_numbers(column: Any) -> Any:
-    """A column of texts as numbers if all of them are numbers."""
+def _as_numbers(column: Any, from_text: bool) -> Any:
+    """Decimals as floats; with ``from_text`` also a column of texts if all of them are numbers; others unchanged."""
     import pyarrow as pa
 
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64())
+    if not (from_text and is_text(column.type)):
+        return column
     encoded = column.combine_chunks().dictionary_encode()
     texts = encoded.dictionary.to_pylist()
     if not texts or not all(re.fullmatch(NUMBER, text.strip()) for text in texts):
@@ -164,9 +173,11 @@ def _as_numbers(column: Any) -> Any:
 
 def _problem(name: str, column: Any, options: TableOptions) -> Problem | None:
     """What is wrong with a column, and the remedies; None if it can be used."""
-    named = name in (options.label, options.group)
+    named = name in options.named
     if column.null_count == len(column):
         return Problem(name, "has no value in any row", _instead(name, options))
+    if not (named or _usable(name, column.type, options)):
+        return _type_problem(name, column, options)
     if column.null_count and (options.missing == "error" or (named and options.missing != "drop")):
         return _missing(name, column, options)
     if named:
@@ -175,37 +186,48 @@ def _problem(name: str, column: Any, options: TableOptions) -> Problem | None:
         return _text_problem(name, column, options)
     if is_number(column.type):
         return _number_problem(name, column, options)
-    if str(column.type) == "bool" or name in options.categories:
-        return None
+    return None
+
+
+def _usable(name: str, kind: Any, options: TableOptions) -> bool:
+    """Whether a column of this type can be a feature: the values of a category may be dates, but not lists."""
+    import pyarrow as pa
+
+    chosen = name in options.categories and not pa.types.is_nested(kind)
+    return is_text(kind) or is_number(kind) or str(kind) == "bool" or chosen
+
+
+def _type_problem(name: str, column: Any, options: TableOptions) -> Problem:
+    """A column that holds something else, such as dates."""
+    import pyarrow as pa
+
+    categories = "" if pa.types.is_nested(column.type) else _as_categories(name, column, options)
     return Problem(
         name,
         f"is neither numbers nor categories (type {column.type})",
-        f"convert it, or {_instead(name, options)}",
+        f"convert it to numbers, {categories}or {_instead(name, options)}",
     )
 
 
 def _missing(name: str, column: Any, options: TableOptions) -> Problem:
     fault = f"has no value in {_cells(column.is_null().to_numpy())}"
-    fills = "" if name in (options.label, options.group) else ", fill them with missing=median or missing=category"
+    fills = "" if name in options.named else ", fill them with missing=median or missing=category"
     return Problem(name, fault, f"leave such rows out with missing=drop{fills}, or {_instead(name, options)}")
 
 
 def _text_problem(name: str, column: Any, options: TableOptions) -> Problem | None:
-    """Numbers with some cells that are none, or too many categories."""
+    """Numbers with some cells that are none, numbers in another notation, or too many categories."""
     counts = distinct(column)
     total = sum(counts.values())
     bad = [text for text in counts if not re.fullmatch(NUMBER, text.strip())]
     numbers = total - sum(counts[text] for text in bad)
-    if name not in options.categories and len(bad) < len(counts) and 2 * numbers >= total:
+    if name not in options.categories and bad and 2 * numbers >= total:
         return _bad_cells(name, column, bad, options)
+    other = {text: counts[text] for text in bad if re.fullmatch(_OTHER_NUMBER, text.strip())}
+    if name not in options.categories and other and 2 * (numbers + sum(other.values())) >= total:
+        return _notation_problem(name, column, other, options)
     if len(counts) <= MAX_CATEGORIES:
         return None
-    commas = sum(count for text, count in counts.items() if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", text))
-    if 2 * commas > total:
-        text = next(text for text in bad if "," in text)
-        return Problem(
-            name, f"has {text!r:.40}: numbers with decimal commas", f"read them with {option('decimal', ',')}"
-        )
     return Problem(
         name,
         f"is text with {len(counts):,} distinct values such as {next(iter(counts))!r:.40}, and a category may have"
@@ -215,6 +237,28 @@ def _text_problem(name: str, column: Any, options: TableOptions) -> Problem | No
     )
 
 
+def _notation_problem(name: str, column: Any, counts: dict[str, int], options: TableOptions) -> Problem:
+    """Numbers in another notation, such as 1.234,5 or $5; counts: texts with the number of their rows."""
+    categories = _as_categories(name, column, options)
+    commas = [text for text in counts if re.fullmatch(r"[+-]?\d+,\d+", text.strip())]
+    thousands = all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text.strip()) for text in commas)
+    if options.decimal == "." and 2 * len(commas) > len(counts) and not thousands:
+        fault = f"has {commas[0]!r:.40}: numbers with decimal commas"
+        return Problem(name, fault, f"read them with 'decimal=,', {categories}or {_instead(name, options)}")
+    first = next((text for text in counts if text not in commas), commas[0] if commas else "")
+    return Problem(
+        name,
+        f"has {first!r:.40}: numbers with a separator of thousands, a currency or a per cent sign",
+        f"write them without, {categories}or {_instead(name, options)}",
+    )
+
+
+def _as_categories(name: str, column: Any, options: TableOptions) -> str:
+    """The advice to take a column for categories, for the middle of a sentence; empty if it has too many values."""
+    few = len(distinct(column)) <= MAX_CATEGORIES
+    return f"take the column for categories with {option('categories', *options.categories, name)}, " if few else ""
+
+
 def _bad_cells(name: str, column: Any, bad: list[str], options: TableOptions) -> Problem:
     """Cells that are no numbers in a column of numbers."""
     import pyarrow as pa
@@ -222,12 +266,11 @@ def _bad_cells(name: str, column: Any, bad: list[str], options: TableOptions) ->
 
     pc: Any = pyarrow.compute
     cells = pc.is_in(column, value_set=pa.array(bad)).to_numpy()
-    as_categories = f"take the column for categories with {option('categories', *options.categories, name)}, "
     return Problem(
         name,
         f"holds numbers, but not in {_cells(cells)}: {listed([shortened(text, 30) for text in bad], 4)}",
         f"correct that, read it as missing with {_as_missing(_few(bad), options)},"
-        f" {as_categories if len(distinct(column)) <= MAX_CATEGORIES else ''}or {_instead(name, options)}",
+        f" {_as_categories(name, column, options)}or {_instead(name, options)}",
     )
 
 
@@ -246,11 +289,11 @@ def _number_problem(name: str, column: Any, options: TableOptions) -> Problem | 
         return _categories_problem(name, column, options)
     present = column.is_valid().to_numpy().copy()
     present[present] = bad
-    text = str(values[bad][0])
+    texts = list(dict.fromkeys(map(str, values[bad])))[:5]
     return Problem(
         name,
-        f"has {text} in {_cells(present)}: not a finite number (float32)",
-        f"correct that, read it as missing with {_as_missing([text], options)}, or {_instead(name, options)}",
+        f"has {texts[0]} in {_cells(present)}: not a finite number (float32)",
+        f"correct that, read it as missing with {_as_missing(texts, options)}, or {_instead(name, options)}",
     )
 
 
@@ -265,10 +308,8 @@ def _categories_problem(name: str, column: Any, options: TableOptions) -> Proble
 
 def _instead(name: str, options: TableOptions) -> str:
     """The last remedy: another column in the place of this one, or none."""
-    if name == options.label:
-        return "name another label by --label"
-    if name == options.group:
-        return "name another group by --group"
+    if name in options.named:
+        return "name another label by --label" if name == options.label else "name another group by --group"
     return f"leave the column out with {option('drop', *options.drop, name)}"
 
 
@@ -278,7 +319,7 @@ def _as_missing(texts: Sequence[str], options: TableOptions) -> str:
 
 
 def _what(name: str, options: TableOptions) -> str:
-    kind = {options.label: "label column", options.group: "group column"}.get(name, "column")
+    kind = "column" if name not in options.named else "label column" if name == options.label else "group column"
     return f"{kind} {name!r}"
 
 

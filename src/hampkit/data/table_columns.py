@@ -20,7 +20,7 @@ from hampkit.data.table_cells import (
     without_missing,
 )
 from hampkit.data.table_csv import inexact, read_csv
-from hampkit.data.table_notes import identifier_note, telling_notes
+from hampkit.data.table_notes import blank_note, identifier_note, telling_notes
 from hampkit.data.table_values import MIN_ROWS, RawTable, TableOptions, class_labels, compact, encode, listed, similar
 from hampkit.errors import UserError, one_line
 
@@ -42,7 +42,7 @@ def read_table(path: Path, options: TableOptions) -> RawTable:
     if table.num_rows == 0:
         raise UserError(f"{path} has a header but no rows; give at least {MIN_ROWS} rows")
     features = _features(path, table.column_names, options)
-    used = {options.label, options.group, *features}
+    used = {*options.named, *features}
     columns = {name: column for name, column in zip(table.column_names, table.columns, strict=True) if name in used}
     columns = with_nulls(columns, options, from_text=path.suffix.lower() != ".parquet")
     check_cells(path, columns, options)
@@ -64,12 +64,14 @@ def _raw(path: Path, columns: Columns, features: list[str], options: TableOption
         group=_group_values(columns[options.group]) if options.group else None,
     )
     notes = [identifier_note(path, name, columns[name], options) for name in features]
-    notes += telling_notes(path, features, [block for block, _ in parts], class_labels(path, raw)[0], options)
+    y, classes = class_labels(path, raw)
+    notes += [blank_note(path, options, classes)]
+    notes += telling_notes(path, features, [block for block, _ in parts], y, options)
     return raw._replace(notes=tuple(filter(None, notes)))
 
 
 def _features(path: Path, columns: list[str], options: TableOptions) -> list[str]:
-    found = [name for name in columns if name not in (options.label, options.group, *options.drop)]
+    found = [name for name in columns if name not in (*options.named, *options.drop)]
     if not found:
         rest = f" and group {options.group!r}" if options.group else ""
         raise UserError(
@@ -117,10 +119,8 @@ def _check_names(path: Path, columns: list[str], options: TableOptions) -> None:
     label, group = options.label, options.group
     twice = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
     if twice:
-        raise UserError(
-            f"{path} has columns with the same name: {listed(twice)}; rename them, or add a header line (header=false: there is"
-            " none)"
-        )
+        headless = "" if path.suffix.lower() == ".parquet" else ", or give header=false if the file has no header line"
+        raise UserError(f"{path} has columns with the same name: {listed(twice)}; rename them{headless}")
     if not label:
         raise UserError(f"{path} needs the name of its label column; give --label COLUMN, one of {listed(columns)}")
     grouped = [(group, "data.group")] if group else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hampkit.data.table_values import NUMBER, TableOptions, listed
-from hampkit.errors import UserError
+from hampkit.errors import UserError, shortened
 
 SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE = 100  # lines that the separator is found in
@@ -26,28 +27,24 @@ MISSING = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan",
 def read_csv(path: Path, options: TableOptions) -> Any:
     """A pyarrow Table; labels and groups with more digits than a number can hold are read as text.
 
-    Raises: `UserError` for a first line that is a record, `pyarrow.ArrowException` for a damaged file.
+    Raises: `UserError` for a first line that is a record, for rows of different lengths, and for text that is not UTF-8;
+    `pyarrow.ArrowException` for a file that is damaged otherwise.
     """
     import pyarrow as pa
     import pyarrow.csv
 
+    _check_encoding(path)
     separator = _NAMED.get(options.separator, options.separator) or _separator(path)
     if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
         raise UserError(f"data.separator={options.separator!r} must be one character, such as ; or tab")
-    if separator == options.decimal:
-        raise UserError(
-            f"{path} has {separator!r} between its columns and data.decimal={options.decimal} in its numbers;"
-            " give another separator, or leave decimal out"
-        )
     convert = pyarrow.csv.ConvertOptions(
         strings_can_be_null=True, null_values=[*MISSING, *options.na], decimal_point=options.decimal
     )
     table = _parsed(path, separator, options.header is not False, convert)
+    _check_texts(path, table)
     if options.header is None:
         _check_header(path, table)
-    wanted = [
-        n for n in (options.label, options.group) if table.column_names.count(n) == 1 and inexact(table.column(n))
-    ]
+    wanted = [n for n in options.named if table.column_names.count(n) == 1 and inexact(table.column(n))]
     if not wanted:
         return table
     convert.column_types = dict.fromkeys(wanted, pa.string())
@@ -81,8 +78,62 @@ def _parsed(path: Path, separator: str, header: bool, convert: Any) -> Any:
         try:
             table = parsed(True, max(block, min(path.stat().st_size + 1, 64 * _BLOCK)))
         except pa.ArrowException:
+            _check_lengths(path, separator, header, block)
             raise error from None
     return table if header else table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
+
+
+def _check_encoding(path: Path) -> None:
+    """Check that a file does not begin with the mark of UTF-16 or UTF-32, in which Excel stores "Unicode text"."""
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"{path} is text in UTF-16 or UTF-32; save it in UTF-8")
+
+
+def _check_texts(path: Path, table: Any) -> None:
+    """Check that names and texts are UTF-8: pyarrow reads others as bytes.
+
+    Raises: `UserError`.
+    """
+    try:
+        names = [
+            name for name, kind in zip(table.column_names, table.schema.types, strict=True) if str(kind) == "binary"
+        ]
+    except UnicodeDecodeError:
+        raise UserError(f"the header of {path} is not in UTF-8; save the file in UTF-8") from None
+    if names:
+        raise UserError(f"{path} has text that is not in UTF-8, in column {listed(names)}; save the file in UTF-8")
+
+
+def _check_lengths(path: Path, separator: str, header: bool, block: int) -> None:
+    """Check that each row has as many values as the first one.
+
+    Raises: `UserError` for the first other one.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    found = []
+
+    def kept(row: Any) -> str:
+        found.append(row)
+        return "error"
+
+    read = pyarrow.csv.ReadOptions(block_size=min(block, 2**31 - 1), use_threads=False)  # threads do not count rows
+    parse = pyarrow.csv.ParseOptions(delimiter=separator, invalid_row_handler=kept)
+    with contextlib.suppress(pa.ArrowException):  # the fault that was found, or another one
+        pyarrow.csv.read_csv(path, read_options=read, parse_options=parse)
+    if found:
+        row = found[0]
+        raise UserError(
+            f"data row {row.number - header} of {path} has {_values(row.actual_columns)}, and the first line has"
+            f" {row.expected_columns}: {shortened(row.text, 80)!r}; correct that row, delete lines above the names of the"
+            " columns, or give the character between the values with separator=…"
+        )
+
+
+def _values(n: int) -> str:
+    return "1 value" if n == 1 else f"{n:,} values"
 
 
 def _longest_line(path: Path) -> int:
@@ -141,11 +192,10 @@ def _check_header(path: Path, table: Any) -> None:
 
 
 def _counted(names: Sequence[str]) -> bool:
-    """Whether names are whole numbers that count up by one, such as years, or the names that pandas gives."""
-    if not all(name.strip().isdecimal() for name in names):
-        return False
-    numbers = [int(name) for name in names]
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    """Whether names are numbers that rise by equal steps, such as years or wavelengths; two of them by one."""
+    steps = np.diff([float(name) for name in names])
+    step = 1.0 if len(steps) < 2 else steps[0]
+    return step > 0 and bool(np.allclose(steps, step)) and (len(names) > 1 or names[0].strip().isdecimal())
 
 
 def _is_number(kind: Any) -> bool:

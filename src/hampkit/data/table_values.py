@@ -32,6 +32,11 @@ class TableOptions:
     separator: str = ""
     decimal: str = "."
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that are no features: the label, and the group if there is one."""
+        return tuple(name for name in (self.label, self.group) if name)
+
 
 class RawTable(NamedTuple):
     """The content of a file, before labels are numbered."""

@@ -6,7 +6,7 @@ import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -99,12 +99,21 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 def _options(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise _wrong(name, value, "a dict with texts as keys, such as {'train.lr': 0.1}")
-    return {key: _number(each) for key, each in value.items()}
+    return {key: _plain(f"{name}[{key!r}]", each) for key, each in value.items()}
 
 
-def _number(value: Any) -> Any:
-    """Numbers of NumPy and torch as those of Python; other values unchanged."""
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+def _plain(name: str, value: Any) -> Any:
+    """Numbers and arrays of NumPy, pandas and torch as those of Python, and the items of sets and generators as a list.
+
+    Raises: `UserError` for bytes and for a dict, which no option has as its value.
+    """
+    if isinstance(value, (bytes, Mapping)):
+        raise _wrong(name, value, "a number, a text, True, False or a list of these")
+    if hasattr(value, "ndim") and hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (str, list, tuple)) or not isinstance(value, Iterable):
+        return value
+    return sorted(value) if isinstance(value, Set) else list(value)
 
 
 def _path_or(kind: type, wanted: str) -> Callable[[str, Any], Any]:
