@@ -1,0 +1,158 @@
+"""The exposure of single records: how far a model's answer about a record depends on whether the record was trained on.
+
+Each record has signals of n₁ models that were trained on it and of n₀ models that were not. The exposure μ is the distance of
+the two means in standard deviations: an attacker who knows both distributions reaches the TPR Φ(μ − z_{1−α}) at the FPR α. The
+standard deviation is moderated, see `hampkit.stats.moderated`, because a record has few signals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit.stats import moderated
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+FDR = 0.05  # share of false claims among the records that are shown to be exposed
+_DOUBLINGS = 60  # of the distance at which the end of an interval is looked for
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """N records; NaN for a record without a model of one kind."""
+
+    mu: Floats  # (N,) the exposure
+    low: Floats  # (N,) its interval
+    high: Floats  # (N,)
+    p: Floats  # (N,) one-sided, of the hypothesis μ ≤ 0
+    adjusted: Floats  # (N,) p after Benjamini and Hochberg, over all records
+    inside: NDArray[np.int64]  # (N,) numbers of models
+    outside: NDArray[np.int64]
+
+    @property
+    def exposed(self) -> Bools:
+        """(N,) the records that are shown to be exposed: of these, 5 % are false in expectation."""
+        return self.adjusted <= FDR
+
+    def tpr(self, fpr: float) -> Floats:
+        """(N,) the TPR that an attacker reaches at an FPR, Φ(μ − z_{1−FPR}).
+
+        >>> made = Exposure(*(np.array([2.0]),) * 5, np.array([4]), np.array([4]))
+        >>> round(float(made.tpr(0.01)[0]), 3)
+        0.372
+        """
+        from scipy.special import ndtr, ndtri
+
+        return ndtr(self.mu - ndtri(1 - fpr))
+
+
+def exposure(signals: Any, members: Any, level: float = 0.95) -> Exposure:
+    """The exposure of N records from the signals (M, N) of M models; members: (M, N) whether a model was trained on a record.
+
+    With means m₁, m₀, the moderated variance v of both sides together, d = n₁ + n₀ − 2, ν = ν₀ + d and
+    k = √(n₁n₀/(n₁ + n₀)): t = k(m₁ − m₀)/√v has a noncentral t distribution with ν degrees of freedom and noncentrality kμ.
+    μ̂ = (1 − 3/(4ν − 1))(m₁ − m₀)/√v (Hedges 1981). The ends of the interval are the noncentralities at which t has the
+    probabilities (1 ± level)/2, divided by k. For ν = ∞ all of this is normal.
+
+    Raises: `ValueError` for other shapes, signals that are not finite, a level outside (0, 1), or no record with three models
+    of which both kinds are some.
+    """
+    values, inside = np.asarray(signals, dtype=np.float64), np.asarray(members, dtype=bool)
+    if values.ndim != 2 or values.shape != inside.shape:
+        raise ValueError(
+            f"signals {values.shape} and members {inside.shape} must both have the shape (models, records)"
+        )
+    if not np.isfinite(values).all() or not 0 < level < 1:
+        raise ValueError(f"signals must be finite, and level={level} between 0 and 1")
+    n1, n0 = inside.sum(0), (~inside).sum(0)
+    usable = (n1 > 0) & (n0 > 0)
+    if not (usable & (n1 + n0 > 2)).any():
+        raise ValueError("no record has three models, some trained on it and some not: there is no variance to measure")
+    gap, squares = _gaps(values[:, usable], inside[:, usable])
+    freedom = (n1 + n0 - 2)[usable]
+    prior = moderated.fit(squares, freedom)
+    nu = prior.freedom + freedom
+    scale = np.sqrt(prior.variances(squares, freedom))
+    k = np.sqrt(n1 * n0 / np.maximum(n1 + n0, 1))[usable]
+    t = k * gap / scale
+    ends = (_noncentrality(t, nu, (1 + side * level) / 2) / k for side in (1, -1))
+    found = [(1 - 3 / (4 * nu - 1)) * gap / scale, *ends, _upper_tail(t, nu)]
+    full = [_spread(values, usable) for values in found]
+    return Exposure(*full, _spread(benjamini_hochberg(found[-1]), usable), n1, n0)  # pyright: ignore[reportArgumentType]
+
+
+def benjamini_hochberg(p: Any) -> Floats:
+    """Adjusted p-values (N,): the lowest false discovery rate at which each is claimed (Benjamini & Hochberg 1995).
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.5]).round(4).tolist()
+    [0.04, 0.0533, 0.0533, 0.5]
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values)[::-1]
+    ranks = np.arange(len(values), 0, -1)
+    adjusted = np.minimum(1.0, np.minimum.accumulate(values[order] * len(values) / ranks))
+    found = np.empty_like(values)
+    found[order] = adjusted
+    return found
+
+
+def _gaps(values: Floats, inside: Bools) -> tuple[Floats, Floats]:
+    """The difference of the means, and the sum of squares around both means: (N,) each."""
+    means = [np.where(side, values, 0.0).sum(0) / side.sum(0) for side in (inside, ~inside)]
+    centred = values - np.where(inside, *means)
+    return means[0] - means[1], (centred**2).sum(0)
+
+
+def _upper_tail(t: Floats, nu: Floats) -> Floats:
+    """P[T ≥ t] of Student's distribution (N,); nu: (N,), ∞ is the normal distribution."""
+    from scipy.special import ndtr, stdtr
+
+    return np.where(np.isinf(nu), ndtr(-t), stdtr(np.where(np.isinf(nu), 1.0, nu), -t))
+
+
+def _noncentrality(t: Floats, nu: Floats, probability: float) -> Floats:
+    """The noncentralities (N,) at which P[T ≤ t] has this value, by bisection; it falls as they rise."""
+    from scipy.special import ndtri
+
+    normal = t - ndtri(probability)
+    finite = np.flatnonzero(~np.isinf(nu))
+    if not len(finite):
+        return normal
+    found = normal.copy()
+    found[finite] = _bisected(t[finite], nu[finite], probability, normal[finite])
+    return found
+
+
+def _bisected(t: Floats, nu: Floats, probability: float, start: Floats) -> Floats:
+    low, high = start - 1.0, start + 1.0
+    for _ in range(_DOUBLINGS):
+        too_high, too_low = _cdf(t, nu, low) < probability, _cdf(t, nu, high) > probability
+        if not (too_high.any() or too_low.any()):
+            break
+        width = high - low
+        low, high = np.where(too_high, low - width, low), np.where(too_low, high + width, high)
+    for _ in range(_DOUBLINGS):
+        middle = (low + high) / 2
+        above = _cdf(t, nu, middle) > probability
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return (low + high) / 2
+
+
+def _cdf(t: Floats, nu: Floats, noncentrality: Floats) -> Floats:
+    from scipy.special import nctdtr, ndtr
+
+    found = nctdtr(nu, noncentrality, t)
+    # SciPy gives NaN far out, where the distribution of T is that of a normal variable over a nearly constant chi
+    return np.where(np.isfinite(found), found, ndtr((t - noncentrality) / np.sqrt(1 + t**2 / (2 * nu))))
+
+
+def _spread(values: Floats, usable: Bools) -> Floats:
+    """The values of the usable records in the places of all records, NaN elsewhere."""
+    full = np.full(len(usable), np.nan)
+    full[usable] = values
+    return full
