@@ -80,10 +80,11 @@ def exposure(signals: Any, members: Any, level: float = 0.95) -> Exposure:
     scale = np.sqrt(prior.variances(squares, freedom))
     k = np.sqrt(n1 * n0 / np.maximum(n1 + n0, 1))[usable]
     t = k * gap / scale
-    ends = (_noncentrality(t, nu, (1 + side * level) / 2) / k for side in (1, -1))
-    found = [(1 - 3 / (4 * nu - 1)) * gap / scale, *ends, _upper_tail(t, nu)]
-    full = [_spread(values, usable) for values in found]
-    return Exposure(*full, _spread(benjamini_hochberg(found[-1]), usable), n1, n0)  # pyright: ignore[reportArgumentType]
+    low, high = (_noncentrality(t, nu, (1 + side * level) / 2) / k for side in (1, -1))
+    p = _upper_tail(t, nu)
+    numbers = ((1 - 3 / (4 * nu - 1)) * gap / scale, low, high, p, benjamini_hochberg(p))
+    mu, low, high, p, adjusted = (_spread(each, usable) for each in numbers)
+    return Exposure(mu, low, high, p, adjusted, n1, n0)
 
 
 def benjamini_hochberg(p: Any) -> Floats:
