@@ -33,7 +33,8 @@ def read_arrays(path: Path, options: TableOptions) -> RawTable:
     y, group = y[kept], None if group is None else group[kept]
     texts = np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
     values = compact(what, x, " of the array")
-    return RawTable(values, texts, f"array {y_name!r}", notes=notes, done=done, rows=np.flatnonzero(kept), group=group)
+    rows = None if kept.all() else np.flatnonzero(kept)
+    return RawTable(values, texts, f"array {y_name!r}", notes=notes, done=done, rows=rows, group=group)
 
 
 def _check_options(path: Path, options: TableOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,39 +62,41 @@ def check_cells(path: Path, columns: Columns, options: TableOptions) -> None:
     )
 
 
-def without_missing(path: Path, columns: Columns, options: TableOptions) -> tuple[Columns, tuple[str, ...]]:
-    """The columns after ``options.missing`` was applied, and what was done, in words. Only ``category`` leaves nulls."""
+class Completed(NamedTuple):
+    """The columns after ``options.missing`` was applied. Only ``category`` leaves nulls."""
+
+    columns: Columns
+    done: tuple[str, ...] = ()  # what was done, in words
+    rows: np.ndarray | None = None  # the numbers of the rows that are left, if some were left out
+
+
+def without_missing(path: Path, columns: Columns, options: TableOptions) -> Completed:
+    """Apply ``options.missing`` to the cells that are missing."""
     counts = {name: column.null_count for name, column in columns.items() if column.null_count}
     if not counts:
-        return columns, ()
+        return Completed(columns)
     total = sum(counts.values())
     cells = f"{total:,} missing value{'' if total == 1 else 's'} in {_columns(counts)}"
     if options.missing == "drop":
         return _without_rows(path, columns, cells)
     if options.missing == "category":
-        return columns, (
-            f"missing=category made {cells} of {path.name} a category, or a column of their own for numbers",
-        )
+        done = f"missing=category made {cells} of {path.name} a category, or a column of their own for numbers"
+        return Completed(columns, (done,))
     filled = {name: columns[name].fill_null(typical(columns[name], name in options.categories)) for name in counts}
     done = f"missing=median filled {cells} of {path.name} with the median, or with the most frequent category"
-    return {**columns, **filled}, (done,)
+    return Completed({**columns, **filled}, (done,))
 
 
-def complete(columns: Columns) -> np.ndarray:
-    """(N,) bool: the rows without a missing value."""
-    kept = np.ones(len(next(iter(columns.values()))), dtype=bool)
-    for column in columns.values():
-        kept &= column.is_valid().to_numpy()
-    return kept
-
-
-def _without_rows(path: Path, columns: Columns, cells: str) -> tuple[Columns, tuple[str, ...]]:
+def _without_rows(path: Path, columns: Columns, cells: str) -> Completed:
     import pyarrow as pa
 
-    kept = complete(columns)
-    total, mask = len(kept), pa.array(kept)
-    done = f"missing=drop left out {total - int(kept.sum()):,} of {total:,} rows of {path.name}: {cells}"
-    return {name: column.filter(mask) for name, column in columns.items()}, (done,)
+    total = len(next(iter(columns.values())))
+    kept = np.ones(total, dtype=bool)
+    for column in columns.values():
+        kept &= column.is_valid().to_numpy()
+    rows, mask = np.flatnonzero(kept), pa.array(kept)
+    done = f"missing=drop left out {total - len(rows):,} of {total:,} rows of {path.name}: {cells}"
+    return Completed({name: column.filter(mask) for name, column in columns.items()}, (done,), rows)
 
 
 def typical(column: Any, category: bool = False) -> Any:
@@ -232,17 +235,15 @@ def _text_problem(name: str, column: Any, options: TableOptions) -> Problem | No
         return _notation_problem(name, column, other, options)
     if len(counts) <= MAX_CATEGORIES:
         return None
-    alone = bool(options.group) or len(counts) == total  # rows are grouped already, or no two belong together
+    remedies = ["write it as numbers", _instead(name, options)]
+    if not options.group and len(counts) < total:  # rows are not grouped yet, and some have equal values
+        together = f"keep their rows together with --group {shlex.quote(name)}"
+        remedies.append(f"where equal values mean one person, {together}")
     return Problem(
         name,
         f"is text with {len(counts):,} distinct values such as {next(iter(counts))!r:.40}, and a category may have"
         f" {MAX_CATEGORIES}",
-        f"write it as numbers, {'or ' if alone else ''}{_instead(name, options)}"
-        + (
-            ""
-            if alone
-            else f", or, where equal values mean one person, keep their rows together with {_flag('--group', name)}"
-        ),
+        f"{', '.join(remedies[:-1])}, or{',' if remedies[2:] else ''} {remedies[-1]}",
     )
 
 
@@ -330,12 +331,6 @@ def _as_missing(texts: Sequence[str], options: TableOptions) -> str:
 def _what(name: str, options: TableOptions) -> str:
     kind = "column" if name not in options.named else "label column" if name == options.label else "group column"
     return f"{kind} {name!r}"
-
-
-def _flag(flag: str, value: str) -> str:
-    import shlex
-
-    return f"{flag} {shlex.quote(value)}"
 
 
 def _cells(mask: np.ndarray) -> str:

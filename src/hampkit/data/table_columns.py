@@ -12,7 +12,6 @@ from hampkit.data.memory import check_fits
 from hampkit.data.table_cells import (
     Columns,
     check_cells,
-    complete,
     distinct,
     is_number,
     is_text,
@@ -47,10 +46,10 @@ def read_table(path: Path, options: TableOptions) -> RawTable:
     columns = {name: column for name, column in zip(table.column_names, table.columns, strict=True) if name in used}
     columns = with_nulls(columns, options, from_text=path.suffix.lower() != ".parquet")
     check_cells(path, columns, options)
-    rows = np.flatnonzero(complete(columns)) if options.missing == "drop" else None
-    columns, done = without_missing(path, columns, options)
-    _check_rows(len(columns[options.label]), done)
-    return _raw(path, columns, features, options)._replace(done=done, rows=rows)
+    completed = without_missing(path, columns, options)
+    _check_rows(len(completed.columns[options.label]), completed.done)
+    raw = _raw(path, completed.columns, features, options)
+    return raw._replace(done=completed.done, rows=completed.rows)
 
 
 def _raw(path: Path, columns: Columns, features: list[str], options: TableOptions) -> RawTable:

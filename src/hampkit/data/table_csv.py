@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hampkit.data.table_cells import is_number
 from hampkit.data.table_values import NUMBER, TableOptions, listed
 from hampkit.errors import UserError, shortened
 
@@ -178,7 +179,7 @@ def _check_header(path: Path, table: Any) -> None:
     names = table.column_names
     numeric = [name for name in names if re.fullmatch(NUMBER, name.strip())]
     inside = [_holds(table.column(k), name) for k, name in enumerate(names)]
-    has_names = any(_is_number(table.column(k).type) and names[k] not in numeric for k in range(len(names)))
+    has_names = any(is_number(table.column(k).type) and names[k] not in numeric for k in range(len(names)))
     if not table.num_rows or not (
         (numeric and not _counted(numeric)) or all(inside) or (any(inside) and not has_names)
     ):
@@ -198,12 +199,6 @@ def _counted(names: Sequence[str]) -> bool:
     return step > 0 and bool(np.allclose(steps, step)) and (len(names) > 1 or names[0].strip().isdecimal())
 
 
-def _is_number(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
-
-
 def _holds(column: Any, name: str) -> bool:
     """Whether a name is one of the values of its column, of numbers or of text."""
     import pyarrow as pa
@@ -212,6 +207,6 @@ def _holds(column: Any, name: str) -> bool:
     pc: Any = pyarrow.compute
     if pa.types.is_string(column.type):
         return bool(pc.any(pc.equal(column, name)).as_py())
-    if _is_number(column.type) and re.fullmatch(NUMBER, name.strip()):
+    if is_number(column.type) and re.fullmatch(NUMBER, name.strip()):
         return bool((column.to_numpy() == float(name)).any())
     return False
