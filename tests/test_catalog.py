@@ -11,9 +11,10 @@ import pytest
 from hampkit import catalog, registry
 from hampkit.catalog import FILE, foreign, from_json, stored, to_json
 from hampkit.cli import catalog as lists
+from hampkit.config.sections import SECTIONS
 from hampkit.errors import UserError
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES
-from hampkit.workflows.catalog import SECTIONS, from_registries
+from hampkit.workflows.catalog import from_registries
 
 OWNERS = sorted({g.owner for g in from_registries().options} - {""})
 WORDS = sorted({w for g in from_registries().options for key, _ in g.lines for w in key.partition("=")[0].split(".")})

@@ -9,7 +9,8 @@ import hampkit
 from hampkit.catalog import stored
 from hampkit.cli.app import app
 from hampkit.cli.options import FLAGS
-from hampkit.config.keys import SECTIONS, sections_of, similar_keys
+from hampkit.config.keys import sections_of, similar_keys
+from hampkit.config.sections import SECTIONS
 from hampkit.errors import UserError
 
 WORDS = {

@@ -465,8 +465,8 @@ def test_options_of_one_thing_are_listed_alone(cli, refused):
 
 def test_options_list_the_words_that_they_take(cli):
     """Every word of every choice, of attacks, defenses, generators, data sets and sections."""
+    from hampkit.config.sections import SECTIONS
     from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS
-    from hampkit.workflows.catalog import SECTIONS
 
     lines, out = cli("list", "options")[1].splitlines(), 0
     classes = [("data", DATASETS), ("defense", DEFENSES), ("generator", GENERATORS), ("", ATTACKS)]

@@ -1,7 +1,8 @@
-"""What `hampkit list` and shell completion need, read from ``catalog.json`` without importing torch.
+"""The catalog: names, descriptions and defaults for `hampkit list` and shell completion, read without importing torch.
 
-``python -m benchmarks.catalog --write`` makes the file from the registries (`hampkit.workflows.catalog.from_registries`), and
-`tests/test_catalog.py` holds the two equal. The classes of other packages are not in it: they are named, but not imported.
+``python -m benchmarks.catalog --write`` makes its file, ``catalog.json``, from the registries
+(`hampkit.workflows.catalog.from_registries`), and `tests/test_catalog.py` holds the two equal. The classes of other packages are
+not in it: they are named, but not imported.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST = 1000  # characters of a message, most of which are paths and values
 LISTED = 10  # names in a message
@@ -89,8 +89,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("hmap", ["hamp", "undefended"]), nearest("x", ["hamp"])
     ("did you mean 'hamp'?", '')
     """
-    near = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.55)
-    return "did you mean " + " or ".join(repr(name) for name in near) + "?" if near else ""
+    return meant(difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.55))
+
+
+def meant(names: Sequence[str]) -> str:
+    """The question after names that were probably meant; empty without any.
+
+    >>> meant(["epochs", "lr"]), meant([])
+    ("did you mean 'epochs' or 'lr'?", '')
+    """
+    return f"did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
 def shortened(text: str, most: int = 160) -> str:

@@ -1,4 +1,4 @@
-"""Plain values as a reader sees them: nested documents as dotted keys, durations in words, texts without hidden characters."""
+"""Plain values as a reader sees them: nested documents as dotted keys, durations in words."""
 
 from __future__ import annotations
 

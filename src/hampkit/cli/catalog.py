@@ -16,14 +16,13 @@ from hampkit.cli.wrapping import wrapped
 from hampkit.config.extends import Resolved, shipped_recipes
 from hampkit.config.recipe import document_of, load_resolved
 from hampkit.config.schema import build
-from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
+from hampkit.config.sections import SECTIONS, TrainConfig
 from hampkit.errors import UserError, did_you_mean, nearest
 from hampkit.text import Address
 
 LISTS = ("datasets", "defenses", "attacks", "generators", "recipes", "nets", "options")
 OWN = {"datasets": "data", "defenses": "defense", "generators": "generator", "attacks": ""}  # sections of their options
 LEAST = 20  # columns of a description
-CHECKED = {"split": SplitConfig, "train": TrainConfig, "judge": JudgeConfig, "shadows": ShadowConfig}
 
 
 def listing(
@@ -122,7 +121,7 @@ def _sorted(lines: Sequence[Line], others: Iterable[Foreign]) -> Sequence[Line]:
 
 
 def _pointer(section: str, found: Foreign) -> Group:
-    """What stands in place of the options of a class that is not imported."""
+    """A line that stands for the options of a class of another package, which is not imported."""
     about = f"of another package: hampkit list options {found.name} lists its options"
     return Group(section, found.name, [(".".join(filter(None, (section, found.name))), about)])
 
@@ -170,7 +169,7 @@ def _checked_values(name: str, options: Mapping[str, str] | None) -> tuple[dict[
     parts = {
         kind: {"name": part.name, **part.options} for kind, part in (("data", recipe.data), ("defense", recipe.defense))
     }
-    sections = {name: vars(getattr(recipe, name)) for name in CHECKED}
+    sections = {name: vars(getattr(recipe, name)) for name in SECTIONS}
     return _document(recipe.net, recipe.seed, {**sections, **parts}, recipe.attacks), found
 
 
@@ -182,7 +181,7 @@ def _shipped_values(name: str) -> tuple[dict[str, Any], Resolved] | None:
         if known is None or any(_needs_class(address, origin) for address, origin in found.origins.items()):
             return None
         document = found.document
-        sections = {key: vars(build(cls, document.get(key, {}), key)) for key, cls in CHECKED.items()}
+        sections = {key: vars(build(cls, document.get(key, {}), key)) for key, cls in SECTIONS.items()}
         kinds = (("data", "hampkit.data"), ("defense", "hampkit.defenses"))
         parts = {k: {"name": document[k]["name"], **_filled(known.defaults[p], document[k])} for k, p in kinds}
         if parts["data"]["name"] == "file":  # a table has its file's name unless it is given another
@@ -197,9 +196,9 @@ def _shipped_values(name: str) -> tuple[dict[str, Any], Resolved] | None:
 
 
 def _needs_class(address: Address, origin: str) -> bool:
-    """Whether a value of the user's belongs to a class that must be imported to check it."""
+    """Whether a value is set in a user's file and must be checked by a class, which has to be imported for that."""
     theirs = origin.endswith(".toml")
-    return theirs and address[0] not in CHECKED and address not in (("data", "name"), ("defense", "name"))
+    return theirs and address[0] not in SECTIONS and address not in (("data", "name"), ("defense", "name"))
 
 
 def _filled(defaults: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> dict[str, Any]:

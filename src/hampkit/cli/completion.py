@@ -1,4 +1,4 @@
-"""What shell completion offers for a word: commands and options come from Typer, all the rest from `hampkit.cli.catalog`.
+"""The words that shell completion offers. Typer completes commands and options, `hampkit.cli.catalog` has all other names.
 
 Nothing here imports torch. Every function takes what the other words of the command line were parsed to, and the beginning of
 the word; it returns the words that the shell offers.
@@ -38,7 +38,8 @@ def keys_of_recipe(ctx: typer.Context, incomplete: str) -> list[str]:
 def attack_words(ctx: typer.Context, incomplete: str) -> list[str]:
     """Attacks, and keys of options of the judge and of attacks."""
     given = _given(ctx)
-    names, groups = _names("attacks"), [g for g in _options() if g.section == "judge" or g.owner in _names("attacks")]
+    names = _names("attacks")
+    groups = [g for g in _options() if g.section == "judge" or g.owner in names]
     return _starting(incomplete, [*names, *_typed(groups)] if incomplete else names, given)
 
 
@@ -80,7 +81,8 @@ def list_words(ctx: typer.Context, incomplete: str) -> list[str]:
         return _starting(incomplete, _keys(given) if given else _recipes(incomplete), given)
     if what != "options" or given:
         return []
-    return _starting(incomplete, sorted({g.section for g in _options()} | {g.owner for g in _options()} - {""}))
+    groups = _options()
+    return _starting(incomplete, sorted({g.section for g in groups} | {g.owner for g in groups} - {""}))
 
 
 def keys() -> set[str]:
@@ -136,10 +138,10 @@ def _toml_files(incomplete: str) -> list[str]:
 def _keys(recipes: Iterable[str]) -> list[str]:
     """``KEY=`` of every option that these recipes have, short and with its section; of all recipes where none is given."""
     named = {name for word in recipes if "=" not in word for name in word.split("/") if name}
-    owned = {"data": [], "defense": []}
-    rest = [g for g in _options() if g.section not in (*owned, "generator")]
+    owned, every = {"data": [], "defense": []}, _options()
+    rest = [g for g in every if g.section not in (*owned, "generator")]
     for section in owned:
-        groups = [g for g in _options() if g.section == section]
+        groups = [g for g in every if g.section == section]
         owned[section] = [g for g in groups if g.owner in named] or groups
     return _typed([*rest, *owned["data"], *owned["defense"]])
 

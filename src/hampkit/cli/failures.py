@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from hampkit.cli.output import write
-from hampkit.errors import UserError, of_file_system, one_line
+from hampkit.errors import UserError, meant, nearest, of_file_system, one_line
 
 DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -62,16 +62,12 @@ def _unknown_option(error: Any) -> str:
     if command is not None and name:
         options = {opt.lstrip("-"): opt for param in command.params for opt in param.opts if opt.startswith("--")}
         near = [options[n] for n in difflib.get_close_matches(name.lstrip("-"), options, n=3, cutoff=0.6)]
-        return f"no such option {name}" + (_meant(near) or _as_key(name))
+        return f"no such option {name}" + (f"; {meant(near)}" if near else _as_key(name))
     wrong = re.match(r"No such command '(.+?)'", str(getattr(error, "message", "")))
     commands = getattr(command, "commands", None)
     if wrong and commands:  # older versions of Typer suggest none
-        return f"no such command {wrong[1]!r}" + _meant(difflib.get_close_matches(wrong[1], commands, cutoff=0.55))
+        return "; ".join(filter(None, (f"no such command {wrong[1]!r}", nearest(wrong[1], commands))))
     return ""
-
-
-def _meant(near: list[str]) -> str:
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _as_key(name: str) -> str:
@@ -96,7 +92,7 @@ def _explained(error: Exception, argv: list[str]) -> tuple[str, int]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether an exception means that memory could not be allocated, by Python, NumPy or torch."""
+    """Whether Python, NumPy or torch raised an exception because there was too little memory."""
     texts = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

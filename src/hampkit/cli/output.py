@@ -1,4 +1,4 @@
-"""What every line goes through on its way to the terminal: nothing in it controls the terminal, and no encoding is too small."""
+"""Printing: lines without characters that control a terminal, in any encoding."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import json
 import sys
 from typing import Any, TextIO
 
-from hampkit.errors import shown
-
-WHOLE = 10**9  # characters: no line is cut
+from hampkit.errors import visible
 
 
 def write(*lines: object, stream: TextIO | None = None) -> None:
     """Print lines; control and right-to-left characters of names, paths and labels become escapes."""
-    text = "\n".join(shown(part, WHOLE) for line in lines for part in str(line).split("\n"))
+    text = "\n".join(visible(part) for line in lines for part in str(line).split("\n"))
     print(text, file=stream or sys.stdout)
 
 

@@ -15,9 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from hampkit.cli.output import WHOLE
 from hampkit.cli.wrapping import wrapped
-from hampkit.errors import shown
+from hampkit.errors import visible
 
 UNBOUNDED = 100_000  # columns of what is no terminal: as wide as needed
 GAP = 2  # blanks between columns
@@ -106,4 +105,4 @@ def _show_records(console: Console, form: Form) -> None:
 
 
 def _print(console: Console, line: str, style: str = "") -> None:
-    console.print(Text(shown(line, WHOLE), style=style), no_wrap=True, crop=False, overflow="ignore")
+    console.print(Text(visible(line), style=style), no_wrap=True, crop=False, overflow="ignore")

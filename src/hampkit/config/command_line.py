@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 import types
 import typing
 from collections.abc import Iterator
 from typing import Any
 
+from hampkit.config.toml import tomllib
 from hampkit.errors import UserError, shortened
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 _ITEM = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^,"'\s][^,]*|)\s*(,|$)""")
 _PLAIN = re.compile(r"[^\W\d][\w.-]*|[\w.-]*[^\W\d][\w.-]*")  # a word that needs no quotes in a list

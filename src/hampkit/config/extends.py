@@ -6,7 +6,6 @@ as one in the recipe itself. The origin of each value is kept.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -15,14 +14,10 @@ from typing import Any
 
 from hampkit.config.files import expanded
 from hampkit.config.keys import sections_of
+from hampkit.config.toml import tomllib
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.text import Address, flatten
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 BASE = "undefended"  # what a defense without a recipe of its own extends
 LONGEST = 4  # recipes in a chain: in a longer one it is hard to find where a value was set

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
+from hampkit.config.sections import SECTIONS
+from hampkit.errors import meant
 
 SIMILAR = 0.7  # of two names, by `difflib.SequenceMatcher.ratio`: epochs and epoks have 0.73
 GAP = 0.15  # keys that are less similar than the best one by more than this are not offered
-SECTIONS = {"split": SplitConfig, "train": TrainConfig, "judge": JudgeConfig, "shadows": ShadowConfig}
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
@@ -29,7 +29,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     if inside := [k for k in known if k.startswith(f"{key}.")]:
         return f"it is a section; its keys are {', '.join(inside[:10])}"
     if near := similar_keys(key, known):
-        return "did you mean " + " or ".join(repr(k) for k in near) + "?"
+        return meant(near)
     short = sorted({k.rpartition(".")[2] for k in known if not k.startswith("attacks.")} or known)
     near = difflib.get_close_matches(key.rpartition(".")[2], short, n=3, cutoff=0)
     return "nearest: " + ", ".join(near) + "; hampkit list options shows all"

@@ -22,7 +22,7 @@ from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shi
 from hampkit.config.files import expanded
 from hampkit.config.keys import similar_keys, unknown_key
 from hampkit.config.schema import build, field_types
-from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
+from hampkit.config.sections import SECTIONS, JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_own
 from hampkit.text import Address
@@ -327,12 +327,7 @@ def _addresses(document: Mapping[str, Any], key: str) -> list[Address]:
 def _all_addresses(document: Mapping[str, Any]) -> dict[Address, Any]:
     """The types of all values that a recipe may have, by address."""
     found: dict[Address, Any] = {("net",): str, ("seed",): int}
-    sections: list[tuple[Address, type]] = [
-        (("split",), SplitConfig),
-        (("train",), TrainConfig),
-        (("judge",), JudgeConfig),
-        (("shadows",), ShadowConfig),
-    ]
+    sections: list[tuple[Address, type]] = [((name,), cls) for name, cls in SECTIONS.items()]
     for kind, registry in (("data", DATASETS), ("defense", DEFENSES)):
         section = document.get(kind)
         name = section.get("name") if isinstance(section, Mapping) else section

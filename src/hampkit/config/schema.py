@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -81,6 +82,7 @@ def check_once(options: Mapping[str, Any], seed: int | None, data: str = "", lab
         once(f"--label {label}", options, "data.label", "label")
 
 
+@functools.cache
 def field_types(cls: type) -> dict[tuple[str, ...], Any]:
     """The types of the fields of a dataclass by their address: (name,), or (section, name) in a nested section."""
     hints = typing.get_type_hints(cls)

@@ -193,3 +193,7 @@ class ShadowConfig:
             raise UserError(f"shadows.seed={self.seed} must lie in [0, 2^63)")
         if not 1 <= self.views <= MOST_VIEWS:
             raise UserError(f"shadows.views={self.views} must lie between 1 and {MOST_VIEWS}")
+
+
+# the sections of a recipe that belong to no class of a registry, in the order in which they are listed
+SECTIONS = {"split": SplitConfig, "train": TrainConfig, "judge": JudgeConfig, "shadows": ShadowConfig}

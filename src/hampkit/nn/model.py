@@ -75,9 +75,9 @@ class HampModel(nn.Module):
         self._warned = False
         self.register_buffer("secret", _secret(secret) if keyed else None)
         self.register_buffer("bank", None)
+        fitted = self._noise.source if data is not None else None
         for name in BOUNDS:  # of the fitted domain: replicas must draw the same noise
-            domain = self._noise.source if isinstance(noise, str) and noise == "fit" else None
-            self.register_buffer(f"noise_{name}", getattr(domain, name, None))
+            self.register_buffer(f"noise_{name}", getattr(fitted, name, None))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As of every module.

@@ -15,7 +15,7 @@ from hampkit.errors import visible
 def rendered(template: str, context: Mapping[str, Any]) -> str:
     """A page with Plotly and one script of ours inside; its content security policy refuses all other scripts.
 
-    Every text of the context is escaped, and characters that are not shown are made visible, see `hampkit.text.visible`.
+    Every text of the context is escaped, and characters that are not shown are made visible, see `hampkit.errors.visible`.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.catalog import GROUPS, Catalog, Group, Line, first_sentence
-from hampkit.config.sections import JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
+from hampkit.config.sections import SECTIONS
 from hampkit.data.base import Place
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 
-SECTIONS: dict[str, type] = {"split": SplitConfig, "train": TrainConfig, "judge": JudgeConfig, "shadows": ShadowConfig}
 REGISTRIES = (DATASETS, DEFENSES, ATTACKS, GENERATORS)
 
 
