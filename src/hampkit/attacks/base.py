@@ -192,15 +192,16 @@ class Attack(ABC):
 class SignalAttack(Attack):
     """An attack on the scaled logit of each answer, compared with those of shadow models and of a population."""
 
-    needs = ("shadows", "population")
+    needs = ("shadows",)
 
     def _scores(self, evidence: Evidence) -> Scores:
-        population = evidence.population
-        assert population is not None
         every_view = evidence.y.unsqueeze(-1).expand(evidence.logits.shape[:2])
         target = signals.scaled_logit(evidence.logits, every_view)
-        background = signals.scaled_logit(first_view(population.logits), population.y)
-        return self.score_signals(target.cpu().numpy(), background.cpu().numpy(), evidence.shadows)
+        population = evidence.population
+        background = np.empty(0)
+        if population is not None:
+            background = signals.scaled_logit(first_view(population.logits), population.y).cpu().numpy()
+        return self.score_signals(target.cpu().numpy(), background, evidence.shadows)
 
     score: Any = _scores  # a subclass may have an option with this name
 
@@ -218,7 +219,7 @@ class SignalAttack(Attack):
         """Scores (N,), finite, higher means member.
 
         target: (N, V) float64, the target's scaled logits of V views of the candidates. background: (Z,) float64, those of the
-        population. shadows: the shadow models with the same candidates; None if the attack needs none.
+        population, empty without one. shadows: the shadow models with the same candidates; None if the attack needs none.
         """
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hampkit.judging.results.attacks import shown_first
 from hampkit.report import charts, rows
+from hampkit.report.annex import annex
 from hampkit.report.findings import findings, reading
 from hampkit.report.page import rendered
 from hampkit.report.provenance import common_versions, provenance, run_days
@@ -38,6 +39,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
         "data": _data(results),
         "versions": common_versions(details),
         "provenance": [provenance(model, detail) for model, detail in zip(results["models"], details, strict=True)],
+        "annex": annex(results, details),
         **_verdict(results),
         **_tables(results, blocks),
         **_explanations(results, texts),
@@ -78,7 +80,8 @@ def _tables(results: Json, blocks: Sequence[rows.ModelBlock]) -> dict[str, Any]:
 def _explanations(results: Json, texts: Json) -> dict[str, Any]:
     """The texts about attacks, defenses and flags."""
     known, seen = texts.get("flags", {}), rows.seen_flags(results)
-    attacks, defenses = rows.seen_attacks(results), rows.unique(model["defense"] for model in results["models"])
+    attacks = rows.seen_attacks(results)
+    defenses = rows.unique(model["defense"] for model in results["models"] if model["defense"])
     return {
         "attacks": [_about(texts, "attacks", name, _needs(results, name)) for name in attacks],
         "defenses": [_about(texts, "defenses", name) for name in defenses],
@@ -120,6 +123,8 @@ def _records(details: Sequence[Json], blocks: Sequence[rows.ModelBlock]) -> list
 
 def _histogram_parts(histogram: Json) -> dict[str, str]:
     before, after = histogram.get("before"), histogram.get("after")
+    if histogram.get("label"):
+        return {"before": histogram["label"]}
     of = f" ({histogram['of']})" if histogram.get("of") else ""
     if before and (after is None or before == after):
         return {"before": f"The release changes nothing here{of}"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,7 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
     models = [e.result for e in evaluated]
     results = concluded(Results(tuple(models), __version__, difference=_difference(evaluated)))
     document = results.to_json()
-    words = {
-        "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
-        "defenses": _texts(DEFENSES, [m.defense for m in models]),
-        "flags": FLAGS,
-    }
+    words = texts_of(models, FLAGS)
     files = {
         "json": out / "results.json",
         "html": out / "report.html",
@@ -84,6 +80,15 @@ def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
 def _surest(result: ModelResult) -> AttackResult:
     """The attack with the highest lower bound, as it stands: differences turn no attack around."""
     return max(result.of("target"), key=lambda a: a.deciding.low)
+
+
+def texts_of(models: Sequence[ModelResult], flags: Mapping[str, str]) -> dict[str, Any]:
+    """The texts about the attacks and defenses of these models, and about flags; a foreign model has no defense."""
+    return {
+        "attacks": _texts(ATTACKS, [a.attack for m in models for a in m.attacks]),
+        "defenses": _texts(DEFENSES, [m.defense for m in models if m.defense]),
+        "flags": flags,
+    }
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:

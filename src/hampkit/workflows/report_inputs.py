@@ -66,14 +66,19 @@ def _losses(target: Trained, answers: Path) -> dict[str, Any]:
         part: signals.scaled_logit(np.load(answers / f"{part}.npy", allow_pickle=False), y)
         for part in ("own", "released")
     }
-    low, high = np.quantile(np.concatenate(list(losses.values())), (0.005, 0.995))
-    edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 1, low + 1, 3)
+    edges = _edges(np.concatenate(list(losses.values())))
     return {
         "signal": "loss",
         "scale": "logit",
         "before": _histogram(losses["own"], target.membership, edges),
         "after": _histogram(losses["released"], target.membership, edges),
     }
+
+
+def answer_histogram(logits: Any, y: Any, member: Any) -> dict[str, Any]:
+    """A histogram of the loss of a model's answers (P, C) as they are, as `_losses` has one before and one after a release."""
+    values = signals.scaled_logit(logits, y)
+    return {"signal": "loss", "scale": "logit", "before": _histogram(values, member, _edges(values))}
 
 
 def curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
@@ -89,6 +94,12 @@ def curve(scores: Any, member: Any, most: int = 500) -> dict[str, list[float]]:
         keep = np.unique(np.searchsorted(travelled, np.linspace(0, travelled[-1], most)).clip(0, len(fpr) - 1))
         fpr, tpr = fpr[keep], tpr[keep]
     return {"fpr": np.round(fpr, 6).tolist(), "tpr": np.round(tpr, 6).tolist()}
+
+
+def _edges(values: Any) -> Any:
+    """The edges of 40 bins that hold all but the outermost hundredth."""
+    low, high = np.quantile(values, (0.005, 0.995))
+    return np.linspace(low, high, 41) if high > low else np.linspace(low - 1, low + 1, 3)
 
 
 def _histogram(values: Any, member: Any, edges: Any) -> dict[str, list[float]]:

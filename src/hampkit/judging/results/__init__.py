@@ -150,6 +150,7 @@ class ModelResult:
     seeds: tuple[int, ...] = ()  # of several, all of them
     intervals: dict[str, Interval] = field(default_factory=dict)  # of the accuracies, over several seeds
     weights: tuple[str, ...] = ()  # SHA-256 of each model's file of weights, one for each run
+    audit: dict[str, Any] = field(default_factory=dict)  # of a foreign model: see `hampkit.workflows.audit`
     commands: tuple[
         str, ...
     ] = ()  # that train and attack each model again; an empty text if a recipe is no shipped one
@@ -209,6 +210,7 @@ class ModelResult:
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
             **({"weights": list(self.weights)} if self.weights else {}),
             **({"commands": list(self.commands)} if self.commands else {}),
+            **({"audit": self.audit} if self.audit else {}),
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
             **({"groups": {**self.groups, "sizes": self.sizes}} if self.groups else {}),
@@ -235,6 +237,7 @@ class ModelResult:
             sizes=d.get("groups", {}).get("sizes", {}),
             weights=tuple(d.get("weights", ())),
             commands=tuple(d.get("commands", ())),
+            audit=d.get("audit", {}),
         )
 
 

@@ -1,0 +1,81 @@
+"""What a prediction of membership is worth: the positive predictive value at a prior share of members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hampkit.stats.intervals import Interval, clopper_pearson
+from hampkit.stats.metrics import allowed
+
+PRIORS = (0.5, 0.1, 0.01)
+FPRS = (0.1, 0.01, 0.001)  # at which a threshold is chosen
+LEAST = 5  # false positives that must be allowed among the known non-members
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """The predictive value of one attack with one threshold, at several priors."""
+
+    attack: str
+    target_fpr: float  # by which the threshold was chosen, on known non-members
+    tpr: Interval  # on the judged records
+    fpr: Interval
+    members: int
+    nonmembers: int
+    at: tuple[tuple[float, Interval], ...]  # prior → predictive value
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "attack": self.attack,
+            "target_fpr": self.target_fpr,
+            "tpr": vars(self.tpr),
+            "fpr": vars(self.fpr),
+            "members": self.members,
+            "nonmembers": self.nonmembers,
+            "ppv": [{"prior": prior, **vars(value)} for prior, value in self.at],
+        }
+
+
+def ppv(tpr: float, fpr: float, prior: float) -> float:
+    """π·TPR / (π·TPR + (1 − π)·FPR): the probability that a record with a positive prediction is a member. NaN without any.
+
+    >>> round(ppv(0.9, 0.01, 0.01), 3)
+    0.476
+    """
+    found = prior * tpr + (1 - prior) * fpr
+    return prior * tpr / found if found else float("nan")
+
+
+def predictive(
+    attack: str, scores: Any, member: Any, known: Any, known_member: Any, priors: Sequence[float] = PRIORS
+) -> list[Predictive]:
+    """The predictive values of an attack at the thresholds of `FPRS`, as far as the known non-members resolve them.
+
+    scores, member: (N,) of the judged records, known, known_member: (K,) of the known ones, from which alone a threshold is
+    taken: the lowest that at most the target FPR of the known non-members reach. The ends of a predictive value are those of
+    TPR and FPR, each at 97.5 %, combined for the worst and the best case.
+    """
+    others = np.sort(np.asarray(known)[~np.asarray(known_member)])[::-1]
+    scores, member = np.asarray(scores), np.asarray(member)
+    found = []
+    for rate in FPRS:
+        errors = allowed(rate, len(others))
+        if errors < LEAST:
+            continue
+        found.append(_at(attack, rate, scores > others[errors], member, priors))
+    return found
+
+
+def _at(attack: str, rate: float, positive: Any, member: Any, priors: Sequence[float]) -> Predictive:
+    tp, fp, n1, n0 = (int(v.sum()) for v in (positive & member, positive & ~member, member, ~member))
+    tpr, fpr = (Interval(k / n, *clopper_pearson(k, n, 0.975)) for k, n in ((tp, n1), (fp, n0)))
+    at = []
+    for prior in priors:
+        ends = ppv(tpr.low, fpr.high, prior), ppv(tpr.high, fpr.low, prior)
+        value = ppv(tpr.value, fpr.value, prior)
+        at.append((prior, Interval(prior if np.isnan(value) else value, *ends)))
+    return Predictive(attack, rate, tpr, fpr, n1, n0, tuple(at))

@@ -1,0 +1,112 @@
+"""The annex of an audit as text: what was measured, what the user declared, what was not tested, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hampkit.judging.results.wording import level_label, percent
+from hampkit.report.rows import Json
+
+DECLARED = {  # keys of what the user declares → their names
+    "claimed_epsilon": "claimed epsilon",
+    "claimed_delta": "claimed delta",
+    "prior": "share of members among the records an attacker meets",
+    "purpose": "purpose",
+}
+
+
+def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
+    """One for each audited model; none for models that were trained here."""
+    verdict = results.get("verdict") or {}
+    return [
+        {
+            "title": model["recipe"],
+            "measured": _measured(model),
+            "declared": _declared(model["audit"]),
+            "not_tested": [f"{each['what']}: {each['why']}" for each in verdict.get("not_tested") or []],
+            "values": predictive_rows(model["audit"]),
+            "bounds": bounds_line(model["audit"]),
+            "exposure": exposure_line(model["audit"]),
+            "exposed": detail.get("exposed") or [],
+        }
+        for model, detail in zip(results["models"], details, strict=True)
+        if model.get("audit")
+    ]
+
+
+def exposure_line(audit: Json) -> str:
+    """How many records are exposed; empty without shadow models."""
+    found = audit.get("exposure")
+    if not found:
+        return ""
+    share = percent(found["false_discovery_rate"], 0)
+    return (
+        f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims {share} are wrong in"
+        " expectation"
+    )
+
+
+def bounds_line(audit: Json) -> str:
+    """The bounds on epsilon and mu, or why there are none."""
+    found = audit.get("bounds") or {}
+    if "reason" in found:
+        return f"Bounds on epsilon and mu: {found['reason']}"
+    if not found:
+        return ""
+    return (
+        f"With {percent(found['level'], 0)} confidence, by {found['attack']} on {found['canaries']:,} records with random"
+        f" membership: epsilon is at least {found['epsilon']:.2f} at delta {found['delta']:g} (Steinke et al. 2023); mu is at"
+        f" least {found['mu']:.2f}, which is an epsilon of {found['epsilon_of_mu']:.2f} (Mahloujifar et al. 2024). Bounds from"
+        " one model are loose: the true values may be much higher"
+    )
+
+
+def predictive_rows(audit: Json) -> list[dict[str, Any]]:
+    """A row for each threshold: the predictive value at each prior, with the rates that it is made of."""
+    return [
+        {
+            "attack": value["attack"],
+            "threshold": level_label(value["target_fpr"]),
+            "rates": f"TPR {percent(value['tpr']['value'])}, FPR {percent(value['fpr']['value'])}",
+            "count": f"{value['members']:,} + {value['nonmembers']:,} records",
+            "values": [
+                (percent(at["prior"], 0), percent(at["value"]), f"{percent(at['low'])[:-1]}–{percent(at['high'])}")
+                for at in value["ppv"]
+            ],
+        }
+        for value in audit.get("ppv") or []
+    ]
+
+
+def _measured(model: Json) -> list[str]:
+    """The attacks in one line, the accuracy, the baseline without the model."""
+    target = [attack for attack in model["attacks"] if attack["unit"] == "target"]
+    first = target[0]
+    shadow = [attack for attack in model["attacks"] if attack["unit"] == "leave-one-out"]
+    lines = [
+        f"{len(target)} attacks on {first['members']:,} members and {first['nonmembers']:,} non-members:"
+        f" {', '.join(attack['attack'] for attack in target)}"
+    ]
+    if shadow:
+        lines.append(f"{shadow[0]['targets']:,} shadow models, each attacked by the others")
+    auc = (model.get("shift") or {}).get("auc")
+    if auc:
+        of = "inputs and labels" if model["audit"].get("inputs") else "the labels alone, as no inputs were given"
+        lines.append(
+            f"without the model, a classifier of membership from {of} has AUC {auc['value']:.3f}"
+            f" [{auc['low']:.3f}, {auc['high']:.3f}]"
+        )
+    return [*lines, f"answers: {model['audit']['answers']}"]
+
+
+def _declared(audit: Json) -> list[str]:
+    found = audit.get("declared") or {}
+    lines = [f"{DECLARED.get(key, key)}: {_value(value)}" for key, value in found.items()]
+    return lines or ["nothing was declared"]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(percent(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

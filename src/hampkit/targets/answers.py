@@ -1,0 +1,96 @@
+"""The answers of a foreign model as logits: which kind they are, and what is done about zeros."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hampkit.errors import UserError
+
+Kind = Literal["auto", "probabilities", "logits"]
+KINDS = ("auto", "probabilities", "logits")
+TOLERANCE = 1e-3  # by which the probabilities of a row may differ from 1 in sum, as they were rounded
+_SMALLEST = 1e-300
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How answers (…, C) become logits. Those of the target and of its shadow models have one scale."""
+
+    kind: Literal["probabilities", "logits"]
+    floor: float = 0.0  # takes the place of probabilities of 0
+
+    def logits(self, values: Any) -> NDArray[np.float64]:
+        """Logits (…, C) float64: the logarithms of probabilities, and logits unchanged."""
+        found = np.asarray(values, dtype=np.float64)
+        return found if self.kind == "logits" else np.log(np.where(found > 0, found, self.floor))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line on each thing that was done to the answers."""
+        if not self.floor:
+            return ()
+        return (
+            f"answers of probability 0 are taken as {self.floor:.3g}, half of the smallest positive one, to have a logarithm",
+        )
+
+
+def scale_of(what: str, values: Any, kind: Kind, *more: Any) -> Scale:
+    """The scale of answers (N, C), and of further answers (…, C) of shadow models.
+
+    what: the place of the answers, for messages.
+    Raises: `UserError` for answers that are not finite, for fewer than two classes, and for a kind that the answers do not have.
+    """
+    answers = [np.asarray(each) for each in (values, *more)]
+    for each in answers:
+        _check(what, each)
+    found = _kind(what, answers, kind)
+    if found == "logits":
+        return Scale("logits")
+    zeros = any(bool((each == 0).any()) for each in answers)
+    smallest = min(float(np.min(each, where=each > 0, initial=1.0)) for each in answers)
+    return Scale("probabilities", max(smallest / 2, _SMALLEST) if zeros else 0.0)
+
+
+def _check(what: str, values: NDArray[Any]) -> None:
+    if values.dtype.kind not in "biuf" or values.ndim < 2:
+        raise UserError(f"{what} is {values.dtype} {values.shape}; give numbers of shape (records, classes)")
+    if values.shape[-1] < 2:
+        raise UserError(f"{what} has shape {values.shape}: answers need at least two classes in the last axis")
+    bad = ~np.isfinite(values).all(-1)
+    if bad.any():
+        row = int(np.argwhere(bad)[0][-1])
+        raise UserError(
+            f"{what} has NaN or infinity in data row {row + 1} ({int(bad.sum()):,} such rows); leave these records out, or mend"
+            " the model"
+        )
+
+
+def _kind(what: str, answers: list[NDArray[Any]], kind: Kind) -> Literal["probabilities", "logits"]:
+    """The kind that was asked for, or that the answers have: rows of probabilities are not negative and sum to 1."""
+    if kind == "logits":
+        return "logits"
+    off = np.concatenate([_off(each).ravel() for each in answers])
+    if not off.any():
+        return "probabilities"
+    row = int(off.argmax())
+    if kind == "probabilities":
+        raise UserError(
+            f"{what} has no probabilities in data row {row + 1}: they must not be negative and must sum to 1; if these are"
+            " logits, give kind=logits"
+        )
+    if off.mean() < 0.1:
+        raise UserError(
+            f"{what}: {int(off.sum()):,} of {len(off):,} rows are negative or do not sum to 1, data row {row + 1} first, and all"
+            " others are probabilities; correct these rows, or give kind=logits"
+        )
+    return "logits"
+
+
+def _off(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """(…) the rows of answers (…, C) that are no probabilities."""
+    sums = values.sum(-1, dtype=np.float64)
+    return (values < 0).any(-1) | (np.abs(sums - 1) > TOLERANCE)

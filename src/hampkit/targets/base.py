@@ -1,0 +1,167 @@
+"""A model that was trained elsewhere, as a `hampkit.types.Target`: its answers about records whose membership is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hampkit import signals
+from hampkit.errors import UserError
+from hampkit.rng import derive
+from hampkit.targets.answers import Kind, Scale, scale_of
+from hampkit.targets.records import MOST_EQUAL, Records, check_sides
+from hampkit.types import Dataset
+
+
+@dataclass(frozen=True)
+class ShadowAnswers:
+    """What is kept of models that were trained like the target."""
+
+    signals: NDArray[np.float32]  # (M, P, 1) scaled logits ln p_y − ln(1 − p_y)
+    members: NDArray[np.bool_]  # (M, P): model m was trained on record i
+
+    def take(self, order: NDArray[np.int64]) -> ShadowAnswers:
+        """The answers about these records, in this order."""
+        return ShadowAnswers(np.ascontiguousarray(self.signals[:, order]), np.ascontiguousarray(self.members[:, order]))
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The answers of a foreign model about P records, members first, in the order of judging."""
+
+    title: str
+    fingerprint: str  # of the answers and the records
+    pool: Dataset = field(repr=False)
+    membership: NDArray[np.bool_] = field(repr=False)  # (P,)
+    logits: Tensor = field(repr=False)  # (P, C) float64: released logits, or logarithms of released probabilities
+    scale: Scale
+    way: str  # how the model was read: predictions, module, estimator, callable, onnx, train
+    ids: tuple[str, ...] = ()  # (P,) the user's names of the records
+    shadows: ShadowAnswers | None = None
+    notes: tuple[str, ...] = ()
+    population: Dataset | None = None
+    own_logits: Tensor | None = None
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the inputs of the records are given."""
+        return self.pool.x.numel() > 0
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What a report must state; "summary" is a text."""
+        taken = "probabilities" if self.scale.kind == "probabilities" else "logits"
+        return {"answers": taken, "summary": f"answers taken as {taken}, {self.pool.num_classes} classes"}
+
+    def query(self, x: Tensor, seed: int) -> Tensor:
+        """Released logits (P, C) for the pool itself; no other input can be asked for.
+
+        Raises: `UserError` for other inputs.
+        """
+        if self.has_inputs and x.shape == self.pool.x.shape and bool((x == self.pool.x).all()):
+            return self.logits
+        raise UserError(f"{self.title} holds fixed answers: it cannot answer new inputs; give the model itself")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a way in has read: records, and the answers of the model, of the user's kind."""
+
+    title: str
+    what: str  # the place of the answers, for messages
+    records: Records
+    answers: Any  # (P, C)
+    way: str
+    kind: Kind = "auto"
+    shadow_answers: Any = None  # (M, P, C)
+    shadow_members: Any = None  # (M, P) bool
+    notes: tuple[str, ...] = ()
+
+
+def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
+    """The target of an audit, in the order of judging.
+
+    allow_equal: whether more than `MOST_EQUAL` of the non-members may be equal to members.
+    Raises: `UserError` for answers or records that no audit can use.
+    """
+    records = given.records
+    _check_lengths(given)
+    check_sides(given.what, records.member)
+    notes = [*given.notes, *_check_equal(given, allow_equal)]
+    more = () if given.shadow_answers is None else (given.shadow_answers,)
+    scale = scale_of(given.what, given.answers, given.kind, *more)
+    logits = scale.logits(given.answers)
+    order = records.order(derive(seed, "audit"))
+    shadows = None if given.shadow_answers is None else _shadows(given, scale).take(order)
+    fingerprint = _hash(logits, records)
+    return Audited(
+        title=given.title,
+        fingerprint=fingerprint,
+        pool=records.pool(given.title, fingerprint, order),
+        membership=records.member[order],
+        logits=torch.from_numpy(np.ascontiguousarray(logits[order])),
+        scale=scale,
+        way=given.way,
+        ids=tuple(records.ids[i] for i in order) if records.ids else (),
+        shadows=shadows,
+        notes=(*notes, *scale.notes),
+    )
+
+
+def _check_lengths(given: Given) -> None:
+    n, shape = len(given.records), np.shape(given.answers)
+    if len(shape) != 2 or shape[0] != n:
+        raise UserError(f"{given.what} has shape {shape}; it must be ({n}, classes), one row for each record")
+    if len(given.records.classes) != shape[1]:
+        raise UserError(
+            f"{given.what} has {shape[1]} columns of answers for {len(given.records.classes)} classes; give one column per class"
+        )
+
+
+def _check_equal(given: Given, allow: bool) -> list[str]:
+    """A note on non-members that are equal to members.
+
+    Raises: `UserError` for too many of them.
+    """
+    equal, n = given.records.equal(), int((~given.records.member).sum())
+    if not equal:
+        return []
+    kind = "the inputs" if given.records.x is not None else "the name"
+    found = f"{equal:,} of {n:,} non-members of {given.what} have {kind} of a member"
+    if equal > MOST_EQUAL * n and not allow:
+        raise UserError(
+            f"{found}: attacks cannot tell them apart, and the numbers would be too low; remove them, or add --allow-equal"
+        )
+    return [found]
+
+
+def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
+    """Raises: `UserError` for arrays of other shapes."""
+    members = np.asarray(given.shadow_members)
+    shape, wanted = np.shape(given.shadow_answers), (len(members), *np.shape(given.answers))
+    if members.ndim != 2 or shape != wanted or members.shape != wanted[:2]:
+        raise UserError(
+            f"the shadow models' answers {shape} and members {members.shape} must have the shapes (models, records, classes)"
+            f" and (models, records), with {wanted[1]} records and {wanted[2]} classes"
+        )
+    if len(members) < 4:
+        raise UserError(f"{len(members)} shadow models are too few; give at least 4")
+    if members.dtype != bool and not np.isin(members, (0, 1)).all():
+        raise UserError("shadow_members must be bool: whether a shadow model was trained on a record")
+    members = members.astype(bool)
+    y = given.records.y
+    kept = np.stack([signals.scaled_logit(scale.logits(answers), y) for answers in given.shadow_answers])
+    return ShadowAnswers(kept.astype(np.float32)[..., None], members)
+
+
+def _hash(logits: Any, records: Records) -> str:
+    from hampkit.data.base import fingerprint
+
+    arrays = [logits, records.y, records.member, *([] if records.group is None else [records.group])]
+    return fingerprint(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))

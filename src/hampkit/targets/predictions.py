@@ -1,0 +1,287 @@
+"""Predictions as arrays or as a table: the answers of a model, its labels, and which records are members."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hampkit.config.files import plain_file
+from hampkit.data.memory import check_fits
+from hampkit.data.table_csv import read_csv
+from hampkit.data.table_values import TableOptions, listed
+from hampkit.errors import UserError, one_line
+from hampkit.targets.answers import KINDS, Kind
+from hampkit.targets.base import Given
+from hampkit.targets.records import (
+    Records,
+    check_columns,
+    class_codes,
+    coded,
+    membership,
+    names,
+    numbered,
+)
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
+ARRAYS = ("probabilities", "logits", "y", "member", "x", "group", "id", "classes", "shadow_logits", "shadow_probabilities",
+          "shadow_members")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns of a table of predictions."""
+
+    label: str = ""
+    member: str = ""
+    group: str = ""
+    id: str = ""
+    answers: str = ""  # a pattern such as ``p_*``; default: all columns that are not named otherwise
+    kind: Kind = "auto"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"kind={self.kind!r} must be one of {', '.join(KINDS)}")
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Option → column."""
+        given = {"label": self.label, "member": self.member, "group": self.group, "id": self.id}
+        return {f"--{option}": name for option, name in given.items() if name}
+
+
+def from_arrays(title: str, what: str, arrays: dict[str, Any]) -> Given:
+    """Predictions as arrays: ``logits`` or ``probabilities`` (P, C), ``y`` (P,), ``member`` (P,).
+
+    Optional: ``x`` (P, …), ``group`` (P,), ``id`` (P,), ``classes`` (C,), and of M shadow models ``shadow_logits`` or
+    ``shadow_probabilities`` (M, P, C) and ``shadow_members`` (M, P).
+    Raises: `UserError` for missing arrays and for values that no audit can use.
+    """
+    given = {name: value for name, value in arrays.items() if value is not None}
+    kinds = [kind for kind in ("probabilities", "logits") if kind in given]
+    if len(kinds) != 1:
+        raise UserError(f"{what} needs either logits or probabilities, and has {' and '.join(kinds) or 'neither'}")
+    for name in ("y", "member"):
+        if name not in given:
+            raise UserError(f"{what} lacks {name}; give one value for each record")
+    answers = np.asarray(given[kinds[0]])
+    if answers.ndim != 2:
+        raise UserError(f"{what} has {kinds[0]} of shape {answers.shape}; give one row per record and one column per class")
+    _check_rows(what, len(answers), given)
+    shadow = _shadow_arrays(what, kinds[0], given)
+    return Given(
+        title=title,
+        what=f"{kinds[0]} of {what}",
+        records=_records(what, given, answers.shape[1]),
+        answers=answers,
+        way="predictions",
+        kind="logits" if kinds[0] == "logits" else "probabilities",
+        shadow_answers=shadow,
+        shadow_members=given.get("shadow_members"),
+    )
+
+
+def from_file(file: str | Path, columns: Columns) -> Given:
+    """Predictions of a .csv, .tsv, .parquet or .npz file.
+
+    Raises: `UserError`.
+    """
+    path = plain_file(file, "predictions")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path} has the suffix {path.suffix!r}; predictions are a {listed(SUFFIXES)} file")
+    if suffix == ".npz":
+        return from_arrays(path.stem, str(path), _npz(path))
+    return from_table(path.stem, str(path), _table(path, columns), columns)
+
+
+def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
+    """Predictions of a table: a pyarrow Table, or an object with the Arrow stream protocol, such as a data frame.
+
+    Raises: `UserError`.
+    """
+    table = _arrow(what, table)
+    there = list(table.column_names)
+    for option in ("--label", "--member"):
+        if option not in columns.named:
+            raise UserError(f"{what} needs {option} COLUMN, one of {listed(there)}")
+    check_columns(what, there, columns.named)
+    found = {option: _values(what, table, name) for option, name in columns.named.items()}
+    chosen = _answer_columns(what, there, columns)
+    answers = np.stack([_numbers(what, table, name) for name in chosen], axis=1)
+    classes, answers = _classes(what, chosen, answers, found["--label"])
+    records = Records(
+        y=class_codes(f"column {columns.label!r} of {what}", found["--label"], classes),
+        member=membership(f"column {columns.member!r} of {what}", found["--member"]),
+        classes=classes,
+        group=coded(found["--group"]) if "--group" in found else None,
+        ids=names(found["--id"]) if "--id" in found else (),
+    )
+    shown = listed(chosen, 4)
+    return Given(title, what, records, answers, "predictions", columns.kind, notes=(f"answers are the columns {shown}",))
+
+
+def _records(what: str, given: dict[str, Any], classes: int) -> Records:
+    from hampkit.data.table_values import compact, domain_of
+
+    x = None
+    if "x" in given:
+        import torch
+
+        values = np.asarray(given["x"])
+        if values.ndim < 2 or values.dtype.kind not in "biuf":
+            raise UserError(f"x of {what} is {values.dtype} {values.shape}; give numbers of shape (records, features…)")
+        x = torch.from_numpy(compact(f"x of {what}", values, ""))
+    names_of = tuple(map(str, given["classes"])) if "classes" in given else tuple(map(str, range(classes)))
+    y = np.asarray(given["y"])
+    codes = class_codes(f"y of {what}", y.tolist(), names_of) if "classes" in given else numbered(f"y of {what}", y, classes)
+    return Records(
+        y=codes,
+        member=membership(f"member of {what}", np.asarray(given["member"]).tolist()),
+        classes=names_of,
+        x=x,
+        group=coded(np.asarray(given["group"]).tolist()) if "group" in given else None,
+        ids=names(np.asarray(given["id"]).tolist()) if "id" in given else (),
+        domain=None if x is None else domain_of(x, ()),
+    )
+
+
+def _check_rows(what: str, n: int, given: dict[str, Any]) -> None:
+    for name in ("y", "member", "x", "group", "id"):
+        if name in given and len(np.shape(given[name])) == 0:
+            raise UserError(f"{name} of {what} is a single value; give one for each record")
+        if name in given and len(given[name]) != n:
+            raise UserError(f"{name} of {what} has {len(given[name]):,} rows, and the answers have {n:,}; give one for each record")
+
+
+def _shadow_arrays(what: str, kind: str, given: dict[str, Any]) -> Any:
+    """The answers of shadow models, of the same kind as the target's; None without any."""
+    name, other = f"shadow_{kind}", "shadow_logits" if kind == "probabilities" else "shadow_probabilities"
+    if other in given:
+        raise UserError(f"{what} has {kind} and {other}; the model and its shadow models need answers of one kind: {name}")
+    if (name in given) != ("shadow_members" in given):
+        there, lacking = (name, "shadow_members") if name in given else ("shadow_members", name)
+        raise UserError(f"{what} has {there} but no {lacking}; give both or neither")
+    return np.asarray(given[name]) if name in given else None
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it holds a single array (.npy)")
+            check_fits(path, 2.0 * path.stat().st_size)
+            return {name: archive[name] for name in archive.files if name in ARRAYS}
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
+        raise UserError(
+            f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, probabilities=…, y=…, member=…)"
+        ) from None
+
+
+def _table(path: Path, columns: Columns) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        check_fits(path, 2.0 * path.stat().st_size)
+        if path.suffix.lower() == ".parquet":
+            return pyarrow.parquet.read_table(path)
+        return read_csv(path, TableOptions(label=columns.label, group=columns.group))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete {path.suffix} file?") from None
+
+
+def _arrow(what: str, table: Any) -> Any:
+    import pyarrow as pa
+
+    if not isinstance(table, pa.Table):
+        if not hasattr(table, "__arrow_c_stream__"):
+            raise UserError(
+                f"{what} is a {type(table).__name__}; give a file, or a table with the Arrow stream protocol, such as a data"
+                " frame of pandas 2.2 or polars"
+            )
+        table = pa.table(table)
+    kept = [name for name in table.column_names if not name.startswith("__index_level_")]  # the index of pandas
+    twice = sorted({name for name in kept if kept.count(name) > 1})
+    if twice:
+        raise UserError(f"{what} has columns with the same name: {listed(twice)}; rename them")
+    if not table.num_rows:
+        raise UserError(f"{what} has no rows; give at least 100 members and 100 non-members")
+    return table.select(kept)
+
+
+def _values(what: str, table: Any, name: str) -> list[Any]:
+    column = table.column(name)
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise UserError(f"column {name!r} of {what} has no value in data row {row + 1}; fill it, or remove the row")
+    return column.to_pylist()
+
+
+def _numbers(what: str, table: Any, name: str) -> Any:
+    import pyarrow as pa
+
+    column = table.column(name)
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise UserError(
+            f"column {name!r} of {what} is taken as an answer and holds no numbers ({kind}); name the columns with the answers:"
+            " --answers 'PREFIX*'"
+        )
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise UserError(f"column {name!r} of {what} has no value in data row {row + 1}; fill it, or remove the row")
+    return column.cast(pa.float64()).to_numpy()
+
+
+def _answer_columns(what: str, there: Sequence[str], columns: Columns) -> list[str]:
+    others = [name for name in there if name not in columns.named.values()]
+    found = fnmatch.filter(others, columns.answers) if columns.answers else others
+    if not found:
+        pattern = f" that matches {columns.answers!r}" if columns.answers else ""
+        raise UserError(f"{what} has no column of answers{pattern}; columns: {listed(list(there))}")
+    return found
+
+
+def _classes(what: str, chosen: list[str], answers: Any, labels: Sequence[Any]) -> tuple[tuple[str, ...], Any]:
+    """The names of the classes: those of the columns, without their common prefix; and the answers (P, C).
+
+    A single column is the probability of the second of two classes, in sorted order, or of the class that it is named after.
+    """
+    wanted = {name for name in names(labels)}
+    if len(chosen) > 1:
+        return _named(chosen, wanted), answers
+    if len(wanted) != 2:
+        raise UserError(
+            f"{what} has one column of answers, {chosen[0]!r}, and {len(wanted)} labels; one column is the probability of one of"
+            " two classes: give a column per class"
+        )
+    if ((answers < 0) | (answers > 1)).any():
+        raise UserError(
+            f"column {chosen[0]!r} of {what} is the only answer and has values outside [0, 1]; one column is the probability of"
+            " one of two classes: give a column per class for logits"
+        )
+    first, second = sorted(wanted)
+    ends = [name for name in (first, second) if chosen[0] == name or chosen[0].endswith((f"_{name}", f".{name}", f" {name}"))]
+    positive = ends[0] if len(ends) == 1 else second
+    both = np.concatenate([1 - answers, answers], axis=1)
+    return (first, second), both if positive == second else both[:, ::-1].copy()
+
+
+def _named(chosen: list[str], wanted: set[str]) -> tuple[str, ...]:
+    """The names of columns as classes: as they are if they hold all labels, else without their common prefix."""
+    if wanted <= set(chosen):
+        return tuple(chosen)
+    shortest, longest = min(chosen), max(chosen)
+    length = next((k for k, c in enumerate(shortest) if k >= len(longest) or c != longest[k]), len(shortest))
+    for k in range(length, -1, -1):  # "class_10" and "class_11" share "class_1", which is too much
+        cut = tuple(name[k:] for name in chosen)
+        if wanted <= set(cut):
+            return cut
+    return tuple(name[length:] for name in chosen)

@@ -1,0 +1,169 @@
+"""The records of an audit: labels, membership, groups and names as a user gives them, checked and in the order of judging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hampkit.data.copies import first_alike
+from hampkit.data.table_values import listed
+from hampkit.errors import UserError, did_you_mean
+from hampkit.rng import derive, numpy_rng
+from hampkit.types import Dataset, Domain
+
+LEAST = 100  # members, and non-members: below it an interval covers almost everything
+MOST_EQUAL = 0.01  # share of the non-members that may be equal to a member
+_MEMBER = {"1": True, "true": True, "yes": True, "member": True, "in": True, "train": True}
+_OTHER = {"0": False, "false": False, "no": False, "nonmember": False, "non-member": False, "out": False, "test": False}
+
+
+@dataclass(frozen=True)
+class Records:
+    """P records. Each array is in the order of the user's rows."""
+
+    y: NDArray[np.int64]  # (P,) in [0, C)
+    member: NDArray[np.bool_]  # (P,)
+    classes: tuple[str, ...]  # (C,)
+    x: Tensor | None = None  # (P, *shape) as attacks see them
+    group: NDArray[np.int64] | None = None  # (P,)
+    ids: tuple[str, ...] = ()  # (P,) the user's names; empty: row numbers from 1
+    domain: Domain | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def order(self, seed: int) -> NDArray[np.int64]:
+        """(P,) the places of the members, then of the non-members, each in random order; rows of one group are neighbours."""
+        group = np.arange(len(self)) if self.group is None else self.group
+        rank = numpy_rng(derive(seed, "order of records")).permutation(int(group.max()) + 1)[group]
+        return np.lexsort((np.arange(len(self)), rank, ~self.member))
+
+    def pool(self, title: str, sha256: str, order: NDArray[np.int64]) -> Dataset:
+        """The records in this order (P,); without inputs, x has the shape (P, 0)."""
+        x = torch.zeros(len(self), 0) if self.x is None else self.x
+        rows = torch.from_numpy(order)
+        return Dataset(
+            name=title,
+            x=x[rows],
+            y=torch.from_numpy(self.y)[rows],
+            num_classes=len(self.classes),
+            domain=self.domain or Domain.grid(tuple(x.shape[1:]), 0.0, 1.0, 0.0),
+            sha256=sha256,
+            classes=self.classes,
+            row=rows,
+            group=None if self.group is None else torch.from_numpy(self.group)[rows],
+        )
+
+    def equal(self) -> int:
+        """The number of non-members with the inputs of a member, or its name where there are no inputs."""
+        if self.x is not None:
+            alike = first_alike(self.x)
+        elif self.ids:
+            alike = np.unique(np.array(self.ids), return_inverse=True)[1]
+        else:
+            return 0
+        return int(np.isin(alike[~self.member], alike[self.member]).sum())
+
+
+def membership(what: str, values: Sequence[Any]) -> NDArray[np.bool_]:
+    """(P,) bool of values such as 1 and 0, true and false, or member and nonmember.
+
+    what: the place, for messages. Raises: `UserError` for another value.
+    """
+    texts, codes = np.unique(np.array([_text(value) for value in values]), return_inverse=True)
+    known = {**_MEMBER, **_OTHER}
+    for k, text in enumerate(texts):
+        if text not in known:
+            row = int((codes == k).argmax())
+            raise UserError(
+                f"{what} has {values[row]!r} in data row {row + 1}; give 1 for members and 0 for non-members (or true and false,"
+                " member and nonmember)"
+            )
+    return np.array([known[text] for text in texts], dtype=bool)[codes]
+
+
+def check_sides(what: str, member: NDArray[np.bool_]) -> None:
+    """Check that there are enough members and non-members.
+
+    Raises: `UserError`.
+    """
+    n1, n0 = int(member.sum()), int((~member).sum())
+    for n, name in ((n1, "members"), (n0, "non-members")):
+        if not n:
+            raise UserError(f"{what} has no {name}; an audit compares members with non-members: add records of both kinds")
+    if min(n1, n0) < LEAST:
+        raise UserError(
+            f"{what} has {n1:,} members and {n0:,} non-members; an audit needs at least {LEAST} of each: add records"
+        )
+
+
+def class_codes(what: str, labels: Sequence[Any], classes: Sequence[str]) -> NDArray[np.int64]:
+    """(P,) the places of the labels among the names of the classes.
+
+    Raises: `UserError` for a label that is none of them.
+    """
+    texts, codes = np.unique(np.array([_text(label, False) for label in labels]), return_inverse=True)
+    index = {name: k for k, name in enumerate(classes)}
+    for k, text in enumerate(texts.tolist()):
+        if text not in index:
+            row = int((codes == k).argmax())
+            raise UserError(
+                f"{what} has {text!r} in data row {row + 1}, and the answers have no such class; {did_you_mean(text, classes)}"
+            )
+    return np.array([index[text] for text in texts.tolist()], dtype=np.int64)[codes]
+
+
+def numbered(what: str, y: Any, classes: int) -> NDArray[np.int64]:
+    """(P,) int64 of labels that are numbers of classes.
+
+    Raises: `UserError` for labels that are no whole numbers in [0, classes).
+    """
+    values = np.asarray(y)
+    if values.ndim != 1 or values.dtype.kind not in "biuf":
+        raise UserError(f"{what} is {values.dtype} {values.shape}; give one whole number for each record, shape (records,)")
+    bad = ~np.isfinite(values.astype(np.float64)) | (values < 0) | (values >= classes)
+    bad |= values != np.floor(np.where(bad, 0, values))
+    if bad.any():
+        row = int(bad.argmax())
+        raise UserError(
+            f"{what} has {values[row]} in data row {row + 1}; with answers of {classes} classes labels are 0 to {classes - 1}"
+        )
+    return values.astype(np.int64)
+
+
+def coded(values: Sequence[Any]) -> NDArray[np.int64]:
+    """(P,) numbers from 0 for equal values, such as names of persons."""
+    return np.unique(np.array([_text(value, False) for value in values]), return_inverse=True)[1].astype(np.int64)
+
+
+def names(values: Sequence[Any]) -> tuple[str, ...]:
+    """(P,) values as texts."""
+    return tuple(_text(value, False) for value in values)
+
+
+def check_columns(what: str, columns: Sequence[str], wanted: dict[str, str]) -> None:
+    """Check that the wanted columns exist, by the option that names each.
+
+    Raises: `UserError`.
+    """
+    for option, name in wanted.items():
+        if name and name not in columns:
+            raise UserError(
+                f"no column {name!r} ({option}) in {what}; {did_you_mean(name, columns)} columns: {listed(list(columns))}"
+            )
+
+
+def _text(value: Any, lower: bool = True) -> str:
+    """A value as text; a whole number has no point."""
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value)).lower()
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return text.lower() if lower else text

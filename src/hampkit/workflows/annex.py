@@ -1,0 +1,69 @@
+"""The annex of a verdict in three parts: what was measured, what the user declared, and what was not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hampkit.judging.results.attacks import deciding_auc, of_models, of_target
+from hampkit.registry import ATTACKS
+
+Json = Mapping[str, Any]
+LACKING = {  # evidence that an attack needs → why it was not made
+    "shadows": "no shadow models: models that were trained like this one, on other records",
+    "population": "no further records of the same kind that no model was trained on",
+    "known": "no records for the adversary to fit on",
+}
+NEVER = (  # (what, why): kinds of attack that this tool has not
+    ("attacks with access to weights or gradients", "hampkit sees the answers of a model only"),
+    ("label-only attacks with many queries per record", "no attack of this kind is part of hampkit"),
+    ("extraction of training data, inversion and inference of attributes", "hampkit measures membership inference only"),
+    ("records that are similar to training records, but not equal", "near copies are not searched for"),
+)
+
+
+def measured(results: Json) -> list[dict[str, Any]]:
+    """Each attack on each model with its tier, the numbers of records, and its numbers."""
+    return [
+        _measured(model, attack)
+        for model in results["models"]
+        for attack in (*of_target(model), *of_models(model))
+    ]
+
+
+def tier(attack: Json) -> str:
+    """What of an answer the attack uses: ``label`` or ``probabilities``."""
+    return "label" if attack["label_only"] else "probabilities"
+
+
+def _measured(model: Json, attack: Json) -> dict[str, Any]:
+    return {
+        "model": model["recipe"],
+        "attack": attack["attack"],
+        "unit": attack["unit"],
+        "tier": tier(attack),
+        "members": attack["members"],
+        "nonmembers": attack["nonmembers"],
+        "models": attack["targets"],
+        "auc": dict(deciding_auc(attack)) if attack["unit"] != "leave-one-out" else dict(attack["auc"]),
+        "tpr_at_fpr": [{k: p[k] for k in ("fpr", "value", "low", "high", "resolved")} for p in attack["tpr_at_fpr"]],
+    }
+
+
+def not_tested(results: Json) -> list[dict[str, str]]:
+    """What was not tested, each with the reason: registered attacks that were left out, then kinds of attack that none is of."""
+    made = {attack["attack"] for model in results["models"] for attack in model["attacks"]}
+    left: dict[str, list[str]] = {}
+    for name, cls in ATTACKS.classes().items():
+        if name not in made:
+            left.setdefault(_reason(cls.needs, results), []).append(name)
+    return [
+        *({"what": ", ".join(names), "why": why} for why, names in left.items()),
+        *({"what": what, "why": why} for what, why in NEVER),
+    ]
+
+
+def _reason(needs: Iterable[str], results: Json) -> str:
+    held = {need for model in results["models"] for attack in model["attacks"] for need in attack["needs"]}
+    lacking = [need for need in needs if need not in held]
+    return "; ".join(LACKING.get(need, need) for need in lacking) or "not asked for"

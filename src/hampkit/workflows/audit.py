@@ -1,0 +1,320 @@
+"""The workflow of ``hampkit audit``: from the answers of a foreign model to results and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hampkit.attacks import Attack, Shadows, SignalAttack
+from hampkit.config.schema import build
+from hampkit.config.sections import JudgeConfig
+from hampkit.data.copies import first_alike
+from hampkit.errors import UserError
+from hampkit.judging import flags
+from hampkit.judging.case import Case, Pool, build_case, score, shuffled
+from hampkit.judging.evaluate import evaluate, judge_scores, judged_together
+from hampkit.judging.exposed import Records, exposed_records
+from hampkit.judging.leave_one_out import repeated_scores, variance_used
+from hampkit.judging.predictive_value import PRIORS, predictive
+from hampkit.judging.results import AttackResult, ModelResult
+from hampkit.registry import ATTACKS
+from hampkit.rng import derive
+from hampkit.runs.environment import environment
+from hampkit.stats import grouped
+from hampkit.stats.bounds import audit_scores
+from hampkit.stats.exposure import exposure
+from hampkit.stats.strength import finding
+from hampkit.targets.base import Audited, Given, audited
+from hampkit.workflows.attack import NULL_ATTACK
+from hampkit.workflows.chosen_attacks import family
+from hampkit.workflows.report_inputs import answer_histogram, curve
+from hampkit.workflows.session import Session
+
+NOT_RANDOMISED = "not available: membership was not randomised; bounds hold if each record's membership was a fair coin"
+BOUND_ATTACKS = ("lira-online", "loss")  # the first that was made decides the bounds: chosen before its scores are seen
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the user declares about the model: it is printed as such, and never checked."""
+
+    claimed_epsilon: float | None = None
+    claimed_delta: float | None = None
+    prior: tuple[float, ...] = ()  # shares of members among the records an attacker meets
+    purpose: str = ""
+
+    def __post_init__(self) -> None:
+        epsilon, delta = self.claimed_epsilon, self.claimed_delta
+        if epsilon is not None and not (epsilon >= 0 and np.isfinite(epsilon)):
+            raise UserError(f"claimed_epsilon={epsilon} must be a number of at least 0")
+        if delta is not None and not 0 <= delta < 1:
+            raise UserError(f"claimed_delta={delta} must lie in [0, 1)")
+        for prior in self.prior:
+            if not 0 < prior < 1:
+                raise UserError(f"prior={prior} must lie between 0 and 1: the share of members among the records")
+
+    def to_json(self) -> dict[str, Any]:
+        found = {key: value for key, value in asdict(self).items() if value not in (None, (), "")}
+        return {**found, **({"prior": list(self.prior)} if self.prior else {})}
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What an audit is to do."""
+
+    attacks: Sequence[str] = ()  # names or families; default: all whose evidence is there
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the judge and of attacks, by section
+    declared: Declared = field(default_factory=Declared)
+    membership: Literal["given", "coin"] = "given"  # coin: each record's membership was drawn by an independent fair coin
+    allow_equal: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.membership not in ("given", "coin"):
+            raise UserError(f"membership={self.membership!r} must be given or coin")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A foreign model as the attacks see it."""
+
+    target: Audited
+    judge: JudgeConfig
+    seed: int
+
+    @cached_property
+    def once(self) -> NDArray[np.bool_]:
+        """(P,) the records that take part: of records with equal inputs only the first, a member if any is."""
+        n = len(self.target.pool)
+        if not self.target.has_inputs or self.judge.copies == "keep":
+            return np.ones(n, dtype=bool)
+        return first_alike(self.target.pool.x) == np.arange(n)
+
+    @cached_property
+    def case(self) -> Case:
+        target = self.target
+        pool = Pool(target.pool, int(target.membership.sum()), self.once)
+        return build_case(pool, target.logits[:, None], self.judge, self.seed).holding(self.shadows, None)
+
+    @cached_property
+    def shadows(self) -> Shadows | None:
+        """The shadow models as evidence about all records."""
+        found = self.target.shadows
+        if found is None:
+            return None
+        models, n = found.members.shape
+        empty = np.empty((models, 0), dtype=np.float32)
+        return Shadows((found.signals,), found.members, empty, np.arange(n), np.arange(models))
+
+
+def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelResult, dict[str, Any], Records | None]:
+    """The result of an audit, its details for a page, and the exposure of each record where there are shadow models.
+
+    Raises: `UserError` for answers, records or options that no audit can use.
+    """
+    target = audited(given, request.seed, request.allow_equal)
+    judge = build(JudgeConfig, request.options.get("judge", {}), "judge")
+    subject = Subject(target, judge, request.seed)
+    attacks = _chosen(request, subject)
+    results, scores, known = _attacked(attacks, subject, session)
+    again = _repeated(attacks, subject, session)
+    checks = _checks(subject)
+    records = _exposure(subject)
+    result = _result(subject, request, _flagged(results, checks, subject), again, scores, checks)
+    found = _findings(result, request, scores, known, subject, records)
+    result = replace(result, audit=found)
+    return result, _details(subject, scores, records), records
+
+
+def _chosen(request: AuditRequest, subject: Subject) -> list[Attack]:
+    """The attacks with their options. Raises: `UserError` for an unknown name, or an attack whose evidence is not there."""
+    classes = ATTACKS.classes()
+    there = {"known", *(["shadows"] if subject.shadows is not None else [])}
+    names = [attack for name in request.attacks for attack in family(name)]
+    for name in names:
+        if missing := set(classes[name].needs) - there:
+            raise UserError(f"attack {name} needs {', '.join(sorted(missing))}, which this audit has not; leave it out")
+    names = names or [name for name, cls in classes.items() if set(cls.needs) <= there]
+    options = request.options.get("attacks", {})
+    return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(names)]
+
+
+Scores = dict[str, NDArray[np.float64]]
+
+
+def _attacked(attacks: list[Attack], subject: Subject, session: Session) -> tuple[list[AttackResult], Scores, Scores]:
+    """The results of the attacks on the target, and their scores of the candidates (N,) and of the known records (K,)."""
+    results, scores, known = [], {}, {}
+    for k, attack in enumerate(attacks):
+        session.progress.track(f"attacking {subject.target.title}", k, len(attacks))
+        scores[attack.name], known[attack.name] = score(attack, subject.case)
+        results.append(judge_scores(attack, scores[attack.name], known[attack.name], subject.case, subject.judge))
+    session.progress.track(f"attacking {subject.target.title}", len(attacks), len(attacks))
+    return results, scores, known
+
+
+def _repeated(attacks: list[Attack], subject: Subject, session: Session) -> list[AttackResult]:
+    """Leave-one-out over the shadow models: each is the target once."""
+    if subject.shadows is None:
+        return []
+    chosen = [attack for attack in attacks if isinstance(attack, SignalAttack)]
+    once, group, found = subject.once, subject.target.pool.group, []
+    rows = None if group is None else group.numpy()[once]
+    title, done = f"leave-one-out of {subject.target.title}", 0
+    targets = list(range(len(subject.shadows)))
+    for attack in chosen:
+        session.progress.track(title, done, len(chosen))
+        scores = repeated_scores(attack, subject.shadows)[:, once]
+        measured = evaluate(scores, subject.shadows.membership()[:, once], rows=rows, strict=subject.judge.strict)
+        variance = variance_used(attack, subject.shadows, targets)
+        found.append(measured.result(attack, "leave-one-out", variance=variance, untrained=0, left_out=0))
+        done += 1
+    session.progress.track(title, done, len(chosen))
+    return found
+
+
+def _checks(subject: Subject) -> dict[str, Any]:
+    """The null, and whether members differ from non-members without any model."""
+    case = subject.case
+    null = shuffled(case, subject.seed)
+    scores, _ = score(ATTACKS.get(NULL_ATTACK)(), null)
+    e, known = case.evidence, case.evidence.known
+    assert known is not None
+    given = (known.x, known.y, known.member, e.x, e.y, case.member)
+    blind, surely = flags.shift(*given, derive(subject.seed, "shift"), group_new=case.group)
+    return {
+        "null": grouped.auc_interval(scores, null.member, case.group),
+        "off_null": flags.off_null(scores, null.member, case.group),
+        "shift": blind,
+        "shifted": surely,
+    }
+
+
+def _flagged(results: list[AttackResult], checks: Mapping[str, Any], subject: Subject) -> list[AttackResult]:
+    raised = {
+        "shifted": checks["shifted"],
+        "constant": flags.constant(subject.target.logits.numpy()),
+        "null": checks["off_null"],
+    }
+    more = tuple(name for name, is_raised in raised.items() if is_raised)
+    return [replace(r, flags=r.flags + more) for r in results]
+
+
+def _exposure(subject: Subject) -> Records | None:
+    """How exposed each record is, from the scaled logits of the shadow models."""
+    found, target = subject.target.shadows, subject.target
+    if found is None:
+        return None
+    names = target.ids or tuple(str(int(row) + 1) for row in target.pool.row)  # pyright: ignore[reportOptionalIterable]
+    labels = [target.pool.classes[c] for c in target.pool.y.tolist()]
+    group = None if target.pool.group is None else target.pool.group.numpy()
+    try:
+        exposed = exposure(found.signals.mean(2), found.members)
+    except ValueError:  # no record has models of both kinds
+        return None
+    return exposed_records(exposed, names, labels, group)
+
+
+def _result(
+    subject: Subject,
+    request: AuditRequest,
+    judged: list[AttackResult],
+    again: list[AttackResult],
+    scores: Scores,
+    checks: Mapping[str, Any],
+) -> ModelResult:
+    target, case, pool = subject.target, subject.case, subject.target.pool
+    together = judged_together(judged, scores, case.member, case.group)
+    right = (target.logits.argmax(1) == pool.y).numpy()
+    member = target.membership
+    return ModelResult(
+        recipe=target.title,
+        defense="",
+        run="",
+        seed=request.seed,
+        data={
+            "name": target.title,
+            "rows": len(pool),
+            "features": int(np.prod(pool.shape)) if target.has_inputs else 0,
+            "classes": pool.num_classes,
+            "sha256": pool.sha256,
+            "notes": list(target.notes),
+        },
+        accuracy={"train": float(right[member].mean()), "test": float(right[~member].mean())},
+        rows={"train": int(member.sum()), "test": int((~member).sum())},
+        known={"members": int(case.known_member.sum()), "nonmembers": int((~case.known_member).sum())},
+        judge=asdict(subject.judge),
+        attacks=(*together, *again),
+        null=checks["null"],
+        null_attack=NULL_ATTACK,
+        off_null=checks["off_null"],
+        shift=checks["shift"],
+        facts=dict(target.facts),
+        copies={"left_out": int((~subject.once).sum())},
+        groups=case.groups(),
+        weights=(target.fingerprint,),
+    )
+
+
+def _findings(
+    result: ModelResult, request: AuditRequest, scores: Scores, known: Scores, subject: Subject, records: Records | None
+) -> dict[str, Any]:
+    """What an audit has beside the numbers of attacks: predictive values, exposure, bounds, and what the user declared."""
+    case, priors = subject.case, request.declared.prior or PRIORS
+    best = max(result.of("target"), key=lambda a: finding(**vars(a.deciding))).attack
+    values = predictive(best, scores[best], case.member, known[best], case.known_member, priors)
+    found: dict[str, Any] = {
+        "way": subject.target.way,
+        "answers": subject.target.scale.kind,
+        "inputs": subject.target.has_inputs,
+        "declared": request.declared.to_json(),
+        "ppv": [value.to_json() for value in values],
+        "bounds": _bounds(request, scores, known, case),
+    }
+    return found | ({} if records is None else {"exposure": records.summary()})
+
+
+def _bounds(request: AuditRequest, scores: Scores, known: Scores, case: Case) -> dict[str, Any]:
+    """The one-run bounds on epsilon and mu of the first of `BOUND_ATTACKS`; the reason where there are none."""
+    if request.membership != "coin":
+        return {"reason": NOT_RANDOMISED}
+    name = next((name for name in BOUND_ATTACKS if name in scores), None)
+    if name is None:
+        return {"reason": f"not available: none of {', '.join(BOUND_ATTACKS)} was made, which decide the bounds"}
+    if case.group is not None:
+        return {"reason": "not available: records of one group do not have coins of their own"}
+    every = np.r_[scores[name], known[name]], np.r_[case.member, case.known_member]
+    delta = request.declared.claimed_delta
+    found = audit_scores(*every, delta=1e-5 if delta is None else delta, seed=request.seed)
+    numbers = {key: getattr(found, key) for key in ("canaries", "delta", "level", "epsilon", "mu", "epsilon_of_mu")}
+    return {"attack": name, **numbers}
+
+
+def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[str, Any]:
+    """What a page shows beside the results: curves, a histogram, records, provenance."""
+    target, env = subject.target, environment(torch.device("cpu"))
+    logits, y = target.logits.numpy(), target.pool.y.numpy()
+    return {
+        "curves": {name: curve(values, subject.case.member) for name, values in scores.items()},
+        "histogram": {**answer_histogram(logits, y, target.membership), "label": "The model's answers"},
+        "exposed": [] if records is None else records.rows(10),
+        "provenance": {
+            "versions": {"python": env["python"], **env["versions"]},
+            "git": env["git"],
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def default_folder(runs_dir: Path, result: ModelResult) -> Path:
+    """The folder of an audit's files, named by the title and a hash of the answers."""
+    plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in result.recipe)[:60]
+    return runs_dir / f"audit-{plain}-{result.weights[0][:8]}"
