@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Session,
         Trained,
         attack,
+        audit,
         compare,
         plan,
         recipe,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AttackResult", "Comparison", "ModelResult", "Notice", "Plan", "Progress", "Recipe", "Results", "Session", "Trained",
-    "UserError", "__version__", "attack", "attacks", "blackbox", "compare", "defenses", "metrics", "nn", "plan", "recipe", "run",
-    "shadow", "signals", "stats", "train", "write_report",
+    "UserError", "__version__", "attack", "attacks", "audit", "blackbox", "compare", "defenses", "metrics", "nn", "plan",
+    "recipe", "run", "shadow", "signals", "stats", "train", "write_report",
 ]  # fmt: skip
 
 _MODULES = ("attacks", "blackbox", "defenses", "metrics", "nn", "signals", "stats")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hampkit import __version__
+from hampkit.cli.audit import audit
 from hampkit.cli.failures import exit_code
 from hampkit.cli.options import (
     AttackOut,
@@ -275,6 +276,9 @@ def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:
         raise UserError(f"compare takes a data set, {names[0]!r}, or a table, --data {data}; leave one out")
     sets = [""] if data else list(dict.fromkeys(names)) or ["digits"]
     return {name: out / name if len(sets) > 1 else out for name in sets}
+
+
+app.command(short_help="Attack a model that was trained elsewhere, or its predictions.")(audit)
 
 
 @app.command(short_help="Write one report (HTML, Markdown, CSV, JSON) about several runs.")

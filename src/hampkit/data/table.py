@@ -46,7 +46,7 @@ class File(Source):
 
     def load(self, place: Place) -> Dataset:
         path, options = (
-            _existing(self.file),
+            existing(self.file),
             TableOptions(**{f.name: getattr(self, f.name) for f in fields(TableOptions)}),
         )
         self._check_text_options(path)
@@ -80,9 +80,13 @@ class File(Source):
                 raise UserError(f"data.{key} has no effect on {path}, which is no .csv file; leave it out")
 
 
-def _existing(file: str) -> Path:
-    path = expanded(file, "data.file")
-    if not file:
+def existing(file: str | Path, place: str = "data.file") -> Path:
+    """The path of a .csv, .tsv, .parquet or .npz file. place: the option that names it, for messages.
+
+    Raises: `UserError` for another suffix, and if there is no such file.
+    """
+    path = expanded(file, place)
+    if not str(file):
         raise UserError("data set 'file' needs a file; give --data FILE, or file = \"…\" in the section data")
     if path.is_dir():
         raise UserError(f"{path} is a folder; name one {listed(_SUFFIXES)} file in it")

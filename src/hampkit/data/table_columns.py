@@ -37,7 +37,7 @@ def read_table(path: Path, options: TableOptions) -> RawTable:
 
     Raises: `UserError` for a damaged file, for missing or unsuitable columns, and for cells without a usable value.
     """
-    table = _read(path, options)
+    table = read_file(path, options)
     _check_names(path, table.column_names, options)
     if table.num_rows == 0:
         raise UserError(f"{path} has a header but no rows; give at least {MIN_ROWS} rows")
@@ -91,8 +91,8 @@ def _check_rows(rows: int, done: Sequence[str]) -> None:
         )
 
 
-def _read(path: Path, options: TableOptions) -> Any:
-    """A pyarrow Table with readable column names.
+def read_file(path: Path, options: TableOptions) -> Any:
+    """A .csv, .tsv or .parquet file as a pyarrow Table with readable column names.
 
     Raises: `UserError` for a damaged file.
     """

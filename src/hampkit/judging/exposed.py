@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,21 +83,17 @@ def exposed_records(
         return _sorted(found, list(names), list(labels), "records")
     finite = np.where(np.isfinite(found.p), found.p, np.inf)
     order = np.lexsort((finite, group))
-    first = order[np.r_[True, np.diff(group[order]) != 0]]
+    first: Any = order[np.r_[True, np.diff(group[order]) != 0]]
     count = np.bincount(group, weights=np.isfinite(found.p))[group[first]]
     p = np.minimum(1.0, found.p[first] * np.maximum(count, 1))
     judged = np.isfinite(p)
     adjusted = np.full(len(p), np.nan)
     adjusted[judged] = benjamini_hochberg(p[judged])
-    picked = (each[first] for each in (found.mu, found.low, found.high))
-    persons = Exposure(*picked, p, adjusted, found.inside[first], found.outside[first])
-    return _sorted(persons, [names[i] for i in first], [labels[i] for i in first], "persons")
+    persons = replace(found.take(first), p=p, adjusted=adjusted)
+    return _sorted(persons, [names[i] for i in first.tolist()], [labels[i] for i in first.tolist()], "persons")
 
 
-def _sorted(found: Exposure, names: list[str], labels: list[str], of: str) -> Records:
+def _sorted(found: Exposure, names: Sequence[str], labels: Sequence[str], of: str) -> Records:
     low = np.where(np.isfinite(found.low), found.low, -np.inf)
     order = np.lexsort((np.arange(len(low)), np.nan_to_num(found.p, nan=2.0), -low))
-    fields = (found.mu, found.low, found.high, found.p, found.adjusted, found.inside, found.outside)
-    return Records(
-        tuple(names[i] for i in order), tuple(labels[i] for i in order), Exposure(*(each[order] for each in fields)), of
-    )
+    return Records(tuple(names[i] for i in order), tuple(labels[i] for i in order), found.take(order), of)

@@ -7,7 +7,7 @@ standard deviation is moderated, see `hampkit.stats.moderated`, because a record
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class Exposure:
     def exposed(self) -> Bools:
         """(N,) the records that are shown to be exposed: of these, 5 % are false in expectation."""
         return self.adjusted <= FDR
+
+    def take(self, rows: Any) -> Exposure:
+        """The exposure of these records, in this order; `adjusted` stays as it is."""
+        return Exposure(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def tpr(self, fpr: float) -> Floats:
         """(N,) the TPR that an attacker reaches at an FPR, Φ(μ − z_{1−FPR}).

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hampkit.config.files import plain_file
 from hampkit.data.memory import check_fits
-from hampkit.data.table_csv import read_csv
+from hampkit.data.table import existing
+from hampkit.data.table_columns import read_file
 from hampkit.data.table_values import TableOptions, listed
 from hampkit.errors import UserError, one_line
 from hampkit.targets.answers import KINDS, Kind
@@ -27,7 +27,6 @@ from hampkit.targets.records import (
     numbered,
 )
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 ARRAYS = ("probabilities", "logits", "y", "member", "x", "group", "id", "classes", "shadow_logits", "shadow_probabilities",
           "shadow_members")  # fmt: skip
 
@@ -70,7 +69,9 @@ def from_arrays(title: str, what: str, arrays: dict[str, Any]) -> Given:
             raise UserError(f"{what} lacks {name}; give one value for each record")
     answers = np.asarray(given[kinds[0]])
     if answers.ndim != 2:
-        raise UserError(f"{what} has {kinds[0]} of shape {answers.shape}; give one row per record and one column per class")
+        raise UserError(
+            f"{what} has {kinds[0]} of shape {answers.shape}; give one row per record and one column per class"
+        )
     _check_rows(what, len(answers), given)
     shadow = _shadow_arrays(what, kinds[0], given)
     return Given(
@@ -90,13 +91,11 @@ def from_file(file: str | Path, columns: Columns) -> Given:
 
     Raises: `UserError`.
     """
-    path = plain_file(file, "predictions")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(f"{path} has the suffix {path.suffix!r}; predictions are a {listed(SUFFIXES)} file")
-    if suffix == ".npz":
+    path = existing(file, "predictions")
+    if path.suffix.lower() == ".npz":
         return from_arrays(path.stem, str(path), _npz(path))
-    return from_table(path.stem, str(path), _table(path, columns), columns)
+    table = read_file(path, TableOptions(label=columns.label, group=columns.group))
+    return from_table(path.stem, str(path), table, columns)
 
 
 def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
@@ -122,7 +121,9 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
         ids=names(found["--id"]) if "--id" in found else (),
     )
     shown = listed(chosen, 4)
-    return Given(title, what, records, answers, "predictions", columns.kind, notes=(f"answers are the columns {shown}",))
+    return Given(
+        title, what, records, answers, "predictions", columns.kind, notes=(f"answers are the columns {shown}",)
+    )
 
 
 def _records(what: str, given: dict[str, Any], classes: int) -> Records:
@@ -138,7 +139,11 @@ def _records(what: str, given: dict[str, Any], classes: int) -> Records:
         x = torch.from_numpy(compact(f"x of {what}", values, ""))
     names_of = tuple(map(str, given["classes"])) if "classes" in given else tuple(map(str, range(classes)))
     y = np.asarray(given["y"])
-    codes = class_codes(f"y of {what}", y.tolist(), names_of) if "classes" in given else numbered(f"y of {what}", y, classes)
+    codes = (
+        class_codes(f"y of {what}", y.tolist(), names_of)
+        if "classes" in given
+        else numbered(f"y of {what}", y, classes)
+    )
     return Records(
         y=codes,
         member=membership(f"member of {what}", np.asarray(given["member"]).tolist()),
@@ -155,14 +160,18 @@ def _check_rows(what: str, n: int, given: dict[str, Any]) -> None:
         if name in given and len(np.shape(given[name])) == 0:
             raise UserError(f"{name} of {what} is a single value; give one for each record")
         if name in given and len(given[name]) != n:
-            raise UserError(f"{name} of {what} has {len(given[name]):,} rows, and the answers have {n:,}; give one for each record")
+            raise UserError(
+                f"{name} of {what} has {len(given[name]):,} rows, and the answers have {n:,}; give one for each record"
+            )
 
 
 def _shadow_arrays(what: str, kind: str, given: dict[str, Any]) -> Any:
     """The answers of shadow models, of the same kind as the target's; None without any."""
     name, other = f"shadow_{kind}", "shadow_logits" if kind == "probabilities" else "shadow_probabilities"
     if other in given:
-        raise UserError(f"{what} has {kind} and {other}; the model and its shadow models need answers of one kind: {name}")
+        raise UserError(
+            f"{what} has {kind} and {other}; the model and its shadow models need answers of one kind: {name}"
+        )
     if (name in given) != ("shadow_members" in given):
         there, lacking = (name, "shadow_members") if name in given else ("shadow_members", name)
         raise UserError(f"{what} has {there} but no {lacking}; give both or neither")
@@ -182,19 +191,6 @@ def _npz(path: Path) -> dict[str, Any]:
         raise UserError(
             f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, probabilities=…, y=…, member=…)"
         ) from None
-
-
-def _table(path: Path, columns: Columns) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    try:
-        check_fits(path, 2.0 * path.stat().st_size)
-        if path.suffix.lower() == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        return read_csv(path, TableOptions(label=columns.label, group=columns.group))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete {path.suffix} file?") from None
 
 
 def _arrow(what: str, table: Any) -> Any:
@@ -254,7 +250,7 @@ def _classes(what: str, chosen: list[str], answers: Any, labels: Sequence[Any]) 
 
     A single column is the probability of the second of two classes, in sorted order, or of the class that it is named after.
     """
-    wanted = {name for name in names(labels)}
+    wanted = set(names(labels))
     if len(chosen) > 1:
         return _named(chosen, wanted), answers
     if len(wanted) != 2:
@@ -268,7 +264,11 @@ def _classes(what: str, chosen: list[str], answers: Any, labels: Sequence[Any]) 
             " one of two classes: give a column per class for logits"
         )
     first, second = sorted(wanted)
-    ends = [name for name in (first, second) if chosen[0] == name or chosen[0].endswith((f"_{name}", f".{name}", f" {name}"))]
+    ends = [
+        name
+        for name in (first, second)
+        if chosen[0] == name or chosen[0].endswith((f"_{name}", f".{name}", f" {name}"))
+    ]
     positive = ends[0] if len(ends) == 1 else second
     both = np.concatenate([1 - answers, answers], axis=1)
     return (first, second), both if positive == second else both[:, ::-1].copy()

@@ -39,10 +39,21 @@ class Records:
         return len(self.y)
 
     def order(self, seed: int) -> NDArray[np.int64]:
-        """(P,) the places of the members, then of the non-members, each in random order; rows of one group are neighbours."""
-        group = np.arange(len(self)) if self.group is None else self.group
-        rank = numpy_rng(derive(seed, "order of records")).permutation(int(group.max()) + 1)[group]
-        return np.lexsort((np.arange(len(self)), rank, ~self.member))
+        """(P,) the places of the members, then of the non-members, each in random order; rows of one group are neighbours.
+
+        It does not depend on how members and non-members are mixed: a table of both and two tables give the same order.
+        """
+        return np.concatenate(
+            [self._shuffled(np.flatnonzero(self.member == side), seed, side) for side in (True, False)]
+        )
+
+    def _shuffled(self, places: NDArray[np.int64], seed: int, side: bool) -> NDArray[np.int64]:
+        """The places (n,) of one side, shuffled as whole groups."""
+        group = places if self.group is None else self.group[places]
+        _, first, of = np.unique(group, return_index=True, return_inverse=True)
+        appearance = np.argsort(np.argsort(first))  # groups are numbered by their first row
+        rank = numpy_rng(derive(seed, "order of records", side)).permutation(len(first))[appearance[of]]
+        return places[np.argsort(rank, kind="stable")]
 
     def pool(self, title: str, sha256: str, order: NDArray[np.int64]) -> Dataset:
         """The records in this order (P,); without inputs, x has the shape (P, 0)."""
@@ -96,7 +107,9 @@ def check_sides(what: str, member: NDArray[np.bool_]) -> None:
     n1, n0 = int(member.sum()), int((~member).sum())
     for n, name in ((n1, "members"), (n0, "non-members")):
         if not n:
-            raise UserError(f"{what} has no {name}; an audit compares members with non-members: add records of both kinds")
+            raise UserError(
+                f"{what} has no {name}; an audit compares members with non-members: add records of both kinds"
+            )
     if min(n1, n0) < LEAST:
         raise UserError(
             f"{what} has {n1:,} members and {n0:,} non-members; an audit needs at least {LEAST} of each: add records"
@@ -126,7 +139,9 @@ def numbered(what: str, y: Any, classes: int) -> NDArray[np.int64]:
     """
     values = np.asarray(y)
     if values.ndim != 1 or values.dtype.kind not in "biuf":
-        raise UserError(f"{what} is {values.dtype} {values.shape}; give one whole number for each record, shape (records,)")
+        raise UserError(
+            f"{what} is {values.dtype} {values.shape}; give one whole number for each record, shape (records,)"
+        )
     bad = ~np.isfinite(values.astype(np.float64)) | (values < 0) | (values >= classes)
     bad |= values != np.floor(np.where(bad, 0, values))
     if bad.any():

@@ -17,7 +17,10 @@ LACKING = {  # evidence that an attack needs → why it was not made
 NEVER = (  # (what, why): kinds of attack that this tool has not
     ("attacks with access to weights or gradients", "hampkit sees the answers of a model only"),
     ("label-only attacks with many queries per record", "no attack of this kind is part of hampkit"),
-    ("extraction of training data, inversion and inference of attributes", "hampkit measures membership inference only"),
+    (
+        "extraction of training data, inversion and inference of attributes",
+        "hampkit measures membership inference only",
+    ),
     ("records that are similar to training records, but not equal", "near copies are not searched for"),
 )
 
@@ -25,9 +28,7 @@ NEVER = (  # (what, why): kinds of attack that this tool has not
 def measured(results: Json) -> list[dict[str, Any]]:
     """Each attack on each model with its tier, the numbers of records, and its numbers."""
     return [
-        _measured(model, attack)
-        for model in results["models"]
-        for attack in (*of_target(model), *of_models(model))
+        _measured(model, attack) for model in results["models"] for attack in (*of_target(model), *of_models(model))
     ]
 
 

@@ -73,7 +73,9 @@ class AuditRequest:
     attacks: Sequence[str] = ()  # names or families; default: all whose evidence is there
     options: Mapping[str, Any] = field(default_factory=dict)  # of the judge and of attacks, by section
     declared: Declared = field(default_factory=Declared)
-    membership: Literal["given", "coin"] = "given"  # coin: each record's membership was drawn by an independent fair coin
+    membership: Literal["given", "coin"] = (
+        "given"  # coin: each record's membership was drawn by an independent fair coin
+    )
     allow_equal: bool = False
     seed: int = 0
 

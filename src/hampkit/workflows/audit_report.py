@@ -18,7 +18,10 @@ from hampkit.report.cells import safe
 from hampkit.runs.locks import reports
 from hampkit.runs.store import writable, write_file, write_json
 from hampkit.workflows.annex import measured, not_tested
+from hampkit.workflows.audit import AuditRequest, audit, default_folder
+from hampkit.workflows.audit_ways import Ways
 from hampkit.workflows.report import texts_of
+from hampkit.workflows.session import Session
 
 HASHES = "SHA256SUMS"
 
@@ -30,6 +33,17 @@ class Found:
     result: ModelResult
     details: dict[str, Any]
     records: Records | None
+
+
+def audit_to(ways: Ways, request: AuditRequest, out: Path | None, session: Session) -> Results:
+    """Audit a model and write what was found. out: default a folder of its own in ``runs_dir``, named by the answers.
+
+    Raises: `UserError`; nothing is written before the audit is complete.
+    """
+    if out is not None:
+        writable(out)
+    found = Found(*audit(ways.given(), request, session))
+    return write_audit(found, results_of(found), out or default_folder(session.runs_dir, found.result))
 
 
 def results_of(found: Found) -> Results:

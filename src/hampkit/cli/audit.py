@@ -1,0 +1,114 @@
+"""The command ``audit``: a model that was trained elsewhere, or its predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hampkit.cli.options import Debug, Device, Json, Quiet, RunsDir, split
+from hampkit.cli.output import write, write_json
+from hampkit.errors import UserError
+
+_WAYS = "Ways in"
+_MEANING = "What you declare"
+
+
+def _option(*names: str, panel: str, help: str, metavar: str = "") -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar or None, show_default=False)
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PREDICTIONS] [KEY=VALUE…]", show_default=False, help="A .csv, .tsv, .parquet or .npz file."
+    ),
+]
+Label = Annotated[str, _option("--label", panel=_WAYS, help="The column with the true label.", metavar="COLUMN")]
+Member = Annotated[
+    str, _option("--member", panel=_WAYS, help="The column with 1 for training records, else 0.", metavar="COLUMN")
+]
+Group = Annotated[
+    str, _option("--group", panel=_WAYS, help="The column with the person of each record.", metavar="COLUMN")
+]
+Id = Annotated[str, _option("--id", panel=_WAYS, help="The column with your names of the records.", metavar="COLUMN")]
+Answers = Annotated[
+    str,
+    _option("--answers", panel=_WAYS, help="A pattern for the columns of answers, such as 'p_*'.", metavar="PATTERN"),
+]
+Kind = Annotated[str, _option("--kind", panel=_WAYS, help="probabilities, logits or auto.", metavar="KIND")]
+Model = Annotated[
+    str,
+    _option("--model", panel=_WAYS, help="package.module:load, a function that returns the model, or a .onnx file."),
+]
+Members = Annotated[Path | None, _option("--members", panel=_WAYS, help="A table of training records.", metavar="FILE")]
+NonMembers = Annotated[
+    Path | None, _option("--nonmembers", panel=_WAYS, help="A table of other records.", metavar="FILE")
+]
+Inputs = Annotated[
+    str,
+    _option("--inputs", panel=_WAYS, help="What the model receives: array, frame, encoded or auto.", metavar="KIND"),
+]
+Attacks = Annotated[
+    str, typer.Option(metavar="NAME,…", help="Names, separated by commas; default: all that are possible.")
+]
+Epsilon = Annotated[float | None, _option("--claimed-epsilon", panel=_MEANING, help="The epsilon that was claimed.")]
+Delta = Annotated[float | None, _option("--claimed-delta", panel=_MEANING, help="The delta that was claimed.")]
+Prior = Annotated[
+    list[float] | None, _option("--prior", panel=_MEANING, help="Share of members among the records an attacker meets.")
+]
+Purpose = Annotated[str, _option("--purpose", panel=_MEANING, help="What the model is for.", metavar="TEXT")]
+Membership = Annotated[
+    str,
+    _option(
+        "--membership", panel=_MEANING, help="coin, if a fair coin decided on each record; else given.", metavar="HOW"
+    ),
+]
+AllowEqual = Annotated[bool, typer.Option("--allow-equal", help="Accept non-members that are equal to members.")]
+Seed = Annotated[int, typer.Option(help="Seed of the order of the records.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for page and results; default: one in the runs folder.")]
+
+
+def audit(
+    words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", answers: Answers = "",
+    kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None, inputs: Inputs = "auto",
+    attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
+    purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
+    runs_dir: RunsDir = Path("runs"), out: Out = None, device: Device = "auto", json: Json = False, quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Attack a model that was trained elsewhere, and judge how much it reveals about its training data.
+
+    Give its PREDICTIONS, a table with the columns --label and --member and one column of answers per class; or the model itself,
+    --model, with --members and --nonmembers, tables with the column --label.
+    """
+    from hampkit.cli.progress import Bars
+
+    files, options = split(words or [])
+    if len(files) > 1:
+        raise UserError(
+            f"audit takes one file of predictions, and got {len(files)}: {', '.join(files)}; leave out all but one"
+        )
+    bars = Bars(not quiet)
+    with bars.shown():
+        from hampkit import api
+
+        results = api.audit(
+            files[0] if files else None, label=label, member=member, group=group, id=id, answers=answers, kind=kind,
+            predict=model or None, members=members, nonmembers=nonmembers, inputs=inputs,
+            attacks=[name.strip() for name in attacks.split(",")] if attacks else (), options=options,
+            claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
+            membership=membership, allow_equal=allow_equal, seed=seed, out=out, runs_dir=runs_dir, device=device,
+            progress=bars.progress(),
+        )  # fmt: skip
+    if json:
+        write_json(results.to_json(), sort=True)
+    elif not quiet:
+        from hampkit.cli.terminal import show_results, stdout_console
+        from hampkit.report.annex import bounds_line, exposure_line
+
+        show_results(stdout_console(), results)
+        found = results.models[0].audit
+        write(*(f"{line}." for line in (exposure_line(found), bounds_line(found)) if line))
+        write(f"report: {results.files['html']}")

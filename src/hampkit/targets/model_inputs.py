@@ -1,0 +1,224 @@
+"""What a foreign model receives: the columns of the user's tables as they are, and the encoding that attacks use."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hampkit.data.table import existing
+from hampkit.data.table_columns import read_file
+from hampkit.data.table_values import TableOptions, compact, encode, listed
+from hampkit.errors import UserError, one_line
+from hampkit.targets.records import check_columns, coded, names
+
+Inputs = Literal["auto", "array", "frame", "encoded"]
+INPUTS = ("auto", "array", "frame", "encoded")
+MOST_CATEGORIES = 100  # of a text column that attacks see; other columns, such as names, are left out of their encoding
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Members and non-members as the model and as the attacks see them, members first."""
+
+    inputs: Any  # (P, …) float32 or a pandas DataFrame
+    x: Tensor  # (P, *shape) float32 or uint8
+    labels: Sequence[Any]  # (P,)
+    member: np.ndarray  # (P,) bool
+    group: np.ndarray | None = None  # (P,)
+    ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """The columns of the user's tables that are no features, and how the others are given to the model."""
+
+    label: str
+    group: str = ""
+    id: str = ""
+    inputs: Inputs = "auto"
+
+    def __post_init__(self) -> None:
+        if self.inputs not in INPUTS:
+            raise UserError(f"inputs={self.inputs!r} must be one of {', '.join(INPUTS)}")
+
+    @property
+    def named(self) -> dict[str, str]:
+        given = {"--label": self.label, "--group": self.group, "--id": self.id}
+        return {option: name for option, name in given.items() if name}
+
+
+def rows_of_files(members: str | Path, nonmembers: str | Path, columns: TableColumns) -> Rows:
+    """The rows of two tables with the same columns, .csv, .tsv or .parquet, or of two .npz files with x and y.
+
+    Raises: `UserError`.
+    """
+    paths = existing(members, "members"), existing(nonmembers, "nonmembers")
+    suffixes = [path.suffix.lower() for path in paths]
+    if suffixes == [".npz", ".npz"]:
+        return rows_of_arrays(*(_npz(path) for path in paths))
+    if ".npz" in suffixes:
+        raise UserError(f"members {paths[0]} and non-members {paths[1]} must be files of one kind")
+    first, second = (_table(path, columns) for path in paths)
+    if first.column_names != second.column_names:
+        only = sorted(set(first.column_names) ^ set(second.column_names))
+        why = f"only one of them has {listed(only)}" if only else "their order differs"
+        raise UserError(f"{paths[0]} and {paths[1]} have other columns: {why}; give tables with the same columns")
+    return _rows_of_tables(first, second, " and ".join(map(str, paths)), columns)
+
+
+def rows_of_arrays(members: Any, nonmembers: Any) -> Rows:
+    """The rows of two pairs (x, y) of arrays.
+
+    Raises: `UserError` for arrays that do not fit together.
+    """
+    pairs = [_pair(name, pair) for name, pair in (("members", members), ("nonmembers", nonmembers))]
+    if pairs[0][0].shape[1:] != pairs[1][0].shape[1:]:
+        raise UserError(
+            f"members have the shape {pairs[0][0].shape}, non-members {pairs[1][0].shape}; their rows must be alike"
+        )
+    x = np.concatenate([pair[0] for pair in pairs])
+    y = np.concatenate([pair[1] for pair in pairs])
+    member = np.arange(len(x)) < len(pairs[0][0])
+    return Rows(x.astype(np.float32), torch.from_numpy(compact("the inputs", x, "")), y.tolist(), member)
+
+
+def _pair(name: str, pair: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UserError(f"{name} must be a pair of arrays (x, y), or a file")
+    x, y = (np.asarray(each.detach().cpu() if hasattr(each, "detach") else each) for each in pair)
+    if x.ndim < 2 or x.dtype.kind not in "biuf":
+        raise UserError(f"x of {name} is {x.dtype} {x.shape}; give numbers of shape (records, features…)")
+    if y.shape != x.shape[:1]:
+        raise UserError(f"y of {name} has shape {y.shape}, x has {len(x):,} rows; give one label for each row")
+    return x, y
+
+
+def _npz(path: Path) -> tuple[Any, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return archive["x"], archive["y"]
+    except Exception as error:  # a damaged archive may raise anything
+        raise UserError(f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, x=…, y=…)") from None
+
+
+def _table(path: Path, columns: TableColumns) -> Any:
+    if not columns.label:
+        raise UserError(f"{path} needs the name of its label column; give --label COLUMN")
+    table = read_file(path, TableOptions(label=columns.label, group=columns.group))
+    check_columns(str(path), table.column_names, columns.named)
+    if not table.num_rows:
+        raise UserError(f"{path} has no rows; give at least 100")
+    return table
+
+
+def _rows_of_tables(first: Any, second: Any, what: str, columns: TableColumns) -> Rows:
+    import pyarrow as pa
+
+    member = np.arange(first.num_rows + second.num_rows) < first.num_rows
+    try:
+        table = pa.concat_tables([first, second], promote_options="permissive").combine_chunks()
+    except pa.ArrowException:
+        kinds = [
+            f"{name} ({a.type}, {b.type})"
+            for name, a, b in zip(first.column_names, first.columns, second.columns, strict=True)
+            if a.type != b.type
+        ]
+        raise UserError(
+            f"columns of {what} hold values of different kinds: {', '.join(kinds[:5])}; make them alike"
+        ) from None
+    found = {option: table.column(name) for option, name in columns.named.items()}
+    for option, column in found.items():
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise UserError(
+                f"column {columns.named[option]!r} of {what} has no value in row {row + 1} of both; fill it"
+            )
+    features = [name for name in table.column_names if name not in columns.named.values()]
+    if not features:
+        raise UserError(
+            f"{what} have no columns besides {listed(list(columns.named.values()))}; keep at least one feature"
+        )
+    x, notes = _encoded(table, features)
+    return Rows(
+        inputs=_inputs(table.select(features), x, columns.inputs, what),
+        x=x,
+        labels=found["--label"].to_pylist(),
+        member=member,
+        group=coded(found["--group"].to_pylist()) if "--group" in found else None,
+        ids=names(found["--id"].to_pylist()) if "--id" in found else (),
+        notes=notes,
+    )
+
+
+def _inputs(features: Any, x: Tensor, inputs: Inputs, what: str) -> Any:
+    """The columns as float32 (P, D) if all are numbers, else as a pandas DataFrame; or what was asked for."""
+    if inputs == "encoded":
+        return x.float().numpy()
+    texts = [
+        name for name, column in zip(features.column_names, features.columns, strict=True) if not _is_number(column)
+    ]
+    if inputs == "array" and texts:
+        raise UserError(
+            f"column {texts[0]!r} of {what} holds no numbers, so that --inputs array is not possible; take frame"
+        )
+    if inputs == "frame" or texts:
+        if importlib.util.find_spec("pandas") is None:
+            raise UserError(
+                f"{what} need a data frame for column {(texts or features.column_names)[0]!r}; install pandas: pip install"
+                " 'hampkit[pandas]', or give --inputs encoded"
+            )
+        return features.to_pandas()
+    return np.stack([_floats(column) for column in features.columns], axis=1)
+
+
+def _is_number(column: Any) -> bool:
+    import pyarrow as pa
+
+    kind = column.type
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    )
+
+
+def _floats(column: Any) -> np.ndarray:
+    """(P,) float32; a missing value is NaN."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    return column.cast(pa.float64()).to_numpy().astype(np.float32)
+
+
+def _encoded(table: Any, features: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+    """The features as attacks see them: numbers with medians for missing values, texts as one-hot blocks."""
+    blocks, left = [], []
+    for name in features:
+        column = table.column(name)
+        if _is_number(column):
+            values = _floats(column)
+            usual = np.nanmedian(values) if np.isfinite(values).any() else 0.0
+            blocks.append(np.where(np.isfinite(values), values, usual).astype(np.float32)[:, None])
+            continue
+        codes, texts = encode(column.to_pylist())
+        if len(texts) > MOST_CATEGORIES:
+            left.append(name)
+        else:
+            blocks.append(np.eye(len(texts), dtype=np.float32)[codes])
+    note = (
+        (f"attacks do not see the columns {listed(left, 5)}, which have more than {MOST_CATEGORIES} values",)
+        if left
+        else ()
+    )
+    x = np.concatenate(blocks, axis=1) if blocks else np.zeros((table.num_rows, 0), dtype=np.float32)
+    return torch.from_numpy(x), note

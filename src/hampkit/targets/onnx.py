@@ -1,0 +1,78 @@
+"""An ONNX file as a foreign model, run by onnxruntime (extra ``onnx``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hampkit.errors import UserError, one_line
+
+BATCH = 1024
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(float16)": np.float16,
+}
+
+
+def onnx_answers(file: str | Path, x: Any) -> tuple[Any, tuple[str, ...]]:
+    """The answers (N, C) of an ONNX model to inputs (N, …), and the names of the classes if the file has them.
+
+    The model has one input. Of its outputs the last with two axes of numbers is taken, or a list of class → probability as
+    scikit-learn's converter writes it. Raises: `UserError`.
+    """
+    session = _session(Path(file))
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs)
+        raise UserError(
+            f"{file} has {len(inputs)} inputs ({names}); an audit needs a model with one input of all features"
+        )
+    dtype = _TYPES.get(inputs[0].type)
+    if dtype is None or not isinstance(x, np.ndarray):
+        raise UserError(
+            f"{file} takes {inputs[0].type}, and the records are a table with text; give --inputs encoded if the model was"
+            " trained on that, or a factory --model package.module:load"
+        )
+    step = _step(inputs[0].shape)
+    parts, classes = [], ()
+    for start in range(0, len(x), step):
+        answers, classes = _answer(session, inputs[0].name, x[start : start + step].astype(dtype), str(file))
+        parts.append(answers)
+    return np.concatenate(parts), classes
+
+
+def _session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(f"{path} needs onnxruntime; install it: pip install 'hampkit[onnx]'") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised, and printed once
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has many exceptions
+        raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete .onnx file?") from None
+
+
+def _step(shape: Any) -> int:
+    """Rows at once: as many as the model's input was exported for, if that number is fixed."""
+    return shape[0] if shape and isinstance(shape[0], int) and shape[0] > 0 else BATCH
+
+
+def _answer(session: Any, name: str, rows: Any, file: str) -> tuple[Any, tuple[str, ...]]:
+    try:
+        outputs: list[Any] = session.run(None, {name: rows})
+    except Exception as error:  # onnxruntime has many exceptions
+        raise UserError(f"{file} cannot answer inputs of shape {rows.shape}: {one_line(error)}") from None
+    for out in outputs[::-1]:
+        if type(out) is list and out and isinstance(out[0], dict):
+            keys = list(out[0])
+            return np.array([[row[key] for key in keys] for row in out]), tuple(map(str, keys))
+        if getattr(out, "ndim", 0) == 2 and out.dtype.kind == "f" and len(out) == len(rows):
+            return out.astype(np.float64), ()
+    shapes = ", ".join(str(getattr(out, "shape", type(out).__name__)) for out in outputs)
+    raise UserError(f"{file} answers {shapes}; an audit needs an output of shape (records, classes)")

@@ -1,0 +1,123 @@
+"""The ways into an audit: from what the user gives to the answers of a model about records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hampkit.config.files import plain_file
+from hampkit.errors import UserError, one_line
+from hampkit.registry import load_own
+from hampkit.targets.base import Given
+from hampkit.targets.model import Foreign, given_of
+from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_files
+from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
+
+UNSAFE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".pt2", ".bin", ".h5", ".keras")
+WAYS = (
+    "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
+    " nonmembers"
+)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Everything that a user may give; exactly one way in must be complete."""
+
+    predictions: Any = None
+    columns: Columns = field(default_factory=Columns)
+    arrays: dict[str, Any] = field(default_factory=dict)  # see `hampkit.targets.predictions.from_arrays`
+    predict: Any = None  # a model, ``package.module:load`` or a .onnx file
+    members: Any = None
+    nonmembers: Any = None
+    inputs: Any = "auto"
+    title: str = ""
+
+    def given(self) -> Given:
+        """What the one complete way in gives.
+
+        Raises: `UserError` for none or several ways, and for what each of them refuses.
+        """
+        there = [
+            name for name, value in (("predictions", self.predictions), ("predict", self.predict)) if value is not None
+        ]
+        there += [name for name in ("probabilities", "logits") if self.arrays.get(name) is not None]
+        if len(there) != 1:
+            what = " and ".join(there) if there else "nothing"
+            raise UserError(f"an audit needs one way in, and got {what}; give {WAYS}")
+        if there[0] == "predict":
+            return self._of_model()
+        for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
+            if value is not None:
+                raise UserError(f"{name} has no effect with {there[0]}; leave it out, or give the model itself")
+        if there[0] != "predictions":
+            return from_arrays(self.title or "model", "the arrays", self.arrays)
+        if isinstance(self.predictions, (str, Path)):
+            return from_file(self.predictions, self.columns)
+        return from_table(self.title or "predictions", "the table", self.predictions, self.columns)
+
+    def _of_model(self) -> Given:
+        for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
+            if value is None:
+                raise UserError(
+                    f"a model needs members and nonmembers, and {name} is missing; give a table, or a pair (x, y)"
+                )
+        model, title = loaded(self.predict)
+        if isinstance(self.members, (str, Path)) and isinstance(self.nonmembers, (str, Path)):
+            columns = TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
+            rows = rows_of_files(self.members, self.nonmembers, columns)
+        else:
+            rows = rows_of_arrays(self.members, self.nonmembers)
+        return given_of(Foreign(self.title or title, model, self.columns.kind), rows)
+
+
+def loaded(model: Any) -> tuple[Any, str]:
+    """A model and its title: an object as it is, the result of ``package.module:load``, or the path of a .onnx file.
+
+    Raises: `UserError` for files that would have to be unpickled, and for a factory that fails.
+    """
+    if not isinstance(model, (str, Path)):
+        return model, getattr(model, "__name__", type(model).__name__)
+    text = str(model)
+    suffix = Path(text).suffix.lower()
+    if suffix == ".onnx":
+        return plain_file(text, "model"), Path(text).stem
+    if suffix in UNSAFE:
+        raise UserError(
+            f"{text} is not read: loading a {suffix} file can run any code in it; export the model to ONNX, save its weights as"
+            " safetensors, or write a function that loads it and give --model package.module:function"
+        )
+    if ":" not in text:
+        raise UserError(f"model {text!r} is neither a .onnx file nor package.module:load; give one of them")
+    return _made(text), text.rpartition(":")[0].rpartition(".")[2]
+
+
+def _made(text: str) -> Any:
+    """The model at an import path: what its function returns, or the object itself if it is a model."""
+    found = load_own(text)
+    if hasattr(found, "predict_proba") and not isinstance(found, type):
+        return found
+    if type(found).__module__ != "builtins" and hasattr(found, "parameters") and not isinstance(found, type):
+        return found
+    if not callable(found):
+        raise UserError(f"{text} is a {type(found).__name__}; name a function without arguments that returns the model")
+    try:
+        return found()
+    except UserError:
+        raise
+    except Exception as error:  # the function is the user's: it may raise anything
+        raise UserError(
+            f"{text} fails: {one_line(error, named=True)}; it must be a function without arguments that returns the model"
+        ) from error
+
+
+def arrays_of(**arrays: Any) -> dict[str, Any]:
+    """The arrays that were given, tensors as NumPy arrays."""
+    return {
+        name: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        for name, value in arrays.items()
+        if value is not None
+    }
