@@ -90,10 +90,10 @@ def exposed_records(
     adjusted = np.full(len(p), np.nan)
     adjusted[judged] = benjamini_hochberg(p[judged])
     persons = replace(found.take(first), p=p, adjusted=adjusted)
-    return _sorted(persons, [names[i] for i in first.tolist()], [labels[i] for i in first.tolist()], "persons")
+    return _sorted(persons, *([texts[int(i)] for i in first] for texts in (names, labels)), "persons")
 
 
-def _sorted(found: Exposure, names: Sequence[str], labels: Sequence[str], of: str) -> Records:
+def _sorted(found: Exposure, names: list[str], labels: list[str], of: str) -> Records:
     low = np.where(np.isfinite(found.low), found.low, -np.inf)
     order = np.lexsort((np.arange(len(low)), np.nan_to_num(found.p, nan=2.0), -low))
     return Records(tuple(names[i] for i in order), tuple(labels[i] for i in order), found.take(order), of)

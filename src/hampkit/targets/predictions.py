@@ -68,9 +68,9 @@ def from_arrays(title: str, what: str, arrays: dict[str, Any]) -> Given:
         if name not in given:
             raise UserError(f"{what} lacks {name}; give one value for each record")
     answers = np.asarray(given[kinds[0]])
-    if answers.ndim != 2:
+    if answers.ndim != 2 or answers.shape[1] < 2:
         raise UserError(
-            f"{what} has {kinds[0]} of shape {answers.shape}; give one row per record and one column per class"
+            f"{what} has {kinds[0]} of shape {answers.shape}; give one row per record and one column per class, of at least two"
         )
     _check_rows(what, len(answers), given)
     shadow = _shadow_arrays(what, kinds[0], given)

@@ -1,0 +1,455 @@
+"""Audits of models that were trained elsewhere: every way in, what each refuses, and whether the verdict is right."""
+
+import csv
+import hashlib
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hampkit
+from hampkit.cli.app import guarded
+from hampkit.errors import UserError
+from hampkit.judging.exposed import exposed_records
+from hampkit.judging.predictive_value import ppv, predictive
+from hampkit.stats.exposure import exposure
+from hampkit.targets.answers import scale_of
+from hampkit.targets.records import Records
+
+FEW = ("loss", "confidence-per-class")  # attacks that take no time
+ROWS, FEATURES = 600, 6
+
+
+class Forest:
+    """An estimator that memorises: it answers a training record by its label, and others by a rule."""
+
+    classes_ = (0, 1)
+
+    def __init__(self, x, y):
+        self.seen = {row.tobytes(): int(label) for row, label in zip(np.asarray(x, dtype=np.float32), y, strict=True)}
+
+    def predict_proba(self, x):
+        rows = np.asarray(x, dtype=np.float32)
+        p = 1 / (1 + np.exp(-rows[:, 0]))
+        for i, row in enumerate(rows):
+            if (label := self.seen.get(row.tobytes())) is not None:
+                p[i] = 0.97 if label else 0.03
+        return np.stack([1 - p, p], axis=1).round(6)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, FEATURES)).round(4).astype(np.float32)
+    y = rng.integers(0, 2, ROWS)  # random labels: whoever predicts them has memorised them
+    member = np.arange(ROWS) % 2 == 0
+    return x, y, member
+
+
+@pytest.fixture(scope="module")
+def forest(problem):
+    x, y, member = problem
+    return Forest(x[member], y[member])
+
+
+def pairs(problem):
+    x, y, member = problem
+    return {"members": (x[member], y[member]), "nonmembers": (x[~member], y[~member])}
+
+
+def write_csv(path, names, columns):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
+    return path
+
+
+def predictions(path, problem, p, extra=()):
+    _, y, member = problem
+    columns = {"y": y, "in": member.astype(int), "p_0": p[:, 0], "p_1": p[:, 1], **dict(extra)}
+    return write_csv(path, list(columns), list(columns.values()))
+
+
+def audited(*args, **kwargs):
+    return hampkit.audit(*args, **{"attacks": FEW, **kwargs})
+
+
+def aucs(results):
+    return [a.auc.value for a in results.models[0].attacks]
+
+
+def test_every_way_in_gives_the_same_numbers(problem, forest, tmp_path):
+    x, y, member = problem
+    p = forest.predict_proba(x)
+    (tmp_path / "factory.py").write_text(
+        "import numpy as np\ndef load():\n    return lambda x: np.load('p.npy')[: len(x)]\n"
+    )
+    order = np.r_[np.flatnonzero(member), np.flatnonzero(~member)]
+    np.save(tmp_path / "p.npy", p[order])
+    names = [f"f{k}" for k in range(FEATURES)]
+    for name, side in (("a.csv", member), ("b.csv", ~member)):
+        write_csv(tmp_path / name, [*names, "y"], [*x[side].T, y[side]])
+    np.savez(tmp_path / "p.npz", probabilities=p, y=y, member=member)
+    import pyarrow as pa
+
+    table = pa.table({"y": y, "in": member, "p_0": p[:, 0], "p_1": p[:, 1]})
+    ways = {
+        "csv": audited(predictions(tmp_path / "p.csv", problem, p), label="y", member="in"),
+        "npz": audited(tmp_path / "p.npz"),
+        "arrow": audited(table, label="y", member="in"),
+        "arrays": audited(probabilities=p, y=y, member=member),
+        "tensors": audited(probabilities=torch.tensor(p), y=torch.tensor(y), member=torch.tensor(member)),
+        "logits": audited(logits=np.log(p), y=y, member=member),
+        "estimator": audited(predict=forest, **pairs(problem)),
+        "function": audited(predict=forest.predict_proba, **pairs(problem)),
+        "tables": audited(predict=forest, members=tmp_path / "a.csv", nonmembers=tmp_path / "b.csv", label="y"),
+        "factory": audited(predict="factory:load", **pairs(problem)),
+    }
+    first = aucs(ways["csv"])
+    assert first[0] > 0.9
+    for name, found in ways.items():
+        assert np.allclose(aucs(found), first, atol=1e-9), name
+    assert ways["tables"].models[0].data["features"] == FEATURES
+    assert ways["csv"].models[0].data["features"] == 0
+
+
+class Net(nn.Module):
+    """A network with batch norm, which answers otherwise in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)
+        )
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_a_module_is_asked_in_evaluation_mode_and_left_as_it_was(problem):
+    x, y, member = problem
+    torch.manual_seed(0)
+    net = Net().train()
+    net.body[0].eval()
+    found = audited(predict=net, **pairs(problem))
+    assert net.training
+    assert not net.body[0].training
+    with torch.no_grad():
+        logits = net.eval()(torch.from_numpy(x)).double().numpy()
+    assert np.allclose(aucs(found), aucs(audited(logits=logits, y=y, member=member)), atol=1e-9)
+    assert found.models[0].audit["answers"] == "logits"
+
+
+def test_an_onnx_file_answers_as_its_module(problem, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    net = Net().eval()
+    batch = {0: torch.export.Dim("n", min=2)}
+    torch.onnx.export(net, (torch.zeros(4, FEATURES),), tmp_path / "net.onnx", dynamic_shapes=(batch,), dynamo=True)
+    found = audited(predict=str(tmp_path / "net.onnx"), **pairs(problem))
+    assert np.allclose(aucs(found), aucs(audited(predict=net, **pairs(problem))), atol=1e-4)
+    assert found.models[0].audit["way"] == "onnx"
+
+
+def test_a_memorising_model_is_found_and_an_innocent_one_is_not(problem, forest):
+    x, _, _ = problem
+    verdict = audited(predict=forest, **pairs(problem)).verdict["models"][0]
+    assert verdict["word"] == "Leak found"
+    innocent = audited(predict=Forest(x[:0], []), **pairs(problem))
+    assert innocent.verdict["models"][0]["word"] in ("Nothing found", "Unclear")
+    assert all(a.deciding.low < 0.5 for a in innocent.models[0].attacks)
+
+
+def test_the_order_does_not_depend_on_how_both_sides_are_mixed():
+    rng = np.random.default_rng(0)
+    member, group = rng.random(300) < 0.5, rng.integers(0, 90, 300)
+    y = np.arange(300)
+    sorted_rows = np.r_[np.flatnonzero(member), np.flatnonzero(~member)]
+    for groups in (None, group):
+        mixed = Records(y, member, ("a",), group=groups)
+        apart = Records(
+            y[sorted_rows], member[sorted_rows], ("a",), group=None if groups is None else groups[sorted_rows]
+        )
+        assert np.array_equal(y[mixed.order(7)], y[sorted_rows][apart.order(7)])
+        order = mixed.order(7)
+        assert member[order[: member.sum()]].all()
+        assert sorted(order) == list(range(300))
+        if groups is not None:  # rows of one group are neighbours
+            side = groups[order[: member.sum()]]
+            assert len(np.flatnonzero(np.diff(side))) + 1 == len(np.unique(side))
+
+
+def made_shadows(rng, n, models, gap):
+    members = np.zeros((models, n), bool)
+    for k in range(0, models, 2):
+        members[k] = rng.permutation(n) < n // 2
+        members[k + 1] = ~members[k]
+    return members, rng.normal(size=(models, n)) + gap * members
+
+
+def test_shadow_models_in_arrays_give_lira_exposure_and_leave_one_out(tmp_path):
+    rng = np.random.default_rng(1)
+    n, models = 400, 8
+    members, margin = made_shadows(rng, n, models, 3.0)
+    member, y = rng.random(n) < 0.5, rng.integers(0, 2, n)
+    target = rng.normal(size=n) + 3.0 * member
+
+    def logits(margins):
+        sign = np.where(y == 1, 1, -1)
+        return np.stack([np.zeros_like(margins), sign * margins], axis=-1)
+
+    ids = [f"person {k}" for k in range(n)]
+    found = hampkit.audit(
+        logits=logits(target), y=y, member=member, id=ids, shadow_logits=logits(margin), shadow_members=members,
+        attacks=("loss", "lira"), out=tmp_path / "out",
+    )  # fmt: skip
+    model = found.models[0]
+    assert {a.unit for a in model.attacks} == {"target", "leave-one-out"}
+    assert min(a.auc.value for a in model.attacks if a.attack == "lira-online") > 0.95
+    rows = list(csv.DictReader((tmp_path / "out" / "records.csv").read_text().splitlines()))
+    assert len(rows) == n
+    assert rows[0]["record"].startswith("person ")
+    assert model.audit["exposure"]["exposed"] == sum(row["exposed"] == "yes" for row in rows) > n // 2
+    by_name = {row["record"]: row for row in rows}
+    reference = exposure(margin.astype(np.float32), members)
+    for k in (0, 57, n - 1):
+        assert float(by_name[ids[k]]["mu"]) == pytest.approx(reference.mu[k], rel=1e-4)
+        assert int(by_name[ids[k]]["in_models"]) == members[:, k].sum()
+    lines = (tmp_path / "out" / "SHA256SUMS").read_text().splitlines()
+    assert len(lines) == len(list((tmp_path / "out").iterdir())) - 1 - len(list((tmp_path / "out").glob(".*")))
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_person_has_one_row_and_pays_for_its_records():
+    rng = np.random.default_rng(2)
+    n, models = 60, 16
+    members, scores = made_shadows(rng, n, models, 1.5)
+    found, group = exposure(scores, members), np.repeat(np.arange(20), 3)
+    persons = exposed_records(found, [f"r{k}" for k in range(n)], ["0"] * n, group)
+    assert len(persons) == 20
+    assert persons.of == "persons"
+    for k, name in enumerate(persons.names):
+        row = int(name[1:])
+        mine = found.p[group == group[row]]
+        assert found.p[row] == mine.min()
+        assert persons.exposure.p[k] == pytest.approx(min(1.0, 3 * mine.min()))
+
+
+def test_claims_about_persons_are_rare_without_a_leak():
+    """Each of 200 repeats: no record depends on its membership; a claim about any person occurs in at most 5 % of repeats."""
+    rng = np.random.default_rng(3)
+    claims = 0
+    for _ in range(200):
+        members, scores = made_shadows(rng, 60, 8, 0.0)
+        found = exposed_records(exposure(scores, members), ["r"] * 60, ["0"] * 60, np.repeat(np.arange(20), 3))
+        claims += found.exposed > 0
+    assert claims <= 18  # 99 % of Bin(200, 0.05)
+
+
+def test_predictive_value_is_bayes_rule_with_thresholds_from_the_known_records():
+    assert ppv(0.9, 0.01, 0.01) == pytest.approx(0.476, abs=5e-4)
+    rng = np.random.default_rng(4)
+    known_member, member = np.arange(2000) < 1000, np.arange(2000) < 1000
+    known, scores = rng.normal(size=2000) + 2 * known_member, rng.normal(size=2000) + 2 * member
+    found = predictive("loss", scores, member, known, known_member, (0.5, 0.1))
+    assert [value.target_fpr for value in found] == [0.1, 0.01]  # 0.001 of 1,000 allows one error: too few
+    for value in found:
+        threshold = np.sort(known[1000:])[::-1][int(value.target_fpr * 1000)]
+        tpr, fpr = (scores[side] > threshold for side in (member, ~member))
+        assert value.tpr.value == tpr.mean()
+        assert value.fpr.value == fpr.mean()
+        for prior, interval in value.at:
+            assert interval.value == pytest.approx(ppv(tpr.mean(), fpr.mean(), prior))
+            assert interval.low <= interval.value <= interval.high
+
+
+def test_bounds_need_coins(problem, forest):
+    x, y, member = problem
+    p = forest.predict_proba(x)
+    bounds = audited(probabilities=p, y=y, member=member).models[0].audit["bounds"]
+    assert "not randomised" in bounds["reason"]
+    assert "epsilon" not in bounds
+    coins = audited(probabilities=p, y=y, member=member, membership="coin").models[0].audit["bounds"]
+    assert coins["canaries"] == ROWS
+    assert coins["attack"] == "loss"
+    assert coins["epsilon"] > 1
+    assert coins["mu"] > 0
+
+
+def test_the_verdict_names_what_was_measured_declared_and_not_tested(problem, forest, tmp_path):
+    found = hampkit.audit(
+        predict=forest, **pairs(problem), attacks=FEW, claimed_epsilon=8.0, prior=[0.01], purpose="a test", out=tmp_path
+    )
+    document = json.loads((tmp_path / "results.json").read_text())
+    verdict = document["verdict"]
+    assert {row["attack"] for row in verdict["measured"]} == set(FEW)
+    assert all({"tier", "members", "nonmembers", "models", "auc"} <= set(row) for row in verdict["measured"])
+    assert verdict["declared"] == {"claimed_epsilon": 8.0, "prior": [0.01], "purpose": "a test"}
+    left = " ".join(row["what"] for row in verdict["not_tested"])
+    assert "lira-online" in left
+    assert "neural" in left
+    assert all(row["why"] for row in verdict["not_tested"])
+    page = (tmp_path / "report.html").read_text()
+    for text in ("Declared by the user", "a test", "Not tested", "not randomised"):
+        assert text in page
+    assert hampkit.ModelResult.from_json(document["models"][0]) == found.models[0]
+
+
+def test_zeros_have_a_logarithm_of_one_scale():
+    p = np.array([[0.0, 1.0], [0.25, 0.75], [0.5, 0.5]])
+    scale = scale_of("p", p, "auto")
+    assert scale.floor == 0.125
+    assert np.allclose(scale.logits(p)[0], np.log([0.125, 1.0]))
+    assert scale.notes
+    assert scale_of("p", p[1:], "auto").notes == ()
+    assert scale_of("p", p[1:], "auto", np.array([[[0.0, 1.0], [0.125, 0.875]]])).floor == 0.0625
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("names", [("p_no", "p_yes"), ("no", "yes"), ("prob.no", "prob.yes")])
+def test_columns_of_answers_are_named_after_classes(problem, forest, tmp_path, names, suffix):
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    x, y, member = problem
+    p = forest.predict_proba(x)
+    labels = np.where(y == 1, "yes", "no")
+    table = pa.table({"truth": labels, names[1]: p[:, 1], names[0]: p[:, 0], "in": np.where(member, "train", "test")})
+    path = tmp_path / f"p.{suffix}"
+    (pyarrow.csv.write_csv if suffix == "csv" else pyarrow.parquet.write_table)(table, path)
+    found = audited(path, label="truth", member="in")
+    assert np.allclose(aucs(found), aucs(audited(probabilities=p, y=y, member=member)), atol=1e-9)
+
+
+def test_one_column_is_the_probability_of_one_of_two_classes(problem, forest, tmp_path):
+    x, y, member = problem
+    p = forest.predict_proba(x)
+    wanted = aucs(audited(probabilities=p, y=y, member=member))
+    for name, column in (("score", p[:, 1]), ("p_1", p[:, 1]), ("p_0", p[:, 0])):
+        path = write_csv(tmp_path / f"{name}.csv", ["y", "in", name], [y, member.astype(int), column])
+        assert np.allclose(aucs(audited(path, label="y", member="in")), wanted, atol=1e-6), name
+
+
+def changed(problem, change):
+    _, y, member = problem
+    p = np.full((ROWS, 2), 0.5)
+    return {"probabilities": p, "y": y, "member": member.astype(int), **change(p.copy(), y.copy(), member.copy())}
+
+
+def with_value(p, row, value):
+    p[row] = value
+    return p
+
+
+BAD = {
+    "NaN": (lambda p, y, m: {"probabilities": with_value(p, 7, np.nan)}, r"NaN or infinity in data row 8 \(1 such"),
+    "infinite": (lambda p, y, m: {"probabilities": with_value(p, 0, np.inf)}, "data row 1"),
+    "no probabilities": (lambda p, y, m: {"probabilities": 3 * p}, "kind=logits"),
+    "one odd row": (lambda p, y, m: {"probabilities": with_value(p, 3, 0.9)}, "data row 4"),
+    "one class": (lambda p, y, m: {"probabilities": p[:, :1]}, "of at least two"),
+    "one axis": (lambda p, y, m: {"probabilities": p[:, 0]}, "one column per class"),
+    "text": (lambda p, y, m: {"probabilities": p.astype(str)}, "give numbers"),
+    "few rows of y": (lambda p, y, m: {"y": y[:-1]}, r"y of the arrays has 599 rows"),
+    "few rows of member": (lambda p, y, m: {"member": m[:-1]}, "member of the arrays has 599 rows"),
+    "label outside": (lambda p, y, m: {"y": with_value(y, 4, 2)}, "2 in data row 5.*labels are 0 to 1"),
+    "negative label": (lambda p, y, m: {"y": with_value(y, 4, -1)}, "-1 in data row 5"),
+    "fraction": (lambda p, y, m: {"y": y + 0.5}, "0.5 in data row|1.5 in data row"),
+    "one-hot y": (lambda p, y, m: {"y": np.eye(2)[y]}, "one whole number for each record"),
+    "member of 2": (lambda p, y, m: {"member": m.astype(int) * 2}, "2 in data row 1; give 1 for members"),
+    "no members": (lambda p, y, m: {"member": np.zeros(ROWS)}, "has no members"),
+    "no others": (lambda p, y, m: {"member": np.ones(ROWS)}, "has no non-members"),
+    "few members": (lambda p, y, m: {"member": np.arange(ROWS) < 99}, "99 members and 501 non-members"),
+    "both kinds": (lambda p, y, m: {"logits": p}, "got probabilities and logits"),
+    "unknown class": (lambda p, y, m: {"classes": ["a", "b"]}, "no such class"),
+    "shadows alone": (lambda p, y, m: {"shadow_probabilities": p[None].repeat(4, 0)}, "no shadow_members"),
+    "members alone": (lambda p, y, m: {"shadow_members": m[None].repeat(4, 0)}, "no shadow_probabilities"),
+    "other kind of shadows": (
+        lambda p, y, m: {"shadow_logits": p[None].repeat(4, 0), "shadow_members": m[None].repeat(4, 0)},
+        "answers of one kind",
+    ),
+    "three shadows": (
+        lambda p, y, m: {"shadow_probabilities": p[None].repeat(3, 0), "shadow_members": m[None].repeat(3, 0)},
+        "3 shadow models are too few",
+    ),
+    "shape of shadows": (
+        lambda p, y, m: {"shadow_probabilities": p[None, :-1].repeat(4, 0), "shadow_members": m[None].repeat(4, 0)},
+        r"\(models, records, classes\)",
+    ),
+    "equal inputs": (lambda p, y, m: {"x": np.zeros((ROWS, 2))}, "300 of 300 non-members.*--allow-equal"),
+    "equal names": (lambda p, y, m: {"id": ["same"] * ROWS}, "300 of 300 non-members.*the name of a member"),
+    "x of text": (lambda p, y, m: {"x": np.full((ROWS, 1), "a")}, "give numbers of shape"),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=str)
+def test_arrays_that_no_audit_can_use(problem, tmp_path, case):
+    change, message = BAD[case]
+    with pytest.raises(UserError, match=message):
+        audited(**changed(problem, change), out=tmp_path / "out")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+WORDS = {
+    "nothing": ([], "an audit needs one way in"),
+    "two files": (["a.csv", "b.csv"], "audit takes one file of predictions"),
+    "no label": (["p.csv", "--member", "in"], "needs --label COLUMN"),
+    "no member": (["p.csv", "--label", "y"], "needs --member COLUMN"),
+    "unknown label": (["p.csv", "--label", "why", "--member", "in"], "no column 'why' \\(--label\\)"),
+    "unknown id": (["p.csv", "--label", "y", "--member", "in", "--id", "who"], "no column 'who' \\(--id\\)"),
+    "member is a class": (["p.csv", "--label", "in", "--member", "y", "--kind", "none"], "kind='none' must be one of"),
+    "no such answers": (["p.csv", "--label", "y", "--member", "in", "--answers", "q_*"], "no column of answers that matches"),
+    "missing file": (["q.csv", "--label", "y", "--member", "in"], "no file q.csv"),
+    "suffix": (["p.txt", "--label", "y", "--member", "in"], "suffix"),
+    "pickle": (["--model", "m.pkl", "--members", "a.csv", "--nonmembers", "b.csv"], "safetensors"),
+    "torch file": (["--model", "m.pt2", "--members", "a.csv", "--nonmembers", "b.csv"], "can run any code"),
+    "no members": (["--model", "m:load", "--label", "y"], "members is missing"),
+    "members without a model": (["p.csv", "--label", "y", "--member", "in", "--members", "a.csv"], "members has no effect"),
+    "two ways": (["p.csv", "--model", "m:load"], "predictions and predict"),
+    "unknown attack": (["p.csv", "--label", "y", "--member", "in", "--attacks", "los"], "did you mean 'loss'"),
+    "lacking attack": (["p.csv", "--label", "y", "--member", "in", "--attacks", "lira"], "needs shadows"),
+    "unknown key": (["p.csv", "--label", "y", "--member", "in", "train.lr=1"], "unknown key 'train.lr'"),
+    "prior": (["p.csv", "--label", "y", "--member", "in", "--prior", "1"], "prior=1.0 must lie between 0 and 1"),
+    "delta": (["p.csv", "--label", "y", "--member", "in", "--claimed-delta", "1"], "claimed_delta=1.0"),
+    "epsilon": (["p.csv", "--label", "y", "--member", "in", "--claimed-epsilon", "-1"], "claimed_epsilon=-1.0"),
+    "membership": (["p.csv", "--label", "y", "--member", "in", "--membership", "dice"], "must be given or coin"),
+    "no module": (["--model", "nothere:load", "--members", "p.csv", "--nonmembers", "p.csv", "--label", "y"], "cannot import"),
+    "text answers": (["t.csv", "--label", "y", "--member", "in"], "holds no numbers .*--answers"),
+    "empty cell": (["e.csv", "--label", "y", "--member", "in"], "no value in data row 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WORDS, ids=str)
+def test_the_command_line_refuses_in_one_line(problem, forest, tmp_path, capsys, case):
+    x, _, _ = problem
+    predictions(tmp_path / "p.csv", problem, forest.predict_proba(x))
+    predictions(tmp_path / "t.csv", problem, forest.predict_proba(x), {"name": ["a"] * ROWS}.items())
+    predictions(
+        tmp_path / "e.csv", problem, forest.predict_proba(x), {"p_2": ["0.1", "", *["0.1"] * (ROWS - 2)]}.items()
+    )
+    words, message = WORDS[case]
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    assert guarded(["audit", *words]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(message, error), error
+    after = [name for name in sorted(p.name for p in tmp_path.rglob("*")) if name != "__pycache__"]
+    assert [name for name in after if name not in before] == []
+
+
+def test_the_command_line_prints_a_verdict_and_where_the_page_is(problem, forest, tmp_path, capsys):
+    x, _, _ = problem
+    predictions(tmp_path / "p.csv", problem, forest.predict_proba(x))
+    assert guarded(["audit", "p.csv", "--label", "y", "--member", "in", "--attacks", "loss", "--out", "out"]) == 0
+    printed = capsys.readouterr().out
+    assert "membership can be inferred" in printed
+    assert "not randomised" in printed
+    assert "out/report.html" in printed
+    assert (tmp_path / "out" / "report.html").is_file()
