@@ -83,14 +83,15 @@ def exposed_records(
         return _sorted(found, list(names), list(labels), "records")
     finite = np.where(np.isfinite(found.p), found.p, np.inf)
     order = np.lexsort((finite, group))
-    first: Any = order[np.r_[True, np.diff(group[order]) != 0]]
+    first: NDArray[np.int64] = order[np.r_[True, np.diff(group[order]) != 0]]
     count = np.bincount(group, weights=np.isfinite(found.p))[group[first]]
     p = np.minimum(1.0, found.p[first] * np.maximum(count, 1))
     judged = np.isfinite(p)
     adjusted = np.full(len(p), np.nan)
     adjusted[judged] = benjamini_hochberg(p[judged])
     persons = replace(found.take(first), p=p, adjusted=adjusted)
-    return _sorted(persons, *([texts[int(i)] for i in first] for texts in (names, labels)), "persons")
+    chosen: list[int] = first.tolist()
+    return _sorted(persons, [names[i] for i in chosen], [labels[i] for i in chosen], "persons")
 
 
 def _sorted(found: Exposure, names: list[str], labels: list[str], of: str) -> Records:

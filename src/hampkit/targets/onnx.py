@@ -69,15 +69,11 @@ def _answer(session: Any, name: str, rows: Any, file: str) -> tuple[Any, tuple[s
         outputs = session.run(None, {name: rows})
     except Exception as error:  # onnxruntime has many exceptions
         raise UserError(f"{file} cannot answer inputs of shape {rows.shape}: {one_line(error)}") from None
-    for out in _from_last(outputs):
+    for out in outputs[::-1]:
         if type(out) is list and out and isinstance(out[0], dict):
             keys = list(out[0])
             return np.array([[row[key] for key in keys] for row in out]), tuple(map(str, keys))
-        if getattr(out, "ndim", 0) == 2 and out.dtype.kind == "f" and len(out) == len(rows):
+        if isinstance(out, np.ndarray) and out.ndim == 2 and out.dtype.kind == "f" and len(out) == len(rows):
             return out.astype(np.float64), ()
     shapes = ", ".join(str(getattr(out, "shape", type(out).__name__)) for out in outputs)
     raise UserError(f"{file} answers {shapes}; an audit needs an output of shape (records, classes)")
-
-
-def _from_last(outputs: Any) -> list[Any]:
-    return list(outputs)[::-1]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hampkit.attacks import Attack, Shadows, SignalAttack
+from hampkit.attacks.neural import Neural
 from hampkit.config.schema import build
 from hampkit.config.sections import JudgeConfig
 from hampkit.data.copies import first_alike
@@ -40,6 +41,8 @@ from hampkit.workflows.session import Session
 
 NOT_RANDOMISED = "not available: membership was not randomised; bounds hold if each record's membership was a fair coin"
 BOUND_ATTACKS = ("lira-online", "loss")  # the first that was made decides the bounds: chosen before its scores are seen
+
+STEPS = 1000  # of the neural attack; 200 epochs over 45,000 known records would take longer than all else together
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,15 @@ def _chosen(request: AuditRequest, subject: Subject) -> list[Attack]:
         if missing := set(classes[name].needs) - there:
             raise UserError(f"attack {name} needs {', '.join(sorted(missing))}, which this audit has not; leave it out")
     names = names or [name for name, cls in classes.items() if set(cls.needs) <= there]
-    options = request.options.get("attacks", {})
+    options = {"neural": {"epochs": _epochs(subject)}, **request.options.get("attacks", {})}
     return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(names)]
+
+
+def _epochs(subject: Subject) -> int:
+    """The epochs of the neural attack: fewer with many known records, so that it takes about `STEPS` steps at most."""
+    known = subject.case.known_member
+    larger = int(max(known.sum(), (~known).sum()))
+    return max(3, min(Neural.epochs, STEPS * (Neural.batch_size // 2) // max(larger, 1)))
 
 
 Scores = dict[str, NDArray[np.float64]]
