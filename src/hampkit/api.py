@@ -15,9 +15,10 @@ from hampkit.workflows import run as running
 from hampkit.workflows import shadow as shadowing
 from hampkit.workflows.arguments import checked
 from hampkit.workflows.audit import AuditRequest, Declared
-from hampkit.workflows.audit_report import audit_to
+from hampkit.workflows.audit_report import Release, audit_to
 from hampkit.workflows.audit_ways import Columns, Ways, arrays_of
 from hampkit.workflows.compare import Comparison
+from hampkit.workflows.gate import Gate
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.recipes import Recipe, RecipeOptions, Reference, attack_options, recipe
 from hampkit.workflows.report import AttackResult, ModelResult, Rate, Results, write_report
@@ -196,6 +197,8 @@ def audit(
     purpose: str = "",
     membership: str = "given",
     allow_equal: bool = False,
+    policy: str | Path | None = None,
+    fail_if: Sequence[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
     **settings: Unpack[Settings],
@@ -217,6 +220,7 @@ def audit(
     claimed_epsilon, claimed_delta, prior, purpose: declared by you, and printed as such; ``prior`` is the share of members among
     the records that an attacker meets. membership: ``coin`` if each record's membership was drawn by an independent fair coin:
     bounds on epsilon and mu hold only then. allow_equal: do not refuse non-members that are equal to members.
+    policy: a TOML file with limits; fail_if: limits such as ``"auc.low>0.6"``. They decide ``Results.passed``.
 
     Returns: `Results` of one model; its ``audit`` has exposure, predictive values and bounds. Files are written into ``out``
     (default: a folder in ``runs_dir``).
@@ -241,7 +245,8 @@ def audit(
     )  # fmt: skip
     declared = Declared(claimed_epsilon, claimed_delta, tuple(prior), purpose)
     request = AuditRequest(attacks, attack_options(options or {}), declared, membership, allow_equal, seed)  # pyright: ignore[reportArgumentType]
-    return audit_to(ways, request, None if out is None else Path(out).expanduser(), session_of(settings))
+    release = Release(Gate.of(policy, fail_if), None if out is None else Path(out).expanduser())
+    return audit_to(ways, request, release, session_of(settings))
 
 
 @checked

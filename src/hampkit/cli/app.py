@@ -13,6 +13,7 @@ import typer
 from hampkit import __version__
 from hampkit.cli.audit import audit
 from hampkit.cli.failures import exit_code
+from hampkit.cli.gate import ended, gate_of, results_in
 from hampkit.cli.options import (
     AttackOut,
     AttackWords,
@@ -23,14 +24,17 @@ from hampkit.cli.options import (
     Debug,
     Defenses,
     Device,
+    FailIf,
     Force,
     Group,
     Json,
+    Junit,
     Keys,
     Label,
     ListWords,
     OneRecipe,
     Out,
+    Policy,
     Quiet,
     RunsDir,
     Seed,
@@ -105,8 +109,8 @@ def run(
     words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
     runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", out: Out = None,
     shadows: ShadowCount = 0, workers: Workers = 0,
-    shadows_from: ShadowsFrom = None, force: Force = False, wait: Wait = False, json: Json = False, quiet: Quiet = False,
-    debug: Debug = False,
+    shadows_from: ShadowsFrom = None, force: Force = False, policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
+    wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train, attack, judge, report. Default: digits/undefended digits/hamp.
 
@@ -115,6 +119,7 @@ def run(
     from hampkit.cli.progress import Bars, sayer
 
     recipes, options = split(words or [], group)
+    gate = gate_of(policy, fail_if, junit)
     bars = Bars(not quiet)
     with bars.shown():
         from hampkit import api
@@ -125,6 +130,7 @@ def run(
             workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
         )  # fmt: skip
     _show(results, json, quiet)
+    ended(gate(results.to_json()), junit, quiet or json)
 
 
 @app.command(short_help="Train shadow models and print the run folder that holds them.")
@@ -235,6 +241,7 @@ def compare(
     paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
     wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
@@ -246,6 +253,7 @@ def compare(
     names, options = split(words or [], group)
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
     folders, bars = _folders(names, data, out or runs_dir), Bars(not quiet)
+    gate = gate_of(policy, fail_if, junit)
     with bars.shown():
         from hampkit import api
         from hampkit.workflows.compare import ComparisonRequest, check_all
@@ -265,6 +273,8 @@ def compare(
 
         show_comparison(found, paper)
         write(*(f"page: {folder / 'compare.html'}" for folder in folders.values()))
+    outcomes = [outcome for folder in folders.values() for outcome in gate(results_in(folder))]
+    ended(outcomes, junit, quiet or json)
 
 
 def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hampkit.cli.options import Debug, Device, Json, Quiet, RunsDir, split
+from hampkit.cli.gate import check_gate, ended
+from hampkit.cli.options import Debug, Device, FailIf, Json, Junit, Policy, Quiet, RunsDir, split
 from hampkit.cli.output import write, write_json
 from hampkit.errors import UserError
 
@@ -75,6 +76,7 @@ def audit(
     kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None, inputs: Inputs = "auto",
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
     purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
+    policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
     runs_dir: RunsDir = Path("runs"), out: Out = None, device: Device = "auto", json: Json = False, quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -90,6 +92,7 @@ def audit(
         raise UserError(
             f"audit takes one file of predictions, and got {len(files)}: {', '.join(files)}; leave out all but one"
         )
+    check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
     with bars.shown():
         from hampkit import api
@@ -99,7 +102,8 @@ def audit(
             predict=model or None, members=members, nonmembers=nonmembers, inputs=inputs,
             attacks=[name.strip() for name in attacks.split(",")] if attacks else (), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
-            membership=membership, allow_equal=allow_equal, seed=seed, out=out, runs_dir=runs_dir, device=device,
+            membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
+            out=out, runs_dir=runs_dir, device=device,
             progress=bars.progress(),
         )  # fmt: skip
     if json:
@@ -112,3 +116,4 @@ def audit(
         found = results.models[0].audit
         write(*(f"{line}." for line in (exposure_line(found), bounds_line(found)) if line))
         write(f"report: {results.files['html']}")
+    ended(results.policy, junit, quiet or json)

@@ -57,6 +57,14 @@ Device = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
 AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if", metavar="LIMIT", show_default=False, help="End with code 3 if this is so, such as 'auc.low>0.6'."
+    ),
+]
+Policy = Annotated[Path | None, typer.Option(metavar="FILE", help="A policy, TOML: end with code 3 if a limit fails.")]
+Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write what became of each limit, as JUnit XML.")]
 Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
 Group = Annotated[
     str,

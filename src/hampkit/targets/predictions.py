@@ -228,7 +228,7 @@ def _numbers(what: str, table: Any, name: str) -> Any:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise UserError(
             f"column {name!r} of {what} is taken as an answer and holds no numbers ({kind}); name the columns with the answers:"
-            " --answers 'PREFIX*'"
+            " --answers 'PREFIX*', or this one by --id or --group"
         )
     if column.null_count:
         row = column.is_null().to_pylist().index(True)

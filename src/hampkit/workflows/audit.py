@@ -42,7 +42,7 @@ from hampkit.workflows.session import Session
 NOT_RANDOMISED = "not available: membership was not randomised; bounds hold if each record's membership was a fair coin"
 BOUND_ATTACKS = ("lira-online", "loss")  # the first that was made decides the bounds: chosen before its scores are seen
 
-STEPS = 1000  # of the neural attack; 200 epochs over 45,000 known records would take longer than all else together
+STEPS = 600  # of the neural attack; 200 epochs over 45,000 known records would take longer than all else together
 
 
 @dataclass(frozen=True)

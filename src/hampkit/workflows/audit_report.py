@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from hampkit.judging.results import ModelResult, Results
 from hampkit.judging.verdict import concluded
 from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.report.cells import safe
+from hampkit.report.junit import render_junit
 from hampkit.runs.locks import reports
 from hampkit.runs.store import writable, write_file, write_json
 from hampkit.workflows.annex import measured, not_tested
 from hampkit.workflows.audit import AuditRequest, audit, default_folder
 from hampkit.workflows.audit_ways import Ways
+from hampkit.workflows.gate import JUNIT, Gate
 from hampkit.workflows.report import texts_of
 from hampkit.workflows.session import Session
 
@@ -35,15 +37,27 @@ class Found:
     records: Records | None
 
 
-def audit_to(ways: Ways, request: AuditRequest, out: Path | None, session: Session) -> Results:
-    """Audit a model and write what was found. out: default a folder of its own in ``runs_dir``, named by the answers.
+@dataclass(frozen=True)
+class Release:
+    """The limits of a release, and where the files go."""
+
+    gate: Gate = field(default_factory=Gate)
+    out: Path | None = None  # default: a folder of its own in ``runs_dir``, named by the answers
+
+
+def audit_to(ways: Ways, request: AuditRequest, release: Release, session: Session) -> Results:
+    """Audit a model, judge the policy and write what was found.
 
     Raises: `UserError`; nothing is written before the audit is complete.
     """
-    if out is not None:
-        writable(out)
+    if release.out is not None:
+        writable(release.out)
     found = Found(*audit(ways.given(), request, session))
-    return write_audit(found, results_of(found), out or default_folder(session.runs_dir, found.result))
+    results = results_of(found)
+    outcomes = tuple(outcome.to_json() for outcome in release.gate.outcomes(results.to_json()))
+    results = replace(results, policy=outcomes)
+    more = {JUNIT: render_junit(outcomes)} if outcomes else {}
+    return write_audit(found, results, release.out or default_folder(session.runs_dir, found.result), more)
 
 
 def results_of(found: Found) -> Results:

@@ -264,12 +264,19 @@ class Results:
         default_factory=dict
     )  # what was found, as data and in words: `hampkit.judging.verdict`
     caveats: tuple[dict[str, Any], ...] = ()  # what changes its meaning
+    policy: tuple[dict[str, Any], ...] = ()  # what became of each limit of a policy, see `hampkit.judging.policy`
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
+
+    @property
+    def passed(self) -> bool:
+        """Whether all limits of the policy let the models pass."""
+        return all(outcome["passed"] for outcome in self.policy)
 
     def to_json(self) -> dict[str, Any]:
         difference = None if self.difference is None else _without_none(self.difference)
         models = [m.to_json() for m in self.models]
-        said = {"verdict": self.verdict, "caveats": list(self.caveats)} if self.verdict else {}
+        said: dict[str, Any] = {"verdict": self.verdict, "caveats": list(self.caveats)} if self.verdict else {}
+        said |= {"policy": list(self.policy)} if self.policy else {}
         return {"schema": SCHEMA, "hampkit": self.version, "models": models, "difference": difference, **said}
 
 

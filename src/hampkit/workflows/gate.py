@@ -1,0 +1,61 @@
+"""The gate of a release: a policy applied to results, in words and as an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hampkit.judging.policy import Limit, Outcome, judged, limit_of, read_policy
+from hampkit.report.junit import render_junit
+from hampkit.runs.store import writable, write_file
+
+JUNIT = "junit.xml"
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The limits that results must keep; none: every result passes."""
+
+    limits: Sequence[Limit] = ()
+
+    @staticmethod
+    def of(policy: str | Path | None = None, fail_if: Sequence[str] = ()) -> Gate:
+        """The limits of a policy file and of short forms.
+
+        Raises: `UserError` for a policy or a short form that cannot be read.
+        """
+        return Gate((*(read_policy(policy) if policy else ()), *map(limit_of, fail_if)))
+
+    def outcomes(self, results: Mapping[str, Any]) -> list[Outcome]:
+        """What becomes of the limits, given a results document."""
+        return judged(self.limits, results)
+
+
+def lines(outcomes: Sequence[Json]) -> list[str]:
+    """One line for each outcome of a results document, and one for all.
+
+    >>> lines([])
+    []
+    """
+    if not outcomes:
+        return []
+    failed = sum(not each["passed"] for each in outcomes)
+    of = f"{len(outcomes)} limit{'s' if len(outcomes) != 1 else ''}"
+    last = f"policy failed: {failed} of {of}" if failed else f"policy passed: {of}"
+    return [*(f"{_word(each)}: {each['model']}: {each['limit']['text']}: {each['text']}" for each in outcomes), last]
+
+
+def write_junit(file: str | Path, outcomes: Sequence[Json]) -> None:
+    """Write the outcomes of a results document as JUnit XML."""
+    path = Path(file).expanduser()
+    writable(path.parent)
+    write_file(path, render_junit(outcomes))
+
+
+def _word(outcome: Json) -> str:
+    if outcome["status"] == "unresolved":
+        return "unresolved, accepted" if outcome["passed"] else "unresolved, which fails"
+    return outcome["status"]
