@@ -12,6 +12,7 @@ import typer
 
 from hampkit import __version__
 from hampkit.cli.audit import audit
+from hampkit.cli.bound import bound
 from hampkit.cli.failures import exit_code
 from hampkit.cli.gate import ended, gate_of, results_in
 from hampkit.cli.options import (
@@ -289,6 +290,7 @@ def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:
 
 
 app.command(short_help="Attack a model that was trained elsewhere, or its predictions.")(audit)
+app.command(short_help="Bounds on epsilon and mu from the scores of canaries.")(bound)
 
 
 @app.command(short_help="Write one report (HTML, Markdown, CSV, JSON) about several runs.")

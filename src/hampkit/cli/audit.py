@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hampkit.cli.gate import check_gate, ended
 from hampkit.cli.options import Debug, Device, FailIf, Json, Junit, Policy, Quiet, RunsDir, split
 from hampkit.cli.output import write, write_json
+from hampkit.cli.progress import Bars
 from hampkit.errors import UserError
+
+if TYPE_CHECKING:
+    from hampkit.judging.results import Results
 
 _WAYS = "Ways in"
 _MEANING = "What you declare"
@@ -67,6 +71,9 @@ Membership = Annotated[
     ),
 ]
 AllowEqual = Annotated[bool, typer.Option("--allow-equal", help="Accept non-members that are equal to members.")]
+Demo = Annotated[
+    bool, typer.Option("--demo", help="Audit two made-up models: one that memorises, and one that does not.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the order of the records.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for page and results; default: one in the runs folder.")]
 
@@ -78,15 +85,13 @@ def audit(
     purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
     policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
     runs_dir: RunsDir = Path("runs"), out: Out = None, device: Device = "auto", json: Json = False, quiet: Quiet = False,
-    debug: Debug = False,
+    demo: Demo = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack a model that was trained elsewhere, and judge how much it reveals about its training data.
 
     Give its PREDICTIONS, a table with the columns --label and --member and one column of answers per class; or the model itself,
     --model, with --members and --nonmembers, tables with the column --label.
     """
-    from hampkit.cli.progress import Bars
-
     files, options = split(words or [])
     if len(files) > 1:
         raise UserError(
@@ -94,6 +99,8 @@ def audit(
         )
     check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
+    if demo:
+        return _demonstrate(bars, out or runs_dir, seed, quiet)
     with bars.shown():
         from hampkit import api
 
@@ -109,11 +116,27 @@ def audit(
     if json:
         write_json(results.to_json(), sort=True)
     elif not quiet:
-        from hampkit.cli.terminal import show_results, stdout_console
-        from hampkit.report.annex import bounds_line, exposure_line
-
-        show_results(stdout_console(), results)
-        found = results.models[0].audit
-        write(*(f"{line}." for line in (exposure_line(found), bounds_line(found)) if line))
-        write(f"report: {results.files['html']}")
+        _show(results)
     ended(results.policy, junit, quiet or json)
+
+
+def _demonstrate(bars: Bars, folder: Path, seed: int, quiet: bool) -> None:
+    """Audit both models of the demonstration, each into a folder of its own."""
+    with bars.shown():
+        from hampkit.workflows.audit_report import audit_demonstration
+
+        found = audit_demonstration(folder, seed, bars.progress())
+    if not quiet:
+        for results in found:
+            _show(results)
+
+
+def _show(results: Results) -> None:
+    """The results as a table, what an audit has beside them, and where the page is."""
+    from hampkit.cli.terminal import show_results, stdout_console
+    from hampkit.report.annex import bounds_line, exposure_line
+
+    show_results(stdout_console(), results)
+    found = results.models[0].audit
+    write(*(f"{line}." for line in (exposure_line(found), bounds_line(found)) if line))
+    write(f"report: {results.files['html']}")

@@ -40,6 +40,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
         "versions": common_versions(details),
         "provenance": [provenance(model, detail) for model, detail in zip(results["models"], details, strict=True)],
         "annex": annex(results, details),
+        "policy": results.get("policy") or [],
         **_verdict(results),
         **_tables(results, blocks),
         **_explanations(results, texts),

@@ -18,12 +18,14 @@ from hampkit.report.cells import safe
 from hampkit.report.junit import render_junit
 from hampkit.runs.locks import reports
 from hampkit.runs.store import writable, write_file, write_json
+from hampkit.targets.base import Given
 from hampkit.workflows.annex import measured, not_tested
 from hampkit.workflows.audit import AuditRequest, audit, default_folder
 from hampkit.workflows.audit_ways import Ways
+from hampkit.workflows.demo import demonstration
 from hampkit.workflows.gate import JUNIT, Gate
 from hampkit.workflows.report import texts_of
-from hampkit.workflows.session import Session
+from hampkit.workflows.session import Progress, Session
 
 HASHES = "SHA256SUMS"
 
@@ -52,7 +54,18 @@ def audit_to(ways: Ways, request: AuditRequest, release: Release, session: Sessi
     """
     if release.out is not None:
         writable(release.out)
-    found = Found(*audit(ways.given(), request, session))
+    return _audited(ways.given(), request, release, session)
+
+
+def audit_demonstration(folder: Path, seed: int, progress: Progress) -> tuple[Results, Results]:
+    """Audit a model that memorises and one that does not, each into a folder of its own."""
+    request, session = AuditRequest(seed=seed), Session(runs_dir=folder, progress=progress)
+    first, second = (_audited(given, request, Release(), session) for given in demonstration(seed))
+    return first, second
+
+
+def _audited(given: Given, request: AuditRequest, release: Release, session: Session) -> Results:
+    found = Found(*audit(given, request, session))
     results = results_of(found)
     outcomes = tuple(outcome.to_json() for outcome in release.gate.outcomes(results.to_json()))
     results = replace(results, policy=outcomes)

@@ -1,0 +1,73 @@
+"""The workflow of ``hampkit bound``: bounds on epsilon and mu from the scores of canaries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hampkit.data.table import existing
+from hampkit.data.table_columns import read_file
+from hampkit.data.table_values import TableOptions, listed
+from hampkit.errors import UserError
+from hampkit.stats.bounds import OneRun, audit_scores
+from hampkit.targets.records import check_columns, membership
+
+LOOSE = (
+    "These are lower bounds from one model. They hold if a fair coin decided for each record whether it was trained on; they are"
+    " loose: one model cannot show more than its number of records allows, and the true values may be much higher"
+)
+
+
+def bound_of_file(file: str | Path, included: str, score: str, delta: float, level: float, seed: int) -> OneRun:
+    """The bounds from a table with a column of scores and one that says whether each record was trained on.
+
+    score: default: the only other column. Raises: `UserError`.
+    """
+    path = existing(file, "scores")
+    if path.suffix.lower() == ".npz":
+        raise UserError(
+            f"{path} is no table; give a .csv, .tsv or .parquet file with a column of scores and --included COLUMN"
+        )
+    table = read_file(path, TableOptions(label=included))
+    there = list(table.column_names)
+    if not included:
+        raise UserError(f"{path} needs --included COLUMN, one of {listed(there)}")
+    check_columns(str(path), there, {"--included": included, "--score": score})
+    others = [name for name in there if name != included]
+    if not score and len(others) != 1:
+        raise UserError(f"{path} has the columns {listed(others)}; name the one with the scores: --score COLUMN")
+    name = score or others[0]
+    values = _numbers(f"column {name!r} of {path}", table.column(name))
+    inside = membership(f"column {included!r} of {path}", table.column(included).to_pylist())
+    return bounds(values, inside, delta, level, seed)
+
+
+def bounds(scores: Any, included: Any, delta: float, level: float, seed: int) -> OneRun:
+    """`hampkit.stats.bounds.audit_scores` for a user. Raises: `UserError`."""
+    try:
+        return audit_scores(scores, included, delta=delta, level=level, seed=seed)
+    except ValueError as error:
+        raise UserError(f"no bound: {error}") from None
+
+
+def lines(found: OneRun) -> list[str]:
+    """The bounds in words."""
+    best = max(found.tried, key=lambda guesses: guesses.epsilon)
+    return [
+        f"{found.canaries:,} records, confidence {found.level:g}, delta {found.delta:g}",
+        f"epsilon is at least {found.epsilon:.4f} (Steinke et al. 2023; {best.correct:,} of {best.guesses:,} guesses are right)",
+        f"mu is at least {found.mu:.4f}, an epsilon of {found.epsilon_of_mu:.4f} (Mahloujifar et al. 2024)",
+        f"{LOOSE}.",
+    ]
+
+
+def _numbers(what: str, column: Any) -> np.ndarray:
+    import pyarrow as pa
+
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise UserError(f"{what} holds no numbers ({column.type}); name another by --score")
+    if column.null_count:
+        raise UserError(f"{what} has {column.null_count:,} cells without a value; leave these records out")
+    return column.to_numpy().astype(np.float64)
