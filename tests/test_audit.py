@@ -453,3 +453,103 @@ def test_the_command_line_prints_a_verdict_and_where_the_page_is(problem, forest
     assert "not randomised" in printed
     assert "out/report.html" in printed
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def nearest(x, y, seed):
+    """A training function whose model remembers all records, with a little noise that depends on the seed."""
+    noise = np.random.default_rng(seed).normal(scale=0.1, size=2)
+
+    def model(rows):
+        p = Forest(x, y).predict_proba(rows)
+        return np.log(p) + noise
+
+    return model
+
+
+TRAINER = """
+import numpy as np
+
+class Model:
+    classes_ = (0, 1)
+    def __init__(self, x, y, seed):
+        self.seen = {row.tobytes(): int(label) for row, label in zip(x, y)}
+        self.shift = np.random.default_rng(seed).normal(scale=0.05)
+    def predict_proba(self, x):
+        p = np.array([{0: 0.1, 1: 0.9, None: 0.5}[self.seen.get(row.tobytes())] for row in x])
+        p = np.clip(p + self.shift, 0.01, 0.99)
+        return np.stack([1 - p, p], axis=1)
+
+def fit(x, y, seed):
+    with open("calls.txt", "a") as file:
+        file.write(f"{seed} {len(x)}\\n")
+    return Model(x, y, seed)
+
+def broken(x, y, seed):
+    raise ValueError("out of luck")
+"""
+
+
+def test_a_training_function_is_audited_with_shadow_models(problem, tmp_path):
+    x, y, _ = problem
+    with pytest.warns(hampkit.Notice, match="one after another"):
+        found = audited(train=nearest, data=(x, y), shadows=6, attacks=("loss", "lira-online"))
+    model = found.models[0]
+    assert model.audit["way"] == "train"
+    assert {a.unit for a in model.attacks} == {"target", "leave-one-out"}
+    assert min(a.auc.value for a in model.attacks if a.attack == "lira-online") > 0.9
+    assert model.audit["exposure"]["exposed"] > ROWS // 2
+    assert model.audit["bounds"]["epsilon"] > 1  # the target's records were drawn by coins
+    assert found.files["html"].parent.name == model.run
+
+
+def test_models_of_an_importable_function_are_trained_once(problem, tmp_path):
+    x, y, _ = problem
+    (tmp_path / "own_trainer.py").write_text(TRAINER)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    words = ["audit", "--train", "own_trainer:fit", "--data", "data.npz", "--shadows", "4", "--attacks", "loss", "--quiet"]
+    assert guarded(words) == 0
+    calls = (tmp_path / "calls.txt").read_text().split("\n")[:-1]
+    assert len(set(calls)) == 5
+    (folder,) = (tmp_path / "runs").glob("audit-fit-*")
+    first = json.loads((folder / "results.json").read_text())
+    (step,) = (folder / "models").glob("002-*")
+    (step / "answers.npy").write_bytes(b"damaged")
+    assert guarded(words) == 0
+    again = (tmp_path / "calls.txt").read_text().split("\n")[:-1]
+    assert again[:5] == calls
+    assert len(again) == 6  # the damaged model alone
+    assert json.loads((folder / "results.json").read_text())["models"] == first["models"]
+
+
+@pytest.mark.parametrize("where", ["inline", "processes"])
+def test_a_training_function_that_fails_names_the_seed(problem, tmp_path, monkeypatch, where):
+    x, y, _ = problem
+    (tmp_path / "own_broken.py").write_text(TRAINER)
+    train = "own_broken:broken"
+    if where == "inline":
+
+        def train(x, y, seed):
+            raise ValueError("out of luck")
+
+    with pytest.raises(UserError, match=r"fails with seed \d+: ValueError: out of luck"):
+        audited(train=train, data=(x, y), shadows=4)
+    assert not list((tmp_path / "runs").rglob("answers.npy"))
+
+
+def test_what_a_training_function_must_give(problem):
+    x, y, _ = problem
+    for train, message in (
+        (lambda x, y, seed: None, "returned nothing"),
+        (lambda x, y, seed: lambda rows: np.zeros((len(rows), 3)), "answers 3 classes, and the labels have 2"),
+        (lambda x, y, seed: 7, "int is no model"),
+        ("json:loads", "fails with seed"),
+        (3, "is no function"),
+    ):
+        with pytest.raises(UserError, match=message):
+            audited(train=train, data=(x, y))
+    with pytest.raises(UserError, match="data is missing|needs data"):
+        audited(train=nearest)
+    with pytest.raises(UserError, match="shadows has no effect"):
+        audited(predict=nearest, shadows=4, **pairs(problem))
+    with pytest.raises(UserError, match="even number of at least 4"):
+        audited(train=nearest, data=(x, y), shadows=3)

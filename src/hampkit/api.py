@@ -188,6 +188,9 @@ def audit(
     members: Any = None,
     nonmembers: Any = None,
     inputs: str = "auto",
+    train: Any = None,
+    data: Any = None,
+    shadows: int = 0,
     title: str = "",
     attacks: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
@@ -205,7 +208,7 @@ def audit(
 ) -> Results:
     """Attack a model that was trained elsewhere, and judge how much it reveals about who was in its training data.
 
-    Give one of three ways in, with at least 100 members (training records) and 100 non-members:
+    Give one of four ways in, with at least 100 members (training records) and 100 non-members:
 
     - ``predictions``: a .csv, .tsv, .parquet or .npz file or a data frame, one row per record, with the columns ``label`` and
       ``member`` (1 or 0), and one column of answers per class, named after it. ``answers`` is a pattern for their names.
@@ -214,6 +217,9 @@ def audit(
     - ``predict``: a PyTorch module, an estimator with ``predict_proba``, a function of the inputs, ``"package.module:load"`` or
       ``"model.onnx"``; with ``members`` and ``nonmembers``, pairs (x, y) or tables with the column ``label``. ``inputs`` is
       ``auto`` (float32 if all columns are numbers, else a data frame), ``array``, ``frame`` or ``encoded``.
+    - ``train``: a function (x, y, seed) that returns such a model, or ``"package.module:function"``, with ``data``, a pair (x, y)
+      or a table. The target is trained on a random half of the records, each of ``shadows`` shadow models on another; labels are
+      given as numbers from 0. Models that were trained before are found again.
 
     group: the person of each record, who is the unit of all intervals. id: names of the records. Both are columns, or arrays.
     kind: ``probabilities``, ``logits`` or ``auto``. attacks, options: see `run`.
@@ -241,6 +247,10 @@ def audit(
         members=members,
         nonmembers=nonmembers,
         inputs=inputs,
+        train=train,
+        data=data,
+        shadows=shadows,
+        seed=seed,
         title=title,
     )  # fmt: skip
     declared = Declared(claimed_epsilon, claimed_delta, tuple(prior), purpose)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hampkit.cli.gate import check_gate, ended
-from hampkit.cli.options import Debug, Device, FailIf, Json, Junit, Policy, Quiet, RunsDir, split
+from hampkit.cli.options import Debug, Device, FailIf, Json, Junit, Policy, Quiet, RunsDir, ShadowCount, Workers, split
 from hampkit.cli.output import write, write_json
 from hampkit.cli.progress import Bars
 from hampkit.errors import UserError
@@ -55,6 +55,13 @@ Inputs = Annotated[
     str,
     _option("--inputs", panel=_WAYS, help="What the model receives: array, frame, encoded or auto.", metavar="KIND"),
 ]
+Train = Annotated[
+    str,
+    _option(
+        "--train", panel=_WAYS, help="package.module:function, which makes a model of (x, y, seed).", metavar="FUNCTION"
+    ),
+]
+Data = Annotated[Path | None, _option("--data", panel=_WAYS, help="The table that --train is given.", metavar="FILE")]
 Attacks = Annotated[
     str, typer.Option(metavar="NAME,…", help="Names, separated by commas; default: all that are possible.")
 ]
@@ -81,6 +88,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder for page and results; def
 def audit(
     words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", answers: Answers = "",
     kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None, inputs: Inputs = "auto",
+    train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
     purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
     policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
@@ -90,7 +98,8 @@ def audit(
     """Attack a model that was trained elsewhere, and judge how much it reveals about its training data.
 
     Give its PREDICTIONS, a table with the columns --label and --member and one column of answers per class; or the model itself,
-    --model, with --members and --nonmembers, tables with the column --label.
+    --model, with --members and --nonmembers, tables with the column --label; or the function that trains it, --train, with --data
+    and --shadows.
     """
     files, options = split(words or [])
     if len(files) > 1:
@@ -100,13 +109,15 @@ def audit(
     check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
     if demo:
-        return _demonstrate(bars, out or runs_dir, seed, quiet)
+        _demonstrate(bars, out or runs_dir, seed, quiet)
+        return
     with bars.shown():
         from hampkit import api
 
         results = api.audit(
             files[0] if files else None, label=label, member=member, group=group, id=id, answers=answers, kind=kind,
             predict=model or None, members=members, nonmembers=nonmembers, inputs=inputs,
+            train=train or None, data=data, shadows=shadows, workers=workers,
             attacks=[name.strip() for name in attacks.split(",")] if attacks else (), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,

@@ -45,6 +45,8 @@ class Audited:
     ids: tuple[str, ...] = ()  # (P,) the user's names of the records
     shadows: ShadowAnswers | None = None
     notes: tuple[str, ...] = ()
+    coins: bool = False  # an independent fair coin decided on each record
+    folder: str = ""  # of the models, if they were trained here
     population: Dataset | None = None
     own_logits: Tensor | None = None
 
@@ -82,6 +84,8 @@ class Given:
     shadow_answers: Any = None  # (M, P, C)
     shadow_members: Any = None  # (M, P) bool
     notes: tuple[str, ...] = ()
+    coins: bool = False  # an independent fair coin decided on each record
+    folder: str = ""  # of the models, where the files of the audit go too
 
 
 def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
@@ -111,6 +115,8 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         ids=tuple(records.ids[i] for i in order) if records.ids else (),
         shadows=shadows,
         notes=(*notes, *scale.notes),
+        coins=given.coins,
+        folder=given.folder,
     )
 
 

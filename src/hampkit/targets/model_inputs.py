@@ -74,6 +74,28 @@ def rows_of_files(members: str | Path, nonmembers: str | Path, columns: TableCol
     return _rows_of_tables(first, second, " and ".join(map(str, paths)), columns)
 
 
+def rows_of_file(file: str | Path, columns: TableColumns) -> Rows:
+    """The rows of one table, or of one .npz file with x and y, of which none is a member yet.
+
+    Raises: `UserError`.
+    """
+    path = existing(file, "data")
+    if path.suffix.lower() == ".npz":
+        return rows_of_pair(_npz(path))
+    table = _table(path, columns)
+    return _rows_of(table, np.zeros(table.num_rows, dtype=bool), str(path), columns)
+
+
+def rows_of_pair(pair: tuple[Any, Any]) -> Rows:
+    """The rows of arrays (x, y), of which none is a member yet.
+
+    Raises: `UserError` for arrays that do not fit together.
+    """
+    x, y = _pair("data", pair)
+    inputs = torch.from_numpy(compact("the inputs", x, ""))
+    return Rows(x.astype(np.float32), inputs, y.tolist(), np.zeros(len(x), dtype=bool))
+
+
 def rows_of_arrays(members: Any, nonmembers: Any) -> Rows:
     """The rows of two pairs (x, y) of arrays.
 
@@ -134,13 +156,15 @@ def _rows_of_tables(first: Any, second: Any, what: str, columns: TableColumns) -
         raise UserError(
             f"columns of {what} hold values of different kinds: {', '.join(kinds[:5])}; make them alike"
         ) from None
+    return _rows_of(table, member, what, columns)
+
+
+def _rows_of(table: Any, member: np.ndarray, what: str, columns: TableColumns) -> Rows:
     found = {option: table.column(name) for option, name in columns.named.items()}
     for option, column in found.items():
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
-            raise UserError(
-                f"column {columns.named[option]!r} of {what} has no value in row {row + 1} of both; fill it"
-            )
+            raise UserError(f"column {columns.named[option]!r} of {what} has no value in data row {row + 1}; fill it")
     features = [name for name in table.column_names if name not in columns.named.values()]
     if not features:
         raise UserError(

@@ -250,7 +250,7 @@ def _result(
     return ModelResult(
         recipe=target.title,
         defense="",
-        run="",
+        run=target.folder,
         seed=request.seed,
         data={
             "name": target.title,
@@ -289,14 +289,15 @@ def _findings(
         "inputs": subject.target.has_inputs,
         "declared": request.declared.to_json(),
         "ppv": [value.to_json() for value in values],
-        "bounds": _bounds(request, scores, known, case),
+        "bounds": _bounds(request, scores, known, subject),
     }
     return found | ({} if records is None else {"exposure": records.summary()})
 
 
-def _bounds(request: AuditRequest, scores: Scores, known: Scores, case: Case) -> dict[str, Any]:
+def _bounds(request: AuditRequest, scores: Scores, known: Scores, subject: Subject) -> dict[str, Any]:
     """The one-run bounds on epsilon and mu of the first of `BOUND_ATTACKS`; the reason where there are none."""
-    if request.membership != "coin":
+    case = subject.case
+    if request.membership != "coin" and not subject.target.coins:
         return {"reason": NOT_RANDOMISED}
     name = next((name for name in BOUND_ATTACKS if name in scores), None)
     if name is None:
@@ -328,5 +329,7 @@ def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[
 
 def default_folder(runs_dir: Path, result: ModelResult) -> Path:
     """The folder of an audit's files, named by the title and a hash of the answers."""
+    if result.run:
+        return runs_dir / result.run
     plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in result.recipe)[:60]
     return runs_dir / f"audit-{plain}-{result.weights[0][:8]}"

@@ -54,7 +54,7 @@ def audit_to(ways: Ways, request: AuditRequest, release: Release, session: Sessi
     """
     if release.out is not None:
         writable(release.out)
-    return _audited(ways.given(), request, release, session)
+    return _audited(ways.given(session), request, release, session)
 
 
 def audit_demonstration(folder: Path, seed: int, progress: Progress) -> tuple[Results, Results]:

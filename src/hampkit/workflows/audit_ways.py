@@ -13,13 +13,15 @@ from hampkit.errors import UserError, one_line
 from hampkit.registry import load_own
 from hampkit.targets.base import Given
 from hampkit.targets.model import Foreign, given_of
-from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_files
+from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_file, rows_of_files, rows_of_pair
 from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
+from hampkit.workflows.own_training import OwnTraining, given_of_training
+from hampkit.workflows.session import Session
 
 UNSAFE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".pt2", ".bin", ".h5", ".keras")
 WAYS = (
     "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
-    " nonmembers"
+    " nonmembers, or a function (train) with data"
 )
 
 
@@ -35,29 +37,52 @@ class Ways:
     nonmembers: Any = None
     inputs: Any = "auto"
     title: str = ""
+    train: Any = None  # a function (x, y, seed) → model, or package.module:function
+    data: Any = None  # a pair (x, y) or a table, for ``train``
+    shadows: int = 0
+    seed: int = 0
 
-    def given(self) -> Given:
+    def given(self, session: Session) -> Given:
         """What the one complete way in gives.
 
         Raises: `UserError` for none or several ways, and for what each of them refuses.
         """
-        there = [
-            name for name, value in (("predictions", self.predictions), ("predict", self.predict)) if value is not None
-        ]
+        ways = {"predictions": self.predictions, "predict": self.predict, "train": self.train}
+        there = [name for name, value in ways.items() if value is not None]
         there += [name for name in ("probabilities", "logits") if self.arrays.get(name) is not None]
         if len(there) != 1:
             what = " and ".join(there) if there else "nothing"
             raise UserError(f"an audit needs one way in, and got {what}; give {WAYS}")
+        self._check_unused(there[0])
+        if there[0] == "train":
+            return self._of_training(session)
         if there[0] == "predict":
             return self._of_model()
-        for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
-            if value is not None:
-                raise UserError(f"{name} has no effect with {there[0]}; leave it out, or give the model itself")
         if there[0] != "predictions":
             return from_arrays(self.title or "model", "the arrays", self.arrays)
         if isinstance(self.predictions, (str, Path)):
             return from_file(self.predictions, self.columns)
         return from_table(self.title or "predictions", "the table", self.predictions, self.columns)
+
+    def _check_unused(self, way: str) -> None:
+        """Check that nothing is given that this way in has no use for."""
+        others = {"predict": ("members", "nonmembers"), "train": ("data", "shadows")}
+        for owner, names in others.items():
+            for name in names:
+                if owner != way and getattr(self, name) not in (None, 0):
+                    raise UserError(f"{name} has no effect with {way}; leave it out, or give {owner}")
+
+    def _of_training(self, session: Session) -> Given:
+        if self.data is None:
+            raise UserError("a training function needs data; give a table, or a pair (x, y)")
+        if isinstance(self.data, (str, Path)):
+            rows = rows_of_file(
+                self.data, TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
+            )
+        else:
+            rows = rows_of_pair(self.data)
+        own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title)
+        return given_of_training(own, session)
 
     def _of_model(self) -> Given:
         for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
