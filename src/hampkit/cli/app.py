@@ -49,6 +49,9 @@ from hampkit.errors import Notice, UserError
 if TYPE_CHECKING:
     from hampkit.api import Results
 
+# behind the name of a page
+REPLACED = " (in place of the page of an earlier command; to keep both, add --out with another folder)"
+
 app = typer.Typer(
     name="hampkit",
     help="Train classifiers with defenses against membership inference, attack them, and judge how much they leak.",
@@ -263,7 +266,8 @@ def compare(
         from hampkit.cli.terminal import show_comparison
 
         show_comparison(found, paper)
-        write(*(f"page: {folder / 'compare.html'}" for folder in folders.values()))
+        pages = [folder / "compare.html" for folder in folders.values()]
+        write(*(f"page: {p}{REPLACED if p in c.replaced else ''}" for p, c in zip(pages, found, strict=True)))
 
 
 def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:
@@ -340,4 +344,5 @@ def _show(results: Results, json: bool, quiet: bool) -> None:
         from hampkit.cli.terminal import show_results, stdout_console
 
         show_results(stdout_console(), results)
-        write(f"report: {results.files['html']}")
+        page = results.files["html"]
+        write(f"report: {page}{REPLACED if page in results.replaced else ''}")

@@ -9,8 +9,9 @@ from typing import Any
 
 from hampkit.report import charts
 from hampkit.report.cells import safe
-from hampkit.report.markup import prose, text
+from hampkit.report.markup import code, prose, text
 from hampkit.report.page import rendered
+from hampkit.report.provenance import days_of
 
 Json = dict[str, Any]
 
@@ -51,6 +52,10 @@ def about_lines(documents: Sequence[Json]) -> list[str]:
         said.append("members + non-members: judged pairs of model and example, over all seeds")
     said.append("training, s: wall time while other trainings ran on the same machine")
     said.append("What these attacks find is a lower bound on what leaks")
+    said.append(
+        "report.html and hampkit run give other numbers for the same run folders: there every attack is judged on all candidates,"
+        " and the interval of the strongest is wider instead"
+    )
     return said
 
 
@@ -82,7 +87,13 @@ def render_comparison_markdown(document: Json) -> str:
     lines += [f"- {text(flag)}: {prose(why)}" for flag, why in document["flags"].items()]
     said = [f"- {text(e['defense'])}: {prose(e['summary'])}" for e in document["entries"] if e["summary"]]
     left = [f"- left out: {text(name)}: {prose(why)}" for name, why in document["left_out"].items()]
-    return "\n".join([*lines, *([""] if said or left else []), *said, *left, ""])
+    sources = [
+        f"- {text(head)}: {', '.join(map(text, values))}"
+        for head, values in (*((key, [value]) for key, value in _facts(document).items()), *_of_runs(document).items())
+    ]
+    command = [f"- Command: {code(document['command'])}"] if document.get("command") else []
+    more = [*([""] if said or left else []), *said, *left, "", "## Provenance", "", *command, *sources, ""]
+    return "\n".join([*lines, *more])
 
 
 def render_comparison_html(document: Json) -> str:
@@ -102,6 +113,10 @@ def render_comparison_html(document: Json) -> str:
         "left_out": document["left_out"],
         "flags": document["flags"],
         "facts": _facts(document),
+        "command": document.get("command", ""),
+        "when": _days(document),
+        "sources": {head: ", ".join(values) for head, values in _of_runs(document).items()},
+        "versions": document.get("versions") or {},
         "legend": legend,
         "charts": figures,
         "version": document["hampkit"],
@@ -200,7 +215,32 @@ def _facts(document: Json) -> dict[str, str]:
         "Shadow models": f"{document['shadows']} per defense and seed" if document["shadows"] else "none",
         "Options": options or "all as in the recipes",
         "hampkit": document["hampkit"],
+        **{head: value for head, value in _where(document).items() if value},
     }
+
+
+def _where(document: Json) -> dict[str, str]:
+    return {
+        "Trained on": _days(document),
+        "Device": document.get("device", ""),
+        "SHA-256 of the data as read": document.get("data_sha256", ""),
+    }
+
+
+def _days(document: Json) -> str:
+    """The first and the last day on which a model was trained."""
+    return days_of(start for entry in document["entries"] for start in entry.get("started") or [])
+
+
+def _of_runs(document: Json) -> dict[str, list[str]]:
+    """Of each defense the run folders and the hashes of the weights."""
+    found: dict[str, list[str]] = {}
+    for entry in document["entries"]:
+        several = "s" if len(entry["runs"]) > 1 else ""
+        found[f"Run folder{several} of {entry['defense']}"] = list(entry["runs"])
+        if entry.get("weights"):
+            found[f"SHA-256 of the weights of {entry['defense']}"] = list(entry["weights"])
+    return found
 
 
 def _flat(e: Json) -> dict[str, Any]:

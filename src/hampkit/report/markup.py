@@ -19,6 +19,14 @@ def prose(given: str) -> str:
     return "".join(f"`{visible(part)}`" if i % 2 else _part(part) for i, part in enumerate(parts))
 
 
+def code(given: str) -> str:
+    """A text as code, on one line, between more backticks than it has in a row."""
+    shown = visible(given)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    blank = " " if "`" in shown else ""
+    return f"{fence}{blank}{shown}{blank}{fence}"
+
+
 def _part(given: str) -> str:
     """`text` with a blank at either end where the text has one."""
     inner = text(given)

@@ -150,9 +150,9 @@ class ModelResult:
     seeds: tuple[int, ...] = ()  # of several, all of them
     intervals: dict[str, Interval] = field(default_factory=dict)  # of the accuracies, over several seeds
     weights: tuple[str, ...] = ()  # SHA-256 of each model's file of weights, one for each run
-    commands: tuple[
-        str, ...
-    ] = ()  # that train and attack each model again; an empty text if a recipe is no shipped one
+    # that train and attack each model again; an empty text if a recipe is no shipped one
+    commands: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()  # attacks that an earlier command made, and that stay among the run's attacks
 
     def of(self, unit: Unit) -> tuple[AttackResult, ...]:
         """The attacks on the target, which are those on all targets if there are several seeds; or those of leave-one-out."""
@@ -209,6 +209,7 @@ class ModelResult:
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
             **({"weights": list(self.weights)} if self.weights else {}),
             **({"commands": list(self.commands)} if self.commands else {}),
+            **({"earlier": list(self.earlier)} if self.earlier else {}),
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
             **({"groups": {**self.groups, "sizes": self.sizes}} if self.groups else {}),
@@ -235,6 +236,7 @@ class ModelResult:
             sizes=d.get("groups", {}).get("sizes", {}),
             weights=tuple(d.get("weights", ())),
             commands=tuple(d.get("commands", ())),
+            earlier=tuple(d.get("earlier", ())),
         )
 
 
@@ -247,7 +249,8 @@ class Difference(Interval):
 
     attacks: tuple[str, str]  # on the first model and on the second, chosen on the same candidates
     corrected: Interval | None = None  # at the level 1 − ERROR / k, for the best of k distinct attacks on either model
-    tried: int = 1  # k
+    tried: int = 1  # k; of three or more models, times the number of their pairs
+    models: tuple[int, int] | None = None  # of three or more: the places of the two in `Results.models`
 
 
 @dataclass(frozen=True)
@@ -257,17 +260,28 @@ class Results:
     models: tuple[ModelResult, ...]
     version: str
     difference: Difference | None = None  # of two models on the same candidates
+    differences: tuple[Difference, ...] = ()  # of three or more: of each two of them on the same candidates
     verdict: dict[str, Any] = field(
         default_factory=dict
     )  # what was found, as data and in words: `hampkit.judging.verdict`
     caveats: tuple[dict[str, Any], ...] = ()  # what changes its meaning
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
+    # those of the files that existed with another content
+    replaced: tuple[Path, ...] = field(default=(), compare=False)
 
     def to_json(self) -> dict[str, Any]:
         difference = None if self.difference is None else _without_none(self.difference)
         models = [m.to_json() for m in self.models]
         said = {"verdict": self.verdict, "caveats": list(self.caveats)} if self.verdict else {}
-        return {"schema": SCHEMA, "hampkit": self.version, "models": models, "difference": difference, **said}
+        several = {"differences": [_without_none(d) for d in self.differences]} if self.differences else {}
+        return {
+            "schema": SCHEMA,
+            "hampkit": self.version,
+            "models": models,
+            "difference": difference,
+            **several,
+            **said,
+        }
 
 
 def clearer(first: Difference, second: Difference) -> Difference:
@@ -290,7 +304,7 @@ def _intervals(d: dict[str, Any]) -> dict[str, Interval]:
 
 def _without_none(difference: Difference) -> dict[str, Any]:
     document = {k: v for k, v in asdict(difference).items() if v is not None}
-    return {**document, "attacks": [*difference.attacks]}
+    return {**document, **{k: [*v] for k, v in document.items() if isinstance(v, tuple)}}
 
 
 def _options(d: dict[str, Any]) -> dict[str, Any]:
