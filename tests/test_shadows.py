@@ -104,8 +104,8 @@ def test_results_and_tables_name_the_variance_that_was_used(runs, cli):
         assert {v for k, v in used.items() if not k.startswith("lira") or k == "lira-global"} == {""}
     document = json.loads((folder / "results.json").read_text())["models"][0]
     assert [r["variance"] for r in document["attacks"] if r["attack"] == "lira-online"] == ["pooled", "pooled"]
-    assert "lira-online (pooled)" in (folder / "report.html").read_text()
-    assert (folder / "report.md").read_text().count("lira-online (pooled)") >= 2
+    assert "lira-online (pooled variance)" in (folder / "report.html").read_text()
+    assert (folder / "report.md").read_text().count("lira-online (pooled variance)") >= 2
     lines = csv.DictReader((folder / "results.csv").read_text().splitlines())
     assert [line["variance"] for line in lines if line["attack"] == "lira-online"] == ["pooled", "pooled"]
 

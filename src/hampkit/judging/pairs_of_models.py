@@ -73,7 +73,7 @@ def _of_several(titled: Titled, differences: Sequence[Json]) -> tuple[list[str],
     found = [(pair, d) for d in compared if (pair := _shown([titled[k] for k in d["models"]], d))]
     base = {title for title, model in titled if model["defense"] == BASE}
     found.sort(key=lambda each: each[0]["leaks_more"] not in base and each[0]["leaks_less"] not in base)
-    said = [f"Pairs of models that were judged on the same records: {len(compared):,}"] if compared else []
+    said = [f"{_pairs(len(compared))} judged on the same records"] if compared else []
     if compared and not found:
         said.append("In no pair is one of the two shown to leak less")
     if found:
@@ -85,6 +85,10 @@ def _of_several(titled: Titled, differences: Sequence[Json]) -> tuple[list[str],
     if excluded:
         said.append("Not compared: " + ", ".join(f"{title} ({why})" for title, why in excluded.items()))
     return [*said, NO_RANKS], [pair for pair, _ in found]
+
+
+def _pairs(n: int) -> str:
+    return f"{n:,} pairs of models were" if n > 1 else "1 pair of models was"
 
 
 def _excluded(model: Json) -> str:

@@ -19,6 +19,10 @@ COLUMNS = (
     "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",
     "members + non-members", "training, s", "passes per answer", "time per answer",
 )  # fmt: skip
+OTHER_NUMBERS = (
+    "`report.html` and `hampkit run` give other numbers for the same run folders: there every attack is judged on all candidates,"
+    " and the interval of the strongest one is wider instead"
+)
 FEW_SEEDS = 3  # up to so many, Student's factor is above 4
 
 
@@ -52,10 +56,6 @@ def about_lines(documents: Sequence[Json]) -> list[str]:
         said.append("members + non-members: judged pairs of model and example, over all seeds")
     said.append("training, s: wall time while other trainings ran on the same machine")
     said.append("What these attacks find is a lower bound on what leaks")
-    said.append(
-        "report.html and hampkit run give other numbers for the same run folders: there every attack is judged on all candidates,"
-        " and the interval of the strongest is wider instead"
-    )
     return said
 
 
@@ -83,7 +83,7 @@ def render_comparison_markdown(document: Json) -> str:
     """The table with its explanation."""
     lines = [f"# {text(_title(document))}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in comparison_rows(document)]
-    lines += ["", about([document]), "", text(_seeds(document)), ""]
+    lines += ["", f"{about([document])} {OTHER_NUMBERS}.", "", text(_seeds(document)), ""]
     lines += [f"- {text(flag)}: {prose(why)}" for flag, why in document["flags"].items()]
     said = [f"- {text(e['defense'])}: {prose(e['summary'])}" for e in document["entries"] if e["summary"]]
     left = [f"- left out: {text(name)}: {prose(why)}" for name, why in document["left_out"].items()]
@@ -102,7 +102,7 @@ def render_comparison_html(document: Json) -> str:
     figures = {"tradeoff": charts.comparison_chart(document, legend)}
     context = {
         "title": _title(document),
-        "about": about_lines([document]),
+        "about": [*about_lines([document]), OTHER_NUMBERS],
         "seeds": document["seeds"],
         "said": _seeds(document),
         "columns": COLUMNS,

@@ -20,11 +20,12 @@ def prose(given: str) -> str:
 
 
 def code(given: str) -> str:
-    """A text as code, on one line, between more backticks than it has in a row."""
-    shown = visible(given)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    blank = " " if "`" in shown else ""
-    return f"{fence}{blank}{shown}{blank}{fence}"
+    """A command as code, on one line; as `text` if it has characters that some readers take for markup in code too.
+
+    >>> code("hampkit run toy/hamp"), code("hampkit run <b>")
+    ('`hampkit run toy/hamp`', 'hampkit run &lt;b&gt;')
+    """
+    return text(given) if re.search(r"[`<>&|]", given) else f"`{visible(given)}`"
 
 
 def _part(given: str) -> str:

@@ -103,7 +103,7 @@ def _surest(result: ModelResult) -> AttackResult:
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What the report says of an attack or defense: its docstring and paper."""
+    """The texts of a report about attacks or defenses: docstring and paper of each."""
     texts = {}
     for name in dict.fromkeys(names):
         cls = registry.get(name)

@@ -10,7 +10,7 @@ from hampkit.attacks.base import family_of, option_names
 from hampkit.stats.intervals import Interval, clopper_pearson
 from hampkit.stats.strength import deciding, finding
 
-ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
+ERROR = 0.05  # that any of a model's attacks is wrongly found to distinguish members from non-members
 SCHEMA = 2  # of results.json
 # what the numbers are of: one target, one target for each seed, or all shadow models in turn
 Unit = Literal["target", "seeds", "leave-one-out"]
