@@ -85,10 +85,7 @@ def leave_one_out(
 
     steps = {attack.name: _step(attack, shadowed, scored) for attack in chosen}
     level = bonferroni_level(ERROR, len(steps))
-    results = [
-        replace(step.of(run), auc_corrected=_corrected_step(step, shadowed, run, level).of(run))
-        for step in steps.values()
-    ]
+    results = [_corrected(step, shadowed, run, level) for step in steps.values()]
     if results:
         best = max(results, key=lambda r: finding(**vars(r.deciding)))
         _write_records(shadowed, run, best, run.folder / steps[best.attack].place)
@@ -118,6 +115,14 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
         return AttackResult.from_json(read_json(folder / "result.json"))
 
     return Step(f"leave-one-out/{shadowed.found.name}/{attack.name}", key, write, read)
+
+
+def _corrected(step: Step[AttackResult], shadowed: _Shadowed, run: Run, level: float) -> AttackResult:
+    """The result of one attack, with the AUC at the level that allows for the choice among the attacks."""
+    result = step.of(run)
+    wide = _corrected_step(step, shadowed, run, level).of(run)
+    # the scores on disk are float32, so that a few more of them are equal: the value stays the one of the table
+    return replace(result, auc_corrected=replace(wide, value=result.auc.value))
 
 
 def _corrected_step(step: Step[AttackResult], shadowed: _Shadowed, run: Run, level: float) -> Step[Interval]:
