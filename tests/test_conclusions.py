@@ -249,16 +249,18 @@ def test_a_report_names_the_attacks_of_earlier_commands(tmp_path):
     assert "earlier command" not in (folder / "report.md").read_text(encoding="utf-8")
 
 
-def test_a_page_that_takes_the_place_of_another_is_named(cli, tmp_path):
-    def last(*words):
-        code, out, err = cli(*words, "rows=400", "epochs=2", "neural.epochs=2", "--runs-dir", tmp_path / "runs")
+def test_a_page_that_takes_the_place_of_another_is_named(cli, audited, tmp_path):
+    results, runs = audited
+    file = tmp_path / "report.html"
+
+    def last(model):
+        code, out, err = cli("report", runs / model.run, "--out", tmp_path)
         assert code == 0, err
         return out.splitlines()[-1]
 
-    file = tmp_path / "runs" / "report.html"
-    assert last("run", "toy/undefended") == f"report: {file}"
-    assert last("run", "toy/undefended") == f"report: {file}"  # the same page again
-    replaced = last("run", "toy/round")
+    assert last(results.models[0]) == f"report: {file}"
+    assert last(results.models[0]) == f"report: {file}"  # the same page again
+    replaced = last(results.models[1])
     assert replaced.startswith(f"report: {file} (in place of the page of an earlier command")
     assert "--out" in replaced
 
@@ -273,14 +275,13 @@ def test_a_comparison_has_a_command_that_makes_it_again(cli, tmp_path, monkeypat
         "train.schedule": "steps",
         "decimals": 1,
     }
-    hampkit.compare(
-        "toy", defenses=["undefended", "round"], options=options, runs_dir=tmp_path / "runs", seeds=2, seed=3
-    )
+    hampkit.compare("toy", defenses=["undefended"], options=options, runs_dir=tmp_path / "runs", seeds=2, seed=3)
     first = read_json(tmp_path / "runs" / "compare.json")
     words = shlex.split(first["command"])
     assert words[:3] == ["hampkit", "compare", "toy"]
-    code, _, err = cli(*words[1:], "--runs-dir", tmp_path / "again")
+    code, out, err = cli(*words[1:], "--runs-dir", tmp_path / "runs", "--out", tmp_path / "again")
     assert code == 0, err
+    assert out.splitlines()[-1] == f"page: {tmp_path / 'again' / 'compare.html'}"
     again = read_json(tmp_path / "again" / "compare.json")
     assert again["command"] == first["command"]
     assert [e["runs"] for e in again["entries"]] == [e["runs"] for e in first["entries"]]

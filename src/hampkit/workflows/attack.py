@@ -197,8 +197,8 @@ def _remove_records(folder: Path) -> None:
     if (folder / RECORDS).exists():
         (folder / RECORDS).unlink()
         warnings.warn(
-            f"{folder / RECORDS} is removed, and leave-one-out is no longer in the result, because this command has no shadow models"
-            " of the run's own recipe; give --shadows again to have both again",
+            f"{folder / RECORDS} is removed, and leave-one-out is no longer in the result, because this command has no shadow"
+            " models of the run's own recipe; give --shadows again to have both again",
             Notice,
             stacklevel=5,
         )
