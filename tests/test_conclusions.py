@@ -273,7 +273,6 @@ def test_a_comparison_has_a_command_that_makes_it_again(cli, tmp_path, monkeypat
         "neural.epochs": 2,
         "milestones": [1],
         "train.schedule": "steps",
-        "decimals": 1,
     }
     hampkit.compare("toy", defenses=["undefended"], options=options, runs_dir=tmp_path / "runs", seeds=2, seed=3)
     first = read_json(tmp_path / "runs" / "compare.json")
