@@ -274,7 +274,7 @@ def test_a_comparison_has_a_command_that_makes_it_again(cli, tmp_path, monkeypat
         "milestones": [1],
         "train.schedule": "steps",
     }
-    hampkit.compare("toy", defenses=["undefended"], options=options, runs_dir=tmp_path / "runs", seeds=2, seed=3)
+    hampkit.compare("toy", defenses=["undefended"], options=options, runs_dir=tmp_path / "runs", seed=3)
     first = read_json(tmp_path / "runs" / "compare.json")
     words = shlex.split(first["command"])
     assert words[:3] == ["hampkit", "compare", "toy"]

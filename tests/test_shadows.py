@@ -603,7 +603,7 @@ def test_the_plan_counts_those_that_the_run_judges(monkeypatch, tmp_path, how):
     assert (found.n_members, found.n_nonmembers) == (loss.members, loss.nonmembers)
     assert found.fpr_target == 10 / loss.nonmembers
     assert found.left_out == 3 * 90
-    assert f"judged are {loss.members} members and {loss.nonmembers} non-members (270 non-members" in found.line()
+    assert f"{loss.members} members and {loss.nonmembers} non-members are judged (270 non-members" in found.line()
 
 
 def test_disk_is_as_planned(runs):

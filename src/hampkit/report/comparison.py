@@ -116,7 +116,7 @@ def render_comparison_html(document: Json) -> str:
         "command": document.get("command", ""),
         "when": _days(document),
         "sources": {head: ", ".join(values) for head, values in _of_runs(document).items()},
-        "versions": document.get("versions") or {},
+        "versions": {name: v for name, v in (document.get("versions") or {}).items() if name != "hampkit"},
         "legend": legend,
         "charts": figures,
         "version": document["hampkit"],

@@ -226,7 +226,7 @@ def counts(model: Json) -> str:
         parts.append(f"{total:,} {label}, {known[who]:,} known to the adversary, {judged:,} judged")
     if groups := model.get("groups"):
         parts.append(
-            f"judged are {groups['members']:,} and {groups['nonmembers']:,} groups, and intervals are by group"
+            f"{groups['members']:,} and {groups['nonmembers']:,} groups are judged, and intervals are by group"
         )
     if copies := (model.get("copies") or {}).get("left_out"):
         parts.append(f"{copies:,} copies left out")

@@ -88,7 +88,7 @@ class Plan:
 
     def _judged(self) -> str:
         """The judged examples, of which there may be fewer than without shadow models."""
-        text = f"judged are {self.n_members:,} members and {self.n_nonmembers:,} non-members"
+        text = f"{self.n_members:,} members and {self.n_nonmembers:,} non-members are judged"
         if not self.left_out:
             return text
         return f"{text} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
