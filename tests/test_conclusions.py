@@ -285,6 +285,7 @@ def test_a_comparison_has_a_command_that_makes_it_again(cli, tmp_path, monkeypat
     assert again["command"] == first["command"]
     assert [e["runs"] for e in again["entries"]] == [e["runs"] for e in first["entries"]]
     assert "replaced" not in first
+    assert all(len(e["weights"]) == len(e["started"]) == len(e["runs"]) for e in first["entries"])
     html, markdown = ((tmp_path / "runs" / f"compare.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
     facts = [
         first["data_sha256"],
