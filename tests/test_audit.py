@@ -506,7 +506,18 @@ def test_models_of_an_importable_function_are_trained_once(problem, tmp_path):
     x, y, _ = problem
     (tmp_path / "own_trainer.py").write_text(TRAINER)
     np.savez(tmp_path / "data.npz", x=x, y=y)
-    words = ["audit", "--train", "own_trainer:fit", "--data", "data.npz", "--shadows", "4", "--attacks", "loss", "--quiet"]
+    words = [
+        "audit",
+        "--train",
+        "own_trainer:fit",
+        "--data",
+        "data.npz",
+        "--shadows",
+        "4",
+        "--attacks",
+        "loss",
+        "--quiet",
+    ]
     assert guarded(words) == 0
     calls = (tmp_path / "calls.txt").read_text().split("\n")[:-1]
     assert len(set(calls)) == 5
@@ -547,7 +558,7 @@ def test_what_a_training_function_must_give(problem):
     ):
         with pytest.raises(UserError, match=message):
             audited(train=train, data=(x, y))
-    with pytest.raises(UserError, match="data is missing|needs data"):
+    with pytest.raises(UserError, match="needs data"):
         audited(train=nearest)
     with pytest.raises(UserError, match="shadows has no effect"):
         audited(predict=nearest, shadows=4, **pairs(problem))

@@ -209,6 +209,6 @@ def test_a_run_states_its_groups_and_its_intervals_are_wider(cli, write_table):
     alone = metrics.auc_interval(files["scores"], files["member"])
     assert loss["auc"]["high"] - loss["auc"]["low"] > 1.5 * (alone.high - alone.low)
     assert (
-        f"judged are {members} and {others} groups, and intervals are by group"
+        f"{members} and {others} groups are judged, and intervals are by group"
         in (folder.parent / "report.md").read_text()
     )

@@ -104,8 +104,8 @@ def test_results_and_tables_name_the_variance_that_was_used(runs, cli):
         assert {v for k, v in used.items() if not k.startswith("lira") or k == "lira-global"} == {""}
     document = json.loads((folder / "results.json").read_text())["models"][0]
     assert [r["variance"] for r in document["attacks"] if r["attack"] == "lira-online"] == ["pooled", "pooled"]
-    assert "lira-online (pooled)" in (folder / "report.html").read_text()
-    assert (folder / "report.md").read_text().count("lira-online (pooled)") >= 2
+    assert "lira-online (pooled variance)" in (folder / "report.html").read_text()
+    assert (folder / "report.md").read_text().count("lira-online (pooled variance)") >= 2
     lines = csv.DictReader((folder / "results.csv").read_text().splitlines())
     assert [line["variance"] for line in lines if line["attack"] == "lira-online"] == ["pooled", "pooled"]
 
@@ -603,7 +603,7 @@ def test_the_plan_counts_those_that_the_run_judges(monkeypatch, tmp_path, how):
     assert (found.n_members, found.n_nonmembers) == (loss.members, loss.nonmembers)
     assert found.fpr_target == 10 / loss.nonmembers
     assert found.left_out == 3 * 90
-    assert f"judged are {loss.members} members and {loss.nonmembers} non-members (270 non-members" in found.line()
+    assert f"{loss.members} members and {loss.nonmembers} non-members are judged (270 non-members" in found.line()
 
 
 def test_disk_is_as_planned(runs):

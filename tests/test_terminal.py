@@ -131,7 +131,7 @@ def test_an_attack_has_one_name_on_a_screen():
         replace(loo, variance="pooled"),
         replace(loo, attack="lira-offline", variance="pooled"),
     )
-    verdict = {"text": "lira-online (global) has the highest AUC, and in leave-one-out lira-offline (pooled)."}
+    verdict = {"text": "lira-online (global variance) is first, and in leave-one-out lira-offline (pooled variance)."}
     results = Results((replace(audited(), attacks=attacks),), "0", verdict=verdict)
     for width in WIDTHS:
         text = shown(width, lambda console: terminal.show_results(console, results))
@@ -141,7 +141,7 @@ def test_an_attack_has_one_name_on_a_screen():
         assert (
             "variance global: lira-online (target); variance pooled: lira-online (leave-one-out), lira-offline" in flat
         )
-        assert "lira-online has the highest AUC, and in leave-one-out lira-offline." in flat
+        assert "lira-online is first, and in leave-one-out lira-offline." in flat
 
 
 def compared(name):

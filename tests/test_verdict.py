@@ -551,6 +551,6 @@ def test_every_word_occurs_and_each_has_sentences_of_its_own():
         said.setdefault(found["sentence"], set()).add(word)
     assert {word for words in said.values() for word in words} == set(WORDS)
     assert all(len(words) == 1 for words in said.values())
-    seeds = headline("nothing found", (), wide=True, seeds=3)
+    seeds = headline(False, (), wide=True, seeds=3)
     assert seeds["word"] == "Unclear"
     assert "seeds" in seeds["sentence"]

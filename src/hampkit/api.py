@@ -14,13 +14,11 @@ from hampkit.workflows import compare as comparing
 from hampkit.workflows import run as running
 from hampkit.workflows import shadow as shadowing
 from hampkit.workflows.arguments import checked
-from hampkit.workflows.audit import AuditRequest, Declared
-from hampkit.workflows.audit_report import Release, audit_to
-from hampkit.workflows.audit_ways import Columns, Ways, arrays_of
+from hampkit.workflows.audit_arguments import AuditArguments, Common, sorted_arguments
+from hampkit.workflows.audit_report import audit_to
 from hampkit.workflows.compare import Comparison
-from hampkit.workflows.gate import Gate
 from hampkit.workflows.prepare import prepare
-from hampkit.workflows.recipes import Recipe, RecipeOptions, Reference, attack_options, recipe
+from hampkit.workflows.recipes import Recipe, RecipeOptions, Reference, recipe
 from hampkit.workflows.report import AttackResult, ModelResult, Rate, Results, write_report
 from hampkit.workflows.run import Request, ShadowSource
 from hampkit.workflows.session import Progress, Session, Settings, session_of
@@ -170,41 +168,11 @@ def attack(
 def audit(
     predictions: Any = None,
     *,
-    label: str = "",
-    member: Any = "",
-    group: Any = "",
-    id: Any = "",
-    answers: str = "",
-    kind: str = "auto",
-    probabilities: Any = None,
-    logits: Any = None,
-    y: Any = None,
-    x: Any = None,
-    classes: Sequence[str] | None = None,
-    shadow_probabilities: Any = None,
-    shadow_logits: Any = None,
-    shadow_members: Any = None,
-    predict: Any = None,
-    members: Any = None,
-    nonmembers: Any = None,
-    inputs: str = "auto",
-    train: Any = None,
-    data: Any = None,
-    shadows: int = 0,
-    title: str = "",
     attacks: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
-    claimed_epsilon: float | None = None,
-    claimed_delta: float | None = None,
-    prior: Sequence[float] = (),
-    purpose: str = "",
-    membership: str = "given",
-    allow_equal: bool = False,
-    policy: str | Path | None = None,
-    fail_if: Sequence[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
-    **settings: Unpack[Settings],
+    **arguments: Unpack[AuditArguments],
 ) -> Results:
     """Attack a model that was trained elsewhere, and judge how much it reveals about who was in its training data.
 
@@ -212,51 +180,19 @@ def audit(
 
     - ``predictions``: a .csv, .tsv, .parquet or .npz file or a data frame, one row per record, with the columns ``label`` and
       ``member`` (1 or 0), and one column of answers per class, named after it. ``answers`` is a pattern for their names.
-    - ``probabilities`` or ``logits`` (P, C), ``y`` (P,) and ``member`` (P,); optionally inputs ``x`` (P, …), names of the
-      ``classes``, and of M shadow models ``shadow_probabilities`` or ``shadow_logits`` (M, P, C) and ``shadow_members`` (M, P).
+    - ``probabilities`` or ``logits`` (P, C), ``y`` (P,), ``member`` (P,); optionally ``x``, ``classes``, and of M shadow models
+      ``shadow_probabilities`` or ``shadow_logits`` (M, P, C) and ``shadow_members`` (M, P).
     - ``predict``: a PyTorch module, an estimator with ``predict_proba``, a function of the inputs, ``"package.module:load"`` or
-      ``"model.onnx"``; with ``members`` and ``nonmembers``, pairs (x, y) or tables with the column ``label``. ``inputs`` is
-      ``auto`` (float32 if all columns are numbers, else a data frame), ``array``, ``frame`` or ``encoded``.
+      ``"model.onnx"``; with ``members`` and ``nonmembers``, pairs (x, y) or tables with the column ``label``.
     - ``train``: a function (x, y, seed) that returns such a model, or ``"package.module:function"``, with ``data``, a pair (x, y)
-      or a table. The target is trained on a random half of the records, each of ``shadows`` shadow models on another; labels are
-      given as numbers from 0. Models that were trained before are found again.
+      or a table, and ``shadows``, a number of shadow models. Models that were trained before are found again.
 
-    group: the person of each record, who is the unit of all intervals. id: names of the records. Both are columns, or arrays.
-    kind: ``probabilities``, ``logits`` or ``auto``. attacks, options: see `run`.
-    claimed_epsilon, claimed_delta, prior, purpose: declared by you, and printed as such; ``prior`` is the share of members among
-    the records that an attacker meets. membership: ``coin`` if each record's membership was drawn by an independent fair coin:
-    bounds on epsilon and mu hold only then. allow_equal: do not refuse non-members that are equal to members.
-    policy: a TOML file with limits; fail_if: limits such as ``"auc.low>0.6"``. They decide ``Results.passed``.
-
-    Returns: `Results` of one model; its ``audit`` has exposure, predictive values and bounds. Files are written into ``out``
-    (default: a folder in ``runs_dir``).
-
+    All arguments: `AuditArguments`. What you declare (``claimed_epsilon``, ``claimed_delta``, ``prior``, ``purpose``) is printed
+    as such. ``policy`` and ``fail_if`` decide ``Results.passed``. out: default a folder in ``runs_dir``.
+    Returns: `Results` of one model; its ``audit`` has exposure, predictive values and bounds.
     Raises: `UserError`.
     """
-    named = {"member": member, "group": group, "id": id}
-    columns_given = {name: value for name, value in named.items() if isinstance(value, str)}
-    arrays_given = {name: value for name, value in named.items() if not isinstance(value, str)}
-    ways = Ways(
-        predictions=predictions,
-        columns=Columns(label=label, answers=answers, kind=kind, **columns_given),  # pyright: ignore[reportArgumentType]
-        arrays=arrays_of(
-            probabilities=probabilities, logits=logits, y=y, x=x, classes=classes, shadow_logits=shadow_logits,
-            shadow_probabilities=shadow_probabilities, shadow_members=shadow_members, **arrays_given,
-        ),
-        predict=predict,
-        members=members,
-        nonmembers=nonmembers,
-        inputs=inputs,
-        train=train,
-        data=data,
-        shadows=shadows,
-        seed=seed,
-        title=title,
-    )  # fmt: skip
-    declared = Declared(claimed_epsilon, claimed_delta, tuple(prior), purpose)
-    request = AuditRequest(attacks, attack_options(options or {}), declared, membership, allow_equal, seed)  # pyright: ignore[reportArgumentType]
-    release = Release(Gate.of(policy, fail_if), None if out is None else Path(out).expanduser())
-    return audit_to(ways, request, release, session_of(settings))
+    return audit_to(*sorted_arguments(predictions, Common(attacks, options, seed, out), arguments))
 
 
 @checked

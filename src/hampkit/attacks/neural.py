@@ -22,7 +22,7 @@ Features = tuple[Tensor, Tensor, Tensor]  # logits (N, C), labels (N,), loss (N,
 
 @dataclass(frozen=True)
 class Neural(Attack):
-    """A network is trained on the known examples to tell members from non-members by logits, label and loss.
+    """A network is trained on the known examples to distinguish members from non-members by logits, label and loss.
 
     It differs from the published code in three ways: members are the positive class (there the two rates are exchanged), the
     noise of a release is not drawn again in every epoch, and batches are shuffled.

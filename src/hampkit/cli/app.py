@@ -14,7 +14,7 @@ from hampkit import __version__
 from hampkit.cli.audit import audit
 from hampkit.cli.bound import bound
 from hampkit.cli.failures import exit_code
-from hampkit.cli.gate import ended, gate_of, results_in
+from hampkit.cli.gate import ended, ended_in, gate_of
 from hampkit.cli.options import (
     AttackOut,
     AttackWords,
@@ -53,7 +53,10 @@ from hampkit.cli.output import replace_unknown_characters, write, write_json
 from hampkit.errors import Notice, UserError
 
 if TYPE_CHECKING:
-    from hampkit.api import Results
+    from hampkit.api import Comparison, Results
+
+# behind the name of a page
+REPLACED = " (in place of the page of an earlier command; to keep both, add --out with another folder)"
 
 app = typer.Typer(
     name="hampkit",
@@ -270,12 +273,16 @@ def compare(
     if json:
         write_json([c.to_json() for c in found] if len(found) > 1 else found[0].to_json())
     elif not quiet:
-        from hampkit.cli.terminal import show_comparison
+        _show_comparisons(found, paper, list(folders.values()))
+    ended_in(folders.values(), gate, junit, quiet or json)
 
-        show_comparison(found, paper)
-        write(*(f"page: {folder / 'compare.html'}" for folder in folders.values()))
-    outcomes = [outcome for folder in folders.values() for outcome in gate(results_in(folder))]
-    ended(outcomes, junit, quiet or json)
+
+def _show_comparisons(found: list[Comparison], paper: bool, folders: list[Path]) -> None:
+    from hampkit.cli.terminal import show_comparison
+
+    show_comparison(found, paper)
+    pages = [folder / "compare.html" for folder in folders]
+    write(*(f"page: {p}{REPLACED if p in c.replaced else ''}" for p, c in zip(pages, found, strict=True)))
 
 
 def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:
@@ -356,4 +363,5 @@ def _show(results: Results, json: bool, quiet: bool) -> None:
         from hampkit.cli.terminal import show_results, stdout_console
 
         show_results(stdout_console(), results)
-        write(f"report: {results.files['html']}")
+        page = results.files["html"]
+        write(f"report: {page}{REPLACED if page in results.replaced else ''}")

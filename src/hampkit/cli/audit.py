@@ -14,7 +14,7 @@ from hampkit.cli.progress import Bars
 from hampkit.errors import UserError
 
 if TYPE_CHECKING:
-    from hampkit.judging.results import Results
+    from hampkit.api import Results
 
 _WAYS = "Ways in"
 _MEANING = "What you declare"
@@ -101,34 +101,34 @@ def audit(
     --model, with --members and --nonmembers, tables with the column --label; or the function that trains it, --train, with --data
     and --shadows.
     """
-    files, options = split(words or [])
-    if len(files) > 1:
-        raise UserError(
-            f"audit takes one file of predictions, and got {len(files)}: {', '.join(files)}; leave out all but one"
-        )
+    file, options = _file(words or [])
     check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
     if demo:
-        _demonstrate(bars, out or runs_dir, seed, quiet)
-        return
+        return _demonstrate(bars, out or runs_dir, seed, quiet)
     with bars.shown():
         from hampkit import api
 
         results = api.audit(
-            files[0] if files else None, label=label, member=member, group=group, id=id, answers=answers, kind=kind,
-            predict=model or None, members=members, nonmembers=nonmembers, inputs=inputs,
-            train=train or None, data=data, shadows=shadows, workers=workers,
-            attacks=[name.strip() for name in attacks.split(",")] if attacks else (), options=options,
+            file, label=label, member=member, group=group, id=id, answers=answers, kind=kind, predict=model or None,
+            members=members, nonmembers=nonmembers, inputs=inputs, train=train or None, data=data, shadows=shadows,
+            workers=workers, attacks=[name.strip() for name in attacks.split(",")] if attacks else (), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
-            out=out, runs_dir=runs_dir, device=device,
-            progress=bars.progress(),
+            out=out, runs_dir=runs_dir, device=device, progress=bars.progress(),
         )  # fmt: skip
-    if json:
-        write_json(results.to_json(), sort=True)
-    elif not quiet:
-        _show(results)
-    ended(results.policy, junit, quiet or json)
+    _show(results, json, quiet)
+    return ended(results.policy, junit, quiet or json)
+
+
+def _file(words: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """The file of predictions among the words, and the options. Raises: `UserError` for several files."""
+    files, options = split(words)
+    if len(files) > 1:
+        raise UserError(
+            f"audit takes one file of predictions, and got {len(files)}: {', '.join(files)}; leave out all but one"
+        )
+    return (files[0] if files else None), options
 
 
 def _demonstrate(bars: Bars, folder: Path, seed: int, quiet: bool) -> None:
@@ -137,17 +137,20 @@ def _demonstrate(bars: Bars, folder: Path, seed: int, quiet: bool) -> None:
         from hampkit.workflows.audit_report import audit_demonstration
 
         found = audit_demonstration(folder, seed, bars.progress())
-    if not quiet:
-        for results in found:
-            _show(results)
+    for results in found:
+        _show(results, False, quiet)
 
 
-def _show(results: Results) -> None:
-    """The results as a table, what an audit has beside them, and where the page is."""
+def _show(results: Results, json: bool, quiet: bool) -> None:
+    """The results as a table, what an audit has beside them, and where the page is; or as JSON."""
+    if json:
+        return write_json(results.to_json(), sort=True)
+    if quiet:
+        return None
     from hampkit.cli.terminal import show_results, stdout_console
     from hampkit.report.annex import bounds_line, exposure_line
 
     show_results(stdout_console(), results)
     found = results.models[0].audit
     write(*(f"{line}." for line in (exposure_line(found), bounds_line(found)) if line))
-    write(f"report: {results.files['html']}")
+    return write(f"report: {results.files['html']}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,12 @@ def gate_of(
     return lambda results: [outcome.to_json() for outcome in gate.outcomes(results)]
 
 
-def results_in(folder: Path) -> Json:
-    """The results document of a comparison's folder, with the attacks of every defense."""
-    return json.loads((folder / "results.json").read_text("utf-8"))
+def ended_in(
+    folders: Iterable[Path], gate: Callable[[Json], list[dict[str, Any]]], junit: Path | None, silent: bool
+) -> None:
+    """`ended` for the results.json of several folders of comparisons, which have the attacks of every defense."""
+    documents = [json.loads((folder / "results.json").read_text("utf-8")) for folder in folders]
+    ended([outcome for document in documents for outcome in gate(document)], junit, silent)
 
 
 def ended(outcomes: Sequence[dict[str, Any]], junit: Path | None, silent: bool) -> None:
@@ -52,7 +55,7 @@ def ended(outcomes: Sequence[dict[str, Any]], junit: Path | None, silent: bool) 
 
     if junit is not None:
         write_junit(junit, outcomes)
-    if not silent:
+    if outcomes and not silent:
         write(*lines(outcomes))
     if not all(outcome["passed"] for outcome in outcomes):
         raise typer.Exit(FAILED)

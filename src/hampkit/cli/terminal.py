@@ -124,7 +124,7 @@ def _five(entry: Mapping[str, Any]) -> list[str]:
 
 def _show_model(console: Console, model: ModelResult) -> int:
     """The attacks on the target, then those of leave-one-out, in two tables where one is too wide; returns the width of one."""
-    from hampkit.report.rows import counts
+    from hampkit.report.rows import counts, earlier
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
@@ -140,6 +140,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
         _variances(model),
         model.facts.get("summary"),
         counts(model.to_json()),
+        earlier(model.to_json()),
         _leave_one_out(model),
         _null(model),
     ):

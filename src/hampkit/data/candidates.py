@@ -24,8 +24,8 @@ class Candidates(NamedTuple):
 def candidates(once: NDArray[np.bool_], n_members: int, judge: JudgeConfig, groups: Any = None) -> Candidates:
     """The candidates of a pool of P rows, of which the first ``n_members`` are members.
 
-    once: (P,) bool, the rows that take part. Of rows with the same features only one should take part: otherwise the same
-    features may be known and judged, judged twice, or judged as a non-member's although a member has them.
+    once: (P,) bool, the rows that take part. If several rows have the same features, only one should take part. Otherwise
+    these features may be known and judged, judged twice, or judged as a non-member's although a member has them.
     groups: (P,); rows of one group are neighbours, and are known or judged together.
     """
     first = np.flatnonzero(once)

@@ -35,7 +35,7 @@ class MemGuard(Defense):
     changes its decision. The predicted label is kept. The descent is repeated with a larger weight of the distance as long as
     it succeeds, and the last success is released.
 
-    Differs from the published code: the surrogate is not trained on an example that is judged. It learns to tell apart the two
+    Differs from the published code: the surrogate is not trained on an example that is judged. It learns to distinguish the two
     halves of the reference rows from the answers of a second network, which is trained on one half with the same recipe. Every
     model, also every shadow model, has a surrogate of its own. ``surrogate=members`` trains it on the model's own members and
     the reference rows, as published. ``budget`` adds the paper's second phase, which the published code leaves out: an answer is

@@ -26,8 +26,8 @@ FLAGS: dict[str, str] = {
     "shifted": "A classifier that never queries the model distinguishes members from non-members: the two groups differ by "
     "themselves, and an attack may measure that difference instead of a leak.",
     "duplicated": "Rows of other parts of the split have the same features as members: accuracies on these parts are too high. "
-    "Of rows with the same features one is judged, a member if there is one, and none if a reference row has them too "
-    "(judge.copies=keep judges all rows). Near copies are not searched for.",
+    "If several rows have the same features, only one of them is judged: a member, if there is one. If a reference row has these "
+    "features too, none of them is judged. judge.copies=keep judges all rows. Near copies are not searched for.",
     "overlapping": "The candidates include examples that the attack was fitted on (judge.candidates=all, as in parts of the "
     "published evaluation): the numbers are too high.",
     "untrained": "The model learnt next to nothing with every seed tried. A model that fits its data would leak more.",

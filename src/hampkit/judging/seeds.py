@@ -35,14 +35,20 @@ def over_seeds(
         _target(_named(models, "target", name), pairs, judged_share(first, one_split))
         for name, pairs in targets.items()
     ]
+    level = bonferroni_level(ERROR, len(repeated))
     again = [
-        _attack(_named(models, "leave-one-out", n), measured(pairs), "leave-one-out") for n, pairs in repeated.items()
+        replace(
+            _attack(_named(models, "leave-one-out", n), measured(pairs), "leave-one-out"),
+            auc_corrected=pairs.auc(level),
+        )
+        for n, pairs in repeated.items()
     ]
     return replace(
         first,
         runs=tuple(m.run for m in models),
         weights=tuple(digest for m in models for digest in m.weights),
         commands=tuple(command for m in models for command in m.commands),
+        earlier=tuple(dict.fromkeys(name for m in models for name in m.earlier)),
         seeds=tuple(m.seed for m in models),
         attacks=(*_corrected(attacks, targets), *again),
         null=mean_rate([m.null for m in models]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,9 @@ class Entry:
     queries: float  # forward passes per answer
     overhead: float  # time of an answer divided by that of the network's own answer
     summary: str = ""  # facts of the defense; by seed if they differ
+    weights: tuple[str, ...] = ()  # SHA-256 of each model's file of weights, one for each run
+    commands: tuple[str, ...] = ()  # that train and attack each model again; an empty text where there is none
+    started: tuple[str, ...] = ()  # when the training of each model began
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,15 @@ class Comparison:
     version: str
     left_out: dict[str, str] = field(default_factory=dict)  # defense → why it could not be trained
     options: dict[str, str] = field(default_factory=dict)  # as given by the user
+    command: str = ""  # that makes the comparison again
+    data_sha256: str = ""  # of the data as read
+    device: str = ""  # of all models, if it is the same
+    versions: dict[str, str] = field(default_factory=dict)  # of packages, likewise
+    replaced: tuple[Path, ...] = field(default=(), compare=False)  # files that existed with another content
 
     def to_json(self) -> dict[str, Any]:
         document = asdict(self)
+        del document["replaced"]
         seen = dict.fromkeys(flag for entry in self.entries for flag in entry.leak.flags)
         texts = {flag: FLAGS[flag] for flag in ("unresolved", *seen)}
         return {"schema": 2, "hampkit": document.pop("version"), **document, "flags": texts}

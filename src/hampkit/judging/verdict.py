@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from hampkit.judging.flags import LEAST_ERRORS
-from hampkit.judging.headlines import headline
+from hampkit.judging.headlines import NOT_ATTACKED, headline, named
+from hampkit.judging.pairs_of_models import comparison, flags_of
 from hampkit.judging.results import Results
 from hampkit.judging.results.attacks import (
     as_found,
@@ -22,7 +22,7 @@ from hampkit.judging.results.attacks import (
     strongest,
     turned,
 )
-from hampkit.judging.results.wording import Json, level_label, model_titles, n_seeds, off_null, percent, sentences
+from hampkit.judging.results.wording import Json, level_label, model_titles, n_seeds, percent, sentences
 
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
@@ -44,7 +44,7 @@ CAVEATS = {  # flags that change what a finding means; {} stands for the models 
 WITHOUT_CAVEAT = {  # the other flags, and why none of these lines is about them
     "unresolved": "another sentence names the rate and how many examples it needs",
     "tied": "it concerns rates at 0.1 %, and no sentence gives such a rate",
-    "pooled": "it concerns leave-one-out, and no sentence gives a number of leave-one-out",
+    "pooled": "it makes numbers of leave-one-out too low, so that members that are found are found all the same",
 }
 Titled = Sequence[tuple[str, Json]]  # a model under the name that no other has
 
@@ -54,12 +54,13 @@ def concluded(results: Results) -> Results:
     document = results.to_json()
     titled = _titled(document)
     models = [_model(title, model) for title, model in titled]
-    compared = _comparison(titled, document.get("difference"))
+    compared, pairs = comparison(titled, document)
     found = {
-        "text": sentences([*(model["text"] for model in models), *compared[:1], *_reading(titled)]),
+        "text": sentences([*(model["text"] for model in models), *compared, *_reading(titled)]),
         "models": models,
-        "comparison": compared[0] if compared else "",
-        "leaks_less": compared[1] if compared[1:] else "",
+        "comparison": ". ".join(compared),
+        "leaks_less": pairs[0]["leaks_less"] if len(titled) == 2 and pairs else "",
+        "pairs": pairs,
         "limits": limits(results),
     }
     return replace(results, verdict=found, caveats=tuple(_caveats(titled)))
@@ -82,14 +83,33 @@ def _model(title: str, model: Json) -> dict[str, Any]:
     head = f"{title} ({mean} {percent(model['accuracy']['test'])}{size}): "
     best = strongest(of_target(model))
     if best is None:
-        nothing = {"model": title, "finding": "no attack", "text": head + "no attack was made"}
-        return nothing | headline("no attack", ())
-    found = found_side(best)
+        return {"model": title, "text": head + "no attack was made"} | named("Not attacked", NOT_ATTACKED)
+    found, seed, again = found_side(best), _seed(model, best), _leave_one_out(model)
     text = head + (_found(model, best) if found else _not_found(model, best))
-    finding = "members found" if found else "nothing found"
-    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)} | _seed(model, best)
-    said = {"model": title, "finding": finding, "attack": best["attack"], "auc": auc, "text": text}
-    return said | headline(finding, _flags(model), _wide(model), seeds)
+    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)} | seed
+    said = {"model": title, "attack": best["attack"], "auc": auc, "text": text + _repeated_words(again)}
+    said |= headline(bool(found), flags_of(model), _wide(model), seeds, bool(seed), bool(again))
+    return said | ({"leave_one_out": again} if again else {})
+
+
+def _leave_one_out(model: Json) -> dict[str, Any]:
+    """The strongest attack of leave-one-out, with the AUC and the interval that decides; empty if it finds no members."""
+    best = strongest(of_models(model))
+    if best is None or not found_side(best):
+        return {}
+    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)}
+    return {"attack": best["attack"], "targets": best["targets"], "auc": auc}
+
+
+def _repeated_words(found: Json) -> str:
+    """The end of the sentence on one model: what leave-one-out finds."""
+    if not found:
+        return ""
+    side = ", turned around," if found["auc"]["turned"] else ""
+    return (
+        f"; in leave-one-out membership can be inferred: over {found['targets']:,} shadow models, {found['attack']}{side} has AUC"
+        f" {_interval(found['auc'])}"
+    )
 
 
 def _seed(model: Json, attack: Json) -> dict[str, int]:
@@ -192,73 +212,11 @@ def _reading(titled: Titled) -> list[str]:
     return said
 
 
-def _comparison(titled: Titled, difference: Json | None) -> list[str]:
-    """A sentence about two models on the same candidates, and the title of the model that is shown to leak less, if one is.
-
-    The interval allows for the choice among the attacks. Models are not compared if a flag makes their numbers meaningless.
-    """
-    models = [model for _, model in titled]
-    if unlike := _unlike(models):
-        return [f"The models were not {unlike} alike: their numbers cannot be compared"]
-    if difference is None:
-        return []
-    for flag in ("null", "untrained", "constant"):
-        if marked := [title for title, model in titled if flag in _flags(model)]:
-            return [f"The models are not compared, as {' and '.join(marked)} {_carry(marked)} the flag {flag}"]
-    if hidden := [title for title, model in titled if _turned(model)]:
-        return [
-            f"The models are not compared, because the strongest attack on {' and '.join(hidden)} is one turned around (inverted)"
-        ]
-    (first, _), (second, _) = titled
-    one, other = difference["attacks"]
-    interval = difference.get("corrected") or difference
-    measured = f"AUC of {one} on {first} minus that of {other} on {second}: {_interval(interval)}"
-    leaking = 0 if interval["value"] > 0 else 1
-    # on the model that leaks less, the highest attack counts: choosing another one could only make the difference larger
-    proven = _has_highest(models[1 - leaking], difference["attacks"][1 - leaking])
-    if interval["low"] <= 0 <= interval["high"] or not proven:
-        return [f"Neither is shown to leak less ({measured})"]
-    less = titled[1 - leaking][0]
-    return [f"Under these attacks {less} leaks less than {titled[leaking][0]} ({measured})", less]
-
-
-def _has_highest(model: Json, name: str) -> bool:
-    """Whether no attack on this model has a higher AUC than the named one."""
-    aucs = {attack["attack"]: attack["auc"]["value"] for attack in of_target(model)}
-    return aucs[name] >= max(aucs.values())
-
-
-def _turned(model: Json) -> bool:
-    """Whether the strongest attack is one turned around; a difference of AUCs does not turn attacks around."""
-    best = strongest(of_target(model))
-    return best is not None and turned(best)
-
-
-def _unlike(models: Sequence[Json]) -> str:
-    """How the treatment of the models differs: attacked, judged, both, or an empty text."""
-    attacked = {_canonical(sorted((a["attack"], _canonical(a.get("options"))) for a in of_target(m))) for m in models}
-    judged = {_canonical(m.get("judge")) for m in models}
-    return " or ".join(word for word, ways in (("attacked", attacked), ("judged", judged)) if len(ways) > 1)
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _carry(names: Sequence[str]) -> str:
-    return "carries" if len(names) == 1 else "carry"
-
-
-def _flags(model: Json) -> set[str]:
-    raised = {flag for attack in of_target(model) for flag in attack["flags"]}
-    return raised | ({"null"} if off_null(model) else set())
-
-
 def _caveats(titled: Titled) -> list[dict[str, Any]]:
     """For each flag that changes what a finding means: the models with this flag, and a sentence."""
     found: list[dict[str, Any]] = []
     for flag, text in CAVEATS.items():
-        if marked := [title for title, model in titled if flag in _flags(model)]:
+        if marked := [title for title, model in titled if flag in flags_of(model)]:
             found.append({"flag": flag, "models": marked, "text": text.format(" and ".join(marked))})
     repeated = [attack for _, model in titled for attack in of_models(model)]
     few = [title for title, model in titled if any("unresolved" in a["flags"] for a in of_target(model))]

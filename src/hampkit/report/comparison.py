@@ -9,8 +9,9 @@ from typing import Any
 
 from hampkit.report import charts
 from hampkit.report.cells import safe
-from hampkit.report.markup import prose, text
+from hampkit.report.markup import code, prose, text
 from hampkit.report.page import rendered
+from hampkit.report.provenance import days_of
 
 Json = dict[str, Any]
 
@@ -18,6 +19,10 @@ COLUMNS = (
     "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",
     "members + non-members", "training, s", "passes per answer", "time per answer",
 )  # fmt: skip
+OTHER_NUMBERS = (
+    "`report.html` and `hampkit run` give other numbers for the same run folders: there every attack is judged on all candidates,"
+    " and the interval of the strongest one is wider instead"
+)
 FEW_SEEDS = 3  # up to so many, Student's factor is above 4
 
 
@@ -78,11 +83,17 @@ def render_comparison_markdown(document: Json) -> str:
     """The table with its explanation."""
     lines = [f"# {text(_title(document))}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in comparison_rows(document)]
-    lines += ["", about([document]), "", text(_seeds(document)), ""]
+    lines += ["", f"{about([document])} {OTHER_NUMBERS}.", "", text(_seeds(document)), ""]
     lines += [f"- {text(flag)}: {prose(why)}" for flag, why in document["flags"].items()]
     said = [f"- {text(e['defense'])}: {prose(e['summary'])}" for e in document["entries"] if e["summary"]]
     left = [f"- left out: {text(name)}: {prose(why)}" for name, why in document["left_out"].items()]
-    return "\n".join([*lines, *([""] if said or left else []), *said, *left, ""])
+    sources = [
+        f"- {text(head)}: {', '.join(map(text, values))}"
+        for head, values in (*((key, [value]) for key, value in _facts(document).items()), *_of_runs(document).items())
+    ]
+    command = [f"- Command: {code(document['command'])}"] if document.get("command") else []
+    more = [*([""] if said or left else []), *said, *left, "", "## Provenance", "", *command, *sources, ""]
+    return "\n".join([*lines, *more])
 
 
 def render_comparison_html(document: Json) -> str:
@@ -91,7 +102,7 @@ def render_comparison_html(document: Json) -> str:
     figures = {"tradeoff": charts.comparison_chart(document, legend)}
     context = {
         "title": _title(document),
-        "about": about_lines([document]),
+        "about": [*about_lines([document]), OTHER_NUMBERS],
         "seeds": document["seeds"],
         "said": _seeds(document),
         "columns": COLUMNS,
@@ -102,6 +113,10 @@ def render_comparison_html(document: Json) -> str:
         "left_out": document["left_out"],
         "flags": document["flags"],
         "facts": _facts(document),
+        "command": document.get("command", ""),
+        "when": _days(document),
+        "sources": {head: ", ".join(values) for head, values in _of_runs(document).items()},
+        "versions": {name: v for name, v in (document.get("versions") or {}).items() if name != "hampkit"},
         "legend": legend,
         "charts": figures,
         "version": document["hampkit"],
@@ -200,7 +215,32 @@ def _facts(document: Json) -> dict[str, str]:
         "Shadow models": f"{document['shadows']} per defense and seed" if document["shadows"] else "none",
         "Options": options or "all as in the recipes",
         "hampkit": document["hampkit"],
+        **{head: value for head, value in _where(document).items() if value},
     }
+
+
+def _where(document: Json) -> dict[str, str]:
+    return {
+        "Trained on": _days(document),
+        "Device": document.get("device", ""),
+        "SHA-256 of the data as read": document.get("data_sha256", ""),
+    }
+
+
+def _days(document: Json) -> str:
+    """The first and the last day on which a model was trained."""
+    return days_of(start for entry in document["entries"] for start in entry.get("started") or [])
+
+
+def _of_runs(document: Json) -> dict[str, list[str]]:
+    """Of each defense the run folders and the hashes of the weights."""
+    found: dict[str, list[str]] = {}
+    for entry in document["entries"]:
+        several = "s" if len(entry["runs"]) > 1 else ""
+        found[f"Run folder{several} of {entry['defense']}"] = list(entry["runs"])
+        if entry.get("weights"):
+            found[f"SHA-256 of the weights of {entry['defense']}"] = list(entry["weights"])
+    return found
 
 
 def _flat(e: Json) -> dict[str, Any]:

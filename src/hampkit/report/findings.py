@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hampkit.judging.results.attacks import as_found
 from hampkit.judging.results.wording import n_seeds, percent, sentences
 from hampkit.report.rows import Json
 
@@ -26,6 +27,7 @@ class Finding:
     sentence: str
     number: str  # the AUC that decides, with its interval; empty if there is no attack
     attack: str  # the attack that the number belongs to
+    repeated: str  # what leave-one-out finds; empty if it finds nothing
     accuracy: str
 
 
@@ -57,7 +59,8 @@ def _finding(found: Json, model: Json) -> Finding:
         tone=TONES[found["word"]],
         sentence=found["sentence"],
         number=_number(found.get("auc")),
-        attack=_attack(found),
+        attack=_attack(found, model),
+        repeated=_repeated(found.get("leave_one_out")),
         accuracy=_accuracy(model),
     )
 
@@ -66,12 +69,28 @@ def _number(auc: Json | None) -> str:
     return "AUC {value:.3f} [{low:.3f}, {high:.3f}]".format(**auc) if auc else ""
 
 
-def _attack(found: Json) -> str:
+def _attack(found: Json, model: Json) -> str:
+    """The attack, and the seed if the number is that of one seed, with the mean over seeds, which tables and charts have."""
     if "attack" not in found:
         return ""
     auc = found["auc"]
-    parts = [found["attack"], *(["turned around"] if auc.get("turned") else [])]
-    return ", ".join([*parts, *([f"with seed {auc['seed']}"] if "seed" in auc else [])])
+    said = ", ".join([found["attack"], *(["turned around"] if auc.get("turned") else [])])
+    return f"{said}, with seed {auc['seed']}{_mean(found, model)}" if "seed" in auc else said
+
+
+def _mean(found: Json, model: Json) -> str:
+    attack = next((a for a in model["attacks"] if a["attack"] == found["attack"] and a["unit"] == "seeds"), None)
+    if attack is None:
+        return ""
+    mean = as_found(attack, attack.get("auc_corrected") or attack["auc"])
+    return " (mean of {} seeds: {value:.3f} [{low:.3f}, {high:.3f}])".format(n_seeds(model), **mean)
+
+
+def _repeated(found: Json | None) -> str:
+    if found is None:
+        return ""
+    turned = ", turned around" if found["auc"].get("turned") else ""
+    return f"Leave-one-out over {found['targets']:,} shadow models: {_number(found['auc'])} ({found['attack']}{turned})"
 
 
 def _accuracy(model: Json) -> str:

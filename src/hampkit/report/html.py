@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hampkit.judging.results.attacks import shown_first
+from hampkit.judging.results.wording import n_seeds
 from hampkit.report import charts, rows
 from hampkit.report.annex import annex
 from hampkit.report.findings import findings, reading
@@ -65,6 +66,7 @@ def _tables(results: Json, blocks: Sequence[rows.ModelBlock]) -> dict[str, Any]:
         "level": level,
         "level_options": [(name, name) for name in levels],
         "columns": 6,
+        "several_seeds": any(n_seeds(model) > 1 for model in results["models"]),
         "guessing": level in rows.resolved_levels(results, "tpr_at_fpr", False),
         "smallest": [
             f"{name} @ {found[0]} {error}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from hampkit.judging.results.wording import verdict_lines
+from hampkit.judging.results.wording import seeds_of, verdict_lines
 from hampkit.report import rows
 from hampkit.report.findings import findings, reading
-from hampkit.report.markup import prose, text
+from hampkit.report.markup import code, prose, text
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
 WITHIN = "AUC within a model (mean)"
@@ -36,6 +36,7 @@ def render_markdown(results: Json, texts: Json) -> str:
         *(["## How to read the tables", _notes(blocks, level)] if blocks else []),
         _flags(rows.seen_flags(results), texts),
         _attacks(results, texts),
+        _provenance(results, blocks),
         f"Written by hampkit {text(results['hampkit'])}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -47,6 +48,7 @@ def _findings(results: Json) -> str:
     lines = [
         f"- **{text(each.title)}: {each.word}.** {text(each.sentence)}."
         + (f" {text(each.number)}." if each.number else "")
+        + (f" {text(each.repeated)}." if each.repeated else "")
         for each in found
     ]
     return "\n".join([*lines, *(["", reading(found)] if reading(found) else [])])
@@ -66,7 +68,11 @@ def _verdict(lines: list[str]) -> list[str]:
 def _model(block: ModelBlock, level: str) -> str:
     """The table of one model under its title, with its accuracies, facts and null."""
     about = f"{'. '.join([_accuracies(block), *_said(block), *_people(block), *_null(block)])}."
-    return "\n\n".join([f"## {text(block.title)}", about[:1].upper() + about[1:], _table(block, level)])
+    return "\n\n".join([f"## {text(block.title)}", _capital(about), _table(block, level)])
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _table(block: ModelBlock, level: str) -> str:
@@ -132,7 +138,7 @@ def _said(block: ModelBlock) -> list[str]:
 
 
 def _people(block: ModelBlock) -> list[str]:
-    return [text(block.counts)] if block.counts else []
+    return [text(line) for line in (block.counts, _capital(block.earlier)) if line]
 
 
 def _null(block: ModelBlock) -> list[str]:
@@ -184,6 +190,21 @@ def _attacks(results: Json, texts: Json) -> str:
         source = f" [{text(about['reference']) or 'paper'}](<{_address(link)}>)" if link else ""
         lines.append(f"- **{text(name)}** (needs {text(rows.need_words(need))}). {prose(about['summary'])}{source}")
     return "\n".join(lines)
+
+
+def _provenance(results: Json, blocks: list[ModelBlock]) -> str:
+    """Of each model the run folders, the hashes of data and weights, and the command that trains and attacks it again."""
+    parts = []
+    for model, block in zip(results["models"], blocks, strict=True):
+        facts = {
+            "run folder": ", ".join(block.runs),
+            "seed": ", ".join(map(str, seeds_of(model))),
+            "SHA-256 of the weights": ", ".join(model.get("weights") or []),
+            "SHA-256 of the data as read": model["data"]["sha256"],
+        }
+        lines = [f"- {text(block.title)}", *(f"  - {name}: {text(value)}" for name, value in facts.items() if value)]
+        parts += [*lines, *(f"  - command: {code(command)}" for command in model.get("commands") or [] if command)]
+    return "\n".join(["## Provenance", "", *parts]) if parts else ""
 
 
 def _line(cells: list[str]) -> str:

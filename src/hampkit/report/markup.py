@@ -19,6 +19,15 @@ def prose(given: str) -> str:
     return "".join(f"`{visible(part)}`" if i % 2 else _part(part) for i, part in enumerate(parts))
 
 
+def code(given: str) -> str:
+    """A command as code, on one line; as `text` if it has characters that some readers take for markup in code too.
+
+    >>> code("hampkit run toy/hamp"), code("hampkit run <b>")
+    ('`hampkit run toy/hamp`', 'hampkit run &lt;b&gt;')
+    """
+    return text(given) if re.search(r"[`<>&|]", given) else f"`{visible(given)}`"
+
+
 def _part(given: str) -> str:
     """`text` with a blank at either end where the text has one."""
     inner = text(given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import PurePath
 from typing import Any
@@ -36,8 +36,16 @@ def common_versions(details: Sequence[Json]) -> dict[str, str]:
 
 def run_days(details: Sequence[Json]) -> str:
     """The first and the last day of the runs, in UTC."""
-    starts = [(detail.get("provenance") or {}).get("started") for detail in details]
-    days = sorted({_moment(start)[:10] for start in starts if start})
+    return days_of((detail.get("provenance") or {}).get("started") for detail in details)
+
+
+def days_of(starts: Iterable[str | None]) -> str:
+    """The first and the last day of these moments, in UTC.
+
+    >>> days_of(["2026-02-01T00:30:00+01:00", "2026-02-03T12:00:00Z", None])
+    '2026-01-31 to 2026-02-03'
+    """
+    days = sorted({moment(start)[:10] for start in starts if start})
     return " to ".join(rows.unique([days[0], days[-1]])) if days else ""
 
 
@@ -57,7 +65,7 @@ def _run(model: Json, source: Json) -> dict[str, Any]:
         "Model seed" if len(seeds) < 2 else "Model seeds tried": _seeds(seeds, seed),
         "Device": source.get("device"),
         "Git revision": source.get("git"),
-        "Started": _moment(started) if started else "",
+        "Started": moment(started) if started else "",
         "Took": measured_duration(seconds) if seconds is not None else "",
         "Shadow models": shadows.get("name"),
         "They differ": "; ".join(shadows.get("differences") or []),
@@ -77,15 +85,15 @@ def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:
     if flat.get("split.seed") == "-1":
         flat["split.seed"] = "the recipe's"
     flat.pop("data.sha256", None)  # with the run's facts
-    return {k: v for k, v in flat.items() if v or k.rsplit(".", 1)[-1] not in ("file", "permutation")}
+    return {k: v or '""' for k, v in flat.items() if v or k.rsplit(".", 1)[-1] not in ("file", "permutation")}
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
     """``2026-01-31T12:00:00+01:00`` → ``2026-01-31 11:00 UTC``; other texts are unchanged."""
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         return text
-    if moment.tzinfo is None:
-        return f"{moment:%Y-%m-%d %H:%M}"
-    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    if found.tzinfo is None:
+        return f"{found:%Y-%m-%d %H:%M}"
+    return f"{found.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"

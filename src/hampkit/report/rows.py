@@ -75,6 +75,7 @@ class ModelBlock:
     repeated_about: str = ""  # number of targets and examples of leave-one-out
     clustered: str = ""  # the clusters of its intervals: model and example, or model and group
     summary: str = ""  # facts of the defense, such as its privacy budget
+    earlier: str = ""  # which attacks an earlier command made
 
     def of(self, unit: str) -> list[AttackRow]:
         return [row for row in self.rows if row.unit == unit]
@@ -169,6 +170,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         rows=(*_rows(of_target(model)), *_rows(of_models(model))),
         null=_null(model),
         summary=str((model.get("facts") or {}).get("summary", "")),
+        earlier=earlier(model),
         **_repeated(of_models(model), "group" if model.get("groups") else "example", n_seeds(model)),
     )
 
@@ -224,11 +226,24 @@ def counts(model: Json) -> str:
         parts.append(f"{total:,} {label}, {known[who]:,} known to the adversary, {judged:,} judged")
     if groups := model.get("groups"):
         parts.append(
-            f"judged are {groups['members']:,} and {groups['nonmembers']:,} groups, and intervals are by group"
+            f"{groups['members']:,} and {groups['nonmembers']:,} groups are judged, and intervals are by group"
         )
     if copies := (model.get("copies") or {}).get("left_out"):
         parts.append(f"{copies:,} copies left out")
     return "; ".join(parts) + (f"; over {n_seeds(model)} seeds together" if n_seeds(model) > 1 else "")
+
+
+def earlier(model: Json) -> str:
+    """The attacks that an earlier command made on this run; empty if the last command made all of them.
+
+    >>> earlier({"earlier": ["loss", "rmia"], "attacks": [{"attack": "loss"}, {"attack": "rmia"}, {"attack": "neural"}]})
+    'from an earlier command on this run: loss, rmia; they count among the attacks of the verdict'
+    """
+    made = [a["attack"] for a in model["attacks"]]
+    names = unique(name for name in model.get("earlier") or [] if name in made)
+    if not names:
+        return ""
+    return f"from an earlier command on this run: {', '.join(names)}; they count among the attacks of the verdict"
 
 
 def merged(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:

@@ -129,6 +129,14 @@ def write_file(path: Path, content: str | bytes) -> None:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
+def replaces(path: Path, content: str) -> bool:
+    """Whether a file is there with another content."""
+    try:
+        return path.read_bytes() != content.encode()
+    except FileNotFoundError:
+        return False
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write JSON with sorted keys, the shortest form of every float and no NaN, so that equal documents have equal bytes."""
     write_file(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")

@@ -82,13 +82,13 @@ class Plan:
         disk = max(1, round(self.disk / 1e6))
         return (
             f"{self.models} shadow models ({how}): about {duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
-            f" {disk} MB of disk; resolves a false positive rate of {_rate(self.fpr_target)} against the target,"
-            f" {_rate(self.fpr_repeated)} leave-one-out; {self._judged()}"
+            f" {disk} MB of disk; smallest target FPR with enough non-members: {_rate(self.fpr_target)} against the target,"
+            f" {_rate(self.fpr_repeated)} in leave-one-out; {self._judged()}"
         ) + (f"; {self.note}" if self.note else "")
 
     def _judged(self) -> str:
         """The judged examples, of which there may be fewer than without shadow models."""
-        text = f"judged are {self.n_members:,} members and {self.n_nonmembers:,} non-members"
+        text = f"{self.n_members:,} members and {self.n_nonmembers:,} non-members are judged"
         if not self.left_out:
             return text
         return f"{text} ({self.left_out:,} non-members take no part: shadow models need as many as members)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from hampkit.attacks import Attack
 from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash
 from hampkit.config.recipe import Recipe
+from hampkit.errors import Notice
 from hampkit.judging import flags
 from hampkit.judging.case import Case, Pool, build_case, score, shuffled
 from hampkit.judging.evaluate import judge_scores, judged_together
@@ -118,6 +120,7 @@ def attack(attacked: Attacked, attacks: list[Attack], session: Session) -> Evalu
     scores = {name: values for name, (_, values) in found.items()}
     places = {name: f"{step.place}/scores.npz" for name, step in steps.items()}
     result = _assemble(attacked, [r for r, _ in found.values()], scores, checked)
+    result = replace(result, earlier=tuple(attack.name for attack in everyone[len(attacks) :]))
     result, again = _with_leave_one_out(attacked, everyone, result, session)
     written = _write_result(attacked, result, {"scores": places, "repeated": again}, scores)
     if len(attacks) < len(everyone):
@@ -185,8 +188,20 @@ def _with_leave_one_out(
         models = tuple(replace(r, flags=(*r.flags, *raised)) for r in repeated)
         result = replace(result, attacks=(*result.attacks, *models))
     if not result.of("leave-one-out"):
-        (attacked.target.folder / RECORDS).unlink(missing_ok=True)  # of an earlier result
+        _remove_records(attacked.target.folder)
     return result, again
+
+
+def _remove_records(folder: Path) -> None:
+    """Remove the records of an earlier result, and warn of that: no attack of this result is behind them."""
+    if (folder / RECORDS).exists():
+        (folder / RECORDS).unlink()
+        warnings.warn(
+            f"{folder / RECORDS} is removed, and leave-one-out is no longer in the result, because this command has no shadow"
+            " models of the run's own recipe; give --shadows again to have both again",
+            Notice,
+            stacklevel=5,
+        )
 
 
 def _write_result(
@@ -208,7 +223,7 @@ def _only(names: Sequence[str], result: ModelResult, scores: Mapping[str, Any], 
     kept = [a for a in result.of("target") if a.attack in names]
     together = judged_together(kept, scores, case.member, case.group)
     models = (a for a in result.of("leave-one-out") if a.attack in names)
-    return replace(result, attacks=(*together, *models))
+    return replace(result, attacks=(*together, *models), earlier=())
 
 
 def _assemble(

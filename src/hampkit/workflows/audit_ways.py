@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hampkit.config.files import plain_file
 from hampkit.errors import UserError, one_line
 from hampkit.registry import load_own
@@ -137,12 +135,3 @@ def _made(text: str) -> Any:
         raise UserError(
             f"{text} fails: {one_line(error, named=True)}; it must be a function without arguments that returns the model"
         ) from error
-
-
-def arrays_of(**arrays: Any) -> dict[str, Any]:
-    """The arrays that were given, tensors as NumPy arrays."""
-    return {
-        name: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-        for name, value in arrays.items()
-        if value is not None
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePath
 from typing import Any
@@ -13,6 +13,7 @@ from hampkit.config.recipe import Recipe, load_recipe
 from hampkit.errors import UserError
 from hampkit.registry import ATTACKS
 from hampkit.text import dotted
+from hampkit.workflows.recipes import RecipeOptions, texts_of
 
 FLAGS = {"data.file": "--data", "data.label": "--label", "seed": "--seed", "shadows.models": "--shadows"}
 
@@ -36,6 +37,25 @@ def command_of(recipe: Recipe, usual_threads: int = 0) -> str:
     except UserError:
         return ""
     return _line(reference, differing, file, label) if _same(again, recipe) else ""
+
+
+def command_of_comparison(
+    dataset: str, defenses: Sequence[str], given: RecipeOptions, counts: Mapping[str, int | None]
+) -> str:
+    """``hampkit compare DATA …``, with the name of the user's table but without its folder, as in `command_of`.
+
+    counts: flag → number, None where it was not given.
+
+    >>> command_of_comparison("toy", ["hamp", "round"], RecipeOptions({"train.epochs": 2}), {"seeds": 3, "seed": None})
+    'hampkit compare toy --defenses hamp,round train.epochs=2 --seeds 3'
+    """
+    words = ["hampkit", "compare"]
+    table = ["--data", PurePath(given.data).name, "--label", given.label]
+    words += table if given.data else [dataset]
+    words += ["--defenses", ",".join(defenses)] if defenses else []
+    words += [f"{key}={text}" for key, text in texts_of(given.options).items()]
+    words += [word for flag, n in counts.items() if n is not None for word in (f"--{flag}", str(n))]
+    return shlex.join(words)
 
 
 def _line(reference: str, differing: Mapping[str, Any], file: str, label: str) -> str:

@@ -16,13 +16,14 @@ from hampkit.judging.strongest import Comparison, Entry
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.runs.locks import reports
-from hampkit.runs.store import writable, write_file, write_json
+from hampkit.runs.store import replaces, writable, write_file, write_json
 from hampkit.text import duration
 from hampkit.workflows.attack import evaluate
+from hampkit.workflows.command import command_of_comparison
 from hampkit.workflows.compare_entries import entry_of
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
-from hampkit.workflows.recipes import RecipeOptions
+from hampkit.workflows.recipes import RecipeOptions, texts_of
 from hampkit.workflows.report import report_on
 from hampkit.workflows.report_inputs import Evaluated
 from hampkit.workflows.session import Session
@@ -49,6 +50,12 @@ class ComparisonRequest:
         Raises: `UserError` for an unknown name.
         """
         return _names(self.defenses)
+
+    def command(self) -> str:
+        """The command line that makes the comparison again."""
+        given = self.recipe_options
+        counts = {"seeds": self.seeds if self.seeds > 1 else None, "seed": given.seed, "shadows": self.shadows or None}
+        return command_of_comparison(self.dataset, self.defenses, given, counts)
 
     def recipes(self) -> list[Recipe]:
         """Their recipes, with the split, the judge and the masks of the baseline.
@@ -79,12 +86,13 @@ def compare(request: ComparisonRequest, out: Path | None, session: Session) -> C
     _announce(request, recipes, left_out, session)
     entries, evaluated = _entries(request, recipes, left_out, session)
     start, title = recipes[0].seed, recipes[0].title.rpartition("/")[0]
-    options = {key: str(value) for key, value in (request.recipe_options.options or {}).items()}
+    options = texts_of(request.recipe_options.options)
     seeds = tuple(range(start, start + request.seeds))
-    found = Comparison(title, seeds, request.shadows, tuple(entries), __version__, left_out, options)
-    _write(found, folder)
-    report_on(evaluated, folder)
-    return found
+    found = Comparison(title, seeds, request.shadows, tuple(entries), __version__, left_out, options, **_sources(evaluated),
+                       command=request.command())  # fmt: skip
+    replaced = _write(found, folder)
+    again = report_on(evaluated, folder)
+    return replace(found, replaced=(*replaced, *again.replaced))
 
 
 def check_all(sets: Sequence[str], request: ComparisonRequest, session: Session) -> None:
@@ -245,11 +253,20 @@ def _entry(recipes: Sequence[Recipe], session: Session, failed: Mapping[str, str
     return entry_of(problems, evaluated, session), evaluated
 
 
-def _write(found: Comparison, folder: Path) -> None:
-    """Write the JSON file and the pages of a comparison."""
+def _sources(evaluated: Sequence[Evaluated]) -> dict[str, Any]:
+    """The hash of the data, and the device and the versions of packages if they are the same for all models."""
+    sources = [each.details["provenance"] for each in evaluated]
+    same = {key: sources[0][key] for key in ("device", "versions") if all(s[key] == sources[0][key] for s in sources)}
+    return {"data_sha256": evaluated[0].result.data["sha256"], **same}
+
+
+def _write(found: Comparison, folder: Path) -> tuple[Path, ...]:
+    """Write the JSON file and the pages of a comparison. Returns the pages that existed with another content."""
     document = found.to_json()
     texts = {"compare.md": render_comparison_markdown(document), "compare.html": render_comparison_html(document)}
     with reports(folder):
+        replaced = tuple(folder / name for name, text in texts.items() if replaces(folder / name, text))
         write_json(folder / "compare.json", document)
         for name, text in texts.items():
             write_file(folder / name, text)
+    return replaced

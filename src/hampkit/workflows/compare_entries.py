@@ -55,6 +55,9 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], sessio
         queries=queries,
         overhead=overhead,
         summary=summary_of(results),
+        weights=tuple(digest for r in results for digest in r.weights),
+        commands=tuple(command for r in results for command in r.commands),
+        started=tuple(t.history["started"] for t in trained),
     )
 
 

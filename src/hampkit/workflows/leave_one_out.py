@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,13 @@ from hampkit.attacks import Attack, Shadows, SignalAttack
 from hampkit.code_hash import code_of
 from hampkit.judging.evaluate import evaluate
 from hampkit.judging.leave_one_out import Record, records, repeated_scores, variance_used
-from hampkit.judging.results import AttackResult
+from hampkit.judging.results import ERROR, AttackResult
 from hampkit.report.cells import safe
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, write_file, write_json
 from hampkit.shadow_models.base import ShadowSet
+from hampkit.stats.intervals import Interval, bonferroni_level
+from hampkit.stats.pairs import Pairs
 from hampkit.stats.strength import finding, side
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.session import Session
@@ -82,9 +84,10 @@ def leave_one_out(
         session.progress.track(title, done, total)
 
     steps = {attack.name: _step(attack, shadowed, scored) for attack in chosen}
-    results = [step.of(run) for step in steps.values()]
+    level = bonferroni_level(ERROR, len(steps))
+    results = [_corrected(step, shadowed, run, level) for step in steps.values()]
     if results:
-        best = max(results, key=lambda r: finding(**vars(r.auc)))
+        best = max(results, key=lambda r: finding(**vars(r.deciding)))
         _write_records(shadowed, run, best, run.folder / steps[best.attack].place)
     places = {name: (f"{step.place}/scores.npz", list(shadowed.targets)) for name, step in steps.items()}
     return tuple(results), places
@@ -114,6 +117,35 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
     return Step(f"leave-one-out/{shadowed.found.name}/{attack.name}", key, write, read)
 
 
+def _corrected(step: Step[AttackResult], shadowed: _Shadowed, run: Run, level: float) -> AttackResult:
+    """The result of one attack, with the AUC at the level that allows for the choice among the attacks."""
+    result = step.of(run)
+    wide = _corrected_step(step, shadowed, run, level).of(run)
+    # the scores on disk are float32, so that a few more of them are equal: the value stays the one of the table
+    return replace(result, auc_corrected=replace(wide, value=result.auc.value))
+
+
+def _corrected_step(step: Step[AttackResult], shadowed: _Shadowed, run: Run, level: float) -> Step[Interval]:
+    """The AUC of one attack at the level that allows for the choice among the attacks; step: that of its scores."""
+    problem = shadowed.problem
+
+    def write(folder: Path) -> None:
+        scores = _scores(run.folder / step.place)
+        auc = Pairs.of(scores, shadowed.members, rows=problem.units()[problem.once]).auc(level)
+        write_json(folder / "result.json", asdict(auc))
+
+    def read(folder: Path) -> Interval:
+        return Interval(**read_json(folder / "result.json"))
+
+    attack = step.name.rpartition("/")[2]
+    return Step(f"corrected/{attack}", {"version": VERSION, "level": level, "scores": step.place}, write, read)
+
+
+def _scores(place: Path) -> Any:
+    """The scores (T, N) of leave-one-out in the folder of a step."""
+    return np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
+
+
 def records_of(problem: Problem, scores: Any, members: Any) -> list[Record]:
     """Per example that is judged: how exposed it is over all shadow models."""
     names = problem.dataset.classes
@@ -125,7 +157,7 @@ def records_of(problem: Problem, scores: Any, members: Any) -> list[Record]:
 
 def _write_records(shadowed: _Shadowed, run: Run, best: AttackResult, place: Path) -> None:
     """Write records.csv from the scores of the strongest attack."""
-    scores = np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
+    scores = _scores(place)
     # an attack below 0.5 finds what it finds when it is turned around
     scores *= -1 if side(best.auc.low, best.auc.high) < 0 else 1
     out = io.StringIO()

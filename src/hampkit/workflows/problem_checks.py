@@ -92,7 +92,7 @@ def _warn_of_copies(problem: Problem, found: dict[str, int]) -> None:
     sizes = {part: len(places) for part, places in problem.alike.items()}
     sizes["nonmembers"] = sizes["pool"] - problem.table.n_members
     if found["nonmembers"] == sizes["nonmembers"]:
-        effect = "no attack can tell such non-members from members"
+        effect = "no attack can distinguish such non-members from members"
     elif problem.recipe.judge.copies == "keep":
         effect = "these non-members are judged all the same"
     else:

@@ -19,6 +19,15 @@ from hampkit.shadow_models.reuse import Lender
 Reference = str | Path | Recipe  # DATA/DEFENSE, a .toml file, a bare defense beside a table, or a recipe that is built
 
 
+def texts_of(options: Mapping[str, Any] | None) -> dict[str, str]:
+    """The options of a call as they are written on the command line; a text is as it was given.
+
+    >>> texts_of({"train.lr": 0.1, "drop": ["id", "id, code"], "train.shuffle": False, "net": "mlp"})
+    {'train.lr': '0.1', 'drop': '[id, "id, code"]', 'train.shuffle': 'false', 'net': 'mlp'}
+    """
+    return {key: v if isinstance(v, str) else written(v) for key, v in (options or {}).items()}
+
+
 @dataclass(frozen=True)
 class RecipeOptions:
     """The options, the seed and the table that all recipes of a call share."""
@@ -36,7 +45,7 @@ class RecipeOptions:
         if any(isinstance(reference, Recipe) for reference in references):
             return self._built(references)
         names = [str(reference) for reference in references]
-        texts = {key: v if isinstance(v, str) else written(v) for key, v in (self.options or {}).items()}
+        texts = texts_of(self.options)
         if self.label and not self.data:
             raise UserError(f"label={self.label} names a column of your own table; add --data FILE, or leave it out")
         recipes = [self._load(name, texts) for name in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hampkit.judging.verdict import concluded
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.runs.locks import reports
-from hampkit.runs.store import Run, read_json, writable, write_file, write_json
+from hampkit.runs.store import Run, read_json, replaces, writable, write_file, write_json
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.workflows.arguments import checked
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
@@ -41,7 +42,7 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
     """
     evaluated = one_for_each_recipe(evaluated)
     models = [e.result for e in evaluated]
-    results = concluded(Results(tuple(models), __version__, difference=_difference(evaluated)))
+    results = concluded(Results(tuple(models), __version__, **_differences(evaluated)))
     document = results.to_json()
     words = texts_of(models, FLAGS)
     files = {
@@ -56,21 +57,36 @@ def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
         "html": render_html(document, [e.details for e in evaluated], words),
     }
     with reports(out):
+        replaced = tuple(files[kind] for kind, text in texts.items() if replaces(files[kind], text))
         write_json(files["json"], document)
         for kind, text in texts.items():
             write_file(files[kind], text)
-    return replace(results, files=files)
+    return replace(results, files=files, replaced=replaced)
 
 
-def _difference(evaluated: Sequence[Evaluated]) -> Difference | None:
-    """Of two models on the same candidates: by how much the one that seems to leak more does, see `Difference`."""
-    if len(evaluated) != 2 or any(e.result.seeds for e in evaluated):
-        return None
-    one, other = (e.result for e in evaluated)
-    found, tried = [], max(one.distinct(), other.distinct())
+def _differences(evaluated: Sequence[Evaluated]) -> dict[str, Any]:
+    """Of each two models on the same candidates the `Difference`: the fields ``difference`` or ``differences`` of `Results`.
+
+    Models of several seeds are in no pair.
+    """
+    pairs = list(combinations(range(len(evaluated)), 2))
+    single = [(i, j) for i, j in pairs if not (evaluated[i].result.seeds or evaluated[j].result.seeds)]
+    found = {(i, j): _difference(evaluated[i], evaluated[j], len(single)) for i, j in single}
+    if len(evaluated) == 2:
+        return {"difference": found.get((0, 1))}
+    return {"differences": tuple(replace(d, models=pair) for pair, d in found.items() if d is not None)}
+
+
+def _difference(first: Evaluated, second: Evaluated, pairs: int) -> Difference | None:
+    """Of two models on the same candidates: by how much the one that seems to leak more does, see `Difference`.
+
+    pairs: the number of pairs of models for which this is asked.
+    """
+    one, other = first.result, second.result
+    found, tried = [], max(one.distinct(), other.distinct()) * pairs
     for pair in ((_surest(one), other.highest()), (one.highest(), _surest(other))):
         names = (pair[0].attack, pair[1].attack)
-        spans = paired_difference(evaluated[0], evaluated[1], *names, levels=(0.95, bonferroni_level(ERROR, tried)))
+        spans = paired_difference(first, second, *names, levels=(0.95, bonferroni_level(ERROR, tried)))
         if not spans:
             return None
         found.append(Difference(spans[0].value, spans[0].low, spans[0].high, names, spans[1], tried))
@@ -92,7 +108,7 @@ def texts_of(models: Sequence[ModelResult], flags: Mapping[str, str]) -> dict[st
 
 
 def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What the report says of an attack or defense: its docstring and paper."""
+    """The texts of a report about attacks or defenses: docstring and paper of each."""
     texts = {}
     for name in dict.fromkeys(names):
         cls = registry.get(name)

@@ -58,7 +58,7 @@ def describe(target: Trained, recipe: Recipe, answers: Path, shadow_set: ShadowS
 def _losses(target: Trained, answers: Path) -> dict[str, Any]:
     """Histograms of the loss −ln p_y of members and non-members, before and after the release.
 
-    The bins have equal widths in ln p_y − ln(1 − p_y), so that losses near 0 are told apart: members and non-members often
+    The bins have equal widths in ln p_y − ln(1 − p_y), so that losses near 0 differ visibly: members and non-members often
     differ in the tenth digit of p_y. Edges are in this scaled logit.
     """
     y = target.pool.y.numpy()

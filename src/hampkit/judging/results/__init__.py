@@ -10,7 +10,7 @@ from hampkit.attacks.base import family_of, option_names
 from hampkit.stats.intervals import Interval, clopper_pearson
 from hampkit.stats.strength import deciding, finding
 
-ERROR = 0.05  # that any of a model's attacks is wrongly found to tell members from non-members
+ERROR = 0.05  # that any of a model's attacks is wrongly found to distinguish members from non-members
 SCHEMA = 2  # of results.json
 # what the numbers are of: one target, one target for each seed, or all shadow models in turn
 Unit = Literal["target", "seeds", "leave-one-out"]
@@ -151,9 +151,9 @@ class ModelResult:
     intervals: dict[str, Interval] = field(default_factory=dict)  # of the accuracies, over several seeds
     weights: tuple[str, ...] = ()  # SHA-256 of each model's file of weights, one for each run
     audit: dict[str, Any] = field(default_factory=dict)  # of a foreign model: see `hampkit.workflows.audit`
-    commands: tuple[
-        str, ...
-    ] = ()  # that train and attack each model again; an empty text if a recipe is no shipped one
+    # that train and attack each model again; an empty text if a recipe is no shipped one
+    commands: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()  # attacks that an earlier command made, and that stay among the run's attacks
 
     def of(self, unit: Unit) -> tuple[AttackResult, ...]:
         """The attacks on the target, which are those on all targets if there are several seeds; or those of leave-one-out."""
@@ -210,6 +210,7 @@ class ModelResult:
             "shift": None if self.shift is None else {"auc": asdict(self.shift)},
             **({"weights": list(self.weights)} if self.weights else {}),
             **({"commands": list(self.commands)} if self.commands else {}),
+            **({"earlier": list(self.earlier)} if self.earlier else {}),
             **({"audit": self.audit} if self.audit else {}),
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
@@ -237,6 +238,7 @@ class ModelResult:
             sizes=d.get("groups", {}).get("sizes", {}),
             weights=tuple(d.get("weights", ())),
             commands=tuple(d.get("commands", ())),
+            earlier=tuple(d.get("earlier", ())),
             audit=d.get("audit", {}),
         )
 
@@ -250,7 +252,8 @@ class Difference(Interval):
 
     attacks: tuple[str, str]  # on the first model and on the second, chosen on the same candidates
     corrected: Interval | None = None  # at the level 1 − ERROR / k, for the best of k distinct attacks on either model
-    tried: int = 1  # k
+    tried: int = 1  # k; of three or more models, times the number of their pairs
+    models: tuple[int, int] | None = None  # of three or more: the places of the two in `Results.models`
 
 
 @dataclass(frozen=True)
@@ -260,12 +263,15 @@ class Results:
     models: tuple[ModelResult, ...]
     version: str
     difference: Difference | None = None  # of two models on the same candidates
+    differences: tuple[Difference, ...] = ()  # of three or more: of each two of them on the same candidates
     verdict: dict[str, Any] = field(
         default_factory=dict
     )  # what was found, as data and in words: `hampkit.judging.verdict`
     caveats: tuple[dict[str, Any], ...] = ()  # what changes its meaning
     policy: tuple[dict[str, Any], ...] = ()  # what became of each limit of a policy, see `hampkit.judging.policy`
     files: dict[str, Path] = field(default_factory=dict, compare=False)  # kind of file → path
+    # those of the files that existed with another content
+    replaced: tuple[Path, ...] = field(default=(), compare=False)
 
     @property
     def passed(self) -> bool:
@@ -277,7 +283,15 @@ class Results:
         models = [m.to_json() for m in self.models]
         said: dict[str, Any] = {"verdict": self.verdict, "caveats": list(self.caveats)} if self.verdict else {}
         said |= {"policy": list(self.policy)} if self.policy else {}
-        return {"schema": SCHEMA, "hampkit": self.version, "models": models, "difference": difference, **said}
+        several = {"differences": [_without_none(d) for d in self.differences]} if self.differences else {}
+        return {
+            "schema": SCHEMA,
+            "hampkit": self.version,
+            "models": models,
+            "difference": difference,
+            **several,
+            **said,
+        }
 
 
 def clearer(first: Difference, second: Difference) -> Difference:
@@ -300,7 +314,7 @@ def _intervals(d: dict[str, Any]) -> dict[str, Interval]:
 
 def _without_none(difference: Difference) -> dict[str, Any]:
     document = {k: v for k, v in asdict(difference).items() if v is not None}
-    return {**document, "attacks": [*difference.attacks]}
+    return {**document, **{k: [*v] for k, v in document.items() if isinstance(v, tuple)}}
 
 
 def _options(d: dict[str, Any]) -> dict[str, Any]:

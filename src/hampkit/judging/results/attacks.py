@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from hampkit.config.command_line import written
 from hampkit.stats.strength import deciding, finding, side
 
 Json = Mapping[str, Any]
@@ -84,11 +85,11 @@ def attack_label(attack: Json) -> str:
     >>> attack_label({"attack": "neural", "options": {"epochs": 4, "wide": True}})
     'neural (epochs=4, wide=true)'
     >>> attack_label({"attack": "lira-online", "options": {}, "variance": "pooled"})
-    'lira-online (pooled)'
+    'lira-online (pooled variance)'
     """
     options = attack.get("options") or {}
     said = [f"{key}={option_text(value)}" for key, value in options.items()]
-    said += [attack["variance"]] if attack.get("variance") and "variance" not in options else []
+    said += [f"{attack['variance']} variance"] if attack.get("variance") and "variance" not in options else []
     return f"{attack['attack']} ({', '.join(said)})" if said else attack["attack"]
 
 
@@ -98,5 +99,9 @@ def found_label(attack: Json) -> str:
 
 
 def option_text(value: Any) -> str:
-    """An option as one writes it on the command line."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """An option as one writes it on the command line, and nothing as ``none``.
+
+    >>> option_text(True), option_text([60, 90]), option_text(["a, b"]), option_text(None)
+    ('true', '[60, 90]', '["a, b"]', 'none')
+    """
+    return "none" if value is None else written(value)

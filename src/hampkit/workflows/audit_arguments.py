@@ -1,0 +1,122 @@
+"""The keyword arguments of `hampkit.audit`, sorted into ways in, requests, limits and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hampkit.errors import UserError, did_you_mean
+from hampkit.targets.predictions import Columns
+from hampkit.workflows.audit import AuditRequest, Declared
+from hampkit.workflows.audit_report import Release
+from hampkit.workflows.audit_ways import Ways
+from hampkit.workflows.gate import Gate
+from hampkit.workflows.recipes import attack_options
+from hampkit.workflows.session import Session, Settings, session_of
+
+
+class AuditArguments(Settings, total=False):
+    """Keyword arguments of `hampkit.audit`; columns are texts, arrays have one value per record."""
+
+    label: str  # the column of the true label
+    member: Any  # a column or an array: 1 for members, 0 for non-members
+    group: Any  # a column or an array: the person of each record, who is the unit of all intervals
+    id: Any  # a column or an array: names of the records
+    answers: str  # a pattern for the columns of answers
+    kind: str  # probabilities, logits or auto
+    probabilities: Any  # (P, C)
+    logits: Any  # (P, C)
+    y: Any  # (P,)
+    x: Any  # (P, …)
+    classes: Sequence[str]  # (C,) names
+    shadow_probabilities: Any  # (M, P, C)
+    shadow_logits: Any  # (M, P, C)
+    shadow_members: Any  # (M, P)
+    predict: Any  # a model
+    members: Any  # a table or a pair (x, y)
+    nonmembers: Any
+    inputs: str  # what a model receives of a table: auto, array, frame or encoded
+    train: Any  # a training function
+    data: Any  # a table or a pair (x, y), for ``train``
+    shadows: int
+    title: str
+    claimed_epsilon: float | None
+    claimed_delta: float | None
+    prior: Sequence[float]
+    purpose: str
+    membership: str  # given or coin
+    allow_equal: bool
+    policy: str | Path | None
+    fail_if: Sequence[str]
+
+
+COLUMNS = ("label", "member", "group", "id", "answers", "kind")
+ARRAYS = ("probabilities", "logits", "y", "x", "classes", "shadow_logits", "shadow_probabilities", "shadow_members")
+WAYS = ("predict", "members", "nonmembers", "inputs", "train", "data", "shadows", "title")
+DECLARED = ("claimed_epsilon", "claimed_delta", "purpose")
+REQUEST = ("membership", "allow_equal")
+
+
+class Sorted(NamedTuple):
+    """The arguments of `hampkit.workflows.audit_report.audit_to`."""
+
+    ways: Ways
+    request: AuditRequest
+    release: Release
+    session: Session
+
+
+class Common(NamedTuple):
+    """What `hampkit.audit` shares with `hampkit.run`."""
+
+    attacks: Sequence[str] = ()
+    options: Mapping[str, Any] | None = None
+    seed: int = 0
+    out: str | Path | None = None
+
+
+def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any]) -> Sorted:
+    """The keyword arguments of `hampkit.audit` by what they are for.
+
+    Raises: `UserError` for values of wrong types, `TypeError` for an unknown name.
+    """
+    known = set(AuditArguments.__annotations__) | set(Settings.__annotations__)
+    for name in given:
+        if name not in known:
+            raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
+    for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership"):
+        if not isinstance(given.get(name, ""), str):
+            raise UserError(f"{name}={given[name]!r} must be a text")
+    texts = {name: given[name] for name in COLUMNS if isinstance(given.get(name), str)}
+    values = {
+        name: given[name] for name in (*ARRAYS, "member", "group", "id") if not isinstance(given.get(name, ""), str)
+    }
+    ways = Ways(predictions, Columns(**texts), _arrays(values), seed=common.seed, **_chosen(given, WAYS))
+    declared = Declared(**_chosen(given, DECLARED), prior=tuple(given.get("prior") or ()))
+    options = attack_options(common.options or {})
+    request = AuditRequest(tuple(common.attacks), options, declared, seed=common.seed, **_chosen(given, REQUEST))
+    out = None if common.out is None else Path(common.out).expanduser()
+    release = Release(Gate.of(given.get("policy"), _list("fail_if", given.get("fail_if") or ())), out)
+    settings: Any = {name: value for name, value in given.items() if name in Settings.__annotations__}
+    return Sorted(ways, request, release, session_of(settings))
+
+
+def _chosen(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
+def _list(name: str, values: Any) -> Sequence[str]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise UserError(f"{name}={values!r} must be a list of texts, such as ['auc.low>0.6']")
+    return values
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays that were given, tensors as NumPy arrays."""
+    found = {name: value for name, value in values.items() if value is not None}
+    return {
+        name: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value) for name, value in found.items()
+    }
