@@ -46,7 +46,7 @@ def _measured(model: Json, attack: Json) -> dict[str, Any]:
         "members": attack["members"],
         "nonmembers": attack["nonmembers"],
         "models": attack["targets"],
-        "auc": dict(deciding_auc(attack)) if attack["unit"] != "leave-one-out" else dict(attack["auc"]),
+        "auc": dict(deciding_auc(attack)),
         "tpr_at_fpr": [{k: p[k] for k in ("fpr", "value", "low", "high", "resolved")} for p in attack["tpr_at_fpr"]],
     }
 
@@ -66,5 +66,6 @@ def not_tested(results: Json) -> list[dict[str, str]]:
 
 def _reason(needs: Iterable[str], results: Json) -> str:
     held = {need for model in results["models"] for attack in model["attacks"] for need in attack["needs"]}
+    held |= {"known" for model in results["models"] if any((model.get("known") or {}).values())}
     lacking = [need for need in needs if need not in held]
     return "; ".join(LACKING.get(need, need) for need in lacking) or "not asked for"

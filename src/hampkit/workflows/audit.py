@@ -25,13 +25,14 @@ from hampkit.judging.evaluate import evaluate, judge_scores, judged_together
 from hampkit.judging.exposed import Records, exposed_records
 from hampkit.judging.leave_one_out import repeated_scores, variance_used
 from hampkit.judging.predictive_value import PRIORS, predictive
-from hampkit.judging.results import AttackResult, ModelResult
+from hampkit.judging.results import ERROR, AttackResult, ModelResult
 from hampkit.registry import ATTACKS
 from hampkit.rng import derive
 from hampkit.runs.environment import environment
 from hampkit.stats import grouped
 from hampkit.stats.bounds import audit_scores
 from hampkit.stats.exposure import exposure
+from hampkit.stats.intervals import bonferroni_level
 from hampkit.stats.strength import finding
 from hampkit.targets.base import Audited, Given, audited
 from hampkit.workflows.attack import NULL_ATTACK
@@ -178,19 +179,23 @@ def _repeated(attacks: list[Attack], subject: Subject, session: Session) -> list
     if subject.shadows is None:
         return []
     chosen = [attack for attack in attacks if isinstance(attack, SignalAttack)]
-    once, group, found = subject.once, subject.target.pool.group, []
-    rows = None if group is None else group.numpy()[once]
-    title, done = f"leave-one-out of {subject.target.title}", 0
-    targets = list(range(len(subject.shadows)))
-    for attack in chosen:
-        session.progress.track(title, done, len(chosen))
-        scores = repeated_scores(attack, subject.shadows)[:, once]
-        measured = evaluate(scores, subject.shadows.membership()[:, once], rows=rows, strict=subject.judge.strict)
-        variance = variance_used(attack, subject.shadows, targets)
-        found.append(measured.result(attack, "leave-one-out", variance=variance, untrained=0, left_out=0))
-        done += 1
-    session.progress.track(title, done, len(chosen))
+    level, title, found = bonferroni_level(ERROR, len(chosen)), f"leave-one-out of {subject.target.title}", []
+    for k, attack in enumerate(chosen):
+        session.progress.track(title, k, len(chosen))
+        found.append(_on_shadows(attack, subject, subject.shadows, level))
+    session.progress.track(title, len(chosen), len(chosen))
     return found
+
+
+def _on_shadows(attack: SignalAttack, subject: Subject, shadows: Shadows, level: float) -> AttackResult:
+    """One attack on every shadow model; level: of the AUC for the best of several attacks."""
+    once, group = subject.once, subject.target.pool.group
+    rows = None if group is None else group.numpy()[once]
+    scores, members = repeated_scores(attack, shadows)[:, once], shadows.membership()[:, once]
+    measured = evaluate(scores, members, rows=rows, strict=subject.judge.strict)
+    variance = variance_used(attack, shadows, range(len(shadows)))
+    corrected = measured.pairs.auc(level)
+    return measured.result(attack, "leave-one-out", variance=variance, auc_corrected=corrected)
 
 
 def _checks(subject: Subject) -> dict[str, Any]:
