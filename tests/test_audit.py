@@ -387,6 +387,12 @@ BAD = {
     ),
     "equal inputs": (lambda p, y, m: {"x": np.zeros((ROWS, 2))}, "300 of 300 non-members.*--allow-equal"),
     "equal names": (lambda p, y, m: {"id": ["same"] * ROWS}, "300 of 300 non-members.*the name of a member"),
+    "few groups": (lambda p, y, m: {"group": np.arange(ROWS) // 40}, "15 groups of members and 15 of non-members"),
+    "ragged": (lambda p, y, m: {"probabilities": [[0.5, 0.5], [0.5]]}, "different lengths"),
+    "one-sided shadows": (
+        lambda p, y, m: {"shadow_probabilities": p[None].repeat(4, 0), "shadow_members": np.ones((4, ROWS))},
+        "600 of 600 records have fewer than two shadow models",
+    ),
     "x of text": (lambda p, y, m: {"x": np.full((ROWS, 1), "a")}, "give numbers of shape"),
 }
 
@@ -444,6 +450,48 @@ def test_the_command_line_refuses_in_one_line(problem, forest, tmp_path, capsys,
     assert re.search(message, error), error
     after = [name for name in sorted(p.name for p in tmp_path.rglob("*")) if name != "__pycache__"]
     assert [name for name in after if name not in before] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("attacks", "loss", UserError),
+        ("seed", "x", UserError),
+        ("out", 3, UserError),
+        ("fail_if", "auc.low>0.6", UserError),
+        ("prior", "x", UserError),
+        ("kind", 3, UserError),
+        ("labl", "y", TypeError),
+        ("shadows", 1.5, UserError),
+        ("workers", "two", UserError),
+    ],
+)
+def test_arguments_of_wrong_types_are_one_line(problem, name, value, error):
+    with pytest.raises(error, match=name):
+        hampkit.audit(**changed(problem, lambda p, y, m: {}), **{name: value})
+
+
+def test_persons_with_members_and_non_members_are_noted(problem):
+    group = np.arange(ROWS) // 6
+    found = audited(**changed(problem, lambda p, y, m: {}), group=group)
+    assert any("100 of 100 groups have members and non-members" in note for note in found.models[0].data["notes"])
+    assert found.models[0].groups["members"] <= 51
+
+
+@pytest.mark.slow
+def test_noise_is_rarely_called_a_leak():
+    """100 audits of answers that do not depend on membership: at most 5 % say that membership can be inferred."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for k in range(100):
+        n = int(rng.choice([200, 400, 1000]))
+        p = rng.dirichlet(np.ones(3), size=n)
+        names = ("loss", "confidence-per-class", "entropy", "modified-entropy-per-class", "correctness")
+        found = hampkit.audit(
+            probabilities=p, y=rng.integers(0, 3, n), member=np.arange(n) % 2 == 0, attacks=names, seed=k
+        )
+        wrong += found.verdict["models"][0]["word"] == "Leak found"
+    assert wrong <= 11  # 99 % of Bin(100, 0.05)
 
 
 def test_the_command_line_prints_a_verdict_and_where_the_page_is(problem, forest, tmp_path, capsys):

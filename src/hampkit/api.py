@@ -165,6 +165,7 @@ def attack(
     return running.attack(folder, request, session_of({**settings, "runs_dir": folder.parent}))
 
 
+@checked
 def audit(
     predictions: Any = None,
     *,

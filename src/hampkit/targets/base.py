@@ -15,7 +15,7 @@ from hampkit import signals
 from hampkit.errors import UserError
 from hampkit.rng import derive
 from hampkit.targets.answers import Kind, Scale, scale_of
-from hampkit.targets.records import MOST_EQUAL, Records, check_sides
+from hampkit.targets.records import MOST_EQUAL, Records, check_groups, check_sides
 from hampkit.types import Dataset
 
 
@@ -97,7 +97,8 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     records = given.records
     _check_lengths(given)
     check_sides(given.what, records.member)
-    notes = [*given.notes, *_check_equal(given, allow_equal)]
+    check_groups(given.what, records)
+    notes = [*given.notes, *_check_equal(given, allow_equal), *_note_on_groups(records)]
     more = () if given.shadow_answers is None else (given.shadow_answers,)
     scale = scale_of(given.what, given.answers, given.kind, *more)
     logits = scale.logits(given.answers)
@@ -147,6 +148,19 @@ def _check_equal(given: Given, allow: bool) -> list[str]:
     return [found]
 
 
+def _note_on_groups(records: Records) -> list[str]:
+    """A note on groups with members and non-members: an attack on a person who is both is not what the numbers are of."""
+    if records.group is None:
+        return []
+    both = len(np.intersect1d(records.group[records.member], records.group[~records.member]))
+    n = len(np.unique(records.group))
+    return (
+        [f"{both:,} of {n:,} groups have members and non-members; each counts as two groups in intervals"]
+        if both
+        else []
+    )
+
+
 def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
     """Raises: `UserError` for arrays of other shapes."""
     members = np.asarray(given.shadow_members)
@@ -161,9 +175,23 @@ def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
     if members.dtype != bool and not np.isin(members, (0, 1)).all():
         raise UserError("shadow_members must be bool: whether a shadow model was trained on a record")
     members = members.astype(bool)
+    _check_halves(members)
     y = given.records.y
     kept = np.stack([signals.scaled_logit(scale.logits(answers), y) for answers in given.shadow_answers])
     return ShadowAnswers(kept.astype(np.float32)[..., None], members)
+
+
+def _check_halves(members: NDArray[np.bool_]) -> None:
+    """Check that each record has two models that were trained on it and two that were not, as when one of them is the target.
+
+    Raises: `UserError`.
+    """
+    few = int((np.minimum(members.sum(0), (~members).sum(0)) < 2).sum())
+    if few:
+        raise UserError(
+            f"{few:,} of {members.shape[1]:,} records have fewer than two shadow models that were trained on them, or fewer than"
+            " two that were not; leave these records out, or give more models"
+        )
 
 
 def _hash(logits: Any, records: Records) -> str:

@@ -18,6 +18,7 @@ from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset, Domain
 
 LEAST = 100  # members, and non-members: below it an interval covers almost everything
+LEAST_GROUPS = 20  # of members, and of non-members
 MOST_EQUAL = 0.01  # share of the non-members that may be equal to a member
 _MEMBER = {"1": True, "true": True, "yes": True, "member": True, "in": True, "train": True}
 _OTHER = {"0": False, "false": False, "no": False, "nonmember": False, "non-member": False, "out": False, "test": False}
@@ -113,6 +114,21 @@ def check_sides(what: str, member: NDArray[np.bool_]) -> None:
     if min(n1, n0) < LEAST:
         raise UserError(
             f"{what} has {n1:,} members and {n0:,} non-members; an audit needs at least {LEAST} of each: add records"
+        )
+
+
+def check_groups(what: str, records: Records) -> None:
+    """Check that there are enough groups on both sides: some of them are known to the attacker, and the others are judged.
+
+    Raises: `UserError`.
+    """
+    if records.group is None:
+        return
+    n1, n0 = (len(np.unique(records.group[records.member == side])) for side in (True, False))
+    if min(n1, n0) < LEAST_GROUPS:
+        raise UserError(
+            f"{what} has {n1:,} groups of members and {n0:,} of non-members; an audit by group needs at least {LEAST_GROUPS} of"
+            " each: add groups, or leave the group out"
         )
 
 

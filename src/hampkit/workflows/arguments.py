@@ -40,6 +40,14 @@ def checked(call: Callable[P, T]) -> Callable[P, T]:
     return with_checks
 
 
+def checked_values(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The values, those with these names checked as `checked` does.
+
+    Raises: `UserError` for a value of a wrong type.
+    """
+    return {name: _checked(name, value) if name in set(names) else value for name, value in values.items()}
+
+
 def _check_names(call: str, signature: inspect.Signature, settings: Mapping[str, Any]) -> None:
     """Check the names of the settings, among which every unknown keyword argument is.
 

@@ -107,7 +107,8 @@ class Subject:
     @cached_property
     def case(self) -> Case:
         target = self.target
-        pool = Pool(target.pool, int(target.membership.sum()), self.once)
+        group = target.pool.group  # a person may have members and non-members, which count as two groups then
+        pool = Pool(target.pool, int(target.membership.sum()), self.once, None if group is None else group.numpy())
         return build_case(pool, target.logits[:, None], self.judge, self.seed).holding(self.shadows, None)
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 
 from hampkit.errors import UserError, did_you_mean
 from hampkit.targets.predictions import Columns
+from hampkit.workflows.arguments import checked_values
 from hampkit.workflows.audit import AuditRequest, Declared
 from hampkit.workflows.audit_report import Release
 from hampkit.workflows.audit_ways import Ways
@@ -87,6 +88,7 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     for name in given:
         if name not in known:
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
+    given = checked_values(given, [*Settings.__annotations__, "shadows"])
     for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership"):
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")
@@ -95,7 +97,7 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
         name: given[name] for name in (*ARRAYS, "member", "group", "id") if not isinstance(given.get(name, ""), str)
     }
     ways = Ways(predictions, Columns(**texts), _arrays(values), seed=common.seed, **_chosen(given, WAYS))
-    declared = Declared(**_chosen(given, DECLARED), prior=tuple(given.get("prior") or ()))
+    declared = Declared(**_chosen(given, DECLARED), prior=_numbers("prior", given.get("prior")))
     options = attack_options(common.options or {})
     request = AuditRequest(tuple(common.attacks), options, declared, seed=common.seed, **_chosen(given, REQUEST))
     out = None if common.out is None else Path(common.out).expanduser()
@@ -108,6 +110,14 @@ def _chosen(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
 
 
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    """One number or several. Raises: `UserError`."""
+    try:
+        return tuple(float(value) for value in np.atleast_1d([] if values is None else values))
+    except (TypeError, ValueError):
+        raise UserError(f"{name}={values!r} must be a number, or a list of numbers") from None
+
+
 def _list(name: str, values: Any) -> Sequence[str]:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
         raise UserError(f"{name}={values!r} must be a list of texts, such as ['auc.low>0.6']")
@@ -115,8 +125,15 @@ def _list(name: str, values: Any) -> Sequence[str]:
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays that were given, tensors as NumPy arrays."""
-    found = {name: value for name, value in values.items() if value is not None}
-    return {
-        name: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value) for name, value in found.items()
-    }
+    """The arrays that were given, tensors as NumPy arrays. Raises: `UserError` for lists of different lengths."""
+    found = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        try:
+            found[name] = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        except ValueError:
+            raise UserError(
+                f"{name} is no array: its rows have different lengths; give one number per class in each"
+            ) from None
+    return found
