@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -205,3 +207,53 @@ def test_the_diagram_of_the_layers_is_drawn_from_the_imports():
     assert "    api --> workflows\n" in page
     chain = {"a": {"b", "c"}, "b": {"c"}, "c": set()}
     assert layers.reduced(chain) == {"a": {"b"}, "b": {"c"}, "c": set()}
+
+
+def test_every_number_of_a_policy_and_every_column_of_exposure_is_explained():
+    from hampkit.judging.exposed import COLUMNS
+    from hampkit.judging.policy import WHAT
+
+    page = (ROOT / "docs/auditing.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page.split("`records.csv` has one row")[1].split("\n## ")[0], re.MULTILINE)
+    assert re.findall(r"`(.*?)`", ", ".join(rows)) == list(COLUMNS)
+    rows = re.findall(r"^\| (`.*?) \|", page.split("## Policies")[1].split("\n## ")[0], re.MULTILINE)
+    assert set(re.findall(r"`(.*?)`", ", ".join(rows))) - {"what"} == set(WHAT)
+
+
+@pytest.mark.slow
+def test_the_audits_of_the_docs_are_run(tmp_path, monkeypatch, cli):
+    """Both Python blocks, and each command as printed, with one attack."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    page = (ROOT / "docs/auditing.md").read_text("utf-8")
+    model, arrays = BLOCK.findall(page)
+    Path("digits_model.py").write_text(model, "utf-8")
+    shutil.copytree(ROOT / "examples", "examples")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "examples")])
+    importlib.import_module("audit_predictions").write_predictions(Path("predictions.csv"))
+    exec(compile(model, "digits_model.py", "exec"), {"__name__": "__main__"})
+    exec(compile(arrays, "arrays", "exec"), {"__name__": "arrays"})
+    shown = [*re.findall(r"```sh\n(.*?)```", page, re.DOTALL), *re.findall(r"```sh\n(.*?)```", readme(), re.DOTALL)]
+    lines = [line for block in shown for line in block.splitlines() if line.startswith("hampkit audit ")]
+    assert len(lines) == 6
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        code, out, err = cli(*words[1:], "--attacks", "correctness")
+        assert code == (3 if "auc.low>0.5" in words else 0), line + out + err
+
+
+def readme():
+    """The section of the README on audits."""
+    return (ROOT / "README.md").read_text("utf-8").split("## Audit your own model")[1].split("\n## ")[0]
+
+
+@pytest.mark.slow
+def test_the_demonstration_finds_the_model_that_memorises_and_not_the_other(tmp_path, monkeypatch, cli):
+    """With the second seed of the table in the docs."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("audit", "--demo", "--seed", "1")
+    assert code == 0, err
+    memorises, generalises = " ".join(out.split()).split("demo-generalises seed 1")
+    assert "demo-memorises (test accuracy" in memorises
+    assert "membership can be inferred" in memorises
+    assert "no attack is shown to distinguish" in generalises
