@@ -8,7 +8,7 @@ import typer
 import hampkit
 from hampkit.catalog import stored
 from hampkit.cli.app import app
-from hampkit.cli.options import FLAGS
+from hampkit.cli.options import AUDIT_FLAGS, FLAGS
 from hampkit.config.keys import sections_of, similar_keys
 from hampkit.config.sections import SECTIONS
 from hampkit.errors import UserError
@@ -102,5 +102,5 @@ def test_every_option_of_a_command_is_a_key_or_is_explained():
         for opt in param.opts
         if opt.startswith("--")
     }
-    assert options - keys - {"help"} <= FLAGS
+    assert options - keys - {"help"} <= FLAGS | AUDIT_FLAGS
     assert not {k for k in FLAGS if k in keys} - {"shadows"}

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hampkit.cli.gate import check_gate, ended
-from hampkit.cli.options import Debug, Device, FailIf, Json, Junit, Policy, Quiet, RunsDir, ShadowCount, Workers, split
+from hampkit.cli.options import (
+    AUDIT_FLAGS,
+    FLAGS,
+    Debug,
+    Device,
+    FailIf,
+    Json,
+    Junit,
+    Policy,
+    Quiet,
+    RunsDir,
+    ShadowCount,
+    Workers,
+    split,
+)
 from hampkit.cli.output import write, write_json
 from hampkit.cli.progress import Bars
 from hampkit.errors import UserError
@@ -123,7 +137,7 @@ def audit(
 
 def _file(words: list[str]) -> tuple[str | None, dict[str, Any]]:
     """The file of predictions among the words, and the options. Raises: `UserError` for several files."""
-    files, options = split(words)
+    files, options = split(words, flags=FLAGS | AUDIT_FLAGS)
     if len(files) > 1:
         raise UserError(
             f"audit takes one file of predictions, and got {len(files)}: {', '.join(files)}; leave out all but one"

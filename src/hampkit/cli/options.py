@@ -89,12 +89,19 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 # options of commands that are no keys of a recipe, as somebody might write them who takes them for keys
 FLAGS = frozenset({
-    "data_dir", "debug", "defenses", "device", "force", "json", "out", "paper", "quiet", "runs_dir", "seeds", "shadows",
-    "shadows_from", "wait", "workers",
+    "data_dir", "debug", "defenses", "device", "fail_if", "force", "json", "junit", "out", "paper", "policy", "quiet", "runs_dir",
+    "seeds", "shadows", "shadows_from", "wait", "workers",
+})  # fmt: skip
+# those that audit and bound have beside them
+AUDIT_FLAGS = frozenset({
+    "allow_equal", "answers", "attacks", "claimed_delta", "claimed_epsilon", "demo", "id", "included", "inputs", "kind", "level",
+    "member", "members", "membership", "model", "nonmembers", "prior", "purpose",
 })  # fmt: skip
 
 
-def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple[list[str], dict[str, str]]:
+def split(
+    words: list[str], group: str = "", keep_models: bool = False, flags: frozenset[str] = FLAGS
+) -> tuple[list[str], dict[str, str]]:
     """Split words into names of recipes or attacks and options KEY=VALUE, and add the options of --group and --keep-models.
 
     Raises: `UserError` for an option that is given twice, and for one that is written with dashes.
@@ -105,7 +112,7 @@ def split(words: list[str], group: str = "", keep_models: bool = False) -> tuple
         key, equals, text = word.partition("=")
         if not equals or (word.endswith(".toml") and os.path.isfile(word)):
             names.append(word)
-        elif key in FLAGS:
+        elif key in flags:
             flag = f"--{key.replace('_', '-')}"
             raise UserError(
                 f"{word} is no option of a recipe or an attack; write {flag}" + (f" {text}" if text else "")
