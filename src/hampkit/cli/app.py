@@ -12,6 +12,7 @@ import typer
 
 from hampkit import __version__
 from hampkit.cli.failures import exit_code
+from hampkit.cli.mistyped import check_defenses
 from hampkit.cli.options import (
     AttackOut,
     AttackWords,
@@ -240,9 +241,11 @@ def compare(
 
     Default: digits. With several DATA every page has its own folder in the runs folder.
     """
+    from hampkit.cli.catalog import catalog
     from hampkit.cli.progress import Bars, sayer
 
     names, options = split(words or [], group)
+    check_defenses(names, defenses, catalog().names("defenses"))
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
     folders, bars = _folders(names, data, out or runs_dir), Bars(not quiet)
     with bars.shown():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
+from hampkit.config.files import table_advice
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
 from hampkit.errors import RunBusy, UserError, did_you_mean
@@ -170,7 +171,8 @@ def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions
     """
     if dataset and dataset not in DATASETS.classes():
         raise UserError(
-            f"compare takes a data set, not {dataset!r}; {did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)"
+            f"compare takes a data set, not {dataset!r}; "
+            + (table_advice(dataset) or f"{did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)")
         )
     references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
     base, *recipes = recipe_options.recipes(references)
