@@ -36,6 +36,13 @@ def test_readme_code_runs(k, tmp_path, monkeypatch, capsys):
     exec(compile(blocks("README.md")[k], f"README block {k}", "exec"), {"__name__": "readme"})
 
 
+@pytest.mark.parametrize("k", range(2))
+def test_code_for_services_runs(k, tmp_path, monkeypatch):
+    assert len(blocks("docs/serving.md")) == 2
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("docs/serving.md")[k], f"serving block {k}", "exec"), {"__name__": "serving"})
+
+
 def test_the_training_loop_of_the_readme_is_under_15_lines():
     assert len(blocks("README.md")[1].strip().splitlines()) < 15
 

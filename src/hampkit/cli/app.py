@@ -245,7 +245,7 @@ def compare(
     from hampkit.cli.progress import Bars, sayer
 
     names, options = split(words or [], group)
-    check_defenses(names, defenses, catalog().names("defenses"))
+    check_defenses(names, defenses, *map(catalog().names, ("defenses", "datasets")))
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
     folders, bars = _folders(names, data, out or runs_dir), Bars(not quiet)
     with bars.shown():

@@ -26,12 +26,15 @@ def check_words(words: Sequence[str]) -> None:
             raise UserError(f"{word!r} stands alone: no blanks belong around =; write {shlex.quote(f'{key}={value}')}")
 
 
-def check_defenses(names: Sequence[str], defenses: str, known: Collection[str]) -> None:
-    """Check that no defense stands among the data sets to compare. names: the words that are no options. defenses: of --defenses.
+def check_defenses(names: Sequence[str], defenses: str, known: Collection[str], datasets: Collection[str]) -> None:
+    """Check that no defense stands among the data sets to compare.
+
+    names: the words that are no options. defenses: the value of --defenses. known: all defenses.
 
     Raises: `UserError` for the name of a defense, or a similar one after --defenses.
     """
-    meant = [name for name in names if name in known or (defenses and nearest(name, known))]
+    others = [name for name in names if name not in datasets]
+    meant = [name for name in others if name in known or (defenses and nearest(name, known))]
     if meant:
         every = ",".join([*filter(None, [defenses.strip(",")]), *meant])
         raise UserError(

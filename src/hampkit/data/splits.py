@@ -16,6 +16,7 @@ from hampkit.config.files import plain_file
 from hampkit.config.sections import SplitConfig
 from hampkit.data.strata import stratified
 from hampkit.errors import UserError, did_you_mean, one_line
+from hampkit.text import counted
 from hampkit.types import Dataset
 
 SEGMENTS = ("members", "reference", "validation", "test", "unused", "nonmembers", "remaining")
@@ -235,7 +236,7 @@ def check_classes(dataset: Dataset, table: SplitTable, by_seed: bool = True, by_
         remedies = ["remove or merge the class", *(["raise split.train_size"] if by_size else ["give more rows of it"])]
         remedies += ["change split.seed"] if by_seed else []
         raise UserError(
-            f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.n_members}"
+            f"class {name!r} of data set {dataset.name!r} ({counted(rows, 'row')}) has none among the {table.n_members}"
             f" members; {', '.join(remedies[:-1])} or {remedies[-1]}"
         )
 

@@ -15,6 +15,7 @@ from hampkit.data.table_arrays import read_arrays
 from hampkit.data.table_columns import read_table
 from hampkit.data.table_values import MIN_ROWS, TableOptions, class_labels, domain_of, listed
 from hampkit.errors import UserError
+from hampkit.text import counted
 from hampkit.types import Dataset
 
 
@@ -50,7 +51,9 @@ class File(Source):
         self._check_text_options(path)
         raw = read_arrays(path, options) if path.suffix.lower() == ".npz" else read_table(path, options)
         if len(raw.x) < MIN_ROWS:
-            raise UserError(f"{path} has {len(raw.x)} rows; at least {MIN_ROWS} are needed for a split, give more")
+            raise UserError(
+                f"{path} has {counted(len(raw.x), 'row')}; at least {MIN_ROWS} are needed for a split, give more"
+            )
         if raw.group is not None and not raw.group.any():
             one = f"group {raw.label.split()[0]} {self.group!r} of {path} has one value in all {len(raw.x):,} rows"
             raise UserError(f"{one}; a split needs several groups: name another by --group")

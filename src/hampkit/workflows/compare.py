@@ -18,7 +18,7 @@ from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import writable, write_file, write_json
-from hampkit.text import duration
+from hampkit.text import counted, duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.compare_entries import entry_of
 from hampkit.workflows.prepare import prepare
@@ -196,8 +196,8 @@ def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tup
             if min(problem.judged()) < 2:
                 members, others = problem.judged()
                 raise UserError(
-                    f"{members} members and {others} non-members are judged, but two of each are needed: an attack is chosen on"
-                    " one half of them and judged on the other; give more rows"
+                    f"judged are {counted(members, 'member')} and {counted(others, 'non-member')}, but two of each are needed:"
+                    " an attack is chosen on one half of them and judged on the other; give more rows"
                 )
             good.append(recipe)
         except UserError as error:
