@@ -5,12 +5,16 @@ python examples/lightning_loop.py          needs: pip install lightning
 
 from __future__ import annotations
 
-import lightning
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hampkit.nn import HampLoss, HampModel
+
+try:
+    import lightning
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"this example needs {missing.name}: pip install lightning") from None
 
 
 class Classifier(lightning.LightningModule):

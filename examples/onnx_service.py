@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
 from hampkit.nn import HampModel
+
+try:
+    import onnxruntime
+    import onnxscript  # noqa: F401  (torch.onnx.export needs it)
+except ModuleNotFoundError as missing:
+    raise SystemExit(f'this example needs {missing.name}: pip install "hampkit[onnx]"') from None
 
 
 def export(model: nn.Module, path: Path) -> None:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification
 
 from hampkit.nn import HampLoss, HampModel
+
+try:
+    from transformers import BertConfig, BertForSequenceClassification
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"this example needs {missing.name}: pip install transformers") from None
 
 WORDS, LENGTH = 50, 12
 

@@ -258,7 +258,8 @@ def test_predictive_value_is_bayes_rule_with_thresholds_from_the_known_records()
     rng = np.random.default_rng(4)
     known_member, member = np.arange(2000) < 1000, np.arange(2000) < 1000
     known, scores = rng.normal(size=2000) + 2 * known_member, rng.normal(size=2000) + 2 * member
-    found = predictive("loss", scores, member, known, known_member, (0.5, 0.1))
+    found = predictive({"loss": (scores, known), "guess": (-scores, -known)}, member, known_member, (0.5, 0.1))
+    assert {value.attack for value in found} == {"loss"}
     assert [value.target_fpr for value in found] == [0.1, 0.01]  # 0.001 of 1,000 allows one error: too few
     for value in found:
         threshold = np.sort(known[1000:])[::-1][int(value.target_fpr * 1000)]

@@ -38,6 +38,13 @@ def test_readme_code_runs(k, tmp_path, monkeypatch, capsys):
     exec(compile(blocks("README.md")[k], f"README block {k}", "exec"), {"__name__": "readme"})
 
 
+@pytest.mark.parametrize("k", range(2))
+def test_code_for_services_runs(k, tmp_path, monkeypatch):
+    assert len(blocks("docs/serving.md")) == 2
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("docs/serving.md")[k], f"serving block {k}", "exec"), {"__name__": "serving"})
+
+
 def test_the_training_loop_of_the_readme_is_under_15_lines():
     assert len(blocks("README.md")[1].strip().splitlines()) < 15
 
@@ -253,7 +260,7 @@ def test_the_demonstration_finds_the_model_that_memorises_and_not_the_other(tmp_
     monkeypatch.chdir(tmp_path)
     code, out, err = cli("audit", "--demo", "--seed", "1")
     assert code == 0, err
-    memorises, generalises = " ".join(out.split()).split("demo-generalises seed 1")
+    memorises, other = " ".join(out.split()).split("demo-other-records seed 1")
     assert "demo-memorises (test accuracy" in memorises
     assert "membership can be inferred" in memorises
-    assert "no attack is shown to distinguish" in generalises
+    assert "no attack is shown to distinguish" in other

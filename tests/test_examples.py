@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -35,6 +36,20 @@ def test_an_example_runs(name, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.chdir(tmp_path)
     assert importlib.import_module(name).main() >= LEAST[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "command"),
+    [
+        ("lightning_loop", "lightning", "pip install lightning"),
+        ("text_classifier", "transformers", "pip install transformers"),
+        ("onnx_service", "onnxruntime", 'pip install "hampkit[onnx]"'),
+    ],
+)
+def test_an_example_without_its_package_names_the_command_that_installs_it(name, package, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit, match=f"^this example needs {package}: {re.escape(command)}$"):
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
 def test_every_example_is_run_and_named_in_the_docs():

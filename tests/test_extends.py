@@ -341,7 +341,7 @@ def test_what_list_recipes_prints_is_the_recipe(data):
         (["recipes", "toy/hamp", "gama=3"], ["unknown key 'gama'", "gamma"]),
         (["recipes", "gamma=3"], ["takes no option, gamma=3", "hampkit list recipes NAME"]),
         (["options", "hamp", "gamma=3"], ["takes no option, gamma=3"]),
-        (["nets", "mlp"], ["takes no name, 'mlp'"]),
+        (["nets", "mpl"], ["hampkit list nets has no 'mpl'", "did you mean 'mlp'"]),
     ],
 )
 def test_list_refuses_what_it_cannot_show_in_one_line(cli, refused, words, said):

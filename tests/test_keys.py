@@ -34,7 +34,7 @@ WORDS = {
     "run toy/hamp --shadow 4": "no such option --shadow; did you mean '--shadows' or '--shadows-from'?",
     "shadow toy/hamp --model 4": "no such option --model; did you mean '--models'",
     "compare toy --defense hamp": "did you mean '--defenses'?",
-    "run toy/hamp --epochs 3": "options of recipes and attacks are written without dashes: epochs=…",
+    "run toy/hamp --epochs 3": "options of recipes and attacks are written without dashes: epochs=3",
     "rnu toy/hamp": "no such command 'rnu'; did you mean 'run'?",
     "data chek toy": "no such command 'chek'; did you mean 'check'?",
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import hampkit
+from hampkit.cli.options import split
 
 QUICK = ["toy/hamp", "rows=300", "features=48", "classes=3", "epochs=2", "neural.epochs=2"]
 
@@ -99,6 +100,48 @@ MISTAKES = {
         ["run", "digits/early-stopping", "defense.patience=0"],
         ["error: defense.patience=0 must be at least 1"],
     ),
+    "comma in a number": (
+        ["run", "toy/hamp", "gamma=0,7"],
+        ["gamma='0,7' must be a number, not a text", "write defense.gamma=0.7"],
+    ),
+    "comma in a whole number": (
+        ["run", "toy/hamp", "epochs=1,000"],
+        ["'1,000' must be a whole number", "train.epochs=1000"],
+    ),
+    "percent": (["run", "toy/hamp", "gamma=70%"], ["gamma='70%'", "write defense.gamma=0.7"]),
+    "list without brackets": (["run", "toy/hamp", "milestones=3,7"], ["milestones='3,7' must be a list", "=[3,7]"]),
+    "blanks around =": (["run", "toy/hamp", "gamma", "=", "0.7"], ["no blanks belong around =; write gamma=0.7"]),
+    "blank before =": (["run", "toy/hamp", "gamma", "=0.7"], ["no blanks belong around =; write gamma=0.7"]),
+    "blank after =": (["run", "toy/hamp", "gamma=", "0.7"], ["no blanks belong around =; write gamma=0.7"]),
+    "blanks around = of attack": (["attack", "runs/x", "known_train", "=", "0.7"], ["write known_train=0.7"]),
+    "list that the shell divided": (
+        ["run", "hamp", "drop=[id,", "admitted]"],
+        ["drop=[id, admitted] was divided", "quote it: 'drop=[id, admitted]'"],
+    ),
+    "key with dashes": (["run", "toy/hamp", "--drop", "id"], ["no such option --drop", "without dashes: drop=id "]),
+    "key with dashes and =": (["run", "toy/hamp", "--train-size=50"], ["without dashes: train_size=50 "]),
+    "defenses with blanks": (
+        ["compare", "digits", "--defenses", "hamp", "dpsgd"],
+        ["'dpsgd' is taken for a data set", "write --defenses hamp,dpsgd"],
+    ),
+    "defenses with blanks and a table": (
+        ["compare", "--data", "x.csv", "--label", "y", "--defenses", "hamp", "round"],
+        ["'round' is taken for a data set", "write --defenses hamp,round"],
+    ),
+    "defense to compare": (["compare", "digits", "hamp"], ["write --defenses hamp"]),
+    "table for a recipe": (
+        ["run", "a/visits.csv"],
+        ["'a/visits.csv' is no recipe", "--data a/visits.csv --label COLUMN"],
+    ),
+    "table for the recipe of a plan": (["plan", "visits.TSV", "--shadows", "4"], ["--data visits.TSV --label COLUMN"]),
+    "table for a data set": (["compare", "visits.csv"], ["--data visits.csv --label COLUMN"]),
+    "table for a run": (["attack", "visits.csv"], ["is not a run folder", "visits.csv --label COLUMN"]),
+    "table to check": (["data", "check", "visits.csv"], ["--data visits.csv --label COLUMN"]),
+    "text for a whole number": (["run", "--seed", "x"], ["error: --seed='x' must be a whole number"]),
+    "text for a whole number, by =": (
+        ["plan", "toy/hamp", "--shadows=x"],
+        ["error: --shadows='x' must be a whole number"],
+    ),
     "data given twice": (["run", "digits/hamp", "--data", "x.csv"], ["'digits/hamp'", "x.csv"]),
 }
 
@@ -108,6 +151,12 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(cli, name, refused, 
     argv, said = MISTAKES[name]
     refused(cli(*argv), *said)
     nothing_written()
+
+
+def test_an_empty_option_may_stand_before_a_recipe(cli):
+    """Only what is no recipe is taken for the value of ``group=``."""
+    assert split(["digits/hamp", "title=", "digits/round"]) == (["digits/hamp", "digits/round"], {"title": ""})
+    assert split(["drop=[id]", "na=[a", "net=b]"])[1] == {"drop": "[id]", "na": "[a", "net": "b]"}
 
 
 def test_unknown_attack(cli, refused):
@@ -460,7 +509,18 @@ def test_options_of_one_thing_are_listed_alone(cli, refused):
     refused(cli("list", "options", "hmap"), "'hmap'", "did you mean 'hamp'")
     refused(cli("list", "options", "zzzz"), "'zzzz'", "split, train, judge, shadows, data, defense, generator")
     assert "rmia" not in cli("list", "options", "zzzz")[2]
-    refused(cli("list", "nets", "hamp"), "takes no name", "hampkit list options hamp")
+    refused(
+        cli("list", "nets", "hamp"), "hampkit list nets has no 'hamp'", "did you mean 'hampkit list defenses hamp'?"
+    )
+
+
+def test_a_list_is_printed_without_markup_as_a_whole_or_for_one_name(cli):
+    for what in ("datasets", "defenses", "attacks", "generators", "recipes", "nets", "options"):
+        assert "``" not in cli("list", what)[1], what
+    code, out, _ = cli("list", "defenses", "hamp")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert out.startswith("hamp ")
+    assert "gamma" in out
 
 
 def test_options_list_the_words_that_they_take(cli):

@@ -1,6 +1,8 @@
 """What a user drops into a loop of their own."""
 
 import math
+import re
+import warnings
 
 import pytest
 import torch
@@ -343,6 +345,58 @@ def test_replicas_with_other_data_answer_alike_once_they_loaded_the_state():
         network, noise="fit", data=torch.rand(50, 4), keyed=True, secret=bytes(first.secret.tolist())
     )
     assert not torch.equal(first.noise_for(x), third.noise_for(x)), "without the state the bounds differ"
+
+
+MADE = {
+    "plain": {"noise": "uniform"},
+    "keyed": {"noise": "uniform", "keyed": True},
+    "fitted": {"noise": "fit", "data": torch.eye(4)},
+    "bank": {"noise": "uniform", "keyed": True, "bank": 5},
+    "large bank": {"noise": "uniform", "keyed": True, "bank": 6},
+}
+
+
+@pytest.mark.parametrize(
+    ("stored", "into", "said"),
+    [
+        ("keyed", "plain", "the state was made with keyed=True, and the HampModel without"),
+        ("plain", "keyed", "the HampModel was made with keyed=True, and the state without"),
+        ("fitted", "plain", "the state was made with noise='fit', and the HampModel without"),
+        ("plain", "fitted", "the HampModel was made with noise='fit', and the state without"),
+        ("bank", "keyed", "a bank of 5 answers, and the HampModel has bank=0; give bank=5"),
+        ("keyed", "bank", "a bank of 0 answers, and the HampModel has bank=5; give bank=0"),
+        ("bank", "large bank", "give bank=5"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_state_of_other_options_is_one_line_with_the_remedy(stored, into, said, nested):
+    """Torch's own error lists keys; a bank that is not used makes replicas differ without any error."""
+    first, second = (hampkit.nn.HampModel(nn.Linear(4, 3), **MADE[name]) for name in (stored, into))
+    first(torch.rand(2, 4))
+    if nested:
+        first, second = nn.Sequential(first), nn.Sequential(second)
+    with pytest.raises(UserError, match=re.escape(said)):
+        second.load_state_dict(first.state_dict())
+
+
+def test_a_state_of_the_network_alone_is_sent_to_the_network():
+    released = hampkit.nn.HampModel(nn.Linear(4, 3), noise="uniform")
+    with pytest.raises(UserError, match=r"load it into the network, HampModel\(…\).model"):
+        released.load_state_dict(nn.Linear(4, 3).state_dict())
+    released.load_state_dict({}, strict=False)
+
+
+def test_bernoulli_noise_for_inputs_between_0_and_1_is_warned_of_once():
+    released = hampkit.nn.HampModel(nn.Linear(4, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        released(torch.eye(4))
+    with pytest.warns(Notice, match="1 of 2 inputs has values between 0 and 1.*noise='uniform'"):
+        released(torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0, 0.5, 0.0, 1.0]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        released(torch.rand(5, 4))
+        hampkit.nn.HampModel(nn.Linear(4, 3), noise="uniform")(torch.rand(5, 4))
 
 
 def test_a_secret_without_a_key_is_refused():

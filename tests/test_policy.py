@@ -10,6 +10,7 @@ from hampkit.cli.app import guarded
 from hampkit.errors import UserError
 from hampkit.judging.policy import Limit, judged, limit_of, read_policy
 from hampkit.report.junit import render_junit
+from hampkit.workflows.gate import Gate
 
 ROWS = 600
 
@@ -107,6 +108,13 @@ def test_a_policy_that_cannot_be_read_is_one_line(tmp_path, case):
     (tmp_path / "p.toml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_policy(tmp_path / "p.toml")
+
+
+def test_a_limit_on_an_attack_that_does_not_exist_is_a_mistake(tmp_path):
+    text = '[[limit]]\nwhat = "auc.low"\nat_most = 1\nattack = "los"\nif_unresolved = "pass"\n'
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(UserError, match="did you mean 'loss'"):
+        Gate.of(tmp_path / "p.toml")
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,12 @@ def test_more_classes_than_members_are_an_error_that_does_not_name_the_seed():
     y = torch.arange(100) % 50
     data = Dataset("mine", torch.zeros(100, 1), y, 50, Domain.grid((1,), 0, 1, 1))
     table = split_table(100, SplitConfig(20, "default", 0), labels=y)
-    with pytest.raises(UserError, match="has none among the 18 members; remove or merge the class, or raise") as caught:
+    with pytest.raises(UserError, match="has none among the 18 members; remove or merge the class or raise") as caught:
         check_classes(data, table, by_seed=False)
     assert "seed" not in str(caught.value)
+    with pytest.raises(UserError, match="remove or merge the class or give more rows of it") as caught:
+        check_classes(data, table, by_seed=False, by_size=False)
+    assert "train_size" not in str(caught.value), "it is the largest already"
 
 
 def test_where_rare_classes_went_is_said_in_one_line():

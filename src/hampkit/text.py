@@ -30,6 +30,15 @@ def dotted(document: Mapping[str, Any]) -> dict[str, Any]:
     return {".".join(address): value for address, value in flatten(document).items()}
 
 
+def counted(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "non-member"), counted(1200, "row"), counted(0, "class")
+    ('1 non-member', '1,200 rows', '0 classes')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def duration(seconds: float) -> str:
     """An expected duration in seconds, minutes or hours, in the unit that a reader would choose.
 

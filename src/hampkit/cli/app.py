@@ -15,6 +15,7 @@ from hampkit.cli.audit import audit
 from hampkit.cli.bound import bound
 from hampkit.cli.failures import exit_code
 from hampkit.cli.gate import ended, ended_in, gate_of
+from hampkit.cli.mistyped import check_defenses
 from hampkit.cli.options import (
     AttackOut,
     AttackWords,
@@ -252,9 +253,11 @@ def compare(
 
     Default: digits. With several DATA every page has its own folder in the runs folder.
     """
+    from hampkit.cli.catalog import catalog
     from hampkit.cli.progress import Bars, sayer
 
     names, options = split(words or [], group)
+    check_defenses(names, defenses, *map(catalog().names, ("defenses", "datasets")))
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
     folders, bars = _folders(names, data, out or runs_dir), Bars(not quiet)
     gate = gate_of(policy, fail_if, junit)

@@ -119,6 +119,7 @@ def audit(
     check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
     if demo:
+        _check_alone(words, policy, fail_if, json)
         return _demonstrate(bars, out or runs_dir, seed, quiet)
     with bars.shown():
         from hampkit import api
@@ -133,6 +134,14 @@ def audit(
         )  # fmt: skip
     _show(results, json, quiet)
     return ended(results.policy, junit, quiet or json)
+
+
+def _check_alone(words: list[str] | None, *more: Any) -> None:
+    """Check that the demonstration is asked for alone. Raises: `UserError`."""
+    if words or any(more):
+        raise UserError(
+            "--demo takes only --out, --runs-dir, --seed and --quiet: its two models are made up; leave out the rest"
+        )
 
 
 def _file(words: list[str]) -> tuple[str | None, dict[str, Any]]:

@@ -17,7 +17,7 @@ from hampkit.config.extends import Resolved, shipped_recipes
 from hampkit.config.recipe import document_of, load_resolved
 from hampkit.config.schema import build
 from hampkit.config.sections import SECTIONS, TrainConfig
-from hampkit.errors import UserError, did_you_mean, nearest
+from hampkit.errors import UserError, did_you_mean, meant, nearest
 from hampkit.text import Address
 
 LISTS = ("datasets", "defenses", "attacks", "generators", "recipes", "nets", "options")
@@ -42,10 +42,25 @@ def listing(
         return recipe_lines(names[0], options)
     for key, text in (options or {}).items():
         raise UserError(f"list {what} takes no option, {key}={text}; only hampkit list recipes NAME does")
-    if names and what != "options":
-        raise UserError(f"list {what} takes no name, {names[0]!r}; hampkit list options {names[0]} lists options")
-    lines = options_of(names[0]) if names else lines_of(what)
+    lines = [(name, about.replace("``", "")) for name, about in _chosen(what, names)]
     return _aligned(lines) if width is None else _in_width(lines, width)
+
+
+def _chosen(what: str, names: Sequence[str]) -> Sequence[Line]:
+    """The lines of a list, or of one name in it.
+
+    Raises: `UserError` for a name that is not in the list.
+    """
+    if not names or what == "options":
+        return options_of(names[0]) if names else lines_of(what)
+    lines = lines_of(what)
+    found = [line for line in lines if line[0] == names[0]]
+    if not found:
+        known = catalog()
+        others = [f"hampkit list {other} {names[0]}" for other in known.lists if names[0] in known.names(other)]
+        near = meant(others) or did_you_mean(names[0], [name for name, _ in lines])
+        raise UserError(f"hampkit list {what} has no {names[0]!r}; {near}")
+    return found
 
 
 def _aligned(lines: Sequence[Line]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -52,17 +53,21 @@ def _usage_error(error: Exception, text: str, argv: list[str], commands: Collect
         print(text, file=sys.stderr)  # the help of a command without arguments, as Typer prints it
         return MISTAKE
     command = f"{argv[0]} " if argv and argv[0] in commands else ""
-    return _fail(f"{_unknown_option(error) or text} (see hampkit {command}--help)", MISTAKE)
+    return _fail(
+        f"{_unknown_option(error, argv) or _no_number(error, argv) or text} (see hampkit {command}--help)", MISTAKE
+    )
 
 
-def _unknown_option(error: Any) -> str:
+def _unknown_option(error: Any, argv: list[str]) -> str:
     """The message for an option or a command that does not exist, with similar ones; empty for other errors."""
     command = getattr(getattr(error, "ctx", None), "command", None)
     name = getattr(error, "option_name", None) if hasattr(error, "possibilities") else None
     if command is not None and name:
+        if advice := _as_key(name, argv):
+            return f"no such option {name}{advice}"
         options = {opt.lstrip("-"): opt for param in command.params for opt in param.opts if opt.startswith("--")}
         near = [options[n] for n in difflib.get_close_matches(name.lstrip("-"), options, n=3, cutoff=0.6)]
-        return f"no such option {name}" + (f"; {meant(near)}" if near else _as_key(name))
+        return f"no such option {name}" + (f"; {meant(near)}" if near else "")
     wrong = re.match(r"No such command '(.+?)'", str(getattr(error, "message", "")))
     commands = getattr(command, "commands", None)
     if wrong and commands:  # older versions of Typer suggest none
@@ -70,12 +75,33 @@ def _unknown_option(error: Any) -> str:
     return ""
 
 
-def _as_key(name: str) -> str:
-    """The advice for ``--epochs``: a key of a recipe that is written as an option."""
+def _as_key(name: str, argv: list[str]) -> str:
+    """The advice for ``--epochs 5``: a key of a recipe that is written as an option."""
     from hampkit.cli.completion import keys
 
-    key = name.lstrip("-").replace("-", "_")
-    return f"; options of recipes and attacks are written without dashes: {key}=…" if f"{key}=" in keys() else ""
+    key, value = name.lstrip("-").replace("-", "_"), _value_of(name, argv)
+    if f"{key}=" not in keys():
+        return ""
+    written = shlex.quote(f"{key}={value}") if value else f"{key}=…"
+    return f"; options of recipes and attacks are written without dashes: {written}"
+
+
+def _value_of(name: str, argv: list[str]) -> str:
+    """The value of an option as it was written, NAME=VALUE or NAME VALUE; empty without one."""
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+        if word == name:
+            return "" if after.startswith("--") or "=" in after else after
+    return ""
+
+
+def _no_number(error: Any, argv: list[str]) -> str:
+    """The message for a text in the place of a whole number; empty for other errors."""
+    names = [opt for opt in getattr(getattr(error, "param", None), "opts", ()) if opt.startswith("--")]
+    if not names or "integer" not in str(getattr(error, "message", "")):  # versions of Typer differ in the rest
+        return ""
+    return f"{names[0]}={_value_of(names[0], argv)!r} must be a whole number"
 
 
 def _explained(error: Exception, argv: list[str]) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hampkit.cli import completion
+from hampkit.cli.mistyped import check_words
 from hampkit.config.command_line import written
 from hampkit.config.schema import once
 from hampkit.errors import UserError
@@ -56,7 +57,7 @@ Device = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
 AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
-Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .parquet or .npz.")]
+Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .tsv, .parquet or .npz.")]
 FailIf = Annotated[
     list[str] | None,
     typer.Option(
@@ -104,8 +105,9 @@ def split(
 ) -> tuple[list[str], dict[str, str]]:
     """Split words into names of recipes or attacks and options KEY=VALUE, and add the options of --group and --keep-models.
 
-    Raises: `UserError` for an option that is given twice, and for one that is written with dashes.
+    Raises: `UserError` for an option that is given twice, is written with dashes, or fell into several words.
     """
+    check_words(words)
     options: dict[str, str] = {}
     names = []
     for word in words:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from hampkit.errors import UserError, one_line
+
+TABLES = (".csv", ".tsv", ".parquet", ".npz")  # files that may hold a user's own data
 
 
 def expanded(file: str | Path, place: str) -> Path:
@@ -39,6 +42,17 @@ def plain_file(file: str | Path, place: str) -> Path:
         "a folder" if path.is_dir() else "a pipe or a device, which would be waited for" if path.exists() else "no file"
     )
     raise UserError(f"{place}={str(file)!r} is {what}; give the path of an existing file")
+
+
+def table_advice(name: str) -> str:
+    """The advice for the path of a table in the place of another name; empty for every other name.
+
+    >>> table_advice("visits.csv"), table_advice("digits")
+    ('a table is given by --data visits.csv --label COLUMN (in Python: data=, label=)', '')
+    """
+    if not name.lower().endswith(TABLES):
+        return ""
+    return f"a table is given by --data {shlex.quote(name)} --label COLUMN (in Python: data=, label=)"
 
 
 @contextlib.contextmanager

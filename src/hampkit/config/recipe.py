@@ -19,7 +19,7 @@ from hampkit.code_hash import code_of
 from hampkit.config.command_line import read_value
 from hampkit.config.content import content_hash, file_hash
 from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
-from hampkit.config.files import expanded
+from hampkit.config.files import expanded, table_advice
 from hampkit.config.keys import similar_keys, unknown_key
 from hampkit.config.schema import build, field_types
 from hampkit.config.sections import SECTIONS, JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
@@ -238,6 +238,8 @@ def _resolved(reference: str, file: str, label: str) -> Resolved:
         raise UserError(
             f"recipe {reference!r} names a data set, and --data {file} another one; write only the defense, {defense!r}"
         )
+    if advice := table_advice(reference):
+        raise UserError(f"{reference!r} is no recipe; {advice}")
     if not file and data in ("", "file"):
         raise UserError(f"unknown recipe {reference!r}; {_without_data(reference)}")
     return _with_table(resolve(shipped(data or "file", defense)), table)

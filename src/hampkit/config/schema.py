@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -47,6 +48,8 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
         return _union(value, args, place)
     if origin is tuple:
         items = value if isinstance(value, (list, tuple)) else [value]
+        if isinstance(value, str) and "," in value and args[0] in (int, float):
+            raise UserError(f"{place}={_show(value)} must be a list; write {place}=[{value.strip('() ')}]")
         return tuple(coerce(item, args[0], place) for item in items)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and is_number:
@@ -55,7 +58,10 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
         return str(value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise UserError(f"{place}={_show(value)} must be {_NAMES.get(hint, hint)}, not {type(value).__name__}")
+    remedy = f"; {text}" if isinstance(value, str) and (text := number_advice(value, hint, place)) else ""
+    raise UserError(
+        f"{place}={_show(value)} must be {_NAMES.get(hint, hint)}, not {_KINDS.get(type(value), type(value).__name__)}{remedy}"
+    )
 
 
 def once(shorthand: str, options: Mapping[str, Any], *keys: str) -> None:
@@ -94,6 +100,35 @@ def field_types(cls: type) -> dict[tuple[str, ...], Any]:
     return found
 
 
+def number_advice(text: str, hint: Any, place: str) -> str:
+    """How to write a number that was meant by a text, as KEY=VALUE; empty where none is to be seen.
+
+    >>> number_advice("0,7", float, "defense.gamma"), number_advice("1,000", int, "train.epochs")
+    ('write defense.gamma=0.7', 'write train.epochs=1000')
+    >>> number_advice("70%", float, "train.lr"), number_advice("60,90", int, "train.epochs")
+    ('write train.lr=0.7', '')
+    """
+    bare = re.sub(r"[\s_']", "", text)
+    if hint not in (int, float) or not re.fullmatch(r"[+-]?[\d.,]*\d[\d.,]*%?", bare):
+        return ""
+    thousands = re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", bare)
+    whole = bare.replace(",", "") if hint is int and thousands else bare
+    number = (whole.replace(",", ".") if whole.count(",") == 1 else whole).rstrip("%")
+    try:
+        value = float(number) / 100 if bare.endswith("%") else hint(number)
+    except ValueError:
+        return ""
+    return f"write {place}={value:g}" if hint is float else f"write {place}={value}" if value == int(value) else ""
+
+
+_KINDS = {
+    str: "a text",
+    bool: "true or false",
+    float: "a fraction",
+    type(None): "none",
+    list: "a list",
+    tuple: "a list",
+}
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 

@@ -16,6 +16,7 @@ from hampkit.config.files import plain_file
 from hampkit.config.sections import SplitConfig
 from hampkit.data.strata import stratified
 from hampkit.errors import UserError, did_you_mean, one_line
+from hampkit.text import counted
 from hampkit.types import Dataset
 
 SEGMENTS = ("members", "reference", "validation", "test", "unused", "nonmembers", "remaining")
@@ -222,18 +223,21 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
     return order
 
 
-def check_classes(dataset: Dataset, table: SplitTable, by_seed: bool = True) -> None:
-    """Check that every class has a member, or a network could never predict it. by_seed: another seed may help.
+def check_classes(dataset: Dataset, table: SplitTable, by_seed: bool = True, by_size: bool = True) -> None:
+    """Check that every class has a member, or a network could never predict it.
+
+    by_seed: another seed may help. by_size: so may more members, which the data have room for.
 
     Raises: `UserError` for a class without members.
     """
     counts = _counts(dataset, table, "members")
     for c in (counts == 0).nonzero().flatten().tolist():
         name, rows = _class(dataset, c)
-        remedy = "raise split.train_size or change split.seed" if by_seed else "or raise split.train_size"
+        remedies = ["remove or merge the class", *(["raise split.train_size"] if by_size else ["give more rows of it"])]
+        remedies += ["change split.seed"] if by_seed else []
         raise UserError(
-            f"class {name!r} of data set {dataset.name!r} ({rows} rows) has none among the {table.n_members}"
-            f" members; remove or merge the class, {remedy}"
+            f"class {name!r} of data set {dataset.name!r} ({counted(rows, 'row')}) has none among the {table.n_members}"
+            f" members; {', '.join(remedies[:-1])} or {remedies[-1]}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A user's own data: a .csv or .parquet table with a label column, or a .npz with arrays."""
+"""A user's own data: a .csv, .tsv or .parquet table with a label column, or a .npz with arrays."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import ClassVar, Literal
 
 import torch
 
-from hampkit.config.files import expanded
+from hampkit.config.files import TABLES, expanded
 from hampkit.data.base import Place, Source, fingerprint
 from hampkit.data.table_arrays import read_arrays
 from hampkit.data.table_columns import read_table
 from hampkit.data.table_values import MIN_ROWS, TableOptions, class_labels, domain_of, listed
 from hampkit.errors import UserError
+from hampkit.text import counted
 from hampkit.types import Dataset
-
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,9 @@ class File(Source):
 
     name: ClassVar[str] = "file"
     stratified: ClassVar[bool] = True
-    about: ClassVar[str] = "a table of your own: .csv, .parquet or .npz (--data FILE --label COLUMN)"
+    about: ClassVar[str] = "a table of your own: .csv, .tsv, .parquet or .npz (--data FILE --label COLUMN)"
 
-    file: str = ""  # path of a .csv, .parquet or .npz file
+    file: str = ""  # path of a .csv, .tsv, .parquet or .npz file
     label: str = ""  # the column (.npz: the array) with the classes
     group: str = ""  # the column (.npz: the array) whose equal values belong together, such as rows of one person
     drop: tuple[str, ...] = ()  # columns to leave out
@@ -38,7 +37,7 @@ class File(Source):
     categories: tuple[str, ...] = ()  # columns whose values are categories, although they may look like numbers
     header: bool | None = None  # whether the first line holds names; none: so, unless it looks like a record
     separator: str = ""  # one character, or tab; empty: the one of , ; tab | that divides most lines alike
-    decimal: Literal[".", ","] = "."  # of numbers in a .csv file
+    decimal: Literal[".", ","] = "."  # of numbers in a .csv or .tsv file
 
     def __post_init__(self) -> None:
         plain = re.sub(r"[^A-Za-z0-9._]", "_", self.title or Path(self.file).stem)
@@ -52,7 +51,9 @@ class File(Source):
         self._check_text_options(path)
         raw = read_arrays(path, options) if path.suffix.lower() == ".npz" else read_table(path, options)
         if len(raw.x) < MIN_ROWS:
-            raise UserError(f"{path} has {len(raw.x)} rows; at least {MIN_ROWS} are needed for a split, give more")
+            raise UserError(
+                f"{path} has {counted(len(raw.x), 'row')}; at least {MIN_ROWS} are needed for a split, give more"
+            )
         if raw.group is not None and not raw.group.any():
             one = f"group {raw.label.split()[0]} {self.group!r} of {path} has one value in all {len(raw.x):,} rows"
             raise UserError(f"{one}; a split needs several groups: name another by --group")
@@ -77,7 +78,7 @@ class File(Source):
         given = {"header": self.header is not None, "separator": self.separator != "", "decimal": self.decimal != "."}
         for key, is_given in given.items():
             if is_given and path.suffix.lower() not in (".csv", ".tsv"):
-                raise UserError(f"data.{key} has no effect on {path}, which is no .csv file; leave it out")
+                raise UserError(f"data.{key} has no effect on {path}, which is no .csv or .tsv file; leave it out")
 
 
 def existing(file: str | Path, place: str = "data.file") -> Path:
@@ -89,9 +90,9 @@ def existing(file: str | Path, place: str = "data.file") -> Path:
     if not str(file):
         raise UserError("data set 'file' needs a file; give --data FILE, or file = \"…\" in the section data")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; name one {listed(_SUFFIXES)} file in it")
-    if path.suffix.lower() not in _SUFFIXES:
-        raise UserError(f"{path} has the suffix {path.suffix!r}; save it as .csv, .parquet or .npz")
+        raise UserError(f"{path} is a folder; name one {listed(TABLES)} file in it")
+    if path.suffix.lower() not in TABLES:
+        raise UserError(f"{path} has the suffix {path.suffix!r}; save it as .csv, .tsv, .parquet or .npz")
     if not path.exists():
         raise UserError(f"no file {path}; check the path, it is read relative to {Path.cwd()}")
     if not path.is_file():

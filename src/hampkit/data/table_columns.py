@@ -1,4 +1,4 @@
-"""A .csv or .parquet file of a user: columns of numbers and of categories, a label, and possibly a group."""
+"""A .csv, .tsv or .parquet file of a user: columns of numbers and of categories, a label, and possibly a group."""
 
 from __future__ import annotations
 

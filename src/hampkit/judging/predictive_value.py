@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,22 +51,26 @@ def ppv(tpr: float, fpr: float, prior: float) -> float:
 
 
 def predictive(
-    attack: str, scores: Any, member: Any, known: Any, known_member: Any, priors: Sequence[float] = PRIORS
+    scores: Mapping[str, tuple[Any, Any]], member: Any, known_member: Any, priors: Sequence[float] = PRIORS
 ) -> list[Predictive]:
-    """The predictive values of an attack at the thresholds of `FPRS`, as far as the known non-members resolve them.
+    """The predictive values at the thresholds of `FPRS`, as far as the known non-members resolve them.
 
-    scores, member: (N,) of the judged records, known, known_member: (K,) of the known ones, from which alone a threshold is
-    taken: the lowest that at most the target FPR of the known non-members reach. The ends of a predictive value are those of
-    TPR and FPR, each at 97.5 %, combined for the worst and the best case.
+    scores: attack → the scores of the judged records (N,) and of the known ones (K,). member: (N,), known_member: (K,). From the
+    known records alone come the threshold, the lowest that at most the target FPR of the known non-members reach, and the
+    attack, the one that finds most known members there; none where no attack finds any. The ends of a predictive value are those
+    of TPR and FPR, each at 97.5 %, combined for the worst and the best case.
     """
-    others = np.sort(np.asarray(known)[~np.asarray(known_member)])[::-1]
-    scores, member = np.asarray(scores), np.asarray(member)
+    known_member, member = np.asarray(known_member, dtype=bool), np.asarray(member, dtype=bool)
     found = []
     for rate in FPRS:
-        errors = allowed(rate, len(others))
+        errors = allowed(rate, int((~known_member).sum()))
         if errors < LEAST:
             continue
-        found.append(_at(attack, rate, scores > others[errors], member, priors))
+        cuts = {name: np.sort(np.asarray(known)[~known_member])[::-1][errors] for name, (_, known) in scores.items()}
+        hits = {name: int((np.asarray(scores[name][1])[known_member] > cut).sum()) for name, cut in cuts.items()}
+        best = max(hits, key=lambda name: hits[name])
+        if hits[best]:
+            found.append(_at(best, rate, np.asarray(scores[best][0]) > cuts[best], member, priors))
     return found
 
 

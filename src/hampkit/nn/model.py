@@ -208,7 +208,12 @@ class HampModel(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Make room for a stored secret and bank, whose sizes a new module does not have."""
+        """Make room for a stored secret and bank, whose sizes a new module does not have.
+
+        Raises: `UserError` for the state of a release with other options, also if loading is not strict: replicas would differ.
+        """
+        if wrong := self._misfit(state_dict, prefix):
+            raise UserError(wrong)
         for name in ("secret", "bank"):
             stored = state_dict.get(prefix + name)
             if stored is not None and (name == "bank" or self.secret is not None):
@@ -218,6 +223,23 @@ class HampModel(nn.Module):
         )
         if isinstance(self.noise_low, Tensor):
             self._noise = Noise(Domain(*(getattr(self, f"noise_{name}").cpu() for name in BOUNDS)))
+
+    def _misfit(self, state: Mapping[str, Any], prefix: str) -> str:
+        """Why a state is not that of a release with these options, and what to do; empty if it is."""
+        own = [key.removeprefix(prefix) for key in state if key.startswith(prefix)]
+        if not own:
+            return ""
+        if any(self.model.state_dict()) and not any(key.startswith("model.") for key in own):
+            return "the state is that of a network without a release: load it into the network, HampModel(…).model"
+        stored = {name: state.get(prefix + name) for name in ("secret", "bank", "noise_low")}
+        for name, option in (("secret", "keyed=True"), ("noise_low", "noise='fit'")):
+            if (stored[name] is None) != (getattr(self, name) is None):
+                have, lack = ("HampModel", "state") if stored[name] is None else ("state", "HampModel")
+                return f"the {have} was made with {option}, and the {lack} without; make both alike, or they answer differently"
+        size = 0 if stored["bank"] is None else len(stored["bank"])
+        if size != self._bank_size and (size or self.secret is not None):
+            return f"the state has a bank of {size} answers, and the HampModel has bank={self._bank_size}; give bank={size}"
+        return ""
 
 
 class Exportable(nn.Module):

@@ -51,7 +51,7 @@ class Noise:
         return (0.0, 1.0) if isinstance(self.source, str) else None
 
     def outside(self, x: Inputs) -> str:
-        """A warning if inputs lie outside the domain; empty if they do not."""
+        """A warning if inputs lie outside the domain, or between its points; empty if they do not."""
         bounds = self.bounds()
         if bounds is None:
             return ""
@@ -59,10 +59,21 @@ class Noise:
         low, high = (torch.as_tensor(bound, device=first.device) for bound in bounds)
         count = int(((first < low) | (first > high)).flatten(1).any(1).sum())
         if not count:
+            return self._between(first)
+        return (
+            f"{count} of {len(first)} inputs {'lies' if count == 1 else 'lie'} outside the domain of the noise: answers to the"
+            " noise differ from answers to such inputs, which reveals the inputs' kind; give noise='fit' with data=,"
+            " a Domain, or a function"
+        )
+
+    def _between(self, x: Tensor) -> str:
+        """A warning if Bernoulli noise stands for inputs (B, *shape) that are not 0 or 1; empty for other noise."""
+        if self.source != "bernoulli" or not (count := int((x != x.round()).flatten(1).any(1).sum())):
             return ""
         return (
-            f"{count} of {len(first)} inputs lie outside the domain of the noise: answers to the noise differ from answers to"
-            " such inputs, which reveals the inputs' kind; give noise='fit' with data=, a Domain, or a function"
+            f"{count} of {len(x)} inputs {'has' if count == 1 else 'have'} values between 0 and 1, and noise='bernoulli' draws"
+            " 0 and 1 only: answers to the noise differ from answers to such inputs, which reveals the inputs' kind; give"
+            " noise='uniform', or noise='fit' with data="
         )
 
 

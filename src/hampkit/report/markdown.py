@@ -6,6 +6,7 @@ import re
 
 from hampkit.judging.results.wording import seeds_of, verdict_lines
 from hampkit.report import rows
+from hampkit.report.annex import annex
 from hampkit.report.findings import findings, reading
 from hampkit.report.markup import code, prose, text
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
@@ -34,6 +35,7 @@ def render_markdown(results: Json, texts: Json) -> str:
         *(_model(block, level) for block in blocks),
         _repeated(blocks),
         *(["## How to read the tables", _notes(blocks, level)] if blocks else []),
+        _annex(results),
         _flags(rows.seen_flags(results), texts),
         _attacks(results, texts),
         _provenance(results, blocks),
@@ -115,13 +117,26 @@ def _repeated(blocks: list[ModelBlock]) -> str:
     if not shown:
         return ""
     clustered = " or by ".join(rows.unique(block.clustered for block in shown))
-    places = " and ".join(f"`{text(run)}/records.csv`" for block in shown for run in block.runs)
-    about = "; ".join(f"{text(block.title)}: {text(block.repeated_about)}" for block in shown)
-    return (
-        f"Leave-one-out: {about}. AUC and rates are over all pairs; intervals are clustered by"
-        f" {clustered}. Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from"
-        " 0)."
+    places = " and ".join(f"`{text(run)}/records.csv`" for block in shown for run in block.runs if block.defense)
+    listed = (
+        f" Every example with its exposure, most exposed first: {places} (`row` is its place in the data set, from 0)."
     )
+    about = "; ".join(f"{text(block.title)}: {text(block.repeated_about)}" for block in shown)
+    return (f"Leave-one-out: {about}. AUC and rates are over all pairs; intervals are clustered by {clustered}.") + (
+        listed if places else ""
+    )
+
+
+def _annex(results: Json) -> str:
+    """What was measured, declared and not tested of each audited model, and its policy; empty without audited models."""
+    parts = []
+    for each in annex(results, [{}] * len(results["models"])):
+        heads = (("Measured", "measured"), ("Declared by the user", "declared"), ("Not tested", "not_tested"))
+        lists = ["\n".join([f"**{head}**", "", *(f"- {prose(line)}." for line in each[key])]) for head, key in heads]
+        lines = [f"{prose(each[key])}." for key in ("exposure", "bounds") if each[key]]
+        parts += [f"## Annex: {text(each['title'])}", *lists, *lines]
+    limits = [f"- {prose(o['limit']['text'])}: {o['status']}; {prose(o['text'])}" for o in results.get("policy") or []]
+    return "\n\n".join([*parts, *(["## Policy", "\n".join(limits)] if limits else [])])
 
 
 def _accuracies(block: ModelBlock) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from hampkit.judging.results.attacks import attack_label, family, leaders, of_models, of_target, order_of, strongest
 from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent, runs_of
+from hampkit.text import counted
 
 Json = Mapping[str, Any]
 Row = TypeVar("Row")
@@ -220,16 +221,16 @@ def counts(model: Json) -> str:
         return ""
     everyone = (model.get("judge") or {}).get("candidates") == "all"  # then the known ones are judged as well
     parts = []
-    for who, label in (("members", "members"), ("nonmembers", "non-members")):
+    for who, label in (("members", "member"), ("nonmembers", "non-member")):
         judged = max(attack[who] for attack in attacks)
         total = judged if everyone else judged + known[who]
-        parts.append(f"{total:,} {label}, {known[who]:,} known to the adversary, {judged:,} judged")
+        parts.append(f"{counted(total, label)}, {known[who]:,} known to the adversary, {judged:,} judged")
     if groups := model.get("groups"):
         parts.append(
             f"{groups['members']:,} and {groups['nonmembers']:,} groups are judged, and intervals are by group"
         )
     if copies := (model.get("copies") or {}).get("left_out"):
-        parts.append(f"{copies:,} copies left out")
+        parts.append("1 copy left out" if copies == 1 else f"{copies:,} copies left out")
     return "; ".join(parts) + (f"; over {n_seeds(model)} seeds together" if n_seeds(model) > 1 else "")
 
 

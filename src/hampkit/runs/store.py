@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.config.content import content_hash, file_hash
-from hampkit.config.files import replacing
+from hampkit.config.files import replacing, table_advice
 from hampkit.errors import UserError, one_line
 
 MANIFEST = "manifest.json"
@@ -61,6 +61,7 @@ class Run:
         if not (folder / "recipe.json").is_file():
             raise UserError(
                 f"{folder} is not a run folder (it has no recipe.json); give a folder that hampkit train or hampkit run made"
+                + (f"; {advice}" if (advice := table_advice(str(folder))) else "")
             )
         run = Run(folder)
         run.recipe()

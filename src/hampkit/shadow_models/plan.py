@@ -15,7 +15,7 @@ from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, write_json
 from hampkit.shadow_models import timing
 from hampkit.shadow_models.base import ShadowTask
-from hampkit.text import duration
+from hampkit.text import counted, duration
 from hampkit.training import Trainer
 from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.threads import threads
@@ -88,10 +88,10 @@ class Plan:
 
     def _judged(self) -> str:
         """The judged examples, of which there may be fewer than without shadow models."""
-        text = f"{self.n_members:,} members and {self.n_nonmembers:,} non-members are judged"
+        text = f"{counted(self.n_members, 'member')} and {counted(self.n_nonmembers, 'non-member')} are judged"
         if not self.left_out:
             return text
-        return f"{text} ({self.left_out:,} non-members take no part: shadow models need as many as members)"
+        return f"{text} ({counted(self.left_out, 'non-member')} left out: shadow models need as many as members)"
 
 
 @dataclass(frozen=True)

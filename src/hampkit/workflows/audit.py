@@ -33,7 +33,6 @@ from hampkit.stats import grouped
 from hampkit.stats.bounds import audit_scores
 from hampkit.stats.exposure import exposure
 from hampkit.stats.intervals import bonferroni_level
-from hampkit.stats.strength import finding
 from hampkit.targets.base import Audited, Given, audited
 from hampkit.workflows.attack import NULL_ATTACK
 from hampkit.workflows.chosen_attacks import family
@@ -136,7 +135,7 @@ def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelR
     checks = _checks(subject)
     records = _exposure(subject)
     result = _result(subject, request, _flagged(results, checks, subject), again, scores, checks)
-    found = _findings(result, request, scores, known, subject, records)
+    found = _findings(request, scores, known, subject, records)
     result = replace(result, audit=found)
     return result, _details(subject, scores, records), records
 
@@ -283,12 +282,13 @@ def _result(
 
 
 def _findings(
-    result: ModelResult, request: AuditRequest, scores: Scores, known: Scores, subject: Subject, records: Records | None
+    request: AuditRequest, scores: Scores, known: Scores, subject: Subject, records: Records | None
 ) -> dict[str, Any]:
     """What an audit has beside the numbers of attacks: predictive values, exposure, bounds, and what the user declared."""
     case, priors = subject.case, request.declared.prior or PRIORS
-    best = max(result.of("target"), key=lambda a: finding(**vars(a.deciding))).attack
-    values = predictive(best, scores[best], case.member, known[best], case.known_member, priors)
+    fixed = [name for name in scores if "known" not in ATTACKS.get(name).needs] or list(scores)
+    sides = {name: (scores[name], known[name]) for name in fixed}
+    values = predictive(sides, case.member, case.known_member, priors)
     found: dict[str, Any] = {
         "way": subject.target.way,
         "answers": subject.target.scale.kind,

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.catalog import GROUPS, Catalog, Group, Line, first_sentence
+from hampkit.config.files import table_advice
 from hampkit.config.sections import SECTIONS
 from hampkit.data.base import Place
+from hampkit.errors import UserError
 from hampkit.nets import NETS
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, GENERATORS, Registry
 
@@ -153,6 +155,8 @@ def describe_data(name: str, data_dir: Path | None, download: bool, progress: An
 
     Raises: `UserError` if its files are missing or wrong.
     """
+    if advice := table_advice(name):
+        raise UserError(f"{name!r} is no data set of hampkit; {advice}")
     source = DATASETS.get(name)()
     data, found = source.examine(Place.default(data_dir, download=download, progress=progress))
     counts = data.y.bincount(minlength=data.num_classes).tolist()

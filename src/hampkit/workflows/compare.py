@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
+from hampkit.config.files import table_advice
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
 from hampkit.errors import RunBusy, UserError, did_you_mean
@@ -17,7 +18,7 @@ from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.runs.locks import reports
 from hampkit.runs.store import replaces, writable, write_file, write_json
-from hampkit.text import duration
+from hampkit.text import counted, duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.command import command_of_comparison
 from hampkit.workflows.compare_entries import entry_of
@@ -178,7 +179,8 @@ def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions
     """
     if dataset and dataset not in DATASETS.classes():
         raise UserError(
-            f"compare takes a data set, not {dataset!r}; {did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)"
+            f"compare takes a data set, not {dataset!r}; "
+            + (table_advice(dataset) or f"{did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)")
         )
     references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
     base, *recipes = recipe_options.recipes(references)
@@ -202,8 +204,8 @@ def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tup
             if min(problem.judged()) < 2:
                 members, others = problem.judged()
                 raise UserError(
-                    f"{members} members and {others} non-members are judged, but two of each are needed: an attack is chosen on"
-                    " one half of them and judged on the other; give more rows"
+                    f"judged are {counted(members, 'member')} and {counted(others, 'non-member')}, but two of each are needed:"
+                    " an attack is chosen on one half of them and judged on the other; give more rows"
                 )
             good.append(recipe)
         except UserError as error:

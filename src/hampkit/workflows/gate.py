@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.judging.policy import Limit, Outcome, judged, limit_of, read_policy
+from hampkit.registry import ATTACKS
 from hampkit.report.junit import render_junit
 from hampkit.runs.store import writable, write_file
 
@@ -27,7 +28,11 @@ class Gate:
 
         Raises: `UserError` for a policy or a short form that cannot be read.
         """
-        return Gate((*(read_policy(policy) if policy else ()), *map(limit_of, fail_if)))
+        limits = (*(read_policy(policy) if policy else ()), *map(limit_of, fail_if))
+        for limit in limits:
+            if limit.attack != "any":
+                ATTACKS.get(limit.attack)  # raises for an unknown name: such a limit could never be decided
+        return Gate(limits)
 
     def outcomes(self, results: Mapping[str, Any]) -> list[Outcome]:
         """What becomes of the limits, given a results document."""

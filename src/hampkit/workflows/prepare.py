@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hampkit.config.recipe import Recipe
 from hampkit.data.base import Source
-from hampkit.data.splits import SplitTable, check_classes, data_fingerprint, rare_classes, split_table
+from hampkit.data.splits import LAYOUTS, SplitTable, check_classes, data_fingerprint, rare_classes, split_table
 from hampkit.errors import Notice
 from hampkit.nets import net_factory
 from hampkit.nets.normalize import Normalize
@@ -71,7 +71,8 @@ def _split(recipe: Recipe, source: Source, dataset: Dataset) -> SplitTable:
     config = replace(recipe.split, layout=recipe.split.layout or source.layout, seed=derive(seed, "split"))
     table = split_table(len(dataset), config, dataset.y if source.stratified else None, dataset.group)
     stratified = source.stratified and not recipe.split.permutation
-    check_classes(dataset, table, by_seed=not stratified)
+    larger = 0 < config.train_size < LAYOUTS[config.layout].largest(len(dataset))
+    check_classes(dataset, table, by_seed=not stratified, by_size=larger)
     if stratified and (rare := rare_classes(dataset, table)):
         warnings.warn(f"data set {dataset.name!r}: {rare}", Notice, stacklevel=3)
     return table
