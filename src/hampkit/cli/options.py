@@ -58,10 +58,16 @@ Device = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the runs folder.")]
 AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and results; default: the run folder itself.")]
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .tsv, .parquet or .npz.")]
-Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
+Label = Annotated[
+    str, typer.Option(help="The column of your table that holds the label.", autocompletion=completion.column)
+]
 Group = Annotated[
     str,
-    typer.Option(metavar="COLUMN", help="The column of your table that groups rows, such as all rows of one person."),
+    typer.Option(
+        metavar="COLUMN",
+        help="The column of your table that groups rows, such as all rows of one person.",
+        autocompletion=completion.column,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
