@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hampkit.cli import completion
@@ -104,3 +105,39 @@ def test_recipe_files_are_offered_with_their_folder(monkeypatch, capsys):
     assert offered("hampkit run mine/", monkeypatch, capsys) == {"mine/one.toml"}
     assert offered("hampkit run fou", monkeypatch, capsys) == {"four.toml"}
     assert completion._toml_files("nowhere/x") == []
+
+
+VALUES = {
+    "hampkit run hamp --data t.csv --label a": {"age", "admitted"},
+    "hampkit compare --data t.csv --group ": {"age", "id", "admitted"},
+    "hampkit run hamp --data t.csv drop=i": {"drop=id"},
+    "hampkit run hamp --data t.csv drop = i": {"id"},  # as bash divides it
+    "hampkit run hamp --data t.csv data.drop =": {"age", "id", "admitted"},
+    "hampkit run hamp --data t.csv drop=[id,a": {"drop=[id,age", "drop=[id,admitted"},
+    "hampkit run hamp --data t.csv drop=[id,i": set(),
+    "hampkit run hamp --data excel.csv --label a": {"age", "admitted"},
+    "hampkit run hamp --data arrays.npz --label ": {"x", "y"},
+    "hampkit run hamp --data none.csv --label ": set(),
+    "hampkit run hamp --data . --label ": set(),
+    "hampkit run hamp --label ": set(),
+    "hampkit run hamp --data t.csv missing=": {f"missing={word}" for word in ("error", "drop", "category", "median")},
+    "hampkit plan toy/hamp train.optimizer=": {"train.optimizer=adam", "train.optimizer=sgd"},
+    "hampkit compare digits net=mlp-": {"net=mlp-small"},
+    "hampkit run toy/hamp modify=": {"modify=true", "modify=false"},
+    "hampkit run toy/hamp epochs=": set(),
+}
+
+
+@pytest.mark.parametrize("line", VALUES)
+def test_columns_and_words_of_options_are_offered(line, monkeypatch, capsys):
+    Path("t.csv").write_text("age,id,admitted,two words\n" + "1,2,3,4\n" * 9)
+    Path("excel.csv").write_text("sep=;\nage;b,c;admitted\n")
+    np.savez("arrays.npz", x=np.zeros((2, 2)), y=np.zeros(2))
+    assert offered(line, monkeypatch, capsys) == VALUES[line]
+
+
+def test_columns_are_offered_without_torch_and_the_rest_of_the_table_is_not_read(tmp_path):
+    """The second line is no text, and no reader of tables would accept it."""
+    (tmp_path / "t.csv").write_bytes(b"age,admitted\n" + b"\xff\x00" * 1000)
+    words = {"COMP_WORDS": "hampkit run hamp --data t.csv --label ad", "COMP_CWORD": "6"}
+    assert asked(tmp_path, _HAMPKIT_COMPLETE="complete_bash", **words).split() == ["admitted"]

@@ -204,3 +204,16 @@ def test_domain_samples_what_it_says():
     assert x[:, 1:].mean(0).sub(1 / 3).abs().max() < 0.05
     assert -1 <= x[:, 0].min() < -0.9
     assert 2.9 < x[:, 0].max() <= 3
+
+
+def test_answers_are_constant_only_up_to_rounding():
+    rng = np.random.default_rng(0)
+    answers, offset = rng.normal(size=(200, 3)) * 1e-5, rng.normal(size=(200, 1)) * 100
+    assert not checks.constant(answers), "an early-stopped or heavily smoothed network differs little"
+    assert not checks.constant(1e4 + rng.normal(size=(200, 3)) * 0.3), "a number added to all logits has no effect"
+    assert not checks.constant([20.0, -20.0, 0.0] + rng.normal(size=(200, 3)) * 1e-3), "large biases"
+    same = np.tile([20.0, -20.0, 0.0], (200, 1))
+    assert checks.constant(same)
+    assert checks.constant((same + offset).astype(np.float32)), "the same probabilities, rounded"
+    assert checks.constant((same * (1 + rng.normal(size=(200, 3)) * 1e-7)).astype(np.float32)), "rounded"
+    assert not checks.constant(np.zeros((200, 2)) + [0.0, 1.0] * rng.integers(0, 2, (200, 1)))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+import hampkit
 from hampkit.config.command_line import read_value
 from hampkit.data.base import Place
 from hampkit.data.table import File
@@ -205,7 +206,7 @@ def test_numbers_that_do_not_are_a_record(names, tmp_path):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("# made today\n" + table(), ("data row 1 of", "has 2 values", "first line has 1", "delete lines above")) ,
+        ("made today\n" + table(), ("data row 1 of", "has 2 values", "first line has 1", "delete lines above")) ,
         (table().replace("\n", "\n1,2,3\n", 3), ("data row 1 of", "has 3 values, and the first line has 2")),
         (table() + "   \n", (f"data row {N + 1} of", "has 1 value, and")),
         ("z;y\n" + "1,2;a\n" * N + "1,2;a;4\n", (f"data row {N + 1} of", "'1,2;a;4'")),
@@ -227,3 +228,47 @@ def test_other_encodings_are_named(tmp_path):
         (tmp_path / "t.csv").write_bytes(data)
         with pytest.raises(UserError, match=part):
             File(str(tmp_path / "t.csv"), "y").load(Place(tmp_path, tmp_path))
+
+
+@pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;"])
+def test_the_line_of_excel_that_declares_the_separator_is_no_row(first, tmp_path):
+    lines = ["a;b,c;y", *(f"{i};{i % 7};{i % 2}" for i in range(80))]
+    plain, excel = tmp_path / "plain.csv", tmp_path / "excel.csv"
+    plain.write_text("\n".join(lines))
+    excel.write_text("\n".join([first, *lines]), encoding="utf-8")
+    wanted, found = (
+        File(file=str(path), label="y", separator=";" * (path == plain)).load(Place(tmp_path, tmp_path))
+        for path in (plain, excel)
+    )
+    assert found.sha256 == wanted.sha256
+    excel.write_text("\n".join([first, *lines[:6], "1;2", *lines[5:]]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"data row 6 of .* has 2 values, and the first line has 3"):
+        File(file=str(excel), label="y").load(Place(tmp_path, tmp_path))
+
+
+def test_comments_above_the_names_are_named_and_a_name_may_begin_with_a_hash(tmp_path):
+    rows = [f"{i},{i % 7},{i % 2}" for i in range(80)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["# export", "# of 2024", "a,b,y", *rows]))
+    with pytest.raises(UserError, match=r"the first 2 lines of .* are comments, '# export'.*delete what begins with #"):
+        File(file=str(path), label="y").load(Place(tmp_path, tmp_path))
+    path.write_text("\n".join(["#a,b,y", *rows]))
+    assert File(file=str(path), label="y").load(Place(tmp_path, tmp_path)).x.shape == (80, 2)
+
+
+def test_codes_of_missing_values_beyond_53_bits_are_compared_exactly(tmp_path):
+    """As floats 2^53 and 2^53 + 1 are the same number."""
+    path, gap = tmp_path / "x.csv", 2**53
+    path.write_text("\n".join(["a,b,y", *(f"{gap + i % 2},{i},{i // 2 % 2}" for i in range(100))]))
+    found = File(file=str(path), label="y", na=(str(gap + 1), "5.0"), missing="drop").load(Place(tmp_path, tmp_path))
+    assert len(found.x) == 50, "the rows with 2^53 + 1; the 5 of b is in one of them"
+
+
+@pytest.mark.parametrize("key", ["drop", "data.drop", "missing"])
+def test_none_is_no_value_of_an_option_that_has_no_none(key):
+    with pytest.raises(UserError, match=f"data.{key.split('.')[-1]}=None is no value; leave {key} out"):
+        hampkit.recipe("undefended", {key: None}, data="x.csv", label="y")
+
+
+def test_none_is_the_value_of_an_option_that_may_be_none():
+    assert hampkit.recipe("digits/hamp", {"grid": None}).defense.options["grid"] is None

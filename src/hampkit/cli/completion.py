@@ -7,15 +7,19 @@ the word; it returns the words that the shell offers.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 import typer
 
 from hampkit.catalog import Group
+from hampkit.cli.values import OF_COLUMNS, choices, columns, divided
 
 
 def run_words(ctx: typer.Context, incomplete: str) -> list[str]:
     """Recipes, bare defenses if there is a table, and keys of options."""
+    if (found := _values(ctx, incomplete)) is not None:
+        return found
     given = _given(ctx)
     chosen = [word for word in given if "=" not in word]
     names = _defenses() if ctx.params.get("data") else _recipes(incomplete)
@@ -31,12 +35,16 @@ def recipe(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def keys_of_recipe(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys of the options of the recipe that was given."""
+    if (found := _values(ctx, incomplete)) is not None:
+        return found
     given = _given(ctx)
     return _starting(incomplete, _keys([str(ctx.params.get("recipe") or "")]), given)
 
 
 def attack_words(ctx: typer.Context, incomplete: str) -> list[str]:
     """Attacks, and keys of options of the judge and of attacks."""
+    if (found := _values(ctx, incomplete)) is not None:
+        return found
     given = _given(ctx)
     names = _names("attacks")
     groups = [g for g in _options() if g.section == "judge" or g.owner in names]
@@ -45,6 +53,8 @@ def attack_words(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def compare_words(ctx: typer.Context, incomplete: str) -> list[str]:
     """Data sets, and keys of options."""
+    if (found := _values(ctx, incomplete)) is not None:
+        return found
     given = _given(ctx)
     sets = [name for name in _names("datasets") if name != "file"]
     return _starting(incomplete, [*sets, *_keys([])] if incomplete else sets, given)
@@ -85,9 +95,32 @@ def list_words(ctx: typer.Context, incomplete: str) -> list[str]:
     return _starting(incomplete, sorted({g.section for g in groups} | {g.owner for g in groups} - {""}))
 
 
+def column(ctx: typer.Context, incomplete: str) -> list[str]:
+    """One column of the table that was given."""
+    return _starting(incomplete, columns(ctx.params.get("data") or ""))
+
+
 def keys() -> set[str]:
     """``KEY=`` of every option of recipes and attacks."""
     return set(_keys([]))
+
+
+def _values(ctx: typer.Context, incomplete: str) -> list[str] | None:
+    """Values of the option that is being written, KEY=VALUE; None if the word is not one."""
+    given = _given(ctx)
+    found = divided(given, incomplete)
+    if not incomplete and given and f"{given[-1]}=" in keys() and given[-1] not in _defenses():
+        found = given[-1], "", ""  # Typer leaves out the = at the end of KEY=, where bash divides it
+    if found is None:
+        return None
+    key, begun, before = found
+    name = key.rpartition(".")[2]
+    list_, last = re.fullmatch(r"(\[(?:.*,)?)?(.*)", begun).groups("")  # pyright: ignore[reportOptionalMemberAccess]
+    if name in OF_COLUMNS:
+        offered = columns(ctx.params.get("data") or "")
+    else:
+        offered = _names("nets") if name == "net" else choices(key, _options())
+    return [before + list_ + word for word in _starting(last, offered, list_.strip("[").split(","))]
 
 
 def _given(ctx: typer.Context) -> list[str]:

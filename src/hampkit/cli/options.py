@@ -66,10 +66,16 @@ FailIf = Annotated[
 ]
 Policy = Annotated[Path | None, typer.Option(metavar="FILE", help="A policy, TOML: end with code 3 if a limit fails.")]
 Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write what became of each limit, as JUnit XML.")]
-Label = Annotated[str, typer.Option(help="The column of your table that holds the label.")]
+Label = Annotated[
+    str, typer.Option(help="The column of your table that holds the label.", autocompletion=completion.column)
+]
 Group = Annotated[
     str,
-    typer.Option(metavar="COLUMN", help="The column of your table that groups rows, such as all rows of one person."),
+    typer.Option(
+        metavar="COLUMN",
+        help="The column of your table that groups rows, such as all rows of one person.",
+        autocompletion=completion.column,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]

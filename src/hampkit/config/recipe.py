@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,7 +102,9 @@ class Recipe:
         return f"{self.title.replace('/', '-')}-{content_hash(self.training())[:8]}"
 
 
-def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = "") -> Recipe:
+def load_recipe(
+    reference: str, overrides: Mapping[str, str | None] | None = None, file: str = "", label: str = ""
+) -> Recipe:
     """A recipe from ``DATA/DEFENSE``, ``path.toml``, or a bare ``DEFENSE`` together with a user's file and label column.
 
     overrides: key → value as written on the command line.
@@ -111,7 +114,7 @@ def load_recipe(reference: str, overrides: Mapping[str, str] | None = None, file
 
 
 def load_resolved(
-    reference: str, overrides: Mapping[str, str] | None = None, file: str = "", label: str = ""
+    reference: str, overrides: Mapping[str, str | None] | None = None, file: str = "", label: str = ""
 ) -> tuple[Recipe, Resolved]:
     """A recipe as `load_recipe` gives it, and its document with the origin of each value.
 
@@ -297,7 +300,7 @@ def _section(value: Any, place: str) -> Mapping[str, Any]:
     return value
 
 
-def _override(document: dict[str, Any], key: str, text: str) -> Address:
+def _override(document: dict[str, Any], key: str, text: str | None) -> Address:
     """Set a key in the document, and return its address."""
     found = _addresses(document, key)
     if not found:
@@ -309,7 +312,10 @@ def _override(document: dict[str, Any], key: str, text: str) -> Address:
     for k, name in enumerate(path):
         section = section.setdefault(name, {})
         _section(section, ".".join(path[: k + 1]))
-    section[last] = read_value(text, _all_addresses(document)[found[0]])
+    hint = _all_addresses(document)[found[0]]
+    if text is None and type(None) not in typing.get_args(hint):
+        raise UserError(f"{'.'.join(found[0])}=None is no value; leave {key} out, or give an empty one, [] or ''")
+    section[last] = None if text is None else read_value(text, hint)
     return found[0]
 
 

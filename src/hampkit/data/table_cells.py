@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +148,8 @@ def _nulls(column: Any, na: Sequence[str]) -> Any:
         column = column.cast(pa.string())
         trimmed = pc.utf8_trim_whitespace(column)
         gone = pc.is_in(trimmed, value_set=pa.array(["", *(text.strip() for text in na)]))
+    elif pa.types.is_integer(column.type):  # not as floats, which represent whole numbers only up to 2^53
+        gone = pc.is_in(column, value_set=pa.array(_whole(na, column.type), column.type))
     elif is_number(column.type):
         values = column.cast(pa.float64(), safe=False).to_numpy()
         given = [float(text) for text in na if _is_float(text)]
@@ -154,6 +157,15 @@ def _nulls(column: Any, na: Sequence[str]) -> Any:
     else:
         return column
     return pc.if_else(gone, pa.scalar(None, column.type), column) if pc.any(gone).as_py() else column
+
+
+def _whole(texts: Sequence[str], kind: Any) -> list[int]:
+    """The texts that are whole numbers, such as 5 and 5.0, and fit into a type of integers."""
+    found = [Decimal(text.strip()) for text in texts if _is_float(text)]
+    whole = [int(number) for number in found if number.is_finite() and number == number.to_integral_value()]
+    signed = str(kind).startswith("int")
+    low, high = (-(2 ** (kind.bit_width - 1)), 2 ** (kind.bit_width - 1)) if signed else (0, 2**kind.bit_width)
+    return [number for number in whole if low <= number < high]
 
 
 def _is_float(text: str) -> bool:

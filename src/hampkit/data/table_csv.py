@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,13 +35,16 @@ def read_csv(path: Path, options: TableOptions) -> Any:
     import pyarrow.csv
 
     _check_encoding(path)
-    separator = _NAMED.get(options.separator, options.separator) or _separator(path)
+    declared = declared_separator(path)
+    separator = _NAMED.get(options.separator, options.separator) or declared or separator_of(path)
     if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
         raise UserError(f"data.separator={options.separator!r} must be one character, such as ; or tab")
     convert = pyarrow.csv.ConvertOptions(
         strings_can_be_null=True, null_values=[*MISSING, *options.na], decimal_point=options.decimal
     )
-    table = _parsed(path, separator, options.header is not False, convert)
+    _check_comments(path, separator)
+    form = _Form(separator, options.header is not False, skipped=int(declared != ""))
+    table = _parsed(path, form, convert)
     _check_texts(path, table)
     if options.header is None:
         _check_header(path, table)
@@ -49,7 +52,15 @@ def read_csv(path: Path, options: TableOptions) -> Any:
     if not wanted:
         return table
     convert.column_types = dict.fromkeys(wanted, pa.string())
-    return _parsed(path, separator, options.header is not False, convert)
+    return _parsed(path, form, convert)
+
+
+class _Form(NamedTuple):
+    """How the lines of a file are read."""
+
+    separator: str
+    header: bool  # whether the first line holds names
+    skipped: int = 0  # lines above it
 
 
 def inexact(column: Any) -> bool:
@@ -62,14 +73,16 @@ def inexact(column: Any) -> bool:
     return bool((np.isfinite(values) & (np.abs(values) > 2**53)).any())
 
 
-def _parsed(path: Path, separator: str, header: bool, convert: Any) -> Any:
+def _parsed(path: Path, form: _Form, convert: Any) -> Any:
     """The table; a text with line breaks in it is only looked for if the file cannot be read without."""
     import pyarrow as pa
     import pyarrow.csv
 
     def parsed(breaks: bool, block: int) -> Any:
-        read = pyarrow.csv.ReadOptions(block_size=min(block, 2**31 - 1), autogenerate_column_names=not header)
-        parse = pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=breaks)
+        read = pyarrow.csv.ReadOptions(
+            block_size=min(block, 2**31 - 1), autogenerate_column_names=not form.header, skip_rows=form.skipped
+        )
+        parse = pyarrow.csv.ParseOptions(delimiter=form.separator, newlines_in_values=breaks)
         return pyarrow.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
 
     block = max(_BLOCK, 2 * _longest_line(path))
@@ -79,9 +92,9 @@ def _parsed(path: Path, separator: str, header: bool, convert: Any) -> Any:
         try:
             table = parsed(True, max(block, min(path.stat().st_size + 1, 64 * _BLOCK)))
         except pa.ArrowException:
-            _check_lengths(path, separator, header, block)
+            _check_lengths(path, form, block)
             raise error from None
-    return table if header else table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
+    return table if form.header else table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
 
 
 def _check_encoding(path: Path) -> None:
@@ -106,7 +119,7 @@ def _check_texts(path: Path, table: Any) -> None:
         raise UserError(f"{path} has text that is not in UTF-8, in column {listed(names)}; save the file in UTF-8")
 
 
-def _check_lengths(path: Path, separator: str, header: bool, block: int) -> None:
+def _check_lengths(path: Path, form: _Form, block: int) -> None:
     """Check that each row has as many values as the first one.
 
     Raises: `UserError` for the first other one.
@@ -120,14 +133,16 @@ def _check_lengths(path: Path, separator: str, header: bool, block: int) -> None
         found.append(row)
         return "error"
 
-    read = pyarrow.csv.ReadOptions(block_size=min(block, 2**31 - 1), use_threads=False)  # threads do not count rows
-    parse = pyarrow.csv.ParseOptions(delimiter=separator, invalid_row_handler=kept)
+    # threads do not count rows
+    read = pyarrow.csv.ReadOptions(block_size=min(block, 2**31 - 1), use_threads=False, skip_rows=form.skipped)
+    parse = pyarrow.csv.ParseOptions(delimiter=form.separator, invalid_row_handler=kept)
     with contextlib.suppress(pa.ArrowException):  # the fault that was found, or another one
         pyarrow.csv.read_csv(path, read_options=read, parse_options=parse)
     if found:
         row = found[0]
+        number = row.number - form.header - form.skipped
         raise UserError(
-            f"data row {row.number - header} of {path} has {_values(row.actual_columns)}, and the first line has"
+            f"data row {number} of {path} has {_values(row.actual_columns)}, and the first line has"
             f" {row.expected_columns}: {shortened(row.text, 80)!r}; correct that row, delete lines above the names of the"
             " columns, or give the character between the values with separator=…"
         )
@@ -151,10 +166,36 @@ def _longest_line(path: Path) -> int:
     return max(longest, rest)
 
 
-def _separator(path: Path) -> str:
-    """The character that divides most lines into the same number of columns, at least two; of several the one with most."""
+def declared_separator(path: Path) -> str:
+    """The separator in a first line ``sep=;``, which Excel reads and writes; empty without such a line."""
+    found = re.fullmatch(r"\ufeff?\"?sep=([^\"\r\n])\"?", next(iter(_lines(path, 1)), "").rstrip("\r\n"), re.IGNORECASE)
+    return found[1] if found else ""
+
+
+def _check_comments(path: Path, separator: str) -> None:
+    """Check that no lines of comments stand above the names.
+
+    Raises: `UserError` for lines that begin with # and have fewer columns than the line below them.
+    """
+    lines = [line for line in _lines(path, _SAMPLE) if line.strip()]
+    n = next((k for k, line in enumerate(lines) if not line.startswith("#")), 0)
+    if n and max(_width(line, separator) for line in lines[:n]) < _width(lines[n], separator):
+        which = "the first line" if n == 1 else f"the first {n} lines"
+        raise UserError(
+            f"{which} of {path} {'is a comment' if n == 1 else 'are comments'}, {shortened(lines[0], 60)!r}, and a table begins"
+            " with the names of its columns; delete what begins with #"
+        )
+
+
+def _lines(path: Path, most: int) -> list[str]:
+    """The first lines of a file."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        lines = [line for line in islice(file, _SAMPLE) if line.strip()]
+        return list(islice(file, most))
+
+
+def separator_of(path: Path) -> str:
+    """The character that divides most lines into the same number of columns, at least two; of several the one with most."""
+    lines = [line for line in _lines(path, _SAMPLE) if line.strip()]
     votes = {}
     for character in SEPARATORS:
         widths = [_width(line, character) for line in lines]

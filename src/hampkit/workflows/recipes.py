@@ -45,7 +45,8 @@ class RecipeOptions:
         if any(isinstance(reference, Recipe) for reference in references):
             return self._built(references)
         names = [str(reference) for reference in references]
-        texts = texts_of(self.options)
+        texts: dict[str, Any] = texts_of(self.options)
+        texts |= {key: None for key, value in (self.options or {}).items() if value is None}
         if self.label and not self.data:
             raise UserError(f"label={self.label} names a column of your own table; add --data FILE, or leave it out")
         recipes = [self._load(name, texts) for name in names]
@@ -94,7 +95,7 @@ class RecipeOptions:
         once(f"{flag} {models}", self.options or {}, "shadows.models", "models")
         return replace(self, options={**(self.options or {}), "shadows.models": models})
 
-    def _load(self, name: str, texts: Mapping[str, str]) -> Recipe:
+    def _load(self, name: str, texts: Mapping[str, str | None]) -> Recipe:
         accepted = {key: text for key, text in texts.items() if self._accepted(name, key)}
         recipe = load_recipe(name, accepted, str(self.data), self.label)
         return recipe if self.seed is None else with_seed(recipe, self.seed)
