@@ -292,6 +292,27 @@ def test_all_problems_of_a_file_stand_in_one_report(tmp_path, place):
     assert len(File(str(tmp_path / "t.csv"), "y", **options).load(place)) == 200 - 5
 
 
+def test_many_columns_with_one_problem_are_one_line(tmp_path, place):
+    """300 columns: a row without values, and another one that holds words."""
+    names = [f"number {k}" for k in range(300)]
+    rows = [[str((k * r) % 17 / 4) for k in range(300)] for r in range(60)]
+    rows[5], rows[7] = ["" if k % 2 else each for k, each in enumerate(rows[5])], ["oops"] * 300
+    lines = [",".join([*names, "y"]), *(",".join([*row, str(r % 2)]) for r, row in enumerate(rows))]
+    (tmp_path / "wide.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="300 of 301 columns") as caught:
+        File(str(tmp_path / "wide.csv"), "y").load(place)
+    gaps, words = sorted(caught.value.report)[::-1]
+    assert words.startswith(
+        "column 'number 0' holds numbers, but not in data row 8 of 60: 'oops' (the same in 299 more columns:"
+    )
+    assert gaps.startswith(
+        "column 'number 1' has no value in data row 6 of 60 (the same in 149 more columns: 'number 3', …,"
+    )
+    assert "missing=drop" in gaps
+    assert "na=oops missing=drop" in words
+    assert len(File(str(tmp_path / "wide.csv"), "y", na=("oops",), missing="drop").load(place)) == 58
+
+
 def test_the_command_line_prints_the_report_below_the_error(tmp_path, cli):
     (tmp_path / "t.csv").write_text(
         "a,b,y\n" + "\n".join(f"{k if k else ''},{k if k - 3 else 'x'},{k % 2}" for k in range(99))

@@ -14,6 +14,7 @@ import numpy as np
 from hampkit.config.command_line import option
 from hampkit.data.table_values import NUMBER, TableOptions, listed
 from hampkit.errors import UserError, shortened
+from hampkit.text import counted
 
 MAX_CATEGORIES = 100  # distinct values of a text column; more is an identifier, or numbers written as text
 _MOST_SHOWN = 30  # columns in a report
@@ -52,7 +53,7 @@ def check_cells(path: Path, columns: Columns, options: TableOptions) -> None:
         return
     if len(found) == 1:
         raise UserError(f"{_what(found[0].name, options)} of {path} {found[0].fault}; {found[0].remedy}")
-    lines = [f"{_what(p.name, options)} {p.fault}; {p.remedy}" for p in found]
+    lines = _together(found, options) if len(found) > _MOST_SHOWN else _lines(found, options)
     shown = [shortened(line, 400) for line in lines[:_MOST_SHOWN]]
     more = [f"… and {len(lines) - _MOST_SHOWN} more lines"] if lines[_MOST_SHOWN:] else []
     names = list(dict.fromkeys(p.name for p in found))
@@ -61,6 +62,23 @@ def check_cells(path: Path, columns: Columns, options: TableOptions) -> None:
         " decide on each, see below",
         report=[*shown, *more],
     )
+
+
+def _lines(found: Sequence[Problem], options: TableOptions) -> list[str]:
+    return [f"{_what(p.name, options)} {p.fault}; {p.remedy}" for p in found]
+
+
+def _together(found: Sequence[Problem], options: TableOptions) -> list[str]:
+    """A line for each fault, with the first column that has it and the names of some others."""
+    same: dict[tuple[str, bool], list[Problem]] = {}
+    for problem in found:
+        same.setdefault((problem.fault, problem.name in options.named), []).append(problem)
+    lines = []
+    for first, *others in same.values():
+        more = f"{counted(len(others), 'more column')}: {listed([p.name for p in others], 4)}"
+        fault = f"{first.fault} (the same in {more})" if others else first.fault
+        lines += _lines([first._replace(fault=fault)], options)
+    return lines
 
 
 class Completed(NamedTuple):
