@@ -598,6 +598,95 @@ def test_a_training_function_that_fails_names_the_seed(problem, tmp_path, monkey
     assert not list((tmp_path / "runs").rglob("answers.npy"))
 
 
+def test_functions_with_values_of_their_own_are_trained_anew(problem, tmp_path):
+    """A closure or an object may do anything else the next time: its models are not taken for those of another one."""
+    x, y, _ = problem
+
+    def made(depth):
+        calls.append(depth)
+        return lambda x, y, seed: lambda rows: np.full((len(rows), 2), 0.5)
+
+    calls = []
+    first, second = (audited(train=made(depth), data=(x, y)).models[0].run for depth in (1, 2))
+    assert first != second
+    again = [audited(train=nearest, data=(x, y)).models[0].run for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_classes_that_are_numbers_have_the_order_of_numbers(problem):
+    x, _, member = problem
+    y = np.arange(ROWS) % 10 + 1
+
+    def perfect(rows):
+        right = {row.tobytes(): label for row, label in zip(x, y, strict=True)}
+        return np.stack([np.eye(10)[right[row.tobytes()] - 1] * 0.9 + 0.01 for row in rows])
+
+    found = audited(predict=perfect, members=(x[member], y[member]), nonmembers=(x[~member], y[~member]))
+    assert found.models[0].accuracy == {"train": 1.0, "test": 1.0}
+
+
+def test_probabilities_rounded_to_two_digits_stay_probabilities():
+    p = np.random.default_rng(0).dirichlet(np.ones(10), size=500).round(2)
+    assert scale_of("p", p, "auto").kind == "probabilities"
+    with pytest.raises(UserError, match="kind=logits"):
+        scale_of("p", np.full((500, 3), 0.9), "auto")
+    assert scale_of("p", np.full((500, 3), 0.9), "logits").kind == "logits"
+
+
+def test_what_has_no_effect_is_refused(problem, forest, tmp_path):
+    x, y, member = problem
+    p = forest.predict_proba(x)
+    np.savez(tmp_path / "p.npz", probabilities=p, y=y, member=member)
+    with pytest.raises(UserError, match="group as an array has no effect with predict"):
+        audited(predict=forest, group=np.arange(ROWS), **pairs(problem))
+    with pytest.raises(UserError, match="--group has no effect"):
+        audited(tmp_path / "p.npz", group="person")
+    with pytest.raises(UserError, match="one column is named twice"):
+        audited(predictions(tmp_path / "p.csv", problem, p), label="y", member="y")
+    numbered = {"number": np.arange(ROWS), "0": p[:, 0], "1": p[:, 1], "y": y, "in": member.astype(int)}
+    path = write_csv(tmp_path / "n.csv", list(numbered), list(numbered.values()))
+    with pytest.raises(UserError, match="'number' would be answers"):
+        audited(path, label="y", member="in")
+    assert audited(path, label="y", member="in", id="number").models[0].data["classes"] == 2
+
+
+def test_a_class_is_not_a_trained_model(problem, tmp_path):
+    (tmp_path / "netmod.py").write_text("class Net:\n    def predict_proba(self, x):\n        return None\n")
+    with pytest.raises(UserError, match="is a class"):
+        audited(predict="netmod:Net", **pairs(problem))
+
+
+def test_copies_have_no_coins_of_their_own(problem):
+    x, y, member = problem
+    places = np.arange(ROWS)
+    places[:60] = places[:60] // 2 * 2
+    found = audited(
+        probabilities=np.full((ROWS, 2), 0.5), y=y, member=member, x=x[places], membership="coin", allow_equal=True
+    )
+    assert "records with equal inputs" in found.models[0].audit["bounds"]["reason"]
+
+
+def test_a_model_that_changes_its_inputs_changes_nobody_elses(problem):
+    x, y, _ = problem
+
+    def fit(rows, labels, seed):
+        assert np.abs(rows).sum() > 0
+
+        def model(asked):
+            asked *= 0
+            return np.full((len(asked), 2), 0.5)
+
+        return model
+
+    audited(train=fit, data=(x, y), shadows=4)
+
+
+def test_files_of_an_earlier_audit_do_not_stay(problem, forest, tmp_path):
+    for limits in (("auc.low>0.1",), ()):
+        audited(predict=forest, **pairs(problem), fail_if=limits, out=tmp_path / "out")
+        assert (tmp_path / "out" / "junit.xml").exists() == bool(limits)
+
+
 def test_what_a_training_function_must_give(problem):
     x, y, _ = problem
     for train, message in (

@@ -96,6 +96,8 @@ BAD = {
     "two bounds": ('[[limit]]\nwhat = "auc.low"\nat_most = 1\nat_least = 0\n', "either at_most or at_least"),
     "text bound": ('[[limit]]\nwhat = "auc.low"\nat_most = "x"\n', "at_most"),
     "unresolved": ('[[limit]]\nwhat = "auc.low"\nat_most = 1\nif_unresolved = "maybe"\n', "if_unresolved"),
+    "per cent": ('[[limit]]\nwhat = "auc.low"\nat_most = 60\n', "share in"),
+    "NaN": ('[[limit]]\nwhat = "epsilon.low"\nat_most = nan\n', "must be finite"),
     "not TOML": ("limit", "must be TOML"),
     "a value": ("limit = 1", "holds no limit"),
     "a table": ('[limit]\nwhat = "auc.low"', "holds no limit"),

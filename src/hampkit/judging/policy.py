@@ -6,6 +6,7 @@ policy accepts that.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -45,6 +46,12 @@ class Limit:
     def __post_init__(self) -> None:
         if self.what not in WHAT and not _RATE.fullmatch(self.what) and self.what not in ("auc", "epsilon", "mu"):
             raise UserError(f"what={self.what!r} is no number of an audit; {did_you_mean(self.what, WHAT)}")
+        bound = self.at_most if self.at_least is None else self.at_least
+        share = self.what.startswith((*_OF_ATTACKS, "accuracy"))
+        if bound is not None and not (math.isfinite(bound) and (not share or 0 <= bound <= 1)):
+            raise UserError(
+                f"the limit {bound:g} on {self.what} must be {'a share in [0, 1]' if share else 'a number'}"
+            )
         if (self.at_most is None) == (self.at_least is None):
             raise UserError(f"the limit on {self.what} needs either at_most or at_least")
 
@@ -142,6 +149,9 @@ def _outcome(limit: Limit, model: Json) -> Outcome:
     text = f"{limit.what} is {found[worst]:.4g}" + (f" ({worst})" if worst else "")
     if any(not limit.keeps(value) for value in found.values()):
         return Outcome(limit, title, "failed", text)
+    flags = {flag for attack in model["attacks"] for flag in attack["flags"]} & {"null", "constant", "untrained"}
+    if flags and limit.what.startswith(_OF_ATTACKS):
+        why = f"the numbers cannot be relied on: flag {', '.join(sorted(flags))}"
     if why:
         return Outcome(limit, title, "unresolved", why)
     return Outcome(limit, title, "passed", text)

@@ -42,8 +42,8 @@ def exposure_line(audit: Json) -> str:
         return ""
     share = percent(found["false_discovery_rate"], 0)
     return (
-        f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims {share} are wrong in"
-        " expectation"
+        f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims at most {share} are"
+        " wrong in expectation"
     )
 
 
@@ -54,10 +54,11 @@ def bounds_line(audit: Json) -> str:
         return f"Bounds on epsilon and mu: {found['reason']}"
     if not found:
         return ""
+    of_mu = f", which is an epsilon of {found['epsilon_of_mu']:.2f}" if found["delta"] else ""
     return (
         f"With {percent(found['level'], 0)} confidence, by {found['attack']} on {found['canaries']:,} records with random"
         f" membership: epsilon is at least {found['epsilon']:.2f} at delta {found['delta']:g} (Steinke et al. 2023); mu is at"
-        f" least {found['mu']:.2f}, which is an epsilon of {found['epsilon_of_mu']:.2f} (Mahloujifar et al. 2024). Bounds from"
+        f" least {found['mu']:.2f}{of_mu} (Mahloujifar et al. 2024). Bounds from"
         " one model are loose: the true values may be much higher"
     )
 

@@ -12,7 +12,7 @@ from hampkit.errors import UserError
 
 Kind = Literal["auto", "probabilities", "logits"]
 KINDS = ("auto", "probabilities", "logits")
-TOLERANCE = 1e-3  # by which the probabilities of a row may differ from 1 in sum, as they were rounded
+TOLERANCE = 1e-3  # by which the probabilities of a row may differ from 1 in sum at least, as they were rounded
 _SMALLEST = 1e-300
 
 
@@ -73,24 +73,26 @@ def _kind(what: str, answers: list[NDArray[Any]], kind: Kind) -> Literal["probab
     """The kind that was asked for, or that the answers have: rows of probabilities are not negative and sum to 1."""
     if kind == "logits":
         return "logits"
-    off = np.concatenate([_off(each).ravel() for each in answers])
-    if not off.any():
+    within = all(bool(((each >= 0) & (each <= 1)).all()) for each in answers)
+    bad = np.concatenate([off(each).ravel() for each in answers])
+    if not bad.any():
         return "probabilities"
-    row = int(off.argmax())
-    if kind == "probabilities":
+    row = int(bad.argmax())
+    if kind == "probabilities" or within:
         raise UserError(
-            f"{what} has no probabilities in data row {row + 1}: they must not be negative and must sum to 1; if these are"
-            " logits, give kind=logits"
+            f"{what} has no probabilities in data row {row + 1}: they must not be negative and must sum to 1, up to"
+            " rounding; if these are logits, give kind=logits"
         )
-    if off.mean() < 0.1:
+    if bad.mean() < 0.1:
         raise UserError(
-            f"{what}: {int(off.sum()):,} of {len(off):,} rows are negative or do not sum to 1, data row {row + 1} first, and all"
+            f"{what}: {int(bad.sum()):,} of {len(bad):,} rows are negative or do not sum to 1, data row {row + 1} first, and all"
             " others are probabilities; correct these rows, or give kind=logits"
         )
     return "logits"
 
 
-def _off(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """(…) the rows of answers (…, C) that are no probabilities."""
+def off(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """(…) bool: the rows of answers (…, C) that are no probabilities."""
     sums = values.sum(-1, dtype=np.float64)
-    return (values < 0).any(-1) | (np.abs(sums - 1) > TOLERANCE)
+    rounding = min(0.005 * values.shape[-1], 0.1)  # of each probability to two digits
+    return (values < 0).any(-1) | (np.abs(sums - 1) > max(TOLERANCE, rounding))

@@ -18,13 +18,13 @@ def callable_answers(function: Callable[[Any], Any], x: Any) -> Any:
     name = getattr(function, "__name__", type(function).__name__)
     try:
         found = function(x)
+        if hasattr(found, "detach"):
+            found = found.detach().double().cpu()
+        answers = np.asarray(found)
     except UserError:
         raise
     except Exception as error:  # the function is the user's: it may raise anything
         raise UserError(f"{name} fails on the records: {one_line(error, named=True)}") from error
-    if hasattr(found, "detach"):
-        found = found.detach().cpu()
-    answers = np.asarray(found)
     if answers.ndim != 2 or len(answers) != len(x) or answers.dtype.kind not in "biuf":
         raise UserError(
             f"{name} returned {answers.dtype} {answers.shape} for {len(x):,} records; it must return numbers of shape"

@@ -18,7 +18,7 @@ from hampkit.targets.estimator import estimator_answers
 from hampkit.targets.model_inputs import Rows
 from hampkit.targets.module import module_answers
 from hampkit.targets.onnx import onnx_answers
-from hampkit.targets.records import Records, class_codes, names
+from hampkit.targets.records import Records, class_codes, names, sorted_names
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def answers_of(model: Any, inputs: Any) -> tuple[Any, tuple[str, ...], str]:
 
 def _classes(labels: Any, n: int) -> tuple[str, ...]:
     """The names of n classes: numbers from 0 if all labels are such, else the sorted labels if there are n of them."""
-    texts = sorted(set(names(labels)))
+    texts = sorted_names(names(labels))
     if all(text.isdigit() and int(text) < n for text in texts):
         return tuple(map(str, range(n)))
     if len(texts) == n:

@@ -185,7 +185,7 @@ def _rows_of(table: Any, member: np.ndarray, what: str, columns: TableColumns) -
 def _inputs(features: Any, x: Tensor, inputs: Inputs, what: str) -> Any:
     """The columns as float32 (P, D) if all are numbers, else as a pandas DataFrame; or what was asked for."""
     if inputs == "encoded":
-        return x.float().numpy()
+        return x.float().numpy().copy()
     texts = [
         name for name, column in zip(features.column_names, features.columns, strict=True) if not _is_number(column)
     ]
@@ -221,7 +221,7 @@ def _floats(column: Any) -> np.ndarray:
 
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    return column.cast(pa.float64()).to_numpy().astype(np.float32)
+    return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
 
 
 def _encoded(table: Any, features: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def _answer(session: Any, name: str, rows: Any, file: str) -> tuple[Any, tuple[s
         outputs = session.run(None, {name: rows})
     except Exception as error:  # onnxruntime has many exceptions
         raise UserError(f"{file} cannot answer inputs of shape {rows.shape}: {one_line(error)}") from None
+    tables = [
+        k
+        for k, out in enumerate(outputs)
+        if getattr(out, "ndim", 0) == 2 and getattr(out, "dtype", rows.dtype).kind == "f"
+    ]
+    titles = [output.name for output in session.get_outputs()]
+    if len(tables) > 1:
+        named = [k for k in tables if re.search("prob|logit", titles[k].lower())]
+        if len(named) != 1:
+            several = ", ".join(titles[k] for k in tables)
+            raise UserError(
+                f"{file} has several outputs that may be the answers: {several}; export the model with one of them"
+            )
+        outputs = [outputs[named[0]]]
     for out in outputs[::-1]:
         if type(out) is list and out and isinstance(out[0], dict):
             keys = list(out[0])

@@ -15,7 +15,7 @@ from hampkit.data.table import existing
 from hampkit.data.table_columns import read_file
 from hampkit.data.table_values import TableOptions, listed
 from hampkit.errors import UserError, one_line
-from hampkit.targets.answers import KINDS, Kind
+from hampkit.targets.answers import KINDS, Kind, off
 from hampkit.targets.base import Given
 from hampkit.targets.records import (
     Records,
@@ -25,6 +25,7 @@ from hampkit.targets.records import (
     membership,
     names,
     numbered,
+    sorted_names,
 )
 
 ARRAYS = ("probabilities", "logits", "y", "member", "x", "group", "id", "classes", "shadow_logits", "shadow_probabilities",
@@ -93,6 +94,14 @@ def from_file(file: str | Path, columns: Columns) -> Given:
     """
     path = existing(file, "predictions")
     if path.suffix.lower() == ".npz":
+        if given := [
+            *columns.named,
+            *(["--answers"] if columns.answers else []),
+            *(["--kind"] if columns.kind != "auto" else []),
+        ]:
+            raise UserError(
+                f"{given[0]} has no effect on {path}, whose arrays have fixed names ({listed(ARRAYS, 20)}); leave it out"
+            )
         return from_arrays(path.stem, str(path), _npz(path))
     table = read_file(path, TableOptions(label=columns.label, group=columns.group))
     return from_table(path.stem, str(path), table, columns)
@@ -109,10 +118,20 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
         if option not in columns.named:
             raise UserError(f"{what} needs {option} COLUMN, one of {listed(there)}")
     check_columns(what, there, columns.named)
+    if len(set(columns.named.values())) < len(columns.named):
+        raise UserError(
+            f"{what}: one column is named twice, {listed(list(columns.named.values()))}; each option needs its own"
+        )
     found = {option: _values(what, table, name) for option, name in columns.named.items()}
     chosen = _answer_columns(what, there, columns)
     answers = np.stack([_numbers(what, table, name) for name in chosen], axis=1)
     classes, answers = _classes(what, chosen, answers, found["--label"])
+    extra = [name for name, end in zip(chosen, classes, strict=False) if end not in set(names(found["--label"]))]
+    if len(chosen) > 1 and extra and not columns.answers and off(answers).any():
+        raise UserError(
+            f"{what}: the columns {listed(extra, 4)} would be answers, and no record has such a label; name those with"
+            " answers by --answers 'PREFIX*', and others by --id or --group"
+        )
     records = Records(
         y=class_codes(f"column {columns.label!r} of {what}", found["--label"], classes),
         member=membership(f"column {columns.member!r} of {what}", found["--member"]),
@@ -233,7 +252,7 @@ def _numbers(what: str, table: Any, name: str) -> Any:
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
         raise UserError(f"column {name!r} of {what} has no value in data row {row + 1}; fill it, or remove the row")
-    return column.cast(pa.float64()).to_numpy()
+    return column.cast(pa.float64(), safe=False).to_numpy()
 
 
 def _answer_columns(what: str, there: Sequence[str], columns: Columns) -> list[str]:
@@ -263,7 +282,7 @@ def _classes(what: str, chosen: list[str], answers: Any, labels: Sequence[Any]) 
             f"column {chosen[0]!r} of {what} is the only answer and has values outside [0, 1]; one column is the probability of"
             " one of two classes: give a column per class for logits"
         )
-    first, second = sorted(wanted)
+    first, second = sorted_names(wanted)
     ends = [
         name
         for name in (first, second)

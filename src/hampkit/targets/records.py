@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,6 +168,19 @@ def numbered(what: str, y: Any, classes: int) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
+def sorted_names(texts: Iterable[str]) -> list[str]:
+    """Names of classes in order: by value if all are numbers, else as texts.
+
+    >>> sorted_names({"10", "9", "1"}), sorted_names({"b", "a", "10"})
+    (['1', '9', '10'], ['10', 'a', 'b'])
+    """
+    names = sorted(set(texts))
+    try:
+        return sorted(names, key=float)
+    except ValueError:
+        return names
+
+
 def coded(values: Sequence[Any]) -> NDArray[np.int64]:
     """(P,) numbers from 0 for equal values, such as names of persons."""
     return np.unique(np.array([_text(value, False) for value in values]), return_inverse=True)[1].astype(np.int64)
@@ -193,7 +206,7 @@ def check_columns(what: str, columns: Sequence[str], wanted: dict[str, str]) -> 
 def _text(value: Any, lower: bool = True) -> str:
     """A value as text; a whole number has no point."""
     if isinstance(value, (bool, np.bool_)):
-        return str(bool(value)).lower()
+        value = str(bool(value))
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
     text = str(value).strip()

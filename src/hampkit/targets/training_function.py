@@ -30,7 +30,7 @@ def fitted_answers(fit: Fit, inputs: Any, y: NDArray[np.int64], member: NDArray[
         raise UserError(f"the training function fails with seed {seed}: {one_line(error, named=True)}") from error
     if model is None:
         raise UserError(f"the training function returned nothing with seed {seed}; it must return the model")
-    answers, classes, _ = answers_of(model, inputs)
+    answers, classes, _ = answers_of(model, inputs.copy())
     return _spread(answers, classes, n, seed)
 
 

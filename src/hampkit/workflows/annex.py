@@ -66,6 +66,7 @@ def not_tested(results: Json) -> list[dict[str, str]]:
 
 def _reason(needs: Iterable[str], results: Json) -> str:
     held = {need for model in results["models"] for attack in model["attacks"] for need in attack["needs"]}
+    held |= {"shadows" for model in results["models"] if (model.get("audit") or {}).get("exposure")}
     held |= {"known" for model in results["models"] if any((model.get("known") or {}).values())}
     lacking = [need for need in needs if need not in held]
     return "; ".join(LACKING.get(need, need) for need in lacking) or "not asked for"

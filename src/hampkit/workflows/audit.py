@@ -288,7 +288,8 @@ def _findings(
     case, priors = subject.case, request.declared.prior or PRIORS
     fixed = [name for name in scores if "known" not in ATTACKS.get(name).needs] or list(scores)
     sides = {name: (scores[name], known[name]) for name in fixed}
-    values = predictive(sides, case.member, case.known_member, priors)
+    # by group the intervals would be too narrow
+    values = [] if case.group is not None else predictive(sides, case.member, case.known_member, priors)
     found: dict[str, Any] = {
         "way": subject.target.way,
         "answers": subject.target.scale.kind,
@@ -308,7 +309,9 @@ def _bounds(request: AuditRequest, scores: Scores, known: Scores, subject: Subje
     name = next((name for name in BOUND_ATTACKS if name in scores), None)
     if name is None:
         return {"reason": f"not available: none of {', '.join(BOUND_ATTACKS)} was made, which decide the bounds"}
-    if case.group is not None:
+    if (subject.target.way == "train" and not subject.target.coins) or not subject.once.all():
+        return {"reason": "not available: records with equal inputs do not have coins of their own"}
+    if subject.target.pool.group is not None:
         return {"reason": "not available: records of one group do not have coins of their own"}
     every = np.r_[scores[name], known[name]], np.r_[case.member, case.known_member]
     delta = request.declared.claimed_delta

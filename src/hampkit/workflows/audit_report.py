@@ -28,6 +28,7 @@ from hampkit.workflows.report import texts_of
 from hampkit.workflows.session import Progress, Session
 
 HASHES = "SHA256SUMS"
+OPTIONAL = ("records.csv", JUNIT)  # files that not every audit writes
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ def write_audit(found: Found, results: Results, folder: Path, more: Mapping[str,
         write_json(folder / "results.json", document)
         for name, text in texts.items():
             write_file(folder / name, text)
+        for name in set(OPTIONAL) - set(texts):  # of an earlier audit
+            (folder / name).unlink(missing_ok=True)
         write_file(folder / HASHES, _hashes(folder, ["results.json", *texts]))
     kinds = {"html": "report.html", "json": "results.json", "markdown": "report.md", "csv": "results.csv"}
     kinds |= {Path(name).stem: name for name in texts if name not in kinds.values()}

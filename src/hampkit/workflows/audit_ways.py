@@ -64,6 +64,9 @@ class Ways:
 
     def _check_unused(self, way: str) -> None:
         """Check that nothing is given that this way in has no use for."""
+        if way not in ("probabilities", "logits") and self.arrays:
+            name = next(iter(self.arrays))
+            raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
         others = {"predict": ("members", "nonmembers"), "train": ("data", "shadows")}
         for owner, names in others.items():
             for name in names:
@@ -79,7 +82,7 @@ class Ways:
             )
         else:
             rows = rows_of_pair(self.data)
-        own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title)
+        own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title, self.columns.kind)
         return given_of_training(own, session)
 
     def _of_model(self) -> Given:
@@ -125,6 +128,10 @@ def _made(text: str) -> Any:
         return found
     if type(found).__module__ != "builtins" and hasattr(found, "parameters") and not isinstance(found, type):
         return found
+    if isinstance(found, type):
+        raise UserError(
+            f"{text} is a class, whose new object knows nothing; name a function that returns the trained model"
+        )
     if not callable(found):
         raise UserError(f"{text} is a {type(found).__name__}; name a function without arguments that returns the model")
     try:

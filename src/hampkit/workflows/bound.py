@@ -58,9 +58,14 @@ def lines(found: OneRun) -> list[str]:
     return [
         f"{found.canaries:,} records, confidence {found.level:g}, delta {found.delta:g}",
         f"epsilon is at least {found.epsilon:.4f} (Steinke et al. 2023; {best.correct:,} of {best.guesses:,} guesses are right)",
-        f"mu is at least {found.mu:.4f}, an epsilon of {found.epsilon_of_mu:.4f} (Mahloujifar et al. 2024)",
+        f"mu is at least {found.mu:.4f}{_epsilon(found)} (Mahloujifar et al. 2024)",
         f"{LOOSE}.",
     ]
+
+
+def _epsilon(found: OneRun) -> str:
+    """The epsilon of mu in words; at a delta of 0 there is none."""
+    return f", an epsilon of {found.epsilon_of_mu:.4f}" if found.delta else ""
 
 
 def _numbers(what: str, column: Any) -> np.ndarray:

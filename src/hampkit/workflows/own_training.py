@@ -21,7 +21,7 @@ from hampkit.config.content import content_hash
 from hampkit.data.base import fingerprint
 from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import shadow_members
-from hampkit.data.table_values import domain_of, encode
+from hampkit.data.table_values import domain_of
 from hampkit.errors import Notice, UserError
 from hampkit.launch.progress import Jobs
 from hampkit.registry import load_own
@@ -29,9 +29,11 @@ from hampkit.rng import derive, numpy_rng
 from hampkit.runs.locks import locked
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, write_json
+from hampkit.targets.answers import Kind
 from hampkit.targets.base import Given
 from hampkit.targets.model_inputs import Rows
-from hampkit.targets.records import Records
+from hampkit.targets.records import Records, sorted_names
+from hampkit.targets.records import names as class_names
 from hampkit.targets.training_function import fitted_answers
 from hampkit.workflows.session import Session
 
@@ -48,6 +50,7 @@ class OwnTraining:
     shadows: int
     seed: int = 0
     title: str = ""
+    kind: Kind = "auto"  # of the models' answers
 
     @cached_property
     def function(self) -> Callable[[Any, Any, int], Any]:
@@ -71,7 +74,14 @@ class OwnTraining:
             distinct, codes = np.unique(np.asarray(values), return_inverse=True)
             names = [str(value) for value in distinct.tolist()]
         else:
-            codes, names = encode(values)
+            texts = class_names(values)
+            names = sorted_names(texts)
+            codes = np.array([names.index(text) for text in texts])
+        missing = [k for k, value in enumerate(values) if value is None or value != value]
+        if missing:
+            raise UserError(
+                f"the label has no value in data row {missing[0] + 1} ({len(missing):,} such rows); leave them out"
+            )
         if len(names) < 2:
             raise UserError(f"the label has one class only, {names[0]!r}; a classifier needs at least two")
         return codes.astype(np.int64), tuple(names)
@@ -104,11 +114,18 @@ class OwnTraining:
     def key(self) -> dict[str, Any]:
         """What decides the models: the function's code, the data, the seed. Without source the function is never found again."""
         y, _ = self.labels
-        code = code_of(self.function, self.path.partition(":")[0]) or _source(self.function)
+        code = self._code()
         data = fingerprint(self.rows.x, torch.from_numpy(y))
         inputs = self.rows.inputs
         given = content_hash(inputs.to_json()) if hasattr(inputs, "to_json") else fingerprint(torch.from_numpy(inputs))
         return {"version": VERSION, "code": code or uuid.uuid4().hex, "data": data, "inputs": given, "seed": self.seed}
+
+    def _code(self) -> str:
+        """A hash of the function's code; empty if other values decide what it does, such as those of a closure."""
+        if self.path:
+            return code_of(self.function, self.path.partition(":")[0])
+        plain = inspect.isfunction(self.function) and self.function.__closure__ is None
+        return code_of(self.function) or _source(self.function) if plain else ""
 
     @property
     def folder(self) -> str:
@@ -140,6 +157,7 @@ def given_of_training(own: OwnTraining, session: Session) -> Given:
         records,
         answers[0],
         "train",
+        own.kind,
         notes=(*rows.notes, _note(own)),
         coins=own.coins,
         folder=own.folder,
