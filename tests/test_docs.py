@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -227,6 +228,15 @@ def test_every_number_of_a_policy_and_every_column_of_exposure_is_explained():
     assert set(re.findall(r"`(.*?)`", ", ".join(rows))) - {"what"} == set(WHAT)
 
 
+TRAINING = """
+from sklearn.tree import DecisionTreeClassifier
+
+
+def fit(x, y, seed):
+    return DecisionTreeClassifier(random_state=seed).fit(x, y)
+"""
+
+
 @pytest.mark.slow
 def test_the_audits_of_the_docs_are_run(tmp_path, monkeypatch, cli):
     """Both Python blocks, and each command as printed, with one attack."""
@@ -242,7 +252,11 @@ def test_the_audits_of_the_docs_are_run(tmp_path, monkeypatch, cli):
     exec(compile(arrays, "arrays", "exec"), {"__name__": "arrays"})
     shown = [*re.findall(r"```sh\n(.*?)```", page, re.DOTALL), *re.findall(r"```sh\n(.*?)```", readme(), re.DOTALL)]
     lines = [line for block in shown for line in block.splitlines() if line.startswith("hampkit audit ")]
-    assert len(lines) == 6
+    assert len(lines) == 7
+    Path("my_training.py").write_text(TRAINING, "utf-8")
+    rows = np.random.default_rng(0).normal(size=(400, 3))
+    rows[:, 2] = rows[:, 0] > 0
+    np.savetxt("all.csv", rows, delimiter=",", header="a,b,y", comments="")
     for line in lines:
         words = shlex.split(line, comments=True)
         code, out, err = cli(*words[1:], "--attacks", "correctness")
