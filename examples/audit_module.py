@@ -23,18 +23,21 @@ def trained(x: torch.Tensor, y: torch.Tensor) -> nn.Module:
     return net
 
 
-def main() -> float:
-    """Audit a network, and return the AUC of the strongest attack."""
-    torch.manual_seed(0)
+def digits() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """Members and non-members, each as inputs (N, 64) and labels (N,)."""
     data = load_digits()
     x, y = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
     order = torch.randperm(len(x))
-    members, others = order[:300], order[300:]
-    net = trained(x[members], y[members])
+    return (x[order[:300]], y[order[:300]]), (x[order[300:]], y[order[300:]])
 
-    results = hampkit.audit(
-        predict=net, members=(x[members], y[members]), nonmembers=(x[others], y[others]), out="audit-module"
-    )
+
+def main() -> float:
+    """Audit a network, and return the AUC of the strongest attack."""
+    torch.manual_seed(0)
+    members, nonmembers = digits()
+    net = trained(*members)
+
+    results = hampkit.audit(predict=net, members=members, nonmembers=nonmembers, out="audit-module")
     (model,) = results.models
     best = model.strongest()
     print(f"test accuracy {model.accuracy['test']:.1%}")

@@ -9,8 +9,7 @@ import importlib.util
 import sys
 
 import torch
-from audit_module import trained
-from sklearn.datasets import load_digits
+from audit_module import digits, trained
 
 import hampkit
 
@@ -27,15 +26,10 @@ def export(net: torch.nn.Module, path: str) -> None:
 def main() -> float:
     """Audit the exported network, and return the AUC of the strongest attack."""
     torch.manual_seed(0)
-    data = load_digits()
-    x, y = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
-    order = torch.randperm(len(x))
-    members, others = order[:300], order[300:]
-    export(trained(x[members], y[members]), "model.onnx")
+    members, nonmembers = digits()
+    export(trained(*members), "model.onnx")
 
-    results = hampkit.audit(
-        predict="model.onnx", members=(x[members], y[members]), nonmembers=(x[others], y[others]), out="audit-onnx"
-    )
+    results = hampkit.audit(predict="model.onnx", members=members, nonmembers=nonmembers, out="audit-onnx")
     best = results.models[0].strongest()
     print(f"{best.attack}: AUC {best.auc.value:.3f} [{best.auc.low:.3f}, {best.auc.high:.3f}]")
     print(f"report: {results.files['html']}")

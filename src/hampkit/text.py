@@ -8,6 +8,16 @@ from typing import Any
 Address = tuple[str, ...]  # of a value in a nested document: ("train", "lr"), ("attacks", "neural", "epochs")
 
 
+def audit_folder(title: str, key: str) -> str:
+    """The name of an audit's folder: its title in plain characters, and the first eight of a hash.
+
+    >>> audit_folder("my model/2", "0123456789abcdef")
+    'audit-my_model_2-01234567'
+    """
+    plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in title)[:60]
+    return f"audit-{plain}-{key[:8]}"
+
+
 def flatten(document: Mapping[str, Any]) -> dict[Address, Any]:
     """All values of a nested document by address, in the order of the document. Empty sections have none.
 

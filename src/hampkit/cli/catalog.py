@@ -211,7 +211,7 @@ def _shipped_values(name: str) -> tuple[dict[str, Any], Resolved] | None:
 
 
 def _needs_class(address: Address, origin: str) -> bool:
-    """Whether a value is set in a user's file and must be checked by a class, which has to be imported for that."""
+    """Whether a value comes from a user's file, and only its class, which must be imported, can check it."""
     theirs = origin.endswith(".toml")
     return theirs and address[0] not in SECTIONS and address not in (("data", "name"), ("defense", "name"))
 

@@ -1,4 +1,4 @@
-"""How a command ends that was given limits: a line for each, JUnit XML, and exit code 3 if one fails."""
+"""The limits of a command: they are printed, written as JUnit XML, and give exit code 3 if one fails."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def field_types(cls: type) -> dict[tuple[str, ...], Any]:
 
 
 def number_advice(text: str, hint: Any, place: str) -> str:
-    """How to write a number that was meant by a text, as KEY=VALUE; empty where none is to be seen.
+    """KEY=VALUE with the number that a mistyped text stands for; empty if no number is recognised.
 
     >>> number_advice("0,7", float, "defense.gamma"), number_advice("1,000", int, "train.epochs")
     ('write defense.gamma=0.7', 'write train.epochs=1000')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,23 +85,33 @@ def _check_left(what: str, kept: np.ndarray) -> None:
 
 def _read(path: Path, options: TableOptions) -> tuple[str, str, np.ndarray, np.ndarray, np.ndarray | None]:
     """The names of inputs and labels, and the arrays: x (N, *shape), y (N,), group (N,) or None; shapes are not checked yet."""
+
+    def picked(there: list[str]) -> list[str]:
+        label = (options.label,) if options.label else ("y", "labels", "label")
+        wanted = [("x", "features", "X"), label, *([(options.group,)] if options.group else [])]
+        return [_pick(path, there, names) for names in wanted]
+
+    found = read_npz(path, picked, "x=…, y=…")
+    (x_name, x), (y_name, y), *rest = found
+    return x_name, y_name, x, y, rest[0][1] if rest else None
+
+
+def read_npz(path: Path, pick: Callable[[list[str]], list[str]], example: str) -> list[tuple[str, np.ndarray]]:
+    """Arrays of a .npz file with their names; pick: from the names in the file to those that are read.
+
+    example: the arguments of ``numpy.savez`` that write such a file, for messages.
+    Raises: `UserError` for a damaged file, for arrays that do not fit into memory, and as ``pick``.
+    """
     try:
         with _open_npz(path) as archive:
-            there = list(archive.files)
-            x_name = _pick(path, there, ("x", "features", "X"))
-            y_name = _pick(path, there, (options.label,) if options.label else ("y", "labels", "label"))
-            group_name = _pick(path, there, (options.group,)) if options.group else ""
-            wanted = [name for name in (x_name, y_name, group_name) if name]
-            check_fits(path, sum(_bytes(archive, name) for name in wanted))
-            x, y, group = (_array(archive, name) if name else None for name in (x_name, y_name, group_name))
-            assert x is not None
-            assert y is not None
-            return x_name, y_name, x, y, group
+            wanted = pick(list(archive.files))
+            check_fits(path, sum(_bytes(archive, name) for name in dict.fromkeys(wanted)))
+            return [(name, _array(archive, name)) for name in wanted]
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
         raise UserError(
-            f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, x=…, y=…), no arrays of objects"
+            f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, {example}), no arrays of objects"
         ) from None
 
 

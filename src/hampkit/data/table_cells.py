@@ -211,7 +211,7 @@ def _as_numbers(column: Any, from_text: bool) -> Any:
 
 
 def _problems(name: str, column: Any, options: TableOptions) -> list[Problem]:
-    """What is wrong with a column, and the remedies; empty if it can be used."""
+    """The problems of a column, each with its remedy; empty if the column can be used."""
     named = name in options.named
     if column.null_count == len(column):
         return [Problem(name, "has no value in any row", _instead(name, options))]

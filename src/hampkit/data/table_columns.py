@@ -21,7 +21,16 @@ from hampkit.data.table_cells import (
 )
 from hampkit.data.table_csv import inexact, read_csv
 from hampkit.data.table_notes import blank_note, identifier_note, telling_notes
-from hampkit.data.table_values import MIN_ROWS, RawTable, TableOptions, class_labels, compact, encode, listed, similar
+from hampkit.data.table_values import (
+    MIN_ROWS,
+    RawTable,
+    TableOptions,
+    check_columns,
+    class_labels,
+    compact,
+    encode,
+    listed,
+)
 from hampkit.errors import UserError, one_line
 
 _KIND = {
@@ -126,10 +135,7 @@ def _check_names(path: Path, columns: list[str], options: TableOptions) -> None:
         raise UserError(f"{path} needs the name of its label column; give --label COLUMN, one of {listed(columns)}")
     grouped = [(group, "data.group")] if group else []
     several = [(name, f"data.{key}") for key in ("drop", "categories") for name in getattr(options, key)]
-    for name, place in ((label, "label"), *grouped, *several):
-        if name not in columns:
-            near = similar(name, columns)
-            raise UserError(f"no column {name!r} ({place}) in {path}; {near}columns: {listed(columns)}")
+    check_columns(path, columns, ((label, "label"), *grouped, *several))
     if label in options.drop:
         raise UserError(
             f"column {label!r} of {path} is the label and in data.drop={list(options.drop)}; take it out of one"

@@ -56,7 +56,7 @@ def read_csv(path: Path, options: TableOptions) -> Any:
 
 
 class _Form(NamedTuple):
-    """How the lines of a file are read."""
+    """The layout of a text file: its separator, its header and the lines above it."""
 
     separator: str
     header: bool  # whether the first line holds names

@@ -124,6 +124,18 @@ def encode(values: list[Any]) -> tuple[np.ndarray, list[str]]:
     return np.fromiter((index[text] for text in texts), np.int64, len(texts)), names
 
 
+def check_columns(what: object, columns: Sequence[str], wanted: Iterable[tuple[str, str]]) -> None:
+    """Check that the wanted columns exist. wanted: the name of each, and the option that gives it.
+
+    Raises: `UserError`.
+    """
+    for name, place in wanted:
+        if name not in columns:
+            raise UserError(
+                f"no column {name!r} ({place}) in {what}; {similar(name, columns)}columns: {listed(list(columns))}"
+            )
+
+
 def similar(word: str, names: Iterable[str]) -> str:
     """The part of a message that suggests similar names; empty if none is similar."""
     hint = nearest(word, names)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from hampkit.data.table import existing
+from hampkit.data.table_arrays import read_npz
+from hampkit.data.table_cells import is_number
 from hampkit.data.table_columns import read_file
-from hampkit.data.table_values import TableOptions, compact, encode, listed
-from hampkit.errors import UserError, one_line
-from hampkit.targets.records import check_columns, coded, names
+from hampkit.data.table_values import TableOptions, check_columns, compact, encode, listed
+from hampkit.errors import UserError
+from hampkit.targets.records import by_option, coded, names, values_of
 
 Inputs = Literal["auto", "array", "frame", "encoded"]
 INPUTS = ("auto", "array", "frame", "encoded")
@@ -51,8 +53,7 @@ class TableColumns:
 
     @property
     def named(self) -> dict[str, str]:
-        given = {"--label": self.label, "--group": self.group, "--id": self.id}
-        return {option: name for option, name in given.items() if name}
+        return by_option(label=self.label, group=self.group, id=self.id)
 
 
 def rows_of_files(members: str | Path, nonmembers: str | Path, columns: TableColumns) -> Rows:
@@ -124,18 +125,15 @@ def _pair(name: str, pair: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _npz(path: Path) -> tuple[Any, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive["x"], archive["y"]
-    except Exception as error:  # a damaged archive may raise anything
-        raise UserError(f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, x=…, y=…)") from None
+    x, y = (array for _, array in read_npz(path, lambda there: ["x", "y"], "x=…, y=…"))
+    return x, y
 
 
 def _table(path: Path, columns: TableColumns) -> Any:
     if not columns.label:
         raise UserError(f"{path} needs the name of its label column; give --label COLUMN")
     table = read_file(path, TableOptions(label=columns.label, group=columns.group))
-    check_columns(str(path), table.column_names, columns.named)
+    check_columns(path, table.column_names, ((name, option) for option, name in columns.named.items()))
     if not table.num_rows:
         raise UserError(f"{path} has no rows; give at least 100")
     return table
@@ -160,11 +158,7 @@ def _rows_of_tables(first: Any, second: Any, what: str, columns: TableColumns) -
 
 
 def _rows_of(table: Any, member: np.ndarray, what: str, columns: TableColumns) -> Rows:
-    found = {option: table.column(name) for option, name in columns.named.items()}
-    for option, column in found.items():
-        if column.null_count:
-            row = column.is_null().to_pylist().index(True)
-            raise UserError(f"column {columns.named[option]!r} of {what} has no value in data row {row + 1}; fill it")
+    found = {option: values_of(what, name, table.column(name)) for option, name in columns.named.items()}
     features = [name for name in table.column_names if name not in columns.named.values()]
     if not features:
         raise UserError(
@@ -174,10 +168,10 @@ def _rows_of(table: Any, member: np.ndarray, what: str, columns: TableColumns) -
     return Rows(
         inputs=_inputs(table.select(features), x, columns.inputs, what),
         x=x,
-        labels=found["--label"].to_pylist(),
+        labels=found["--label"],
         member=member,
-        group=coded(found["--group"].to_pylist()) if "--group" in found else None,
-        ids=names(found["--id"].to_pylist()) if "--id" in found else (),
+        group=coded(found["--group"]) if "--group" in found else None,
+        ids=names(found["--id"]) if "--id" in found else (),
         notes=notes,
     )
 
@@ -204,15 +198,7 @@ def _inputs(features: Any, x: Tensor, inputs: Inputs, what: str) -> Any:
 
 
 def _is_number(column: Any) -> bool:
-    import pyarrow as pa
-
-    kind = column.type
-    return (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    )
+    return is_number(column.type) or str(column.type) == "bool"
 
 
 def _floats(column: Any) -> np.ndarray:

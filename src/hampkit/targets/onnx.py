@@ -22,7 +22,7 @@ _TYPES = {
 def onnx_answers(file: str | Path, x: Any) -> tuple[Any, tuple[str, ...]]:
     """The answers (N, C) of an ONNX model to inputs (N, …), and the names of the classes if the file has them.
 
-    The model has one input. Of its outputs the last with two axes of numbers is taken, or a list of class → probability as
+    The model has one input. Of its outputs the one with two axes of numbers is taken, or a list of class → probability as
     scikit-learn's converter writes it. Raises: `UserError`.
     """
     session = _session(Path(file))
@@ -70,21 +70,7 @@ def _answer(session: Any, name: str, rows: Any, file: str) -> tuple[Any, tuple[s
         outputs = session.run(None, {name: rows})
     except Exception as error:  # onnxruntime has many exceptions
         raise UserError(f"{file} cannot answer inputs of shape {rows.shape}: {one_line(error)}") from None
-    tables = [
-        k
-        for k, out in enumerate(outputs)
-        if getattr(out, "ndim", 0) == 2 and getattr(out, "dtype", rows.dtype).kind == "f"
-    ]
-    titles = [output.name for output in session.get_outputs()]
-    if len(tables) > 1:
-        named = [k for k in tables if re.search("prob|logit", titles[k].lower())]
-        if len(named) != 1:
-            several = ", ".join(titles[k] for k in tables)
-            raise UserError(
-                f"{file} has several outputs that may be the answers: {several}; export the model with one of them"
-            )
-        outputs = [outputs[named[0]]]
-    for out in outputs[::-1]:
+    for out in _candidates(session, outputs, file):
         if type(out) is list and out and isinstance(out[0], dict):
             keys = list(out[0])
             return np.array([[row[key] for key in keys] for row in out]), tuple(map(str, keys))
@@ -92,3 +78,23 @@ def _answer(session: Any, name: str, rows: Any, file: str) -> tuple[Any, tuple[s
             return out.astype(np.float64), ()
     shapes = ", ".join(str(getattr(out, "shape", type(out).__name__)) for out in outputs)
     raise UserError(f"{file} answers {shapes}; an audit needs an output of shape (records, classes)")
+
+
+def _candidates(session: Any, outputs: list[Any], file: str) -> list[Any]:
+    """The outputs that may be the answers, the last first: of several tables of numbers the one that is named as such.
+
+    Raises: `UserError` if the names do not tell the tables apart.
+    """
+    titles = [output.name for output in session.get_outputs()]
+    tables = [
+        k for k, out in enumerate(outputs) if isinstance(out, np.ndarray) and out.ndim == 2 and out.dtype.kind == "f"
+    ]
+    if len(tables) < 2:
+        return outputs[::-1]
+    named = [k for k in tables if re.search("prob|logit", titles[k].lower())]
+    if len(named) != 1:
+        several = ", ".join(titles[k] for k in tables)
+        raise UserError(
+            f"{file} has several outputs that may be the answers: {several}; export the model with one of them"
+        )
+    return [outputs[named[0]]]

@@ -9,23 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from hampkit.data.memory import check_fits
 from hampkit.data.table import existing
+from hampkit.data.table_arrays import read_npz
+from hampkit.data.table_cells import is_number
 from hampkit.data.table_columns import read_file
-from hampkit.data.table_values import TableOptions, listed
-from hampkit.errors import UserError, one_line
+from hampkit.data.table_values import TableOptions, check_columns, compact, domain_of, listed
+from hampkit.errors import UserError
 from hampkit.targets.answers import KINDS, Kind, off
 from hampkit.targets.base import Given
 from hampkit.targets.records import (
     Records,
-    check_columns,
+    by_option,
+    check_complete,
     class_codes,
     coded,
     membership,
     names,
     numbered,
     sorted_names,
+    values_of,
 )
 
 ARRAYS = ("probabilities", "logits", "y", "member", "x", "group", "id", "classes", "shadow_logits", "shadow_probabilities",
@@ -50,8 +54,7 @@ class Columns:
     @property
     def named(self) -> dict[str, str]:
         """Option → column."""
-        given = {"label": self.label, "member": self.member, "group": self.group, "id": self.id}
-        return {f"--{option}": name for option, name in given.items() if name}
+        return by_option(label=self.label, member=self.member, group=self.group, id=self.id)
 
 
 def from_arrays(title: str, what: str, arrays: dict[str, Any]) -> Given:
@@ -102,7 +105,7 @@ def from_file(file: str | Path, columns: Columns) -> Given:
             raise UserError(
                 f"{given[0]} has no effect on {path}, whose arrays have fixed names ({listed(ARRAYS, 20)}); leave it out"
             )
-        return from_arrays(path.stem, str(path), _npz(path))
+        return from_arrays(path.stem, str(path), dict(read_npz(path, _known, "probabilities=…, y=…, member=…")))
     table = read_file(path, TableOptions(label=columns.label, group=columns.group))
     return from_table(path.stem, str(path), table, columns)
 
@@ -117,16 +120,17 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
     for option in ("--label", "--member"):
         if option not in columns.named:
             raise UserError(f"{what} needs {option} COLUMN, one of {listed(there)}")
-    check_columns(what, there, columns.named)
+    check_columns(what, there, ((name, option) for option, name in columns.named.items()))
     if len(set(columns.named.values())) < len(columns.named):
         raise UserError(
             f"{what}: one column is named twice, {listed(list(columns.named.values()))}; each option needs its own"
         )
-    found = {option: _values(what, table, name) for option, name in columns.named.items()}
+    found = {option: values_of(what, name, table.column(name)) for option, name in columns.named.items()}
     chosen = _answer_columns(what, there, columns)
     answers = np.stack([_numbers(what, table, name) for name in chosen], axis=1)
-    classes, answers = _classes(what, chosen, answers, found["--label"])
-    extra = [name for name, end in zip(chosen, classes, strict=False) if end not in set(names(found["--label"]))]
+    wanted = set(names(found["--label"]))
+    classes, answers = _classes(what, chosen, answers, wanted)
+    extra = [name for name, end in zip(chosen, classes, strict=False) if end not in wanted]
     if len(chosen) > 1 and extra and not columns.answers and off(answers).any():
         raise UserError(
             f"{what}: the columns {listed(extra, 4)} would be answers, and no record has such a label; name those with"
@@ -146,12 +150,8 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
 
 
 def _records(what: str, given: dict[str, Any], classes: int) -> Records:
-    from hampkit.data.table_values import compact, domain_of
-
     x = None
     if "x" in given:
-        import torch
-
         values = np.asarray(given["x"])
         if values.ndim < 2 or values.dtype.kind not in "biuf":
             raise UserError(f"x of {what} is {values.dtype} {values.shape}; give numbers of shape (records, features…)")
@@ -197,19 +197,8 @@ def _shadow_arrays(what: str, kind: str, given: dict[str, Any]) -> Any:
     return np.asarray(given[name]) if name in given else None
 
 
-def _npz(path: Path) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise ValueError("it holds a single array (.npy)")
-            check_fits(path, 2.0 * path.stat().st_size)
-            return {name: archive[name] for name in archive.files if name in ARRAYS}
-    except UserError:
-        raise
-    except Exception as error:  # a damaged archive may raise anything
-        raise UserError(
-            f"cannot read {path}: {one_line(error)}; write it with numpy.savez(file, probabilities=…, y=…, member=…)"
-        ) from None
+def _known(there: list[str]) -> list[str]:
+    return [name for name in there if name in ARRAYS]
 
 
 def _arrow(what: str, table: Any) -> Any:
@@ -231,27 +220,16 @@ def _arrow(what: str, table: Any) -> Any:
     return table.select(kept)
 
 
-def _values(what: str, table: Any, name: str) -> list[Any]:
-    column = table.column(name)
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise UserError(f"column {name!r} of {what} has no value in data row {row + 1}; fill it, or remove the row")
-    return column.to_pylist()
-
-
 def _numbers(what: str, table: Any, name: str) -> Any:
     import pyarrow as pa
 
     column = table.column(name)
-    kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    if not is_number(column.type):
         raise UserError(
-            f"column {name!r} of {what} is taken as an answer and holds no numbers ({kind}); name the columns with the answers:"
-            " --answers 'PREFIX*', or this one by --id or --group"
+            f"column {name!r} of {what} is taken as an answer and holds no numbers ({column.type}); name the columns with the"
+            " answers: --answers 'PREFIX*', or this one by --id or --group"
         )
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise UserError(f"column {name!r} of {what} has no value in data row {row + 1}; fill it, or remove the row")
+    check_complete(what, name, column)
     return column.cast(pa.float64(), safe=False).to_numpy()
 
 
@@ -264,12 +242,12 @@ def _answer_columns(what: str, there: Sequence[str], columns: Columns) -> list[s
     return found
 
 
-def _classes(what: str, chosen: list[str], answers: Any, labels: Sequence[Any]) -> tuple[tuple[str, ...], Any]:
+def _classes(what: str, chosen: list[str], answers: Any, wanted: set[str]) -> tuple[tuple[str, ...], Any]:
     """The names of the classes: those of the columns, without their common prefix; and the answers (P, C).
 
+    wanted: the labels that occur.
     A single column is the probability of the second of two classes, in sorted order, or of the class that it is named after.
     """
-    wanted = set(names(labels))
     if len(chosen) > 1:
         return _named(chosen, wanted), answers
     if len(wanted) != 2:

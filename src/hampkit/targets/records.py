@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.data.copies import first_alike
-from hampkit.data.table_values import listed
 from hampkit.errors import UserError, did_you_mean
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset, Domain
@@ -191,16 +190,26 @@ def names(values: Sequence[Any]) -> tuple[str, ...]:
     return tuple(_text(value, False) for value in values)
 
 
-def check_columns(what: str, columns: Sequence[str], wanted: dict[str, str]) -> None:
-    """Check that the wanted columns exist, by the option that names each.
+def by_option(**columns: str) -> dict[str, str]:
+    """Option → column, of those that are named.
 
-    Raises: `UserError`.
+    >>> by_option(label="y", group="")
+    {'--label': 'y'}
     """
-    for option, name in wanted.items():
-        if name and name not in columns:
-            raise UserError(
-                f"no column {name!r} ({option}) in {what}; {did_you_mean(name, columns)} columns: {listed(list(columns))}"
-            )
+    return {f"--{option}": name for option, name in columns.items() if name}
+
+
+def values_of(what: str, name: str, column: Any) -> list[Any]:
+    """The values of a pyarrow column. Raises: `UserError` if one is missing."""
+    check_complete(what, name, column)
+    return column.to_pylist()
+
+
+def check_complete(what: str, name: str, column: Any) -> None:
+    """Check that a pyarrow column has a value in each row. Raises: `UserError`."""
+    if column.null_count:
+        row = int(column.is_null().to_numpy().argmax())
+        raise UserError(f"column {name!r} of {what} has no value in data row {row + 1}; fill it, or remove the row")
 
 
 def _text(value: Any, lower: bool = True) -> str:

@@ -34,6 +34,7 @@ from hampkit.stats.bounds import audit_scores
 from hampkit.stats.exposure import exposure
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.targets.base import Audited, Given, audited
+from hampkit.text import audit_folder
 from hampkit.workflows.attack import NULL_ATTACK
 from hampkit.workflows.chosen_attacks import family
 from hampkit.workflows.report_inputs import answer_histogram, curve
@@ -41,7 +42,6 @@ from hampkit.workflows.session import Session
 
 NOT_RANDOMISED = "not available: membership was not randomised; bounds hold if each record's membership was a fair coin"
 BOUND_ATTACKS = ("lira-online", "loss")  # the first that was made decides the bounds: chosen before its scores are seen
-
 STEPS = 600  # of the neural attack; 200 epochs over 45,000 known records would take longer than all else together
 
 
@@ -337,8 +337,5 @@ def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[
 
 
 def default_folder(runs_dir: Path, result: ModelResult) -> Path:
-    """The folder of an audit's files, named by the title and a hash of the answers."""
-    if result.run:
-        return runs_dir / result.run
-    plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in result.recipe)[:60]
-    return runs_dir / f"audit-{plain}-{result.weights[0][:8]}"
+    """The folder of an audit's files: that of the models if they were trained here, else one for the answers."""
+    return runs_dir / (result.run or audit_folder(result.recipe, result.weights[0]))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from hampkit.config.files import plain_file
 from hampkit.errors import UserError, one_line
 from hampkit.registry import load_own
@@ -77,13 +79,14 @@ class Ways:
         if self.data is None:
             raise UserError("a training function needs data; give a table, or a pair (x, y)")
         if isinstance(self.data, (str, Path)):
-            rows = rows_of_file(
-                self.data, TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
-            )
+            rows = rows_of_file(self.data, self._table_columns())
         else:
             rows = rows_of_pair(self.data)
         own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title, self.columns.kind)
         return given_of_training(own, session)
+
+    def _table_columns(self) -> TableColumns:
+        return TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
 
     def _of_model(self) -> Given:
         for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
@@ -93,8 +96,7 @@ class Ways:
                 )
         model, title = loaded(self.predict)
         if isinstance(self.members, (str, Path)) and isinstance(self.nonmembers, (str, Path)):
-            columns = TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
-            rows = rows_of_files(self.members, self.nonmembers, columns)
+            rows = rows_of_files(self.members, self.nonmembers, self._table_columns())
         else:
             rows = rows_of_arrays(self.members, self.nonmembers)
         return given_of(Foreign(self.title or title, model, self.columns.kind), rows)
@@ -124,14 +126,12 @@ def loaded(model: Any) -> tuple[Any, str]:
 def _made(text: str) -> Any:
     """The model at an import path: what its function returns, or the object itself if it is a model."""
     found = load_own(text)
-    if hasattr(found, "predict_proba") and not isinstance(found, type):
-        return found
-    if type(found).__module__ != "builtins" and hasattr(found, "parameters") and not isinstance(found, type):
-        return found
     if isinstance(found, type):
         raise UserError(
-            f"{text} is a class, whose new object knows nothing; name a function that returns the trained model"
+            f"{text} is a class, and a new object of it is untrained; name a function that returns the model"
         )
+    if hasattr(found, "predict_proba") or isinstance(found, nn.Module):
+        return found
     if not callable(found):
         raise UserError(f"{text} is a {type(found).__name__}; name a function without arguments that returns the model")
     try:

@@ -9,10 +9,10 @@ import numpy as np
 
 from hampkit.data.table import existing
 from hampkit.data.table_columns import read_file
-from hampkit.data.table_values import TableOptions, listed
+from hampkit.data.table_values import TableOptions, check_columns, listed
 from hampkit.errors import UserError
 from hampkit.stats.bounds import OneRun, audit_scores
-from hampkit.targets.records import check_columns, membership
+from hampkit.targets.records import membership
 
 LOOSE = (
     "These are lower bounds from one model. They hold if a fair coin decided for each record whether it was trained on; they are"
@@ -34,7 +34,7 @@ def bound_of_file(file: str | Path, included: str, score: str, delta: float, lev
     there = list(table.column_names)
     if not included:
         raise UserError(f"{path} needs --included COLUMN, one of {listed(there)}")
-    check_columns(str(path), there, {"--included": included, "--score": score})
+    check_columns(path, there, [(included, "--included"), *([(score, "--score")] if score else [])])
     others = [name for name in there if name != included]
     if not score and len(others) != 1:
         raise UserError(f"{path} has the columns {listed(others)}; name the one with the scores: --score COLUMN")

@@ -32,9 +32,9 @@ from hampkit.runs.store import Run, write_json
 from hampkit.targets.answers import Kind
 from hampkit.targets.base import Given
 from hampkit.targets.model_inputs import Rows
-from hampkit.targets.records import Records, sorted_names
-from hampkit.targets.records import names as class_names
+from hampkit.targets.records import Records, class_codes, names, sorted_names
 from hampkit.targets.training_function import fitted_answers
+from hampkit.text import audit_folder
 from hampkit.workflows.session import Session
 
 WORKER = "hampkit.workflows.own_training:worker"
@@ -69,22 +69,15 @@ class OwnTraining:
     def labels(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """(N,) numbers of the classes, and their names."""
         values = list(self.rows.labels)
-        numbers = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values)
-        if numbers:
-            distinct, codes = np.unique(np.asarray(values), return_inverse=True)
-            names = [str(value) for value in distinct.tolist()]
-        else:
-            texts = class_names(values)
-            names = sorted_names(texts)
-            codes = np.array([names.index(text) for text in texts])
         missing = [k for k, value in enumerate(values) if value is None or value != value]
         if missing:
             raise UserError(
                 f"the label has no value in data row {missing[0] + 1} ({len(missing):,} such rows); leave them out"
             )
-        if len(names) < 2:
-            raise UserError(f"the label has one class only, {names[0]!r}; a classifier needs at least two")
-        return codes.astype(np.int64), tuple(names)
+        classes = sorted_names(names(values))
+        if len(classes) < 2:
+            raise UserError(f"the label has one class only, {classes[0]!r}; a classifier needs at least two")
+        return class_codes("the label", values, classes), tuple(classes)
 
     @cached_property
     def units(self) -> NDArray[np.int64]:
@@ -130,8 +123,7 @@ class OwnTraining:
     @property
     def folder(self) -> str:
         """The name of the run folder."""
-        plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.name)[:60]
-        return f"audit-{plain}-{content_hash(self.key)[:8]}"
+        return audit_folder(self.name, content_hash(self.key))
 
     @property
     def name(self) -> str:
