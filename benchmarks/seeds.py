@@ -2,7 +2,8 @@
 
     python -m benchmarks.seeds location30/undefended location30/hamp --seeds 5 --data-dir DIR [--runs-dir DIR] [KEY=VALUE ...]
 
-A seed decides the split, the initialisation, the batches and the noise, so the deviation is that of the whole experiment.
+A seed decides the split, the initialisation, the batches and the noise, so the deviation is that of the whole experiment. With
+too few examples for a rate, the column has the mean number of members (or non-members) that are found, and of how many.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from pathlib import Path
 import numpy as np
 
 import hampkit
-from hampkit.judging.results import AttackResult, ModelResult
+from hampkit.judging.results import AttackResult, ModelResult, Rate
 
-COLUMNS: dict[str, Callable[[AttackResult], float]] = {
-    "TPR@0.1%FPR": lambda a: 100 * a.tpr_at_fpr[0].value,
-    "TNR@0.1%FNR": lambda a: 100 * a.tnr_at_fnr[0].value,
-    "TPR@1%FPR": lambda a: 100 * a.tpr_at_fpr[1].value,
-    "AUC": lambda a: a.auc.value,
-    "balanced accuracy": lambda a: 100 * a.balanced_accuracy.value if a.balanced_accuracy else float("nan"),
+COLUMNS: dict[str, Callable[[Sequence[AttackResult]], str]] = {
+    "TPR@0.1%FPR": lambda same: _rate([a.tpr_at_fpr[0] for a in same], same[0].members),
+    "TNR@0.1%FNR": lambda same: _rate([a.tnr_at_fnr[0] for a in same], same[0].nonmembers),
+    "TPR@1%FPR": lambda same: _rate([a.tpr_at_fpr[1] for a in same], same[0].members),
+    "AUC": lambda same: _spread([a.auc.value for a in same], 3),
+    "balanced accuracy": lambda same: _spread(
+        [100 * a.balanced_accuracy.value if a.balanced_accuracy else float("nan") for a in same], 2
+    ),
 }
 
 
@@ -37,12 +40,19 @@ def table(models: Sequence[ModelResult]) -> str:
     lines.append("|" + "---|" * (len(COLUMNS) + 3))
     for k, attack in enumerate(first.attacks):
         same = [m.attacks[k] for m in models]
-        cells = [_spread([f(a) for a in same], 3 if name == "AUC" else 2) for name, f in COLUMNS.items()]
+        cells = [cell(same) for cell in COLUMNS.values()]
         flags = sorted({f for a in same for f in a.flags})
         counted = " ".join(f"{f} {sum(f in a.flags for a in same)}/{len(same)}" for f in flags)
         lines.append(f"| {attack.attack} | {attack.members}+{attack.nonmembers} | {' | '.join(cells)} | {counted} |")
     nulls = [m.null.value for m in models]
     return "\n".join([*lines, "", f"Null (membership shuffled): AUC {_spread(nulls, 3)}."])
+
+
+def _rate(rates: Sequence[Rate], n: int) -> str:
+    """The rates in percent, or the counts of n where any of them is not shown."""
+    if any(rate.reason for rate in rates):
+        return f"{_spread([rate.hits for rate in rates], 1)} of {n}"
+    return _spread([100 * rate.value for rate in rates], 2)
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

@@ -23,6 +23,7 @@ from hampkit.attacks.rmia import Rmia, RmiaOffline
 from hampkit.config.recipe import ShadowConfig
 from hampkit.judging.evaluate import evaluate, unusual
 from hampkit.judging.leave_one_out import repeated_scores
+from hampkit.judging.results import Rate
 from hampkit.judging.results.attacks import attack_label
 from hampkit.runs.store import Run
 from hampkit.shadow_models.base import ShadowSet
@@ -63,9 +64,14 @@ def rows(shadowed: ShadowSet, attacks: Sequence[SignalAttack], keep: bool) -> li
         assert result.auc_within is not None
         difference = f"{gain.mean():+.3f} ± {1.96 * gain.std(ddof=1) / np.sqrt(len(gain)):.3f}" if gain.any() else ""
         label = attack_label({"attack": attack.name, "options": unusual(attack)})
-        rates = [_shown(r, 100, 2) for r in (result.tpr[0], result.tnr[0])]
+        sides = (int(members.sum()), int((~members).sum()))
+        rates = [_rate(r, n) for r, n in zip((result.tpr[0], result.tnr[0]), sides, strict=True)]
         found.append([label, _shown(result.auc), _shown(result.auc_within), difference, *rates])
     return found
+
+
+def _rate(rate: Rate, n: int) -> str:
+    return f"{rate.hits:,} of {n:,}" if rate.reason else _shown(rate, 100, 2)
 
 
 def _shown(i: Interval, factor: int = 1, digits: int = 3) -> str:

@@ -66,13 +66,13 @@ def test_run_folder_has_the_documented_layout(finished):
         assert split["members"].shape[0] == len(split["seeds"]) == 1
 
 
-def test_hamp_is_flagged_as_random_and_small_samples_as_unresolved(finished):
+def test_hamp_is_flagged_as_random_and_small_samples_are_few(finished):
     _, results = finished
     undefended, hamp = results.models
     loss = {m.defense: next(a for a in m.attacks if a.attack == "loss") for m in (undefended, hamp)}
     assert "randomised" in loss["hamp"].flags
     assert "randomised" not in loss["undefended"].flags
-    assert all("unresolved" in a.flags for m in results.models for a in m.attacks)
+    assert all("few" in a.flags for m in results.models for a in m.attacks)
     correctness = next(a for a in hamp.attacks if a.attack == "correctness")
     assert "tied" in correctness.flags
     assert "randomised" not in correctness.flags
@@ -88,7 +88,7 @@ def test_run_prints_a_table_a_verdict_and_the_report(cli):
         "AUC",
         "confidence",
         "neural",
-        "unresolved",
+        "few",
         "test accuracy",
     ):
         assert word in out, word

@@ -22,7 +22,7 @@ from hampkit.config.recipe import load_recipe
 from hampkit.errors import UserError
 from hampkit.judging import seeds
 from hampkit.judging import strongest as comparison
-from hampkit.judging.flags import FLAGS
+from hampkit.judging.flags import FLAGS, SAMPLING
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.judging.strongest import TARGET, Halves, judged_by_halves
 from hampkit.report.comparison import COLUMNS, comparison_rows, paper_layout
@@ -214,7 +214,7 @@ def test_a_row_says_where_any_attack_points_the_wrong_way(judged, place):
         return comparison.flagged(leak, [result]).flags
 
     assert flags(()) == ("tied",)
-    assert flags(("inverted", "unresolved")) == ("tied", "inverted")
+    assert flags(("inverted", *SAMPLING)) == ("tied", "inverted")
 
 
 def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):
@@ -222,7 +222,7 @@ def test_flags_of_the_worst_attack_stand_in_the_row(tmp_path):
     by = {e.defense: e.leak for e in found.entries}
     result = read_json(tmp_path / found.entries[1].runs[0] / "result.json")
     flags = {a["attack"]: a["flags"] for a in result["attacks"]}
-    mine = [f for name in by["top1"].attack.split(" / ") for f in flags[name] if f != "unresolved"]
+    mine = [f for name in by["top1"].attack.split(" / ") for f in flags[name] if f not in SAMPLING]
     assert set(by["top1"].flags) == set(mine)
     assert "tied" in by["top1"].flags
     assert "tied" in (tmp_path / "compare.md").read_text()
@@ -336,15 +336,17 @@ def test_the_published_layout_has_the_highest_rates(found):
             means = {}
             for result in results:
                 for attack in result["attacks"]:
-                    means.setdefault(attack["attack"], []).append(attack[curve][0]["value"])
-            highest = max(map(np.mean, means.values()))
-            value, name = re.fullmatch(r"([\d.]+)% \((.*)\) \?", row[column]).groups()  # pyright: ignore[reportOptionalMemberAccess]
-            assert float(value) == pytest.approx(100 * highest, abs=0.005)
-            assert np.mean(means[name]) == pytest.approx(highest)
+                    means.setdefault(attack["attack"], []).append(attack[curve][0])
+            value_of = {name: np.mean([point["value"] for point in points]) for name, points in means.items()}
+            name = max(value_of, key=value_of.__getitem__)
+            hits = sum(point[curve[:2]] for point in means[name])
+            judged = sum(result["attacks"][0]["members" if column == 1 else "nonmembers"] for result in results)
+            assert row[column] == f"{hits} of {judged} ({name})", "too few examples: the count"
         assert row[4:] == ["–"] * 3
     document = comparison.to_json()
-    document["entries"][0]["highest"]["tpr"] = ("loss", 0.25, True)
-    assert paper_layout([document])[1][1] == "25.00% (loss)", "no question mark where the examples resolve the rate"
+    document["entries"][0]["highest"]["tpr"] = ("loss", 0.25, True, "")
+    document["entries"][0]["highest"]["tnr"] = ("loss", 0.25, False, "")
+    assert paper_layout([document])[1][1:3] == ["25.00% (loss)", "25.00% (loss) ?"], "not resolved"
 
 
 def test_an_unknown_defense_is_one_line(cli, refused, nothing_written):
@@ -398,7 +400,7 @@ def test_the_page_says_what_was_run_and_what_its_flags_mean(tmp_path):
     for name in ("compare.html", "compare.md"):
         text = html.unescape((tmp_path / name).read_text(encoding="utf-8"))
         assert "Options: rows=400 epochs=2 neural.epochs=2 defense.alpha=0.5; all others as in the recipes." in text
-        assert all(FLAGS[flag] in text for flag in flags | {"unresolved"})
+        assert all(FLAGS[flag] in text for flag in flags | {*SAMPLING})
         assert "highest lower bound of the AUC on one half of the candidates, judged on the other half" in text
         assert "The interval is for the worst attack, whichever it is; read its upper end" in text
         assert "wall time while other trainings ran" in text

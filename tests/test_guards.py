@@ -142,13 +142,14 @@ def test_the_outer_interval_of_a_rate_covers_the_truth_where_the_exact_one_does_
     assert (low, high) == metrics.tpr_bounds(-s, ~m, 0.01)
 
 
-def test_unresolved_is_about_the_smaller_group_and_each_rate_about_its_own():
+def test_few_is_about_the_smaller_group_and_each_rate_about_its_own():
     data, logits = pool(400, 24000)
     case = build_case(Pool(data, 400), logits, JudgeConfig(), 0)
     result = judge_scores(Loss(), *score(Loss(), case), case, JudgeConfig())
-    assert "unresolved" in result.flags
+    assert "few" in result.flags
     assert result.tpr_at_fpr[0].resolved, "12,000 non-members show 0.1 %"
     assert not result.tnr_at_fnr[0].resolved, "200 members do not"
+    assert [r.reason for r in (result.tpr_at_fpr[0], result.tnr_at_fnr[0])] == ["", "200 members, 5,000 needed"]
 
 
 def test_strict_reaches_both_rates():

@@ -96,7 +96,7 @@ def _entry(name: str, i: int) -> dict[str, Any]:
         "accuracy": {"train": 1.0, "test": test["value"]},
         "test": test,
         "leak": leak,
-        "highest": {"tpr": ["loss", 0.02, False], "tnr": ["loss", 0.01, False]},
+        "highest": {"tpr": ["loss", 0.02, False, ""], "tnr": ["loss", 0.01, False, ""]},
         "seconds": 1.5,
         "queries": 1.0,
         "overhead": 1.0,

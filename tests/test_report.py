@@ -113,7 +113,11 @@ def _attack(name: str, needs: list[str], shift: float, n: int) -> dict[str, Any]
         wrong = math.floor(level * n)
         inner = _estimate(hits / n, n)
         wider = {"outer_low": inner["low"] * 0.7, "outer_high": min(1.0, inner["high"] * 1.3)}
-        points.append((level, hits, wrong, inner | wider, level * n >= 10))
+        caution = {
+            "resolved": level * n >= 10,
+            **({} if level * n >= 5 else {"reason": f"{n} judged, {5 / level:g} needed"}),
+        }
+        points.append((level, hits, wrong, inner | wider | caution))
     return {
         "attack": name,
         "unit": "target",
@@ -124,8 +128,8 @@ def _attack(name: str, needs: list[str], shift: float, n: int) -> dict[str, Any]
         "members": n,
         "nonmembers": n,
         "auc": _estimate(NORMAL.cdf(shift / math.sqrt(2)), n),
-        "tpr_at_fpr": [{"fpr": x, **e, "tp": k, "fp": w, "resolved": ok} for x, k, w, e, ok in points],
-        "tnr_at_fnr": [{"fnr": x, **e, "tn": k, "fn": w, "resolved": ok} for x, k, w, e, ok in points],
+        "tpr_at_fpr": [{"fpr": x, **e, "tp": k, "fp": w} for x, k, w, e in points],
+        "tnr_at_fnr": [{"fnr": x, **e, "tn": k, "fn": w} for x, k, w, e in points],
         "balanced_accuracy": _estimate(NORMAL.cdf(shift / 2), n),
         "flags": [],
     }
@@ -221,9 +225,14 @@ def numbers(results: dict[str, Any]) -> set[str]:
         shown |= {percent(model["accuracy"][part]) for part in ("train", "test")}
         for attack in model["attacks"]:
             shown |= {"{value:.3f}".format(**attack["auc"]), "{low:.3f}–{high:.3f}".format(**attack["auc"])}
-            shown |= {percent(attack["balanced_accuracy"]["value"]), f"{attack['members']} + {attack['nonmembers']}"}
-            for point in (attack["tpr_at_fpr"][0], attack["tnr_at_fnr"][0]):
-                shown |= {percent(point["value"], 2), percent(point["outer_high"], 2)}
+            shown |= {
+                percent(attack["balanced_accuracy"]["value"]),
+                f"{attack['members']:,} + {attack['nonmembers']:,}",
+            }
+            for point, hits in ((attack["tpr_at_fpr"][0], "tp"), (attack["tnr_at_fnr"][0], "tn")):
+                rate = {percent(point["value"], 2), percent(point["outer_high"], 2)}
+                few = {f"{point[hits]:,} of {attack['members']:,}", point["reason"]} if point.get("reason") else set()
+                shown |= few or rate
     return shown
 
 
@@ -280,9 +289,10 @@ def test_percent_never_rounds_to_nothing_or_to_all():
     assert [percent(*rate) for rate in rates] == ["0.0%", "100.0%", "0.10%", "<0.01%", ">99.99%", "50%"]
 
 
-def test_html_shows_every_number(html: str):
-    text = text_of(html)
-    assert {number for number in (VERDICT, *numbers(example_results())) if number not in text} == set()
+@pytest.mark.parametrize("n", [400, 7_000, 20_000])
+def test_html_shows_every_number(n: int):
+    text = text_of(page_of(example_results(n)))
+    assert {number for number in (VERDICT, *numbers(example_results(n))) if number not in text} == set()
     for flag, why in example_texts()["flags"].items():
         assert flag in text
         assert why in text
@@ -317,8 +327,9 @@ def test_hostile_names_are_escaped():
     assert next(csv.DictReader(io.StringIO(render_csv(results))))["data"] == "'=cmd()"
 
 
-def test_markdown_shows_every_number():
-    results = example_results()
+@pytest.mark.parametrize("n", [400, 7_000, 20_000])
+def test_markdown_shows_every_number(n: int):
+    results = example_results(n)
     markdown = render_markdown(results, example_texts())
     lines = [line for line in markdown.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
@@ -335,8 +346,29 @@ def test_markdown_shows_every_number():
     ]
 
 
+def test_too_few_examples_show_a_count_and_no_rate_in_any_form():
+    """Below 5/FPR; from 5/FPR to 10/FPR the rate is shown with a mark, above without one."""
+    for n, cell in ((400, "few"), (7_000, "unresolved"), (20_000, "")):
+        results = one_model(n)
+        attack = results["models"][0]["attacks"][0]
+        point = attack["tpr_at_fpr"][0]
+        shown = rows.blocks(results)[0].rows[0].tpr["0.1%"]
+        assert (shown.caution, shown.value) == (
+            cell,
+            f"{point['tp']} of 400" if cell == "few" else percent(point["value"], 2),
+        )
+        (row, *_) = csv.DictReader(io.StringIO(render_csv(results)))
+        assert (row["tpr_at_fpr_0.001"] == "") == (row["tpr_at_fpr_0.001_outer_low"] == "") == (cell == "few")
+        assert (row["tpr_at_fpr_0.001_reason"] != "") == (cell == "few")
+        assert int(row["tpr_at_fpr_0.001_tp"]) == point["tp"]
+        page, line = text_of(page_of(results)), render_markdown(results, example_texts())
+        assert (f"{point['tp']} of 400 400 judged, 5000 needed" in page) == (cell == "few")
+        assert (f"*{point['tp']} of 400* (400 judged, 5000 needed)" in line) == (cell == "few")
+        assert ("(unresolved)" in page) == (cell == "unresolved")
+
+
 def test_csv_gives_the_numbers_back():
-    results = example_results()
+    results = example_results(20_000)
     rows = list(csv.DictReader(io.StringIO(render_csv(results))))
     pairs = [(model, attack) for model in results["models"] for attack in model["attacks"]]
     for row, (model, attack) in zip(rows, pairs, strict=True):
@@ -459,7 +491,9 @@ def test_the_strongest_attack_is_so_with_the_choice_among_the_attacks_taken_into
 
 
 def test_the_trade_off_shows_the_outer_interval_and_opens_where_it_means_something():
-    results = one_model()
+    few = charts.tradeoff_chart(one_model(), charts.styles(["digits/undefended"]))["views"]
+    assert list(few) == ["auc"], "no view without a point"
+    results = one_model(7_000)
     (point,) = charts.tradeoff_chart(results, charts.styles(["digits/undefended"]))["views"]["tpr"]["data"]
     highest = max(attack["tpr_at_fpr"][0]["outer_high"] for attack in results["models"][0]["attacks"])
     assert point["y"][0] + point["error_y"]["array"][0] == pytest.approx(highest)
@@ -468,7 +502,7 @@ def test_the_trade_off_shows_the_outer_interval_and_opens_where_it_means_somethi
     assert point["y"][0] - point["error_y"]["arrayminus"][0] == pytest.approx(lowest)
     assert (charts.opening(one_model()), charts.opening(one_model(10_000))) == ("auc", "tpr")
     shown = 'data-view="{}" data-group="tradeoff" aria-pressed="true"'
-    for n, name in ((400, "auc"), (10_000, "tpr")):
+    for n, name in ((7_000, "auc"), (10_000, "tpr")):
         results = one_model(n)
         assert shown.format(name) in render_html(results, example_details(results), example_texts())
 

@@ -57,12 +57,41 @@ def test_groups_of_uneven_size_are_worth_fewer_than_there_are():
     assert not evaluate(*more, rows=own).tpr[0].resolved
 
 
+@pytest.mark.parametrize(
+    ("rows", "groups", "flags", "reason"),
+    [
+        (4_999, 1, ("few",), "4,999 non-members, 5,000 needed"),
+        (5_000, 1, ("unresolved",), ""),
+        (9_999, 1, ("unresolved",), ""),
+        (10_000, 1, (), ""),
+        (12_000, 3, ("few",), "4,000 groups of non-members, 5,000 needed"),
+        (12_000, 2, ("unresolved",), ""),
+    ],
+)
+def test_a_rate_is_shown_from_five_errors_and_resolved_from_ten(rows, groups, flags, reason):
+    """One rule for TPR and TNR; groups count, if there are groups."""
+    member = np.arange(2 * rows) < rows
+    scores = np.random.default_rng(0).standard_normal(2 * rows) + member
+    found = evaluate(scores, member, rows=None if groups == 1 else np.arange(2 * rows) // groups)
+    assert found.flags == flags
+    assert (found.tpr[0].reason, found.tnr[0].reason) == (reason, reason.replace("non-members", "members"))
+    assert not found.tpr[1].reason, "1 % needs a tenth"
+
+
+def test_pairs_are_counted_in_leave_one_out_and_halves_in_a_comparison():
+    scores, member, units = repeated(1, models=8, examples=1000)
+    assert evaluate(scores, member, rows=units).tpr[0].reason == "4,000 pairs with non-members, 5,000 needed"
+    part = ("loss", *target(1_000, 1)[:2])
+    _, tpr, _ = comparison._measure([part, part], comparison.TARGET, None, False)
+    assert tpr.reason == "1,000 non-members, 5,000 needed in each half"
+
+
 @pytest.mark.parametrize(("size", "seen"), [(1, True), (2, False)])
 def test_leave_one_out_is_resolved_by_units(size, seen):
     scores, member, units = repeated(size)
     found = evaluate(scores, member, rows=units)
     assert [found.tpr[0].resolved, found.tnr[0].resolved] == [seen, seen]
-    assert ("unresolved" in found.flags) != seen
+    assert bool({"few", "unresolved"} & {*found.flags}) != seen
     assert found.tpr[1].resolved
 
 

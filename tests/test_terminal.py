@@ -118,6 +118,18 @@ def test_the_flags_that_fit_are_in_words():
     assert "flags: u" not in text
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_too_few_examples_show_a_count(width):
+    few = replace(RATES[0], reason="80 non-members, 5,000 needed")
+    attacks = tuple(replace(a, tpr_at_fpr=(few,), flags=("few",)) for a in audited().attacks[:2])
+    text = shown(
+        width, lambda console: terminal.show_results(console, Results((replace(audited(), attacks=attacks),), "0"))
+    )
+    line = line_of(text.split("null (shuffled")[0], NAMES[0])
+    assert f"{few.hits} of 50" in line
+    assert line.count("2.0 [0.3, 9.0]") == ("TNR@0.1%FNR, %" in text), "the TNR has enough"
+
+
 def test_every_flag_has_a_letter_of_its_own():
     assert set(LETTERS) == set(ALL_FLAGS)
     assert len(set(LETTERS.values())) == len(LETTERS)
@@ -148,7 +160,7 @@ def compared(name):
     rate = Rate(0.0123, 0.0, 0.1, 0.001, 1, 0, 0.0012, 0.1234, False)
     leak = Leak(f"{NAMES[0]} / {NAMES[2]}", "leave-one-out", AUCS[0], rate, rate, 12_345, 67_890, FLAGS)
     accuracy = {"train": 1.0, "val": 0.9, "test": 0.912}
-    highest = {"tpr": (NAMES[0], 0.0123, False), "tnr": (NAMES[2], 0.3, True)}
+    highest = {"tpr": (NAMES[0], 0.0123, False, ""), "tnr": (NAMES[2], 0.3, True, "")}
     return Entry(f"toy/{name}", name, ("run",), accuracy, Interval(0.912, 0.9, 0.92), leak, highest, 123.4, 1.0, 3.2)
 
 

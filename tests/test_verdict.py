@@ -371,6 +371,15 @@ def test_unresolved_names_the_side_and_the_n_that_bind():
     assert "unresolved" not in text(20_000, 20_000)
 
 
+def test_too_few_for_a_rate_names_how_many_it_needs():
+    """Counts below 5/FPR; the side that is only unresolved has a sentence of its own."""
+    few = Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False, "80 non-members, 5,000 needed")
+    mixed = replace(attack(members=7_000, nonmembers=80), tpr_at_fpr=(few,))
+    text = said(model("toy/a", mixed))
+    assert "Counts stand in place of the rates at 0.1%: TPR needs 5,000 non-members, and 80 are judged." in text
+    assert "Rates at 0.1% are unresolved: TNR needs 10,000 members, and 7,000 are judged." in text
+
+
 def test_unresolved_names_groups_where_rows_are_in_groups():
     def text(members, nonmembers, *more):
         # rates that 12,000 rows would show are not resolved: the groups are few

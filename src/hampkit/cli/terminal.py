@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 TPR, TNR, AUC = "TPR@0.1%FPR, %", "TNR@0.1%FNR, %", "AUC"
 # where a table is too narrow for the names of flags, each has a letter, which is explained below the table
 LETTERS = {
-    "unresolved": "u", "tied": "t", "randomised": "r", "masked": "m", "mismatched": "x", "pooled": "p", "inverted": "i",
-    "shifted": "s", "duplicated": "d", "overlapping": "o", "untrained": "l", "constant": "c", "null": "n",
+    "few": "f", "unresolved": "u", "tied": "t", "randomised": "r", "masked": "m", "mismatched": "x", "pooled": "p",
+    "inverted": "i", "shifted": "s", "duplicated": "d", "overlapping": "o", "untrained": "l", "constant": "c", "null": "n",
 }  # fmt: skip
 
 
@@ -57,9 +57,7 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     documents = [c.to_json() for c in found]
     if paper:
         head, *body = paper_layout(documents)
-        title = (
-            "highest over the attacks on the target, as published (by luck too; ? too few examples to resolve the rate)"
-        )
+        title = "highest over the attacks on the target, as published (by luck too; ? or a count: too few examples for the rate)"
         columns = [Column(name, "name" if k == 0 else "number") for k, name in enumerate(head)]
         show_table(console, title, [Form(columns, body)])
         return
@@ -112,14 +110,19 @@ def _comparison_forms(document: Mapping[str, Any]) -> list[Form]:
 
 def _flags_of(entry: Mapping[str, Any]) -> list[str]:
     """The flags of an entry, with that of the rate, which the page has beside the rate itself."""
+    from hampkit.report import sampling
+
     leak = entry["leak"]
-    return list(dict.fromkeys([*([] if leak["tpr"]["resolved"] else ["unresolved"]), *leak["flags"]]))
+    of_rate = sampling(leak["tpr"])
+    return list(dict.fromkeys([*([of_rate] if of_rate else []), *leak["flags"]]))
 
 
 def _five(entry: Mapping[str, Any]) -> list[str]:
     test, leak = entry["test"], entry["leak"]
-    tpr = {"value": leak["tpr"]["value"], "low": leak["tpr"]["outer_low"], "high": leak["tpr"]["outer_high"]}
-    return [entry["defense"], _percent(test), _number(leak["auc"]), _percent(tpr)]
+    rate = leak["tpr"]
+    outer = {"value": rate["value"], "low": rate["outer_low"], "high": rate["outer_high"]}
+    tpr = _count(rate["hits"], leak["members"]) if rate.get("reason", "") else _percent(outer)
+    return [entry["defense"], _percent(test), _number(leak["auc"]), tpr]
 
 
 def _show_model(console: Console, model: ModelResult) -> int:
@@ -195,8 +198,8 @@ def _wide(alike: Sequence[Sequence[AttackResult]], seeds: bool) -> Form:
             "judged on": judged_on(first.to_json()),
             AUC: _number(first.auc),
             "AUC within": _number(first.auc_within),
-            TPR: _rate(first.tpr_at_fpr[0]),
-            TNR: _rate(first.tnr_at_fnr[0]),
+            TPR: _rate(first.tpr_at_fpr[0], first.members),
+            TNR: _rate(first.tnr_at_fnr[0], first.nonmembers),
             "flags": " ".join(first.flags),
         }
         rows.append([cells[column.head] for column in columns])
@@ -207,7 +210,7 @@ def _narrow(alike: Sequence[Sequence[AttackResult]]) -> list[Form]:
     """One line for each attack: its name, AUC, TPR, and flags in words or in letters."""
     columns = [Column("attack", "name"), Column(AUC), Column(TPR), Column("flags", "flags")]
     firsts = [same[0] for same in alike]
-    cells = [[a.attack, _number(a.auc), _rate(a.tpr_at_fpr[0])] for a in firsts]
+    cells = [[a.attack, _number(a.auc), _rate(a.tpr_at_fpr[0], a.members)] for a in firsts]
     more = [label for same in alike if (label := _label(same)) != same[0].attack]
     notes = [*([f"names in full: {'; '.join(more)}"] if more else []), *_within(firsts)]
     words = Form(columns, [[*row, " ".join(a.flags)] for row, a in zip(cells, firsts, strict=True)], notes)
@@ -305,9 +308,15 @@ def _accuracy(model: ModelResult, part: str) -> str:
     return f"{part} {model.accuracy[part]:.1%}" + (f" (n={n}{each})" if n else "")
 
 
-def _rate(rate: Rate) -> str:
-    """A rate in percent with its interval for the target FPR or FNR exactly."""
+def _rate(rate: Rate, n: int) -> str:
+    """A rate in percent with its interval for the target FPR or FNR exactly; of too few examples ``3 of 162``."""
+    if rate.reason:
+        return _count(rate.hits, n)
     return _percent({"value": rate.value, "low": rate.outer_low, "high": rate.outer_high})
+
+
+def _count(hits: int, n: int) -> str:
+    return f"{hits:,} of {n:,}"
 
 
 def _null(model: ModelResult) -> str:

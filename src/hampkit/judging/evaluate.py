@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hampkit.attacks import Attack
 from hampkit.config.sections import JudgeConfig
 from hampkit.judging.case import Case, shadows_of_everyone
-from hampkit.judging.flags import STRICT_LEVEL, resolved
+from hampkit.judging.flags import STRICT_LEVEL, resolved, too_few
 from hampkit.judging.results import ERROR, FPRS, AttackResult, Rate, Unit
 from hampkit.stats import grouped, metrics
 from hampkit.stats.intervals import Interval, bonferroni_level
@@ -22,7 +22,7 @@ from hampkit.stats.pairs import Outer, Pairs, Rates
 from hampkit.stats.roc import same_order
 
 Bools = NDArray[np.bool_]
-RAISED = ("unresolved", "tied", "inverted", "pooled")  # the flags that depend on scores and membership alone
+RAISED = ("few", "unresolved", "tied", "inverted", "pooled")  # the flags that depend on scores and membership alone
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ def measured(pairs: Pairs, pooled: bool = True, overlap: float = 0.0) -> Measure
     """
     auc_at = pairs.auc if pooled else pairs.auc_within
     auc, within = auc_at(), pairs.auc_within() if pooled and len(pairs) > 1 else None
-    tpr, tnr, tied = rates_of(pairs) if pooled else _rated(*pairs.of_means(FPRS, overlap))
+    tpr, tnr, tied = rates_of(pairs) if pooled else _rated(*pairs.of_means(FPRS, overlap), _who(pairs, pooled))
     raised = (
-        not (tpr[0].resolved and tnr[0].resolved),
+        any(rate.reason for rate in (tpr[0], tnr[0])),
+        any(not rate.resolved and not rate.reason for rate in (tpr[0], tnr[0])),
         tied,
         auc.high < 0.5 and auc_at(STRICT_LEVEL).high < 0.5,
         within is not None and within.value > auc.high,
@@ -99,15 +100,22 @@ def measured(pairs: Pairs, pooled: bool = True, overlap: float = 0.0) -> Measure
 
 def rates_of(pairs: Pairs) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
     """TPR and TNR at each of `FPRS`, and whether equal scores cost one of them at the first."""
-    return _rated(pairs.rates(FPRS), pairs.independent())
+    return _rated(pairs.rates(FPRS), pairs.independent(), _who(pairs))
 
 
-def _rated(found: Rates, independent: tuple[float, float]) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
-    """Rates with whether they are resolved; independent: numbers of members and of non-members."""
+def _rated(found: Rates, independent: tuple[float, float], who: str) -> tuple[tuple[Rate, ...], tuple[Rate, ...], bool]:
+    """Rates with whether they are resolved; independent: numbers of members and of non-members, which ``who`` names."""
     members, nonmembers = independent
-    tpr = tuple(_rate(*point, at, nonmembers) for point, at in zip(found.tpr, FPRS, strict=True))
-    tnr = tuple(_rate(*point, at, members) for point, at in zip(found.tnr, FPRS, strict=True))
+    tpr = tuple(_rate(*p, at, nonmembers, f"{who}non-members") for p, at in zip(found.tpr, FPRS, strict=True))
+    tnr = tuple(_rate(*p, at, members, f"{who}members") for p, at in zip(found.tnr, FPRS, strict=True))
     return tpr, tnr, found.tied
+
+
+def _who(pairs: Pairs, pooled: bool = True) -> str:
+    """What is counted of members and of non-members: themselves, their pairs with several targets, or groups."""
+    if len(pairs) > 1 and pooled:
+        return "pairs with "
+    return "" if pairs.rows is None or len(pairs) > 1 else "groups of "
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: JudgeConfig) -> AttackResult:
@@ -157,7 +165,8 @@ def unusual(attack: Attack) -> dict[str, Any]:
     return {f.name: getattr(attack, f.name) for f in fields if getattr(attack, f.name) != f.default}
 
 
-def _rate(point: Point, outer: Outer, rate: float, n: float) -> Rate:
+def _rate(point: Point, outer: Outer, rate: float, n: float, who: str) -> Rate:
     # of scores equal to the threshold the point takes none, `outer` a share: it need not hold the point's interval
     low, high = min(outer[0], point.low), max(outer[1], point.high)
-    return Rate(point.value, point.low, point.high, rate, point.hits, point.errors, low, high, resolved(rate, n))
+    counts, caution = (point.hits, point.errors), (resolved(rate, n), too_few(rate, n, who))
+    return Rate(point.value, point.low, point.high, rate, *counts, low, high, *caution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from hampkit.stats import grouped, metrics
 from hampkit.stats.metrics import Interval
 
 FLAGS: dict[str, str] = {
-    "unresolved": "At the target rate of 0.1 % fewer than ten false positives (or false negatives) are allowed. With so few "
+    "few": "At the target rate of 0.1 % fewer than five false positives (or false negatives) are allowed. So few examples "
+    "(groups, if rows are in groups) show no rate: the count stands in its place.",
+    "unresolved": "At the target rate of 0.1 % only five to nine false positives (or false negatives) are allowed. With so few "
     "examples (groups, if rows are in groups) the rate means little.",
     "tied": "The threshold for the target FPR or FNR of 0.1 % falls into a group of equal scores. The rate shown is that of the "
     "next stricter threshold.",
@@ -36,7 +39,9 @@ FLAGS: dict[str, str] = {
     "null": "On shuffled membership the AUC differs from 0.5 beyond its 99.9 % interval: the evaluation itself leaks. Do not use "
     "these numbers.",
 }
-LEAST_ERRORS = 10  # a rate is resolved if it allows so many false positives (false negatives)
+LEAST_SHOWN = 5  # a rate is shown if it allows so many false positives (false negatives); below, the count is
+LEAST_ERRORS = 10  # and it is resolved if it allows so many
+SAMPLING = ("few", "unresolved")  # the flags of too few examples
 ROUNDING = (
     1e-5  # of equal answers, relative to the largest logit: several layers round, and batches of other sizes otherwise
 )
@@ -50,6 +55,19 @@ def resolved(rate: float, n: float) -> bool:
     (True, False)
     """
     return metrics.allowed(rate, n) >= LEAST_ERRORS
+
+
+def too_few(rate: float, n: float, who: str) -> str:
+    """Why a rate at a target FPR or FNR is not shown: fewer than five errors among n independent examples are within it.
+
+    who: the examples, in words. Empty if the rate is shown.
+
+    >>> too_few(0.001, 648, "non-members"), too_few(0.001, 5_000, "non-members")
+    ('648 non-members, 5,000 needed', '')
+    """
+    if metrics.allowed(rate, n) >= LEAST_SHOWN:
+        return ""
+    return f"{math.floor(n):,} {who}, {math.ceil(LEAST_SHOWN / rate):,} needed"
 
 
 def constant(logits: Any) -> bool:

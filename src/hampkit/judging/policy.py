@@ -204,9 +204,14 @@ def _rates(limit: Limit, model: Json, curve: str, rate: str, end: str) -> tuple[
         if points[0]["resolved"]:
             found[_name(attack)] = points[0][key]
         else:
-            n = attack["nonmembers" if curve.startswith("tpr") else "members"]
-            few = f"{n:,} judged {'non-members' if curve.startswith('tpr') else 'members'} are too few for {curve} at {rate}"
+            few = f"too few records are judged for {curve} at {rate}: {points[0].get('reason') or _few(attack, curve)}"
     return found, few if attacks else f"attack {limit.attack} was not made"
+
+
+def _few(attack: Json, curve: str) -> str:
+    """How many are judged of those who decide an error rate, which is shown but not resolved."""
+    who = "nonmembers" if curve.startswith("tpr") else "members"
+    return f"{attack[who]:,} {'non-members' if who == 'nonmembers' else who}, and fewer than ten errors are allowed"
 
 
 def _name(attack: Json) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from hampkit.judging.flags import LEAST_SHOWN
 from hampkit.stats.intervals import Interval, clopper_pearson
 from hampkit.stats.metrics import allowed
 
 PRIORS = (0.5, 0.1, 0.01)
 FPRS = (0.1, 0.01, 0.001)  # at which a threshold is chosen
-LEAST = 5  # false positives that must be allowed among the known non-members
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def predictive(
     found = []
     for rate in FPRS:
         errors = allowed(rate, int((~known_member).sum()))
-        if errors < LEAST:
+        if errors < LEAST_SHOWN:
             continue
         cuts = {name: np.sort(np.asarray(known)[~known_member])[::-1][errors] for name, (_, known) in scores.items()}
         hits = {name: int((np.asarray(scores[name][1])[known_member] > cut).sum()) for name, cut in cuts.items()}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hampkit.errors import UserError
 from hampkit.judging.evaluate import rates_of
-from hampkit.judging.flags import FLAGS
+from hampkit.judging.flags import FLAGS, SAMPLING
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.judging.seeds import share_of
 from hampkit.rng import derive, numpy_rng
@@ -54,8 +54,8 @@ class Entry:
     accuracy: dict[str, float]  # train, val, test: means over seeds
     test: Interval  # test accuracy; the interval is exact for one seed, and Student's for several
     leak: Leak
-    # as published: for each rate the attack with the highest value, that value, and whether it is resolved
-    highest: dict[str, tuple[str, float, bool]]
+    # as published: for each rate the attack with the highest value, that value, whether it is resolved, and a count or ""
+    highest: dict[str, tuple[str, float, bool, str]]
     seconds: float  # of training the target, mean over seeds
     queries: float  # forward passes per answer
     overhead: float  # time of an answer divided by that of the network's own answer
@@ -86,20 +86,20 @@ class Comparison:
         document = asdict(self)
         del document["replaced"]
         seen = dict.fromkeys(flag for entry in self.entries for flag in entry.leak.flags)
-        texts = {flag: FLAGS[flag] for flag in ("unresolved", *seen)}
+        texts = {flag: FLAGS[flag] for flag in (*SAMPLING, *seen)}
         return {"schema": 2, "hampkit": document.pop("version"), **document, "flags": texts}
 
 
 def flagged(leak: Leak, results: Sequence[ModelResult]) -> Leak:
     """The leak with the flags that its attack has with any seed.
 
-    `unresolved` is left out, because each rate states it. `inverted` is added if any attack has it: an inverted attack is never
-    chosen, although it finds members when it is turned around.
+    `few` and `unresolved` are left out, because each rate states them. `inverted` is added if any attack has it: an inverted
+    attack is never chosen, although it finds members when it is turned around.
     """
     names = leak.attack.split(BOTH)
     judged = [a for r in results for a in r.of("leave-one-out" if leak.judged == REPEATED else "target")]
     everywhere = [a for r in results for a in r.attacks]
-    mine = [flag for a in judged if a.attack in names for flag in a.flags if flag != "unresolved"]
+    mine = [flag for a in judged if a.attack in names for flag in a.flags if flag not in SAMPLING]
     turned = ["inverted"] if any("inverted" in a.flags for a in everywhere) else []
     return replace(leak, flags=tuple(dict.fromkeys([*mine, *turned])))
 
@@ -202,8 +202,9 @@ def _mean(both: Sequence[Rate], independent: bool) -> Rate:
     given = metrics.mean_rate(both, independent)
     outer = metrics.mean_rate([Interval(r.value, r.outer_low, r.outer_high) for r in both], independent)
     counts = (sum(r.hits for r in both), sum(r.errors for r in both))
-    resolved = all(r.resolved for r in both)
-    return Rate(given.value, given.low, given.high, both[0].at, *counts, outer.low, outer.high, resolved)
+    reason = next((f"{r.reason} in each half" for r in both if r.reason), "")
+    caution = (all(r.resolved for r in both), reason)
+    return Rate(given.value, given.low, given.high, both[0].at, *counts, outer.low, outer.high, *caution)
 
 
 def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int, overlap: float) -> Rate:
@@ -213,8 +214,8 @@ def _rate(measured: Sequence[tuple[Interval, Rate, Rate]], which: int, overlap: 
         return each[0]
     mean = mean_of_seeds([Interval(r.value, r.outer_low, r.outer_high) for r in each], overlap)
     hits, errors = sum(r.hits for r in each), sum(r.errors for r in each)
-    resolved = all(r.resolved for r in each)
-    return Rate(mean.value, mean.low, mean.high, each[0].at, hits, errors, mean.low, mean.high, resolved)
+    caution = (all(r.resolved for r in each), next((r.reason for r in each if r.reason), ""))
+    return Rate(mean.value, mean.low, mean.high, each[0].at, hits, errors, mean.low, mean.high, *caution)
 
 
 def test_accuracy_of(results: Sequence[ModelResult], one_split: bool) -> Interval:
@@ -223,12 +224,20 @@ def test_accuracy_of(results: Sequence[ModelResult], one_split: bool) -> Interva
     return mean_of_seeds([r.accuracy_interval("test") for r in results], overlap)
 
 
-def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool]:
-    """The attack on the target with the highest rate at 0.1 %, mean over seeds, as in the published comparison."""
+def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool, str]:
+    """The attack on the target with the highest rate at 0.1 %, mean over seeds, as in the published comparison.
+
+    The name, the rate, whether it is resolved, and the count that is shown in its place where there are too few examples.
+    """
     found: dict[str, list[Rate]] = {}
+    judged: dict[str, int] = {}
     for result in results:
         for attack in result.of("target"):
             found.setdefault(attack.attack, []).append(getattr(attack, curve)[0])
+            side = attack.members if curve == "tpr_at_fpr" else attack.nonmembers
+            judged[attack.attack] = judged.get(attack.attack, 0) + side
     values = {name: float(np.mean([rate.value for rate in rates])) for name, rates in found.items()}
     name = max(values, key=lambda n: values[n])
-    return name, values[name], all(rate.resolved for rate in found[name])
+    few = any(rate.reason for rate in found[name])
+    count = f"{sum(rate.hits for rate in found[name]):,} of {judged[name]:,}" if few else ""
+    return name, values[name], all(rate.resolved for rate in found[name]), count

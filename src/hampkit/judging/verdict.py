@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from hampkit.judging.flags import LEAST_ERRORS
+from hampkit.judging.flags import LEAST_ERRORS, LEAST_SHOWN, SAMPLING
 from hampkit.judging.headlines import NOT_ATTACKED, headline, named
 from hampkit.judging.pairs_of_models import comparison, flags_of
 from hampkit.judging.results import Results
@@ -22,7 +22,7 @@ from hampkit.judging.results.attacks import (
     strongest,
     turned,
 )
-from hampkit.judging.results.wording import Json, level_label, model_titles, n_seeds, percent, sentences
+from hampkit.judging.results.wording import Json, level_label, model_titles, n_seeds, percent, sampling, sentences
 
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
@@ -42,6 +42,7 @@ CAVEATS = {  # flags that change what a finding means; {} stands for the models 
     "they could be",
 }
 WITHOUT_CAVEAT = {  # the other flags, and why none of these lines is about them
+    "few": "another sentence names the rate and how many examples it needs",
     "unresolved": "another sentence names the rate and how many examples it needs",
     "tied": "it concerns rates at 0.1 %, and no sentence gives such a rate",
     "pooled": "it makes numbers of leave-one-out too low, so that members that are found are found all the same",
@@ -219,35 +220,39 @@ def _caveats(titled: Titled) -> list[dict[str, Any]]:
         if marked := [title for title, model in titled if flag in flags_of(model)]:
             found.append({"flag": flag, "models": marked, "text": text.format(" and ".join(marked))})
     repeated = [attack for _, model in titled for attack in of_models(model)]
-    few = [title for title, model in titled if any("unresolved" in a["flags"] for a in of_target(model))]
-    texts = _unresolved([model for _, model in titled], repeated)
-    return found + [{"flag": "unresolved", "models": few, "text": text} for text in texts]
+    for flag in SAMPLING:
+        few = [title for title, model in titled if any(flag in a["flags"] for a in of_target(model))]
+        texts = _sampled(flag, [model for _, model in titled], repeated)
+        found += [{"flag": flag, "models": few, "text": text} for text in texts]
+    return found
 
 
-def _unresolved(models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
-    """A sentence with the rates that are unresolved at the smallest target rate: examples needed, and examples judged.
+def _sampled(flag: str, models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
+    """A sentence with the rates at the smallest target rate that have a flag of too few examples: how many it needs, and has.
 
-    If rows are in groups, groups are counted. Groups of uneven size count for fewer.
+    flag: one of `SAMPLING`. If rows are in groups, groups are counted. Groups of uneven size count for fewer.
     """
     sides = (
         ("TPR", "tpr_at_fpr", "fpr", "nonmembers", "non-members"),
         ("TNR", "tnr_at_fnr", "fnr", "members", "members"),
     )
-    said = []
+    said, least = [], LEAST_SHOWN if flag == "few" else LEAST_ERRORS
     judged = [(model.get("groups") or _of_each(attack), attack) for model in models for attack in of_target(model)]
     by_group = any(model.get("groups") for model in models)
     rates = {point[key] for _, a in judged for _, curve, key, *_ in sides for point in a[curve]}
     for name, curve, key, of, who in sides:
-        few = {n[of] for n, a in judged for p in a[curve] if p[key] == min(rates) and not p["resolved"]}
+        few = {n[of] for n, a in judged for p in a[curve] if p[key] == min(rates) and sampling(p) == flag}
         if few:
-            takes, have = round(LEAST_ERRORS / min(rates)), " or ".join(f"{n:,}" for n in sorted(few))
+            takes, have = round(least / min(rates)), " or ".join(f"{n:,}" for n in sorted(few))
             many = [] if by_group else sorted({(f["members"] + f["nonmembers"]) // 2 for f in repeated})
             more = f" (in leave-one-out about {' or '.join(f'{n:,}' for n in many)})" if many else ""
             uneven = " of uneven size" if by_group and max(few) >= takes else ""
             groups = "groups of " if by_group else ""
             each = " with each seed" if any(n_seeds(model) > 1 for model in models) else ""
             said.append(f"{name} needs {takes:,} {groups}{who}, and {have}{uneven} are judged{each}{more}")
-    return [f"Rates at {level_label(min(rates))} are unresolved: {'; '.join(said)}"] if said else []
+    at = level_label(min(rates, default=1))
+    head = {"few": f"Counts stand in place of the rates at {at}", "unresolved": f"Rates at {at} are unresolved"}[flag]
+    return [f"{head}: {'; '.join(said)}"] if said else []
 
 
 def _of_each(attack: Json) -> dict[str, int]:

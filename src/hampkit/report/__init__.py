@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hampkit.judging.results.wording import percent, verdict_lines
+from hampkit.judging.results.wording import percent, sampling, verdict_lines
 from hampkit.report.comparison import (
     COLUMNS,
     about,
@@ -29,5 +29,6 @@ __all__ = [
     "render_csv",
     "render_html",
     "render_markdown",
+    "sampling",
     "verdict_lines",
 ]

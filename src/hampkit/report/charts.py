@@ -71,8 +71,12 @@ def roc_chart(model: Json, title: str, curves: Json, floor: tuple[float, float],
 
 
 def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
-    """Test accuracy against leakage: one point per model, for its strongest attack by each measure."""
+    """Test accuracy against leakage: one point per model, for its strongest attack by each measure.
+
+    A model with too few examples for a TPR has no point in the view of the TPR; without any point there is no such view.
+    """
     views = {"tpr": _tradeoff(results, style, "tpr"), "auc": _tradeoff(results, style, "auc")}
+    views = {measure: view for measure, view in views.items() if view["data"] or measure == "auc"}
     titles = model_titles(results)
     tests = [percent(model["accuracy"]["test"]) for model in results["models"]]
     points = "; ".join(f"{title} {test}" for title, test in zip(titles, tests, strict=True))
@@ -157,7 +161,7 @@ def _roc_alt(model: Json, title: str) -> str:
         f"{attack['attack']} {percent(point['value'], 2)}"
         for attack in of_target(model)
         for point in attack["tpr_at_fpr"]
-        if level_label(point["fpr"]) == level
+        if level_label(point["fpr"]) == level and not point.get("reason")
     ]
     rates = f" True-positive rate at {level} false-positive rate: {', '.join(parts)}." if parts else ""
     return f"ROC curves of the attacks on {title}, both axes logarithmic.{rates}"
@@ -225,9 +229,9 @@ def _leak(model: Json, measure: str) -> dict[str, Any] | None:
 
 
 def _rate(attack: Json) -> Json | None:
-    """The TPR at the operating point of the chart; None if the attack has none there."""
+    """The TPR at the operating point of the chart; None if the attack has none there, or a count in its place."""
     level = level_label(LEVEL)
-    found = (p for p in attack["tpr_at_fpr"] if level_label(p["fpr"]) == level)
+    found = (p for p in attack["tpr_at_fpr"] if level_label(p["fpr"]) == level and not p.get("reason"))
     return next(({**rows.outer(p), "resolved": p["resolved"]} for p in found), None)
 
 

@@ -139,7 +139,7 @@ def paper_layout(documents: Sequence[Json]) -> list[list[str]]:
     """The table of the publication: per defense and data set the highest TPR@0.1%FPR and TNR@0.1%FNR of any attack on the target.
 
     The first row is the head. Percentages with two decimals, the attack, and a question mark where the examples are too few to
-    resolve the rate; a defense that was not run has a dash.
+    resolve the rate, or a count where they are too few to show it; a defense that was not run has a dash.
     """
     head = ["defense"]
     for document in documents:
@@ -161,8 +161,8 @@ def paper_layout(documents: Sequence[Json]) -> list[list[str]]:
 
 def _highest(entry: Json) -> list[str]:
     return [
-        f"{100 * value:.2f}% ({attack}){'' if resolved else ' ?'}"
-        for attack, value, resolved in (entry["highest"]["tpr"], entry["highest"]["tnr"])
+        f"{count or f'{100 * value:.2f}%'} ({attack}){'' if resolved or count else ' ?'}"
+        for attack, value, resolved, count in (entry["highest"]["tpr"], entry["highest"]["tnr"])
     ]
 
 
@@ -175,8 +175,8 @@ def _row(e: Json) -> list[str]:
         _percent(e["accuracy"]["train"]),
         f"{leak['attack']} ({leak['judged']})",
         f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]",
-        _rate(leak["tpr"]),
-        _rate(leak["tnr"]),
+        _rate(leak["tpr"], leak["members"]),
+        _rate(leak["tnr"], leak["nonmembers"]),
         ", ".join(leak["flags"]) or "–",
         f"{leak['members']:,} + {leak['nonmembers']:,}",
         f"{e['seconds']:.1f}",
@@ -185,7 +185,10 @@ def _row(e: Json) -> list[str]:
     ]
 
 
-def _rate(rate: Json) -> str:
+def _rate(rate: Json, n: int) -> str:
+    """A rate in percent with its interval; ``3 of 162 (few)`` where there are too few examples for a rate."""
+    if rate.get("reason"):
+        return f"{rate['hits']:,} of {n:,} (few)"
     said = f"{100 * rate['value']:.2f} [{100 * rate['outer_low']:.2f}, {100 * rate['outer_high']:.2f}] %"
     return said if rate["resolved"] else f"{said} (unresolved)"
 
@@ -249,12 +252,13 @@ def _flat(e: Json) -> dict[str, Any]:
     row |= {"accuracy_test": e["accuracy"]["test"], **_ends("accuracy_test", e["test"])}
     row |= {"accuracy_train": e["accuracy"]["train"], "attack": leak["attack"], "judged": leak["judged"]}
     row |= {"auc": leak["auc"]["value"], **_ends("auc", leak["auc"])}
-    for name, rate in (("tpr_at_fpr_0.001", leak["tpr"]), ("tnr_at_fnr_0.001", leak["tnr"])):
-        row |= {name: rate["value"], **_ends(f"{name}_outer", rate, "outer_")}
-        row[f"{name}_resolved"] = str(rate["resolved"]).lower()
+    for name, hits, rate in (("tpr_at_fpr_0.001", "tp", leak["tpr"]), ("tnr_at_fnr_0.001", "tn", leak["tnr"])):
+        shown = {**rate, **dict.fromkeys(("value", "outer_low", "outer_high"), "")} if rate.get("reason", "") else rate
+        row |= {name: shown["value"], **_ends(f"{name}_outer", shown, "outer_"), f"{name}_{hits}": rate.get("hits", "")}
+        row |= {f"{name}_resolved": str(rate["resolved"]).lower(), f"{name}_reason": rate.get("reason", "")}
     row |= {"flags": " ".join(leak["flags"]), "members": leak["members"], "nonmembers": leak["nonmembers"]}
     return row | {"seconds": e["seconds"], "queries": e["queries"], "overhead": e["overhead"]}
 
 
-def _ends(name: str, interval: Mapping[str, float], key: str = "") -> dict[str, float]:
+def _ends(name: str, interval: Mapping[str, Any], key: str = "") -> dict[str, Any]:
     return {f"{name}_{end}": interval[f"{key}{end}"] for end in ("low", "high")}

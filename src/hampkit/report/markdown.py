@@ -107,8 +107,10 @@ def _number(cell: Cell | None) -> str:
     """The number and its interval, without the percent sign: the head has it."""
     if cell is None:
         return "–"
+    if cell.caution == "few":
+        return f"*{cell.value}* ({cell.count})"
     shown = f"{cell.value} ({cell.interval})".replace("%", "").replace("<", "&lt;").replace(">", "&gt;")
-    return f"*{shown}*" if cell.muted else shown
+    return f"*{shown}*" if cell.caution else shown
 
 
 def _repeated(blocks: list[ModelBlock]) -> str:
@@ -182,7 +184,8 @@ def _notes(blocks: list[ModelBlock], level: str) -> str:
         " 99.9 % interval.",
         "**Bold**: the strongest attack on that model. The interval of its AUC, which allows for the choice among the attacks,"
         " lies farthest from 0.5; if no interval excludes 0.5, its AUC does.",
-        "*Italic*: unresolved, too few examples for this rate. The CSV has every operating point.",
+        "*Italic*: too few examples for this rate; *k of n*: so few that a count stands in its place. The CSV has every operating"
+        " point.",
     ]
     return " ".join(parts)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hampkit.judging.results.attacks import attack_label, family, leaders, of_models, of_target, order_of, strongest
-from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent, runs_of
+from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent, runs_of, sampling
 from hampkit.text import counted
 
 Json = Mapping[str, Any]
@@ -28,7 +28,7 @@ class Cell:
     value: str
     interval: str
     count: str
-    muted: bool = False  # unresolved: too few examples
+    caution: str = ""  # ``few``: a count in place of a rate; ``unresolved``; both for too few examples
 
 
 @dataclass(frozen=True)
@@ -303,8 +303,11 @@ def judged_on(attack: Json) -> str:
 
 
 def _point(point: Json, count: str) -> Cell:
-    """The cell of a rate, with its `outer` interval."""
-    return _rate(outer(point) | {"resolved": point["resolved"]}, count)
+    """The cell of a rate, with its `outer` interval; of too few examples the count, with the reason."""
+    caution = sampling(point)
+    return (
+        Cell(count, "", point["reason"], caution) if caution == "few" else _rate(outer(point), count, caution=caution)
+    )
 
 
 def _null(model: Json) -> NullRow | None:
@@ -312,9 +315,9 @@ def _null(model: Json) -> NullRow | None:
     return None if null is None else NullRow(null["attack"], _auc(null["auc"], ""), not off_null(model))
 
 
-def _rate(point: Json, count: str, digits: int = 2) -> Cell:
+def _rate(point: Json, count: str, digits: int = 2, caution: str = "") -> Cell:
     span = _span((point["low"], point["high"]), digits)
-    return Cell(percent(point["value"], digits), span, count, not point.get("resolved", True))
+    return Cell(percent(point["value"], digits), span, count, caution)
 
 
 def _span(bounds: tuple[float, float], digits: int) -> str:

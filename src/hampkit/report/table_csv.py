@@ -21,7 +21,8 @@ def render_csv(results: Json) -> str:
     shadow models, ``leave-one-out``: every shadow model in turn, all pairs pooled, of so many
     ``targets``, with the mean of the AUCs within single models as ``auc_within``.
     Columns of an operating point: ``tpr_at_fpr_0.001``, ``…_low``, ``…_high`` (exact, for the threshold as given), ``…_tp``,
-    ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the target rate exactly), ``…_resolved``.
+    ``…_fp``, ``…_outer_low``, ``…_outer_high`` (for the target rate exactly), ``…_resolved``. With too few examples the rate and
+    its intervals are empty, and ``…_reason`` is not.
     A text that a spreadsheet would take for a formula (it starts with = + - @) gets an apostrophe in front.
     """
     rows = [row for model in results["models"] for row in _rows(model)]
@@ -74,8 +75,14 @@ def _measured(found: Json) -> dict[str, Any]:
     row = _estimate("auc", found["auc"])
     for curve, key in (("tpr_at_fpr", "fpr"), ("tnr_at_fnr", "fnr")):
         for point in found[curve]:
-            row |= _estimate(f"{curve}_{point[key]:g}", {k: v for k, v in point.items() if k != key})
+            row |= _estimate(f"{curve}_{point[key]:g}", _without_rate({k: v for k, v in point.items() if k != key}))
     return row
+
+
+def _without_rate(point: Json) -> Json:
+    """The columns of an operating point; where too few examples show a rate, the counts without it."""
+    hidden = (*ESTIMATE, "outer_low", "outer_high") if point.get("reason") else ()
+    return {**point, **dict.fromkeys(hidden, ""), "reason": point.get("reason", "")}
 
 
 def _estimate(name: str, point: Json) -> dict[str, Any]:

@@ -47,8 +47,15 @@ def _measured(model: Json, attack: Json) -> dict[str, Any]:
         "nonmembers": attack["nonmembers"],
         "models": attack["targets"],
         "auc": dict(deciding_auc(attack)),
-        "tpr_at_fpr": [{k: p[k] for k in ("fpr", "value", "low", "high", "resolved")} for p in attack["tpr_at_fpr"]],
+        "tpr_at_fpr": [_rate(point, attack["members"]) for point in attack["tpr_at_fpr"]],
     }
+
+
+def _rate(point: Json, members: int) -> dict[str, Any]:
+    """A TPR with its interval; the count of members found, and the reason, where there are too few records for a rate."""
+    if point.get("reason"):
+        return {"fpr": point["fpr"], "found": point["tp"], "of": members, "reason": point["reason"]}
+    return {key: point[key] for key in ("fpr", "value", "low", "high", "resolved")}
 
 
 def not_tested(results: Json) -> list[dict[str, str]]:

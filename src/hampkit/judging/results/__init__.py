@@ -27,6 +27,7 @@ class Rate(Interval):
     outer_low: float  # low and high take the threshold as given; this wider interval is for the target rate exactly
     outer_high: float
     resolved: bool  # at least ten errors were allowed, of groups where rows are in groups
+    reason: str = ""  # why reports show the count of hits in place of the rate: fewer than five were
 
 
 @dataclass(frozen=True)
@@ -335,10 +336,11 @@ def _rate(r: Rate, at: str, hits: str, errors: str) -> dict[str, Any]:
         "outer_low": r.outer_low,
         "outer_high": r.outer_high,
         "resolved": r.resolved,
+        **({"reason": r.reason} if r.reason else {}),
     }
 
 
 def _from_rate(d: dict[str, Any], at: str, hits: str, errors: str) -> Rate:
-    return Rate(
-        d["value"], d["low"], d["high"], d[at], d[hits], d[errors], d["outer_low"], d["outer_high"], d["resolved"]
-    )
+    interval = (d["value"], d["low"], d["high"])
+    outer = (d["outer_low"], d["outer_high"])
+    return Rate(*interval, d[at], d[hits], d[errors], *outer, d["resolved"], d.get("reason", ""))

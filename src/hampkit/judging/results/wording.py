@@ -45,6 +45,17 @@ def level_label(rate: float) -> str:
     return f"{100 * rate:g}%"
 
 
+def sampling(point: Json) -> str:
+    """The flag of a rate at one operating point: ``few`` if its count is shown in its place, ``unresolved``, or none.
+
+    >>> sampling({"resolved": False, "reason": "648 non-members, 5,000 needed"}), sampling({"resolved": True})
+    ('few', '')
+    """
+    if point.get("reason"):
+        return "few"
+    return "" if point["resolved"] else "unresolved"
+
+
 def model_titles(results: Json) -> list[str]:
     """A name for every model that no other has: the recipe, the number of several seeds, and seed and run where that is needed.
 
