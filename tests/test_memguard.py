@@ -35,7 +35,7 @@ def surrogate_of(made):
     return Surrogate([(made.layers[k].weight.detach(), made.layers[k].bias.detach()) for k in (0, 2, 4, 6)])
 
 
-@pytest.mark.parametrize(("classes", "n"), [(3, 40), (10, 30), pytest.param(10, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("classes", "n"), [(3, 16), (10, 12), pytest.param(10, 200, marks=pytest.mark.slow)])
 def test_the_batch_equals_the_loop_over_samples(classes, n):
     made = net(classes)
     rng = np.random.default_rng(classes)
@@ -55,16 +55,15 @@ def test_answers_that_are_nearly_certain_or_tied_go_as_the_loop_goes():
         sure = torch.tensor([[0.0, 0.0, 1.0], [0.01, 0.01, 0.98]], dtype=torch.float64)
         made.layers[-1].bias.sub_(made(sure).mean())  # it changes its mind between the two
     rng = np.random.default_rng(3)
-    logits = torch.from_numpy(rng.normal(size=(12, 3)))
-    logits[torch.arange(12), torch.from_numpy(rng.integers(0, 3, 12))] += torch.linspace(
-        20, 39, 12, dtype=torch.float64
-    )
+    logits = torch.from_numpy(rng.normal(size=(8, 3)))
+    sure = torch.linspace(20, 39, 8, dtype=torch.float64)
+    logits[torch.arange(8), torch.from_numpy(rng.integers(0, 3, 8))] += sure
     logits = torch.cat([logits, torch.tensor([[1.0, 3, 3], [2, 2, 2], [3, 3, -1], [1, 1, 5]], dtype=torch.float64)])
     batched, changed = obfuscate(logits, surrogate_of(made))
     with threads(1):  # products of one row: two threads would wait for each other hundreds of thousands of times
         alone = [one_sample(row, made) for row in logits]
     assert changed.tolist() == [flag for _, flag in alone]
-    assert changed[:12].any()
+    assert changed[:8].any()
     assert torch.allclose(batched, torch.stack([z for z, _ in alone]), atol=1e-4, rtol=0)
 
 

@@ -169,9 +169,10 @@ def test_the_exit_code_of_an_audit(file, tmp_path, capsys, limit, code):
 
 
 def test_limits_of_run_and_compare(tmp_path, capsys):
-    for words in (["run", "digits/undefended"], ["compare", "digits", "--defenses", "undefended"]):
-        assert guarded([*words, "epochs=1", "--quiet", "--fail-if", "auc.low>0.1"]) == 3
-        assert guarded([*words, "epochs=1", "--quiet", "--fail-if", "auc.low>0.999", "--junit", "j.xml"]) == 0
-        assert guarded([*words, "epochs=1", "--fail-if", "nothing>1"]) == 2
-        assert guarded([*words, "epochs=1", "--junit", "j.xml"]) == 2
+    quick = ("rows=300", "epochs=1", "neural.epochs=1", "--quiet")
+    for words in (["run", "toy/undefended"], ["compare", "toy", "--defenses", "undefended"]):
+        assert guarded([*words, *quick, "--fail-if", "auc.low>0.1"]) == 3
+        assert guarded([*words, *quick, "--fail-if", "auc.low>0.999", "--junit", "j.xml"]) == 0
+        assert guarded([*words, *quick, "--fail-if", "nothing>1"]) == 2
+        assert guarded([*words, *quick, "--junit", "j.xml"]) == 2
         assert "--fail-if LIMIT" in capsys.readouterr().err

@@ -56,6 +56,7 @@ def content(path):
     return {name: array.tobytes() for name, array in np.load(path, allow_pickle=False).items()}
 
 
+@pytest.mark.slow
 def test_a_table_gives_the_same_bytes_with_other_threads(tmp_path):
     words = ["digits/undefended", "digits/hamp", *QUICK]
     assert run(tmp_path / "one", 1, *words) == run(tmp_path / "two", 2, *words)
