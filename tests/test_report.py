@@ -488,6 +488,9 @@ def test_the_strongest_attack_is_so_with_the_choice_among_the_attacks_taken_into
     assert [row.name for row in rows.blocks(results)[0].rows if row.strongest] == [name]
     (point,) = charts.tradeoff_chart(results, charts.styles([model["recipe"]]))["views"]["auc"]["data"]
     assert point["customdata"][0][1] == name
+    chosen = model["attacks"][1]["auc_corrected"]
+    ends = point["y"][0] - point["error_y"]["arrayminus"][0], point["y"][0] + point["error_y"]["array"][0]
+    assert ends == pytest.approx((chosen["low"], chosen["high"])), "the interval of the verdict"
 
 
 def test_the_trade_off_shows_the_outer_interval_and_opens_where_it_means_something():

@@ -219,10 +219,13 @@ def _test(model: Json) -> dict[str, float]:
 
 
 def _leak(model: Json, measure: str) -> dict[str, Any] | None:
-    """The AUC of the strongest attack, or the TPR of the attack with the highest lower bound of the TPR."""
+    """The AUC of the strongest attack, or the TPR of the attack with the highest lower bound of the TPR.
+
+    The interval of the AUC is that of the verdict: it allows for the choice among the attacks.
+    """
     if measure == "auc":
         best = strongest(of_target(model))
-        return None if best is None else as_found(best, best["auc"]) | {"attack": found_label(best)}
+        return None if best is None else as_found(best, best.get("auc_corrected") or best["auc"]) | {"attack": found_label(best)}
     rates = [(rate, attack) for attack in of_target(model) if (rate := _rate(attack))]
     rate, attack = max(rates, key=lambda found: found[0]["low"], default=(None, None))
     return None if rate is None or attack is None else {**rate, "attack": attack_label(attack)}
