@@ -143,11 +143,11 @@ def test_the_entry_points_of_contributing_are_all_that_are_read():
 
 
 def test_every_column_of_records_is_explained_and_the_reports_name_the_file():
-    from hampkit.workflows.leave_one_out import RECORD_COLUMNS
+    from hampkit.workflows.run_records import RUN_COLUMNS
 
     table = (ROOT / "docs/reading.md").read_text("utf-8").split("## records.csv")[1]
     first = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
-    assert re.findall(r"`(.*?)`", ", ".join(first)) == RECORD_COLUMNS.split(",")
+    assert re.findall(r"`(.*?)`", ", ".join(first)) == list(RUN_COLUMNS)
 
 
 def test_every_flag_is_explained_in_its_own_words():

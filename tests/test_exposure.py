@@ -44,6 +44,20 @@ def test_each_number_is_that_of_the_formula():
         assert found.low[k] < gaps[k] / scale < found.high[k]
 
 
+def test_the_wider_ends_are_those_of_bonferroni():
+    """All 40 hold together in at least 95 % of 200 repeats, binomial error allowed: so the first of many can be read."""
+    missed = 0
+    for seed in range(200):
+        signals, members = drawn(0.5, 12, seed, records=40)
+        found = exposure(signals, members)
+        if not seed:
+            single = exposure(signals, members, level=1 - 0.05 / 40)
+            assert np.array_equal(found.low_all, single.low)
+            assert np.array_equal(found.high_all, single.high)
+        missed += not ((found.low_all <= 0.5) & (found.high_all >= 0.5)).all()
+    assert missed <= stats.binom.ppf(0.99, 200, 0.05)
+
+
 def test_equal_variances_give_the_normal_distribution():
     signals, members = drawn(np.full(40, 0.7), 8, 3)
     centred = signals - np.where(members, 0.7, 0.0)

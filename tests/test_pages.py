@@ -53,9 +53,11 @@ def results_with_verdict() -> dict[str, Any]:
 
 def details_with_records(results: dict[str, Any]) -> list[dict[str, Any]]:
     details = example_details(results)
-    record = {"row": "17", "label": "cat", "attack": "lira-online", "separation": "3.1", "advantage": "0.75"}
-    record |= {"low": "-0.0697", "high": "0.99", "found_at_0.1%_fpr": "2", "in_models": "4", "out_models": "4"}
-    details[0]["records"] = {"first": [record]}
+    record = {"row": "17", "label": "cat", "attack": "lira-online", "mu": "3.1", "low": "1", "high": "5"}
+    record |= {"low_all": "-0.0697", "high_all": "6.99", "adjusted_p": "0.0123", "exposed": "yes"}
+    record |= {"found_at_0.1%_fpr": "2", "in_models": "4", "out_models": "4"}
+    summary = {"of": "records", "exposed": 190, "judged": 432, "false_discovery_rate": 0.05}
+    details[0]["records"] = {"first": [record], "summary": summary}
     details[0]["provenance"]["file"] = "data/customers.csv"
     return details
 
@@ -288,7 +290,8 @@ def test_provenance_is_open_and_has_command_files_hashes_and_versions():
 
 def test_the_most_exposed_records_stand_on_the_page_where_there_are_any():
     text = text_of(page()).split("Most exposed records")[1]
-    assert "17 cat 0.75 [−0.07, 0.99] 2 of 4" in text
+    assert "17 cat 3.10 [−0.07, 6.99] 0.012 yes 2 of 4" in text
+    assert "190 of 432 records are shown to be exposed; of such claims at most 5% are wrong in expectation." in text
     assert "runs/digits-undefended-1a2b3c40/records.csv" in text
     results = results_with_verdict()
     assert "Most exposed records" not in render_html(results, example_details(results), example_texts())

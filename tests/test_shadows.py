@@ -28,6 +28,7 @@ from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.train import folder_of
 from hampkit.signals import confidence
 from hampkit.stats import clustered, metrics
+from hampkit.stats.exposure import exposure
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_each_other, for_target, plan_shadows, train_shadow_models
@@ -134,7 +135,20 @@ def test_records_name_every_example_once_most_exposed_first(runs):
     assert len(rows) == len(pool) == len({r["row"] for r in rows})
     lows = [float(r["low"]) for r in rows]
     assert lows == sorted(lows, reverse=True)
-    assert all(float(r["low"]) <= float(r["advantage"]) <= float(r["high"]) for r in rows)
+    assert all(float(r["low_all"]) < float(r["low"]) < float(r["high"]) < float(r["high_all"]) for r in rows)
+    assert all(float(r["advantage_low"]) <= float(r["advantage"]) <= float(r["advantage_high"]) for r in rows)
+    problem, at = problem_of(folder), {int(r["row"]): r for r in rows}
+    parts = sorted(folder.glob("toy-*/shadows/*/[0-9]*/scaled_logit.npy"))
+    answers = np.concatenate([np.load(part) for part in parts]).mean(axis=2, dtype=np.float64)
+    config = problem.recipe.shadows
+    masks = shadow_members(8, len(pool), config.seed, config.scheme, problem.units()).numpy()
+    expected = exposure(answers, masks)
+    for place, mu, p in zip(problem.places().tolist(), expected.mu, expected.adjusted, strict=True):
+        assert float(at[place]["mu"]) == pytest.approx(mu, rel=1e-4)
+        assert float(at[place]["adjusted_p"]) == pytest.approx(p, rel=1e-4)
+    summary = results.models[0].exposure
+    assert summary["judged"] == len(pool)
+    assert summary["exposed"] == sum(r["exposed"] == "yes" for r in rows)
     assert all(r["in_models"] == r["out_models"] == "4" for r in rows)
 
 
@@ -496,7 +510,7 @@ def test_shadow_models_that_learnt_nothing_are_no_targets_and_the_report_says_so
     assert found[0].auc != next(r for r in results.models[0].of("leave-one-out") if r.attack == found[0].attack).auc
     assert "left out: 1 that learnt next to nothing" in (tmp_path / "report.html").read_text()
     lines = (run / "records.csv").read_text().splitlines()
-    assert {line.rsplit(",", 2)[1] for line in lines[1:]} == {"3", "4"}, "three or four of the seven saw each example"
+    assert {line.split(",")[12] for line in lines[1:]} == {"3", "4"}, "three or four of the seven saw each example"
 
 
 def collapsed(shadows, *which):

@@ -175,5 +175,5 @@ def _show(results: Results, json: bool, quiet: bool) -> None:
 
     show_results(stdout_console(), results)
     found = results.models[0].audit
-    write(*(f"{line}." for line in (exposure_line(found), bounds_line(found)) if line))
+    write(*(f"{line}." for line in (exposure_line(found.get("exposure")), bounds_line(found)) if line))
     return write(f"report: {results.files['html']}")

@@ -127,6 +127,7 @@ def _five(entry: Mapping[str, Any]) -> list[str]:
 
 def _show_model(console: Console, model: ModelResult) -> int:
     """The attacks on the target, then those of leave-one-out, in two tables where one is too wide; returns the width of one."""
+    from hampkit.report.records import exposure_line
     from hampkit.report.rows import counts, earlier
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
@@ -145,6 +146,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
         counts(model.to_json()),
         earlier(model.to_json()),
         _leave_one_out(model),
+        exposure_line(model.exposure),
         _null(model),
     ):
         if line:

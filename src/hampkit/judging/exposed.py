@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hampkit.stats.exposure import FDR, Exposure, benjamini_hochberg
 
 COLUMNS = (
-    "record", "label", "mu", "low", "high", "p", "adjusted_p", "exposed", "tpr_at_0.1%_fpr", "tpr_at_1%_fpr", "in_models",
-    "out_models",
+    "record", "label", "mu", "low", "high", "low_all", "high_all", "p", "adjusted_p", "exposed", "tpr_at_0.1%_fpr",
+    "tpr_at_1%_fpr", "in_models", "out_models",
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ class Records:
             [
                 self.names[i],
                 self.labels[i],
-                *(f"{v[i]:.6g}" for v in (e.mu, e.low, e.high, e.p, e.adjusted)),
+                *(f"{v[i]:.6g}" for v in (e.mu, e.low, e.high, e.low_all, e.high_all, e.p, e.adjusted)),
                 "yes" if e.exposed[i] else "no",
                 *(f"{rate[i]:.6g}" for rate in rates),
                 str(e.inside[i]),

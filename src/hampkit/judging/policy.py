@@ -168,7 +168,7 @@ def _numbers(limit: Limit, model: Json) -> tuple[dict[str, float], str]:
         return {"": model["accuracy"][end]}, ""
     audit = model.get("audit") or {}
     if name == "records_exposed":
-        found = audit.get("exposure")
+        found = audit.get("exposure") or model.get("exposure")
         return (
             ({"": float(found["exposed"])}, "")
             if found

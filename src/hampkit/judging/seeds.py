@@ -55,6 +55,7 @@ def over_seeds(
         off_null=any(m.off_null for m in models),
         shift=mean_rate(shifts, independent=False) if shifts else None,
         facts=_facts(models),
+        exposure={},  # the records of several seeds are several lists
         **_accuracies(models, one_split),
         **_counts(models),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hampkit.judging.results.wording import level_label, percent
+from hampkit.report.records import exposure_line
 from hampkit.report.rows import Json
 
 DECLARED = {  # keys of what the user declares → their names
@@ -27,24 +28,12 @@ def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
             "not_tested": [f"{each['what']}: {each['why']}" for each in verdict.get("not_tested") or []],
             "values": predictive_rows(model["audit"]),
             "bounds": bounds_line(model["audit"]),
-            "exposure": exposure_line(model["audit"]),
+            "exposure": exposure_line(model["audit"].get("exposure")),
             "exposed": detail.get("exposed") or [],
         }
         for model, detail in zip(results["models"], details, strict=True)
         if model.get("audit")
     ]
-
-
-def exposure_line(audit: Json) -> str:
-    """How many records are exposed; empty without shadow models."""
-    found = audit.get("exposure")
-    if not found:
-        return ""
-    share = percent(found["false_discovery_rate"], 0)
-    return (
-        f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims at most {share} are"
-        " wrong in expectation"
-    )
 
 
 def bounds_line(audit: Json) -> str:

@@ -225,7 +225,11 @@ def _leak(model: Json, measure: str) -> dict[str, Any] | None:
     """
     if measure == "auc":
         best = strongest(of_target(model))
-        return None if best is None else as_found(best, best.get("auc_corrected") or best["auc"]) | {"attack": found_label(best)}
+        return (
+            None
+            if best is None
+            else as_found(best, best.get("auc_corrected") or best["auc"]) | {"attack": found_label(best)}
+        )
     rates = [(rate, attack) for attack in of_target(model) if (rate := _rate(attack))]
     rate, attack = max(rates, key=lambda found: found[0]["low"], default=(None, None))
     return None if rate is None or attack is None else {**rate, "attack": attack_label(attack)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hampkit.judging.results.wording import percent
 from hampkit.report.rows import Json
 
 
@@ -14,7 +15,8 @@ class RecordTable:
     title: str
     attack: str
     file: str
-    rows: tuple[tuple[str, ...], ...]  # row, label, advantage, interval, models in which it is found
+    exposed: str  # how many records are exposed, as a sentence; empty for results of earlier versions
+    rows: tuple[tuple[str, ...], ...]  # row, label, mu, interval, adjusted p, exposed, models in which it is found
 
 
 def record_table(detail: Json, title: str, run: str) -> RecordTable | None:
@@ -24,19 +26,35 @@ def record_table(detail: Json, title: str, run: str) -> RecordTable | None:
     if not first:
         return None
     of = f" ({records['of']})" if records.get("of") else ""
-    return RecordTable(title + of, first[0]["attack"], f"{run}/records.csv", tuple(_cells(record) for record in first))
+    said = exposure_line(records.get("summary"))
+    file = f"{run}/records.csv"
+    return RecordTable(title + of, first[0]["attack"], file, said, tuple(_cells(record) for record in first))
 
 
-def _cells(record: Json) -> tuple[str, ...]:
-    low, high = (_decimal(record[end]) for end in ("low", "high"))
+def exposure_line(found: Json | None) -> str:
+    """How many records are exposed; empty without shadow models."""
+    if not found:
+        return ""
+    share = percent(found["false_discovery_rate"], 0)
     return (
-        record["row"],
-        record["label"],
-        _decimal(record["advantage"]),
-        f"[{low}, {high}]",
-        f"{int(record['found_at_0.1%_fpr']):,} of {int(record['in_models']):,}",
+        f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims at most {share} are"
+        " wrong in expectation"
     )
 
 
-def _decimal(advantage: str) -> str:
-    return f"{float(advantage):.2f}".replace("-", "−")
+def _cells(record: Json) -> tuple[str, ...]:
+    low, high = (_decimal(record[end]) for end in ("low_all", "high_all"))
+    found = record["found_at_0.1%_fpr"]
+    return (
+        record["row"],
+        record["label"],
+        _decimal(record["mu"]),
+        f"[{low}, {high}]",
+        f"{float(record['adjusted_p']):.2g}",
+        record["exposed"],
+        f"{int(found):,} of {int(record['in_models']):,}" if found else "–",
+    )
+
+
+def _decimal(number: str) -> str:
+    return f"{float(number):.2f}".replace("-", "−")

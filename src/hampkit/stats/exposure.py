@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.stats import moderated
+from hampkit.stats.intervals import bonferroni_level
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 FDR = 0.05  # share of false claims among the records that are shown to be exposed
 _DOUBLINGS = 60  # of the distance at which the end of an interval is looked for
+_HALVINGS = 40  # of that distance: 1e-12 of it remains
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,18 @@ class Exposure:
     mu: Floats  # (N,) the exposure
     low: Floats  # (N,) its interval
     high: Floats  # (N,)
+    low_all: Floats  # (N,) its interval at the level of Bonferroni: those of all N records hold together
+    high_all: Floats  # (N,)
     p: Floats  # (N,) one-sided, of the hypothesis μ ≤ 0
     adjusted: Floats  # (N,) p after Benjamini and Hochberg, over all records
     inside: NDArray[np.int64]  # (N,) numbers of models
     outside: NDArray[np.int64]
+
+    @staticmethod
+    def none(members: Bools) -> Exposure:
+        """NaN for each of N records; members: (M, N) whether a model was trained on it."""
+        nan = np.full(members.shape[1], np.nan)
+        return Exposure(nan, nan, nan, nan, nan, nan, nan, members.sum(0), (~members).sum(0))
 
     @property
     def exposed(self) -> Bools:
@@ -46,7 +56,7 @@ class Exposure:
     def tpr(self, fpr: float) -> Floats:
         """(N,) the TPR that an attacker reaches at an FPR, Φ(μ − z_{1−FPR}).
 
-        >>> made = Exposure(*(np.array([2.0]),) * 5, np.array([4]), np.array([4]))
+        >>> made = Exposure(*(np.array([2.0]),) * 7, np.array([4]), np.array([4]))
         >>> round(float(made.tpr(0.01)[0]), 3)
         0.372
         """
@@ -61,7 +71,7 @@ def exposure(signals: Any, members: Any, level: float = 0.95) -> Exposure:
     With means m₁, m₀, the moderated variance v of both sides together, d = n₁ + n₀ − 2, ν = ν₀ + d and
     k = √(n₁n₀/(n₁ + n₀)): t = k(m₁ − m₀)/√v has a noncentral t distribution with ν degrees of freedom and noncentrality kμ.
     μ̂ = (1 − 3/(4ν − 1))(m₁ − m₀)/√v (Hedges 1981). The ends of the interval are the noncentralities at which t has the
-    probabilities (1 ± level)/2, divided by k. For ν = ∞ all of this is normal.
+    probabilities (1 ± level)/2, divided by k; the wider interval is at the level 1 − (1 − level)/N. For ν = ∞ all is normal.
 
     Raises: `ValueError` for other shapes, signals that are not finite, a level outside (0, 1), or no record with three models
     of which both kinds are some.
@@ -84,11 +94,12 @@ def exposure(signals: Any, members: Any, level: float = 0.95) -> Exposure:
     scale = np.sqrt(prior.variances(squares, freedom))
     k = np.sqrt(n1 * n0 / np.maximum(n1 + n0, 1))[usable]
     t = k * gap / scale
-    low, high = (_noncentrality(t, nu, (1 + side * level) / 2) / k for side in (1, -1))
+    levels = (level, bonferroni_level(1 - level, len(t)))
+    ends = [_noncentrality(t, nu, (1 + side * each) / 2) / k for each in levels for side in (1, -1)]
     p = _upper_tail(t, nu)
-    numbers = ((1 - 3 / (4 * nu - 1)) * gap / scale, low, high, p, benjamini_hochberg(p))
-    mu, low, high, p, adjusted = (_spread(each, usable) for each in numbers)
-    return Exposure(mu, low, high, p, adjusted, n1, n0)
+    numbers = ((1 - 3 / (4 * nu - 1)) * gap / scale, *ends, p, benjamini_hochberg(p))
+    mu, low, high, low_all, high_all, p, adjusted = (_spread(each, usable) for each in numbers)
+    return Exposure(mu, low, high, low_all, high_all, p, adjusted, n1, n0)
 
 
 def benjamini_hochberg(p: Any) -> Floats:
@@ -141,7 +152,7 @@ def _bisected(t: Floats, nu: Floats, probability: float, start: Floats) -> Float
             break
         width = high - low
         low, high = np.where(too_high, low - width, low), np.where(too_low, high + width, high)
-    for _ in range(_DOUBLINGS):
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
         above = _cdf(t, nu, middle) > probability
         low, high = np.where(above, middle, low), np.where(above, high, middle)

@@ -33,11 +33,12 @@ from hampkit.targets.trained import Trained
 from hampkit.training.threads import threads
 from hampkit.workflows.chosen_attacks import choose, earlier
 from hampkit.workflows.command import command_of
-from hampkit.workflows.leave_one_out import RECORDS, first_records, leave_one_out
+from hampkit.workflows.leave_one_out import leave_one_out
 from hampkit.workflows.prepare import usual_threads
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.query import Answers, query_step
 from hampkit.workflows.report_inputs import Evaluated, curve, describe, details, with_checksum
+from hampkit.workflows.run_records import RECORDS, first_records
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_target, train_shadow_models
 from hampkit.workflows.train import create, train_locked
@@ -180,13 +181,14 @@ def _with_leave_one_out(
     found, again = attacked.shadow_set, {}
     # leave-one-out judges the shadow models' own recipe: not this one where they were trained otherwise
     if found is not None and not found.differences:
-        repeated, again = leave_one_out(attacked.problem, attacked.target.run, attacks, found, session)
+        repeated = leave_one_out(attacked.problem, attacked.target.run, attacks, found, session)
         raised = [
             *(["randomised"] if attacked.answers.randomised else []),
             *(["duplicated"] if attacked.problem.duplicated else []),
         ]
-        models = tuple(replace(r, flags=(*r.flags, *raised)) for r in repeated)
-        result = replace(result, attacks=(*result.attacks, *models))
+        models = tuple(replace(r, flags=(*r.flags, *raised)) for r in repeated.results)
+        result = replace(result, attacks=(*result.attacks, *models), exposure=repeated.exposure)
+        again = repeated.places
     if not result.of("leave-one-out"):
         _remove_records(attacked.target.folder)
     return result, again
@@ -210,7 +212,7 @@ def _write_result(
     """Write result.json and details.json. Returns the details as their file holds them."""
     run, document = attacked.target.run, result.to_json()
     found = describe(attacked.target, attacked.problem.recipe, attacked.answers.folder, attacked.shadow_set)
-    found["records"] = {"first": first_records(run.folder)}
+    found["records"] = {"first": first_records(run.folder), "summary": result.exposure}
     found |= {"curves": {name: curve(s, attacked.case.member) for name, s in scores.items()}, **places}
     found["result"] = content_hash(document)
     write_json(run.folder / "details.json", with_checksum(found))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +13,29 @@ import numpy as np
 from hampkit.attacks import Attack, Shadows, SignalAttack
 from hampkit.code_hash import code_of
 from hampkit.judging.evaluate import evaluate
-from hampkit.judging.leave_one_out import Record, records, repeated_scores, variance_used
+from hampkit.judging.leave_one_out import repeated_scores, variance_used
 from hampkit.judging.results import ERROR, AttackResult
-from hampkit.report.cells import safe
 from hampkit.runs.step import Step
-from hampkit.runs.store import Run, read_json, write_file, write_json
+from hampkit.runs.store import Run, read_json, write_json
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.stats.intervals import Interval, bonferroni_level
 from hampkit.stats.pairs import Pairs
 from hampkit.stats.strength import finding, side
 from hampkit.workflows.problem import Problem
+from hampkit.workflows.run_records import exposure_step, run_records, write_records
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_each_other
 
 VERSION = 8  # raised when leave-one-out would give other numbers on the same signals
 
-RECORDS = "records.csv"
-# explained in docs/reading.md; row: in the data set, from 0
-RECORD_COLUMNS = "row,label,attack,separation,advantage,low,high,found_at_0.1%_fpr,in_models,out_models"
+
+@dataclass(frozen=True)
+class Repeated:
+    """Leave-one-out of every attack."""
+
+    results: tuple[AttackResult, ...] = ()
+    places: dict[str, tuple[str, list[int]]] = field(default_factory=dict)  # where scores (T, N) lie, and the T targets
+    exposure: dict[str, Any] = field(default_factory=dict)  # how many records are exposed, see `Records.summary`
 
 
 @dataclass(frozen=True)
@@ -57,22 +59,10 @@ class _Shadowed:
         return self.shadows.membership()[self.targets][:, self.problem.once]
 
 
-def first_records(folder: Path, most: int = 10) -> list[dict[str, str]]:
-    """The most exposed records of a run as its records.csv has them; none without leave-one-out."""
-    try:
-        lines = io.StringIO((folder / RECORDS).read_text("utf-8"), newline="")
-    except FileNotFoundError:
-        return []
-    return list(islice(csv.DictReader(lines), most))
-
-
-def leave_one_out(
-    problem: Problem, run: Run, attacks: list[Attack], found: ShadowSet, session: Session
-) -> tuple[tuple[AttackResult, ...], dict[str, tuple[str, list[int]]]]:
+def leave_one_out(problem: Problem, run: Run, attacks: list[Attack], found: ShadowSet, session: Session) -> Repeated:
     """Leave-one-out of every attack that looks at signals alone; writes the records of the strongest one.
 
-    Returned beside the results: where each attack's scores (T, N) lie in the run, and which models are their targets. Each set of
-    features is judged once, see `Problem.once`; intervals are clustered by group, where rows are in groups.
+    Each set of features is judged once, see `Problem.once`; intervals are clustered by group, where rows are in groups.
     """
     shadowed = _Shadowed(problem, found)
     chosen = [a for a in attacks if isinstance(a, SignalAttack)]
@@ -86,11 +76,12 @@ def leave_one_out(
     steps = {attack.name: _step(attack, shadowed, scored) for attack in chosen}
     level = bonferroni_level(ERROR, len(steps))
     results = [_corrected(step, shadowed, run, level) for step in steps.values()]
+    exposed: dict[str, Any] = {}
     if results:
         best = max(results, key=lambda r: finding(**vars(r.deciding)))
-        _write_records(shadowed, run, best, run.folder / steps[best.attack].place)
+        exposed = _write_records(shadowed, run, best, run.folder / steps[best.attack].place)
     places = {name: (f"{step.place}/scores.npz", list(shadowed.targets)) for name, step in steps.items()}
-    return tuple(results), places
+    return Repeated(tuple(results), places, exposed)
 
 
 def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None]) -> Step[AttackResult]:
@@ -146,25 +137,12 @@ def _scores(place: Path) -> Any:
     return np.load(place / "scores.npz", allow_pickle=False)["scores"].astype(np.float64)
 
 
-def records_of(problem: Problem, scores: Any, members: Any) -> list[Record]:
-    """Per example that is judged: how exposed it is over all shadow models."""
-    names = problem.dataset.classes
-    pool = problem.task.pool
-    places = problem.places() if pool.row is None else pool.row.numpy()
-    y, rows = (column[problem.once].tolist() for column in (pool.y.numpy(), places))
-    return records(scores, members, rows, [names[c] if names else str(c) for c in y])
-
-
-def _write_records(shadowed: _Shadowed, run: Run, best: AttackResult, place: Path) -> None:
-    """Write records.csv from the scores of the strongest attack."""
+def _write_records(shadowed: _Shadowed, run: Run, best: AttackResult, place: Path) -> dict[str, Any]:
+    """Write records.csv, with the scores of the strongest attack. Returns how many records are exposed."""
     scores = _scores(place)
     # an attack below 0.5 finds what it finds when it is turned around
     scores *= -1 if side(best.auc.low, best.auc.high) < 0 else 1
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(RECORD_COLUMNS.split(","))
-    for r in records_of(shadowed.problem, scores, shadowed.members):
-        a = r.advantage
-        numbers = [f"{v:.6g}" for v in (r.separation, a.value, a.low, a.high)]
-        writer.writerow([r.row, safe(r.label), best.attack, *numbers, r.found, r.inside, r.outside])
-    write_file(run.folder / RECORDS, out.getvalue())
+    exposed = exposure_step(shadowed.shadows, shadowed.problem, shadowed.found.used()).of(run)
+    found = run_records(shadowed.problem, exposed)
+    write_records(run.folder, shadowed.problem, found, best.attack, scores, shadowed.members)
+    return found.summary()

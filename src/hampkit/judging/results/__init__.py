@@ -152,6 +152,7 @@ class ModelResult:
     intervals: dict[str, Interval] = field(default_factory=dict)  # of the accuracies, over several seeds
     weights: tuple[str, ...] = ()  # SHA-256 of each model's file of weights, one for each run
     audit: dict[str, Any] = field(default_factory=dict)  # of a foreign model: see `hampkit.workflows.audit`
+    exposure: dict[str, Any] = field(default_factory=dict)  # with shadow models: how many records are exposed
     # that train and attack each model again; an empty text if a recipe is no shipped one
     commands: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()  # attacks that an earlier command made, and that stay among the run's attacks
@@ -213,6 +214,7 @@ class ModelResult:
             **({"commands": list(self.commands)} if self.commands else {}),
             **({"earlier": list(self.earlier)} if self.earlier else {}),
             **({"audit": self.audit} if self.audit else {}),
+            **({"exposure": self.exposure} if self.exposure else {}),
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
             **({"groups": {**self.groups, "sizes": self.sizes}} if self.groups else {}),
@@ -241,6 +243,7 @@ class ModelResult:
             commands=tuple(d.get("commands", ())),
             earlier=tuple(d.get("earlier", ())),
             audit=d.get("audit", {}),
+            exposure=d.get("exposure", {}),
         )
 
 
