@@ -14,6 +14,7 @@ from hampkit.judging.flags import FLAGS
 from hampkit.judging.headlines import WORDS, headline
 from hampkit.judging.results import AttackResult, Difference, ModelResult, Rate, Results, clearer
 from hampkit.judging.results.attacks import attack_label
+from hampkit.judging.results.tail import tail_line
 from hampkit.judging.results.wording import verdict_lines
 from hampkit.judging.verdict import CAVEATS, WITHOUT_CAVEAT, concluded, limits
 from hampkit.report import charts, load_schema, render_csv, render_markdown, rows
@@ -563,3 +564,19 @@ def test_every_word_occurs_and_each_has_sentences_of_its_own():
     seeds = headline(False, (), wide=True, seeds=3)
     assert seeds["word"] == "Unclear"
     assert "seeds" in seeds["sentence"]
+
+
+def test_the_tail_of_the_losses_is_a_warning_where_there_are_no_shadow_models():
+    """At the lowest FNR that enough members show; above guessing it warns, at guessing it says that this proves nothing."""
+    few = Rate(0.4, 0.3, 0.5, 0.001, 1, 0, 0.2, 0.6, False, "50 members, 5,000 needed")
+    for low, words in ((0.2, "Such a tail warns"), (0.005, "no proof of safety")):
+        shown = Rate(0.3, low, 0.4, 0.01, 1, 0, low, 0.4, True)
+        document = model("toy/a", replace(attack(), tnr_at_fnr=(few, shown))).to_json()
+        line = tail_line(document)
+        assert line.startswith(
+            f"The loss attack has a TNR of 30.0% [{100 * low:.1f}, 40.0] at 1% FNR, where guessing has 1%."
+        )
+        assert words in line
+    assert not tail_line(model("toy/a", replace(attack(), tnr_at_fnr=(few,))).to_json()), "too few members"
+    assert not tail_line(model("toy/a", replace(attack(), tnr_at_fnr=(shown,)), repeated()).to_json()), "shadow models"
+    assert not tail_line(model("toy/a", replace(attack("entropy"), tnr_at_fnr=(shown,))).to_json()), "not the loss"

@@ -128,7 +128,7 @@ def _five(entry: Mapping[str, Any]) -> list[str]:
 def _show_model(console: Console, model: ModelResult) -> int:
     """The attacks on the target, then those of leave-one-out, in two tables where one is too wide; returns the width of one."""
     from hampkit.report.records import exposure_line
-    from hampkit.report.rows import counts, earlier
+    from hampkit.report.rows import counts, earlier, tail_line
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
@@ -147,6 +147,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
         earlier(model.to_json()),
         _leave_one_out(model),
         exposure_line(model.exposure),
+        tail_line(model.to_json()),
         _null(model),
     ):
         if line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hampkit.judging.results.tail import tail_line
 from hampkit.judging.results.wording import level_label, percent
 from hampkit.report.records import exposure_line
 from hampkit.report.rows import Json
@@ -87,7 +88,8 @@ def _measured(model: Json) -> list[str]:
             f"without the model, a classifier of membership from {of} has AUC {auc['value']:.3f}"
             f" [{auc['low']:.3f}, {auc['high']:.3f}]"
         )
-    return [*lines, f"answers: {model['audit']['answers']}"]
+    warning = tail_line(model)
+    return [*lines, *([warning] if warning else []), f"answers: {model['audit']['answers']}"]
 
 
 def _declared(audit: Json) -> list[str]:

@@ -155,7 +155,7 @@ def _said(block: ModelBlock) -> list[str]:
 
 
 def _people(block: ModelBlock) -> list[str]:
-    return [text(line) for line in (block.counts, _capital(block.earlier)) if line]
+    return [text(line) for line in (block.counts, block.tail, _capital(block.earlier)) if line]
 
 
 def _null(block: ModelBlock) -> list[str]:

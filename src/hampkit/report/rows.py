@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hampkit.judging.results.attacks import attack_label, family, leaders, of_models, of_target, order_of, strongest
+from hampkit.judging.results.tail import tail_line
 from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent, runs_of, sampling
 from hampkit.text import counted
 
@@ -76,6 +77,7 @@ class ModelBlock:
     repeated_about: str = ""  # number of targets and examples of leave-one-out
     clustered: str = ""  # the clusters of its intervals: model and example, or model and group
     summary: str = ""  # facts of the defense, such as its privacy budget
+    tail: str = ""  # what the TNR of the loss attack warns of
     earlier: str = ""  # which attacks an earlier command made
 
     def of(self, unit: str) -> list[AttackRow]:
@@ -171,6 +173,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         rows=(*_rows(of_target(model)), *_rows(of_models(model))),
         null=_null(model),
         summary=str((model.get("facts") or {}).get("summary", "")),
+        tail=tail_line(model),
         earlier=earlier(model),
         **_repeated(of_models(model), "group" if model.get("groups") else "example", n_seeds(model)),
     )
