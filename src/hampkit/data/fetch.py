@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, TypeVar
 
 from hampkit.config.content import file_hash
+from hampkit.config.files import in_the_way
 from hampkit.data.base import Place
 from hampkit.data.memory import check_fits
 from hampkit.data.network import check_reachable
@@ -127,6 +128,11 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
         return file, cached
     if not place.download:
         raise UserError(_by_hand(place, file, "this command downloads nothing"))
+    if reason := in_the_way(place.cache):
+        raise UserError(
+            f"no file {file.name}, and {place.cache} cannot keep a download: {reason}; move that file, set $XDG_CACHE_HOME to"
+            " another folder, or name one with the data by --data-dir"
+        )
     import pooch
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
-from hampkit.config.files import table_advice
+from hampkit.config.files import is_run, table_advice, writable
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
 from hampkit.errors import RunBusy, UserError, did_you_mean
@@ -17,7 +18,7 @@ from hampkit.judging.strongest import Comparison, Entry
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.runs.locks import reports
-from hampkit.runs.store import replaces, writable, write_file, write_json
+from hampkit.runs.store import replaces, write_file, write_json
 from hampkit.text import counted, duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.command import command_of_comparison
@@ -178,10 +179,7 @@ def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions
     Raises: `UserError` for an unknown data set or option.
     """
     if dataset and dataset not in DATASETS.classes():
-        raise UserError(
-            f"compare takes a data set, not {dataset!r}; "
-            + (table_advice(dataset) or f"{did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)")
-        )
+        raise UserError(f"compare takes a data set, not {dataset!r}; {_instead_of(dataset)}")
     references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
     base, *recipes = recipe_options.recipes(references)
     layout = base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout
@@ -189,6 +187,13 @@ def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions
         layout = "with-reference"  # AdvReg and MemGuard need reference rows
     split = replace(base.split, layout=layout)
     return [replace(r, split=split, judge=base.judge, shadows=base.shadows) for r in recipes]
+
+
+def _instead_of(word: str) -> str:
+    """What to write in place of a word that is no data set."""
+    if is_run(word):
+        return f"it is a run folder: hampkit report {shlex.quote(word)} OTHER-RUN writes one report about several"
+    return table_advice(word) or f"{did_you_mean(word, DATASETS.classes())} (--defenses names defenses)"
 
 
 def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tuple[list[Recipe], dict[str, str]]:
