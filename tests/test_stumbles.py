@@ -17,6 +17,43 @@ from hampkit.workflows.gate import check_junit
 SMALL = ["rows=300", "features=16", "classes=3", "epochs=1", "neural.epochs=1"]
 
 
+TABLE = ["run", "hamp", "--data", "people.csv", "--label", "risk"]
+ANSWERS = {
+    "no value": (["run", "toy/hamp", "epochs="], "nothing stands after the =: write train.epochs=VALUE without blanks"),
+    "no word": (["run", "toy/hamp", "optimizer=", "adam"], "write train.optimizer=VALUE without blanks"),
+    "whole in another notation": (["run", "toy/hamp", "epochs=1e3"], "not a fraction; write train.epochs=1000"),
+    "thousands": (["run", "toy/hamp", "epochs=1,000"], "must be a whole number, not a text; write train.epochs=1000"),
+    "comma and blank": (["compare", "toy", "--defenses", "hamp,", "round"], "write --defenses hamp,round"),
+    "table to compare, no suffix": (["compare", "people"], "a table is given by --data people.csv --label COLUMN"),
+    "table to run": (["run", "people.csv"], "a table is given by --data people.csv --label COLUMN"),
+    "table to run, no suffix": (["run", "people"], "a table is given by --data people.csv --label COLUMN"),
+    "table beside a defense": (["run", "people.csv", "hamp", "--label", "risk"], "is given by --data people.csv --label"),
+    "table twice": ([*TABLE, "people.csv"], "'people.csv' is no recipe"),
+    "label without a table": (["run", "hamp", "--label", "risk"], "add --data FILE, or leave it out"),
+    "folder as a table": (["run", "hamp", "--data", "folder", "--label", "y"], "name one of 'one.tsv'"),
+    "empty folder as a table": (["run", "hamp", "--data", "empty", "--label", "y"], "is a folder; name a file '.csv', "),
+    "no suffix": (["run", "hamp", "--data", "people", "--label", "risk"], "people lacks its suffix; write people.csv"),
+    "another suffix": (["run", "hamp", "--data", "people.xlsx", "--label", "risk"], "has the suffix '.xlsx'; save it as"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_the_answer_names_what_to_write(case, cli, refused, write_table, nothing_written):
+    words, said = ANSWERS[case]
+    write_table()
+    Path("folder").mkdir()
+    Path("empty").mkdir()
+    Path("folder/one.tsv").write_text("a\tb\n")
+    refused(cli(*words), said)
+    Path("folder/one.tsv").unlink()
+    nothing_written()
+
+
+def test_a_defense_stays_one_beside_a_table_of_its_name(cli, write_table):
+    write_table("hamp.csv")
+    assert hampkit.recipe("hamp", data="hamp.csv", label="risk").defense.name == "hamp"
+
+
 @pytest.fixture
 def run(cli):
     """A small run folder that was attacked."""
@@ -79,9 +116,8 @@ def test_a_file_in_the_place_of_a_folder_is_named(command, case, cli, refused):
 
 def test_a_file_in_the_place_of_the_cache_is_named_before_anything_is_downloaded():
     Path("file").write_text("")
-    with pytest.raises(
-        UserError, match=r"cannot keep a download: file is a file, not a folder; move that file, set \$XDG"
-    ):
+    said = r"no place for a download: file is a file, not a folder; put .* into any folder named by --data-dir or \$HAMPKIT_DATA$"
+    with pytest.raises(UserError, match=said):
         Location30().load(Place(None, Path("file/hampkit"), download=True))
 
 

@@ -51,15 +51,23 @@ def is_run(word: str | Path) -> bool:
     return False
 
 
-def table_advice(name: str) -> str:
+def table_advice(name: str, beside: bool = False) -> str:
     """The advice for the path of a table in the place of another name; empty for every other name.
+
+    beside: also for a name that lacks the suffix of a table that is there.
 
     >>> table_advice("visits.csv"), table_advice("digits")
     ('a table is given by --data visits.csv --label COLUMN (in Python: data=, label=)', '')
     """
-    if not name.lower().endswith(TABLES):
-        return ""
-    return f"a table is given by --data {shlex.quote(name)} --label COLUMN (in Python: data=, label=)"
+    table = name if name.lower().endswith(TABLES) else with_suffix(name) if beside else ""
+    return f"a table is given by --data {shlex.quote(table)} --label COLUMN (in Python: data=, label=)" if table else ""
+
+
+def with_suffix(name: str) -> str:
+    """The table that a name without its suffix stands for; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        return next((name + suffix for suffix in TABLES if Path(name + suffix).is_file()), "")
+    return ""
 
 
 def writable(folder: Path, remedy: str = "choose another folder") -> None:

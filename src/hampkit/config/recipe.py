@@ -257,6 +257,8 @@ def _without_data(reference: str) -> str:
     near = did_you_mean(reference, shipped_recipes())
     if reference in DEFENSES.classes():
         near = f"{reference} is a defense: digits/{reference}"
+    elif advice := table_advice(reference, beside=True):
+        return advice
     return f"write DATA/DEFENSE ({near}), a .toml file, or give your own table by --data FILE --label COLUMN"
 
 

@@ -195,7 +195,7 @@ def _instead_of(word: str) -> str:
     """What to write in place of a word that is no data set."""
     if is_run(word):
         return f"it is a run folder: hampkit report {shlex.quote(word)} OTHER-RUN writes one report about several"
-    return table_advice(word) or f"{did_you_mean(word, DATASETS.classes())} (--defenses names defenses)"
+    return table_advice(word, beside=True) or f"{did_you_mean(word, DATASETS.classes())} (--defenses names defenses)"
 
 
 def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tuple[list[Recipe], dict[str, str]]:
