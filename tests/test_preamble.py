@@ -83,6 +83,12 @@ def test_the_last_comment_may_hold_the_names(path, case):
     assert found.done == (skipped(comments) if comments else ())
 
 
+@pytest.mark.parametrize("above", ["# made by hand,here,", "# a,b,b"])
+def test_a_comment_without_names_does_not_become_them(path, above):
+    with pytest.raises(UserError, match="looks like a record"):
+        load(path, [above, *ROWS])
+
+
 def test_a_label_behind_a_hash_is_offered(path):
     with pytest.raises(UserError, match=r"no column 'y' .*did you mean '# y'\?"):
         load(path, ["# y,kind,n", *ROWS])

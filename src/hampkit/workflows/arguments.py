@@ -85,8 +85,6 @@ _text = _of(str, "a text")
 def _path(name: str, value: Any) -> Any:
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise _wrong(name, value, "a path, as a text or a pathlib.Path")
-    if "\0" in os.fspath(value):
-        raise _wrong(name, value, "the name of a file or folder, without the character \\0")
     expanded = os.path.expanduser(value)  # unlike Path.expanduser, it leaves the name of an unknown user
     return expanded if isinstance(value, str) else Path(expanded)
 
