@@ -16,10 +16,10 @@ import pytest
 
 import hampkit
 from hampkit.config.command_line import option, read_value
+from hampkit.config.preamble import SEPARATORS
 from hampkit.data import memory
 from hampkit.data.base import Place
 from hampkit.data.table import File
-from hampkit.data.table_csv import SEPARATORS
 from hampkit.errors import UserError
 
 TABLES = Path(__file__).parent / "cases" / "tables"
@@ -477,7 +477,7 @@ def test_rows_longer_than_a_block_are_read_and_the_process_ends(rows, tmp_path):
     path.write_text(names + "\n" + "".join(f"{values},{k % 2}\n" for k in range(rows)))
     code = (
         "from pathlib import Path; from hampkit.data.table_csv import read_csv; from hampkit.data.table_values import"
-        f" TableOptions; t = read_csv(Path({str(path)!r}), TableOptions(label='y')); print(t.num_rows, t.num_columns)"
+        f" TableOptions; t, _ = read_csv(Path({str(path)!r}), TableOptions(label='y')); print(t.num_rows, t.num_columns)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert (done.stdout, done.stderr) == (f"{rows} 60001\n", "")

@@ -97,6 +97,47 @@ def test_a_recipe_of_ones_own_is_printed_alike(case, unstored):
     assert first == answered("recipes", "mine.toml")
 
 
+OPTIONS = {  # whether the values are checked without the classes
+    "epochs=3 lr=0.5": True,
+    "train.milestones=[1,2] schedule=steps judge.strict=true": True,
+    "models=4 split.seed=3 shadows.keep_models=true": True,
+    "precision=float32 threads=2 layout=with-reference": True,
+    "epochs=x": False,
+    "epochs=0": False,
+    "epochs=3 train.epochs=4": False,
+    "gamma=0.25": False,
+    "rows=3": False,
+    "seed=3": False,
+    "epoch=3": False,
+    "neural.epochs=3": False,
+    "train=3": False,
+    "train.epochs.x=3": False,
+}
+
+
+@pytest.mark.parametrize("words", OPTIONS)
+@pytest.mark.parametrize("recipe", ["toy/hamp", "digits/early-stopping"])
+def test_a_recipe_with_options_is_printed_alike(recipe, words, unstored):
+    """Values of sections are checked here, and those of classes by the classes, which have to be imported."""
+    options = dict(word.split("=") for word in words.split())
+
+    def shown():
+        try:
+            return lists.recipe_lines(recipe, options)
+        except UserError as error:
+            return str(error)
+
+    assert bool(lists._shipped_values(recipe, options)) == OPTIONS[words]
+    first = shown()
+    unstored()
+    assert first == shown()
+
+
+def test_an_option_that_the_defense_has_too_is_left_to_the_classes():
+    assert lists._shipped_values("toy/early-stopping", {"patience": "3"}) is None
+    assert lists._shipped_values("toy/hamp", {"patience": "3"})
+
+
 COMMANDS = [
     "",
     "recipes",
@@ -104,6 +145,10 @@ COMMANDS = [
     "options hamp",
     "recipes digits/hamp",
     "recipes toy/selena",
+    "recipes digits/hamp epochs=3 train.lr=0.5",
+    "recipes digits/hamp split.seed=1 layout=default",
+    "recipes digits/hamp judge.strict=true",
+    "recipes digits/hamp models=4 shadows.keep_models=true",
     "defenses",
     "attacks",
 ]

@@ -18,6 +18,7 @@ import pytest
 
 import hampkit
 from hampkit import registry
+from hampkit.cli.terminal import show_comparison
 from hampkit.config.recipe import load_recipe
 from hampkit.errors import UserError
 from hampkit.judging import seeds
@@ -25,7 +26,13 @@ from hampkit.judging import strongest as comparison
 from hampkit.judging.flags import FLAGS, SAMPLING
 from hampkit.judging.results import ModelResult, Rate
 from hampkit.judging.strongest import TARGET, Halves, judged_by_halves
-from hampkit.report.comparison import COLUMNS, comparison_rows, paper_layout
+from hampkit.report.comparison import (
+    COLUMNS,
+    comparison_rows,
+    paper_layout,
+    render_comparison_html,
+    render_comparison_markdown,
+)
 from hampkit.rng import derive
 from hampkit.runs.store import read_json
 from hampkit.stats.metrics import Interval, auc_interval
@@ -324,6 +331,45 @@ def test_the_page_holds_the_numbers_of_the_table(found):
     assert [float(row["auc_high"]) for row in rows] == [e.leak.auc.high for e in comparison.entries]
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.split("<script>")[0])
     assert (folder / "report.html").exists()
+
+
+def test_the_same_comparison_leaves_its_page_as_it_is(found):
+    """The times of answers are measured anew, and differ each time."""
+    first, folder = found
+
+    def pages():
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    before = pages()
+    again = {"defenses": ["round", "advreg", "undefended"], "runs_dir": folder, "seeds": 2, "seed": SEEDS[0]}
+    same = hampkit.compare("toy", options=OPTIONS, **again)
+    assert same == first
+    assert same.replaced == ()
+    assert before == pages()
+    other = replace(first, command="another")
+    assert comparing._as_before(other, folder) is other
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"entries": 3}', '{"entries": [{}, {}, {}]}', '{"entries": []}'])
+def test_a_damaged_comparison_is_written_anew(found, damage, tmp_path):
+    (tmp_path / "compare.json").write_text(damage)
+    assert comparing._as_before(found[0], tmp_path) is found[0]
+
+
+def test_few_seeds_are_the_reason_of_wide_intervals(found, capsys):
+    comparison = found[0]
+    sentence = (
+        "With 2 seeds Student's interval is very wide, up to [0, 1], whatever the attacks find, because so few values hardly show"
+        " how much seeds differ; five or more seeds help"
+    )
+    for seeds_, there in (((3, 4), True), (tuple(range(5)), False), ((3,), False)):
+        one = replace(comparison, seeds=seeds_)
+        show_comparison([one], paper=False)
+        terminal = " ".join(capsys.readouterr().out.split())
+        document = one.to_json()
+        page = html.unescape(render_comparison_html(document))
+        for text in (terminal, render_comparison_markdown(document), page):
+            assert (sentence in " ".join(text.split())) == there
 
 
 def test_the_published_layout_has_the_highest_rates(found):

@@ -307,7 +307,7 @@ def test_a_damaged_run_folder_is_one_clear_line(cli, name, refused):
     command = ("attack", run) if name == "local.json" else ("report", run, "--out", "o")
     for content in ("{}", "[1]", "{"):
         (run / name).write_text(content)
-        refused(cli(*command), name, "run again")
+        refused(cli(*command), name, "run again" if name == "local.json" else "attack again")
     (run / name).unlink()
     refused(cli(*command), "hampkit")
 

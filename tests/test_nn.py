@@ -386,6 +386,37 @@ def test_a_state_of_the_network_alone_is_sent_to_the_network():
     released.load_state_dict({}, strict=False)
 
 
+@pytest.mark.parametrize(("stored", "into"), [("plain", "keyed"), ("plain", "fitted"), ("keyed", "bank")])
+def test_without_strict_a_state_may_lack_what_the_release_has(stored, into):
+    """The network's weights are loaded; the secret, the bounds and the bank are those of the release itself."""
+    first, second = (hampkit.nn.HampModel(nn.Linear(4, 3), **MADE[name]) for name in (stored, into))
+    x = torch.rand(2, 4)
+    first(x), second(x)
+    bounds, bank, secret = second.noise_low, second.bank, second.secret
+    second.load_state_dict(first.state_dict(), strict=False)
+    weight, loaded = (next(iter(released.model.parameters())) for released in (first, second))
+    assert torch.equal(weight, loaded)
+    if stored == "plain":
+        assert second.secret is secret
+        assert second.noise_low is bounds
+    second(x)
+    assert bank is None or not torch.equal(torch.as_tensor(second.bank), bank), (
+        "the bank holds answers of the new network"
+    )
+    with pytest.raises(UserError, match=r"the HampModel was made with|a bank of 0 answers"):
+        second.load_state_dict({k: t for k, t in first.state_dict().items() if k != "bank"})
+
+
+@pytest.mark.parametrize(
+    ("stored", "into"), [("keyed", "plain"), ("fitted", "plain"), ("bank", "keyed"), ("bank", "large bank")]
+)
+def test_without_strict_too_a_state_that_has_more_than_the_release_is_refused(stored, into):
+    first, second = (hampkit.nn.HampModel(nn.Linear(4, 3), **MADE[name]) for name in (stored, into))
+    first(torch.rand(2, 4))
+    with pytest.raises(UserError, match=r"the state (was made with|has a bank of 5)"):
+        second.load_state_dict(first.state_dict(), strict=False)
+
+
 def test_bernoulli_noise_for_inputs_between_0_and_1_is_warned_of_once():
     released = hampkit.nn.HampModel(nn.Linear(4, 3))
     with warnings.catch_warnings():

@@ -246,16 +246,6 @@ def test_the_line_of_excel_that_declares_the_separator_is_no_row(first, tmp_path
         File(file=str(excel), label="y").load(Place(tmp_path, tmp_path))
 
 
-def test_comments_above_the_names_are_named_and_a_name_may_begin_with_a_hash(tmp_path):
-    rows = [f"{i},{i % 7},{i % 2}" for i in range(80)]
-    path = tmp_path / "x.csv"
-    path.write_text("\n".join(["# export", "# of 2024", "a,b,y", *rows]))
-    with pytest.raises(UserError, match=r"the first 2 lines of .* are comments, '# export'.*delete what begins with #"):
-        File(file=str(path), label="y").load(Place(tmp_path, tmp_path))
-    path.write_text("\n".join(["#a,b,y", *rows]))
-    assert File(file=str(path), label="y").load(Place(tmp_path, tmp_path)).x.shape == (80, 2)
-
-
 def test_codes_of_missing_values_beyond_53_bits_are_compared_exactly(tmp_path):
     """As floats 2^53 and 2^53 + 1 are the same number."""
     path, gap = tmp_path / "x.csv", 2**53

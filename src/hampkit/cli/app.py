@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hampkit import __version__
+from hampkit.cli import completion_shell
 from hampkit.cli.audit import audit
 from hampkit.cli.bound import bound
 from hampkit.cli.failures import exit_code
@@ -56,6 +58,7 @@ from hampkit.errors import Notice, UserError
 if TYPE_CHECKING:
     from hampkit.api import Comparison, Results
 
+COMPLETES = "_HAMPKIT_COMPLETE"  # is set by a shell that asks for words, or for its script
 # behind the name of a page
 REPLACED = " (in place of the page of an earlier command; to keep both, add --out with another folder)"
 
@@ -74,6 +77,8 @@ def guarded(argv: list[str]) -> int:
     """The exit code of a command line; every error is one line on standard error."""
     commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
     replace_unknown_characters()
+    if COMPLETES in os.environ or {"--install-completion", "--show-completion"} & set(argv):
+        completion_shell.prepare()
     with warnings.catch_warnings():
         _print_notices("--quiet" in argv)
         return exit_code(argv, lambda: app(args=argv, prog_name="hampkit", standalone_mode=False), commands)

@@ -13,9 +13,10 @@ from typing import Any
 
 from hampkit.catalog import GROUPS, Catalog, Foreign, Group, Line, foreign, stored
 from hampkit.cli.wrapping import wrapped
-from hampkit.config.extends import Resolved, shipped_recipes
+from hampkit.config.command_line import read_value
+from hampkit.config.extends import Resolved, merge, shipped_recipes
 from hampkit.config.recipe import document_of, load_resolved
-from hampkit.config.schema import build
+from hampkit.config.schema import build, field_types
 from hampkit.config.sections import SECTIONS, TrainConfig
 from hampkit.errors import UserError, did_you_mean, meant, nearest
 from hampkit.text import Address
@@ -160,7 +161,7 @@ def recipe_lines(name: str, options: Mapping[str, str] | None = None) -> list[st
 
     Raises: `UserError` for an unknown recipe or option.
     """
-    values, found = (None if options else _shipped_values(name)) or _checked_values(name, options)
+    values, found = _shipped_values(name, options) or _checked_values(name, options)
     lines = [(text, found.origins.get(address, "default") if address else "") for address, text in _toml(values)]
     width = max(len(text) for text, origin in lines if origin)
     head = f"# {' extends '.join(found.chain)}"
@@ -188,12 +189,14 @@ def _checked_values(name: str, options: Mapping[str, str] | None) -> tuple[dict[
     return _document(recipe.net, recipe.seed, {**sections, **parts}, recipe.attacks), found
 
 
-def _shipped_values(name: str) -> tuple[dict[str, Any], Resolved] | None:
+def _shipped_values(name: str, options: Mapping[str, str] | None = None) -> tuple[dict[str, Any], Resolved] | None:
     """`_checked_values` without importing the classes; None if a value needs them to be checked, or if anything is wrong."""
     known = stored()
+    if known is None:
+        return None
     try:
-        found = document_of(*_arguments(name))
-        if known is None or any(_needs_class(address, origin) for address, origin in found.origins.items()):
+        found = _with_options(document_of(*_arguments(name)), options or {}, known)
+        if any(_needs_class(address, origin) for address, origin in found.origins.items()):
             return None
         document = found.document
         sections = {key: vars(build(cls, document.get(key, {}), key)) for key, cls in SECTIONS.items()}
@@ -208,6 +211,39 @@ def _shipped_values(name: str) -> tuple[dict[str, Any], Resolved] | None:
         return _document(document.get("net", "mlp"), document.get("seed", 0), {**sections, **parts}, attacks), found
     except (UserError, LookupError, TypeError, AttributeError):
         return None
+
+
+def _with_options(found: Resolved, options: Mapping[str, str], known: Catalog) -> Resolved:
+    """A recipe with options of its sections, such as ``epochs`` of ``train``.
+
+    Raises: `LookupError` for an option of a class, for an unknown one and for one that is given twice.
+    """
+    document, origins = merge(found.document, {}), dict(found.origins)
+    for key, text in options.items():
+        section, *path, last = address = _address(key, found.document, known)
+        if origins.get(address) == "command line":
+            raise LookupError(key)
+        values = document.setdefault(section, {})
+        for name in path:
+            values = values.setdefault(name, {})
+        values[last] = read_value(text, field_types(SECTIONS[section])[address[1:]])
+        origins[address] = "command line"
+    return replace(found, document=document, origins=origins)
+
+
+def _address(key: str, document: Mapping[str, Any], known: Catalog) -> Address:
+    """The address in a section that a key means, with or without the section's name.
+
+    Raises: `LookupError` unless it can mean nothing else.
+    """
+    asked = tuple(key.split("."))
+    of_classes = {*known.defaults["hampkit.data"][document["data"]["name"]], "net", "seed"}
+    of_classes |= {*known.defaults["hampkit.defenses"][document["defense"]["name"]], "data", "defense", "attacks"}
+    every = [(name, *inner) for name, cls in SECTIONS.items() for inner in field_types(cls)]
+    meant = [address for address in every if address == asked or address[1:] == asked]
+    if len(meant) != 1 or (meant[0] != asked and asked[0] in of_classes):
+        raise LookupError(key)
+    return meant[0]
 
 
 def _needs_class(address: Address, origin: str) -> bool:

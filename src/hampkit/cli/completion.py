@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import typer
 
 from hampkit.catalog import Group
-from hampkit.cli.values import OF_COLUMNS, choices, columns, divided
+from hampkit.cli.completion_shell import prepare
+from hampkit.cli.values import OF_COLUMNS, OF_NAMES, choices, columns
+
+_LISTS = ("datasets", "defenses", "attacks", "generators", "nets")  # those whose names are single words
+_PLAIN = r"[\w.+@%:-]+"  # names that no shell changes
 
 
 def run_words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Recipes, bare defenses if there is a table, and keys of options."""
+    """Recipes, bare defenses if there is a table, and keys of options with their values."""
     if (found := _values(ctx, incomplete)) is not None:
         return found
     given = _given(ctx)
@@ -34,15 +38,14 @@ def recipe(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def keys_of_recipe(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Keys of the options of the recipe that was given."""
+    """Keys of the options of the recipe that was given, and their values."""
     if (found := _values(ctx, incomplete)) is not None:
         return found
-    given = _given(ctx)
-    return _starting(incomplete, _keys([str(ctx.params.get("recipe") or "")]), given)
+    return _starting(incomplete, _keys([str(ctx.params.get("recipe") or "")]), _given(ctx))
 
 
 def attack_words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Attacks, and keys of options of the judge and of attacks."""
+    """Attacks, and keys of options of the judge and of attacks with their values."""
     if (found := _values(ctx, incomplete)) is not None:
         return found
     given = _given(ctx)
@@ -52,7 +55,7 @@ def attack_words(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def compare_words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Data sets, and keys of options."""
+    """Data sets, and keys of options with their values."""
     if (found := _values(ctx, incomplete)) is not None:
         return found
     given = _given(ctx)
@@ -85,19 +88,24 @@ def lists(incomplete: str) -> list[str]:
 
 
 def list_words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Recipes for ``list recipes``; sections and classes for ``list options``."""
+    """Recipes with their options for ``list recipes``; sections and classes for ``list options``; the names in other lists."""
     what, given = ctx.params.get("what"), _given(ctx)
     if what == "recipes":
-        return _starting(incomplete, _keys(given) if given else _recipes(incomplete), given)
-    if what != "options" or given:
+        values = _values(ctx, incomplete)
+        return (
+            _starting(incomplete, _keys(given) if given else _recipes(incomplete), given) if values is None else values
+        )
+    if given:
         return []
+    if what != "options":
+        return _starting(incomplete, _names(what)) if what in _LISTS else []
     groups = _options()
     return _starting(incomplete, sorted({g.section for g in groups} | {g.owner for g in groups} - {""}))
 
 
 def column(ctx: typer.Context, incomplete: str) -> list[str]:
     """One column of the table that was given."""
-    return _starting(incomplete, columns(ctx.params.get("data") or ""))
+    return _starting(incomplete, _columns(ctx))
 
 
 def keys() -> set[str]:
@@ -106,25 +114,39 @@ def keys() -> set[str]:
 
 
 def _values(ctx: typer.Context, incomplete: str) -> list[str] | None:
-    """Values of the option that is being written, KEY=VALUE; None if the word is not one."""
-    given = _given(ctx)
-    found = divided(given, incomplete)
-    if not incomplete and given and f"{given[-1]}=" in keys() and given[-1] not in _defenses():
-        found = given[-1], "", ""  # Typer leaves out the = at the end of KEY=, where bash divides it
-    if found is None:
+    """``KEY=VALUE`` for the values that begin as the typed one; None if the word is no option. In a list, of its last item."""
+    key, equals, begun = incomplete.partition("=")
+    if not equals:
         return None
-    key, begun, before = found
     name = key.rpartition(".")[2]
     list_, last = re.fullmatch(r"(\[(?:.*,)?)?(.*)", begun).groups("")  # pyright: ignore[reportOptionalMemberAccess]
     if name in OF_COLUMNS:
-        offered = columns(ctx.params.get("data") or "")
+        offered = _columns(ctx)
+    elif name in OF_NAMES:
+        offered = [word for word in _names(OF_NAMES[name]) if ":" not in word]  # timm:NAME stands for many
     else:
-        offered = _names("nets") if name == "net" else choices(key, _options())
-    return [before + list_ + word for word in _starting(last, offered, list_.strip("[").split(","))]
+        offered = choices(key, _groups_of(ctx)) or choices(key, _options())
+    return [f"{key}={list_}{word}" for word in _starting(last, offered, list_.strip("[").split(","))]
 
 
-def _given(ctx: typer.Context) -> list[str]:
-    return [str(word) for word in ctx.params.get("words") or []]
+def _groups_of(ctx: typer.Context) -> list[Group]:
+    """The options that the given recipes have."""
+    words = [*_given(ctx), str(ctx.params.get("recipe") or "")]
+    chosen = {name for word in words if "=" not in word for name in word.split("/")}
+    return [g for g in _options() if g.owner in chosen or g.section not in ("data", "defense")]
+
+
+def _columns(ctx: typer.Context) -> list[str]:
+    """The columns of the table that was given; where nothing escapes them for the shell, only names that need no quotes."""
+    options = dict(word.split("=", 1) for word in _given(ctx) if "=" in word)
+    found = columns(ctx.params.get("data") or "", options)
+    in_bash = os.environ.get("_HAMPKIT_COMPLETE") == "complete_bash" and prepare()
+    return [name for name in found if in_bash or re.fullmatch(_PLAIN, name)]
+
+
+def _given(ctx: typer.Context) -> Sequence[str]:
+    """The words before; while the value of an option with dashes is typed, Typer has not sorted them yet."""
+    return [str(word) for word in ctx.params.get("words") or ctx.args]
 
 
 def _starting(incomplete: str, offered: Iterable[str], given: Iterable[str] = ()) -> list[str]:

@@ -17,12 +17,17 @@ FAILED = 3  # the exit code of a policy that failed
 
 
 def check_gate(junit: Path | None, limited: bool) -> None:
-    """Check that a file for outcomes is only asked for together with limits.
+    """Check that a file for outcomes is only asked for together with limits, and can be written.
 
     Raises: `UserError`.
     """
-    if junit is not None and not limited:
+    if junit is None:
+        return
+    if not limited:
         raise UserError(f"--junit {junit} has nothing to hold without limits; add --policy FILE or --fail-if LIMIT")
+    from hampkit.workflows.gate import check_junit
+
+    check_junit(junit)
 
 
 def gate_of(

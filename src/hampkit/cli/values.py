@@ -1,33 +1,43 @@
 """The values that shell completion offers for an option: columns of the given table, and the words that an option takes.
 
-Nothing here imports torch, and only the first line of a table is read.
+Nothing here imports torch, and only the beginning of a table is read.
 """
 
 from __future__ import annotations
 
-import csv
+import os
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from hampkit.catalog import Group
+from hampkit.config.preamble import NAMED, cells, first_lines, preamble_of
 
 OF_COLUMNS = ("label", "group", "drop", "categories")  # options whose values are columns
-_LONGEST = 1 << 16  # bytes of a first line
-_PLAIN = r"[\w.+@%:-]+"  # names that no shell changes
+OF_NAMES = {"net": "nets", "generator": "generators"}  # options whose values are names in a list of ``hampkit list``
+_MOST = 1 << 20  # bytes of a file of text that are read
 
 
-def columns(file: str | Path) -> list[str]:
-    """The names of the columns of a .csv or .tsv file, or of the arrays of a .npz file, that need no quotes in a shell."""
-    path = Path(file)
+def columns(file: str | Path, options: Mapping[str, str] | None = None) -> list[str]:
+    """The names of the columns of a .csv, .tsv or .parquet file, or of the arrays of a .npz file; none if it cannot be read.
+
+    options: those that are given, of which ``separator`` and ``header`` decide how text is read.
+    """
+    path = Path(os.path.expanduser(file))  # unlike Path.expanduser, it leaves the name of an unknown user
+    plain = {key.rpartition(".")[2]: value for key, value in (options or {}).items()}
+    readers: dict[str, Callable[[], Iterable[str]]] = {
+        ".csv": lambda: _header(path, plain),
+        ".tsv": lambda: _header(path, plain),
+        ".parquet": lambda: _schema(path),
+        ".npz": lambda: _arrays(path),
+    }
     try:
-        if not path.is_file():  # a pipe would be waited for
-            return []
-        names = _arrays(path) if path.suffix.lower() == ".npz" else _header(path)
-    except (OSError, ValueError, csv.Error, zipfile.BadZipFile, StopIteration):
+        suffix = path.suffix.lower()
+        names = readers[suffix]() if suffix in readers and path.is_file() else []  # a pipe would be waited for
+        return [name for name in dict.fromkeys(names) if name and name.isprintable()]
+    except (OSError, ValueError, ImportError, zipfile.BadZipFile):  # the errors of pyarrow are of these kinds
         return []
-    return [name for name in dict.fromkeys(names) if re.fullmatch(_PLAIN, name)]
 
 
 def choices(key: str, groups: Iterable[Group]) -> list[str]:
@@ -47,28 +57,21 @@ def choices(key: str, groups: Iterable[Group]) -> list[str]:
     return list(found)
 
 
-def divided(given: list[str], incomplete: str) -> tuple[str, str, str] | None:
-    """The key, the begun value, and what stands before the value in the word that is completed; None for another word.
-
-    bash divides ``missing=dr`` into three words, and zsh does not.
-
-    >>> divided([], "missing=dr"), divided(["missing", "="], "dr"), divided(["toy/hamp"], "ep")
-    (('missing', 'dr', 'missing='), ('missing', 'dr', ''), None)
-    """
-    if len(given) > 1 and given[-1] == "=":
-        return given[-2], incomplete, ""
-    key, equals, begun = incomplete.partition("=")
-    return (key, begun, f"{key}=") if equals else None
+def _header(path: Path, options: Mapping[str, str]) -> list[str]:
+    """The cells of the line with the names, or c1, c2, … if there is none."""
+    lines = first_lines(path, _MOST)
+    header = options.get("header", "").lower() != "false"
+    above = preamble_of(
+        lines, NAMED.get(options.get("separator", ""), options.get("separator", "")), None if header else False
+    )
+    found = cells(next((line for line in lines[above.lines :] if line.strip()), ""), above.separator)
+    return found if header else [f"c{k + 1}" for k in range(len(found))]
 
 
-def _header(path: Path) -> list[str]:
-    """The cells of the first line, which is divided by the separator that occurs in it most often."""
-    with path.open("rb") as file:
-        line = file.readline(_LONGEST).decode("utf-8-sig").rstrip("\r\n")
-        if declared := re.fullmatch(r"sep=(.)", line, re.IGNORECASE):
-            line = file.readline(_LONGEST).decode().rstrip("\r\n")
-    separator = declared[1] if declared else max(",;\t|", key=line.count)
-    return next(csv.reader([line], delimiter=separator)) if path.suffix.lower() in (".csv", ".tsv") else []
+def _schema(path: Path) -> list[str]:
+    import pyarrow.parquet
+
+    return list(pyarrow.parquet.read_schema(path).names)
 
 
 def _arrays(path: Path) -> list[str]:

@@ -44,15 +44,51 @@ def plain_file(file: str | Path, place: str) -> Path:
     raise UserError(f"{place}={str(file)!r} is {what}; give the path of an existing file")
 
 
-def table_advice(name: str) -> str:
+def is_run(word: str | Path) -> bool:
+    """Whether a word is the path of a run folder."""
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        return (Path(word) / "recipe.json").is_file()
+    return False
+
+
+def table_advice(name: str, beside: bool = False) -> str:
     """The advice for the path of a table in the place of another name; empty for every other name.
+
+    beside: also for a name that lacks the suffix of a table that is there.
 
     >>> table_advice("visits.csv"), table_advice("digits")
     ('a table is given by --data visits.csv --label COLUMN (in Python: data=, label=)', '')
     """
-    if not name.lower().endswith(TABLES):
-        return ""
-    return f"a table is given by --data {shlex.quote(name)} --label COLUMN (in Python: data=, label=)"
+    table = name if name.lower().endswith(TABLES) else with_suffix(name) if beside else ""
+    return f"a table is given by --data {shlex.quote(table)} --label COLUMN (in Python: data=, label=)" if table else ""
+
+
+def with_suffix(name: str) -> str:
+    """The table that a name without its suffix stands for; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        return next((name + suffix for suffix in TABLES if Path(name + suffix).is_file()), "")
+    return ""
+
+
+def writable(folder: Path, remedy: str = "choose another folder") -> None:
+    """Make a folder if it is missing, and check that files can be written into it.
+
+    Raises: `UserError`; its message ends with the remedy.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UserError(f"cannot write to {folder}: {in_the_way(folder) or one_line(error)}; {remedy}") from None
+
+
+def in_the_way(folder: Path) -> str:
+    """The file that stands in the place of a folder or of one above it, in words; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+        return f"{file} is a file, not a folder" if file else ""
+    return ""
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import shlex
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from hampkit.code_hash import code_of
 from hampkit.config.command_line import read_value
 from hampkit.config.content import content_hash, file_hash
 from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shipped, shipped_recipes
-from hampkit.config.files import expanded, table_advice
+from hampkit.config.files import expanded, is_run, table_advice
 from hampkit.config.keys import similar_keys, unknown_key
 from hampkit.config.schema import build, field_types
 from hampkit.config.sections import SECTIONS, JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
@@ -236,6 +237,9 @@ def _resolved(reference: str, file: str, label: str) -> Resolved:
     table = {"name": "file", "file": file, "label": label} if file else None
     if reference.endswith(".toml"):
         return _with_table(resolve(from_file(expanded(reference, "recipe")), "file" if file else ""), table)
+    if is_run(reference):
+        run = shlex.quote(reference)
+        raise UserError(f"{reference!r} is a run folder, no recipe; hampkit attack {run} attacks its model")
     data, slash, defense = reference.rpartition("/")
     if file and slash:
         raise UserError(
@@ -253,6 +257,8 @@ def _without_data(reference: str) -> str:
     near = did_you_mean(reference, shipped_recipes())
     if reference in DEFENSES.classes():
         near = f"{reference} is a defense: digits/{reference}"
+    elif advice := table_advice(reference, beside=True):
+        return advice
     return f"write DATA/DEFENSE ({near}), a .toml file, or give your own table by --data FILE --label COLUMN"
 
 

@@ -58,7 +58,7 @@ def coerce(value: Any, hint: Any, place: str) -> Any:
         return str(value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    remedy = f"; {text}" if isinstance(value, str) and (text := number_advice(value, hint, place)) else ""
+    remedy = _remedy(value, hint, place)
     raise UserError(
         f"{place}={_show(value)} must be {_NAMES.get(hint, hint)}, not {_KINDS.get(type(value), type(value).__name__)}{remedy}"
     )
@@ -98,6 +98,20 @@ def field_types(cls: type) -> dict[tuple[str, ...], Any]:
         nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
         found |= {(f.name, *n): t for n, t in field_types(inner).items()} if nested else {(f.name,): inner}
     return found
+
+
+def _remedy(value: Any, hint: Any, place: str) -> str:
+    """The end of a message about a value of a wrong type: what to write instead; empty if that is not clear.
+
+    >>> _remedy(1000.0, int, "train.epochs"), _remedy("", int, "train.epochs"), _remedy(0.5, int, "train.epochs")
+    ('; write train.epochs=1000', '; nothing stands after the =: write train.epochs=VALUE without blanks', '')
+    """
+    if value == "":
+        return f"; nothing stands after the =: write {place}=VALUE without blanks"
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return f"; write {place}={int(value)}"
+    advice = number_advice(value, hint, place) if isinstance(value, str) else ""
+    return f"; {advice}" if advice else ""
 
 
 def number_advice(text: str, hint: Any, place: str) -> str:
@@ -144,7 +158,8 @@ def _choice(value: Any, choices: tuple[Any, ...], place: str) -> Any:
         return value
     names = [str(choice) for choice in choices]
     near = nearest(str(value), names)
-    raise UserError(f"{place}={_show(value)} must be one of {', '.join(names)}" + (f"; {near}" if near else ""))
+    remedy = f"; {near}" if near else _remedy(value, str, place)
+    raise UserError(f"{place}={_show(value)} must be one of {', '.join(names)}{remedy}")
 
 
 def _finite(value: float, place: str) -> float:

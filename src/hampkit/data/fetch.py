@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, TypeVar
 
 from hampkit.config.content import file_hash
+from hampkit.config.files import in_the_way
 from hampkit.data.base import Place
 from hampkit.data.memory import check_fits
 from hampkit.data.network import check_reachable
@@ -127,6 +128,8 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
         return file, cached
     if not place.download:
         raise UserError(_by_hand(place, file, "this command downloads nothing"))
+    if reason := in_the_way(place.cache):
+        raise UserError(_by_hand(place, file, f"no place for a download: {reason}"))
     import pooch
 
     try:
@@ -141,10 +144,10 @@ def _download(place: Place, file: PublicFile) -> tuple[PublicFile, Path]:
 
 def _by_hand(place: Place, file: PublicFile, reason: str) -> str:
     kind, _, expected = file.checksum.partition(":")
-    folder = place.data_dir or place.cache
-    other = "" if place.data_dir else ", or into any folder named by --data-dir or $HAMPKIT_DATA"
+    named = "any folder named by --data-dir or $HAMPKIT_DATA"
+    folder = place.data_dir or (named if in_the_way(place.cache) else f"{place.cache}, or into {named}")
     checksum = f" ({kind} {expected})" if kind else ""
-    return f"no file {file.name} and {reason}; put {file.name}{checksum} from {file.url} into {folder}{other}"
+    return f"no file {file.name} and {reason}; put {file.name}{checksum} from {file.url} into {folder}"
 
 
 def checksum(path: Path, algorithm: str) -> str:

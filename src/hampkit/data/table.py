@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 
-from hampkit.config.files import TABLES, expanded
+from hampkit.config.files import TABLES, expanded, with_suffix
 from hampkit.data.base import Place, Source, fingerprint
 from hampkit.data.table_arrays import read_arrays
 from hampkit.data.table_columns import read_table
@@ -90,8 +91,13 @@ def existing(file: str | Path, place: str = "data.file") -> Path:
     if not str(file):
         raise UserError("data set 'file' needs a file; give --data FILE, or file = \"…\" in the section data")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; name one {listed(TABLES)} file in it")
+        tables = sorted(each.name for each in path.iterdir() if each.suffix.lower() in TABLES)
+        raise UserError(
+            f"{path} is a folder; name " + (f"one of {listed(tables)}" if tables else f"a file {listed(TABLES)}")
+        )
     if path.suffix.lower() not in TABLES:
+        if table := with_suffix(str(path)):
+            raise UserError(f"{path} lacks its suffix; write {shlex.quote(table)}")
         raise UserError(f"{path} has the suffix {path.suffix!r}; save it as .csv, .tsv, .parquet or .npz")
     if not path.exists():
         raise UserError(f"no file {path}; check the path, it is read relative to {Path.cwd()}")

@@ -46,7 +46,7 @@ def read_table(path: Path, options: TableOptions) -> RawTable:
 
     Raises: `UserError` for a damaged file, for missing or unsuitable columns, and for cells without a usable value.
     """
-    table = read_file(path, options)
+    table, skipped = read_file(path, options)
     _check_names(path, table.column_names, options)
     if table.num_rows == 0:
         raise UserError(f"{path} has a header but no rows; give at least {MIN_ROWS} rows")
@@ -58,7 +58,7 @@ def read_table(path: Path, options: TableOptions) -> RawTable:
     completed = without_missing(path, columns, options)
     _check_rows(len(completed.columns[options.label]), completed.done)
     raw = _raw(path, completed.columns, features, options)
-    return raw._replace(done=completed.done, rows=completed.rows)
+    return raw._replace(done=(*skipped, *completed.done), rows=completed.rows)
 
 
 def _raw(path: Path, columns: Columns, features: list[str], options: TableOptions) -> RawTable:
@@ -100,8 +100,8 @@ def _check_rows(rows: int, done: Sequence[str]) -> None:
         )
 
 
-def read_file(path: Path, options: TableOptions) -> Any:
-    """A .csv, .tsv or .parquet file as a pyarrow Table with readable column names.
+def read_file(path: Path, options: TableOptions) -> tuple[Any, tuple[str, ...]]:
+    """A .csv, .tsv or .parquet file as a pyarrow Table with readable column names, and a line about comments that were skipped.
 
     Raises: `UserError` for a damaged file.
     """
@@ -114,12 +114,12 @@ def read_file(path: Path, options: TableOptions) -> Any:
                 sizes = (file.metadata.row_group(k).total_byte_size for k in range(file.metadata.num_row_groups))
                 values = float(file.metadata.num_rows) * file.metadata.num_columns
                 check_fits(path, max(float(sum(sizes)), 8 * values) + 4 * values)  # as read, and as features
-                table = file.read()
+                table, skipped = file.read(), ()
         else:
             check_fits(path, 2.0 * path.stat().st_size)  # the text, and its values
-            table = read_csv(path, options)
+            table, skipped = read_csv(path, options)
         assert table.column_names is not None  # names that are not UTF-8 raise here
-        return table
+        return table, skipped
     except (pa.ArrowException, OSError, ValueError) as error:
         what = _KIND[path.suffix.lower()]
         raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete {what}?") from None

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import re
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hampkit.config.preamble import NAMED, Preamble, first_lines, preamble_of, skipped
 from hampkit.data.table_cells import is_number
 from hampkit.data.table_values import NUMBER, TableOptions, listed
 from hampkit.errors import UserError, shortened
 
-SEPARATORS = (",", ";", "\t", "|")
-_SAMPLE = 100  # lines that the separator is found in
 _BLOCK = 1 << 20  # bytes that are parsed at once, as in pyarrow; a row must fit
-_NAMED = {"tab": "\t", "\\t": "\t"}
 # what pyarrow reads as a missing value, in columns of numbers and of text
 MISSING = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
            "NaN", "n/a", "nan", "null")  # fmt: skip
 
 
-def read_csv(path: Path, options: TableOptions) -> Any:
-    """A pyarrow Table; labels and groups with more digits than a number can hold are read as text.
+def read_csv(path: Path, options: TableOptions) -> tuple[Any, tuple[str, ...]]:
+    """A pyarrow Table, and a line about comments that were skipped above it, if there were any.
+
+    Labels and groups with more digits than a number can hold are read as text.
 
     Raises: `UserError` for a first line that is a record, for rows of different lengths, and for text that is not UTF-8;
     `pyarrow.ArrowException` for a file that is damaged otherwise.
@@ -35,24 +33,31 @@ def read_csv(path: Path, options: TableOptions) -> Any:
     import pyarrow.csv
 
     _check_encoding(path)
-    declared = declared_separator(path)
-    separator = _NAMED.get(options.separator, options.separator) or declared or separator_of(path)
-    if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
-        raise UserError(f"data.separator={options.separator!r} must be one character, such as ; or tab")
+    above = _above(path, options)
     convert = pyarrow.csv.ConvertOptions(
         strings_can_be_null=True, null_values=[*MISSING, *options.na], decimal_point=options.decimal
     )
-    _check_comments(path, separator)
-    form = _Form(separator, options.header is not False, skipped=int(declared != ""))
+    form = _Form(above.separator, options.header is not False, above.lines)
     table = _parsed(path, form, convert)
     _check_texts(path, table)
     if options.header is None:
         _check_header(path, table)
     wanted = [n for n in options.named if table.column_names.count(n) == 1 and inexact(table.column(n))]
     if not wanted:
-        return table
+        return table, skipped(path, above)
     convert.column_types = dict.fromkeys(wanted, pa.string())
-    return _parsed(path, form, convert)
+    return _parsed(path, form, convert), skipped(path, above)
+
+
+def _above(path: Path, options: TableOptions) -> Preamble:
+    """What stands above the table, and its separator.
+
+    Raises: `UserError` for a separator that is not one character.
+    """
+    above = preamble_of(first_lines(path), NAMED.get(options.separator, options.separator), options.header)
+    if len(above.separator) != 1 or not above.separator.isascii() or above.separator in '"\r\n':
+        raise UserError(f"data.separator={options.separator!r} must be one character, such as ; or tab")
+    return above
 
 
 class _Form(NamedTuple):
@@ -164,52 +169,6 @@ def _longest_line(path: Path) -> int:
             else:
                 rest += len(chunk)
     return max(longest, rest)
-
-
-def declared_separator(path: Path) -> str:
-    """The separator in a first line ``sep=;``, which Excel reads and writes; empty without such a line."""
-    found = re.fullmatch(r"\ufeff?\"?sep=([^\"\r\n])\"?", next(iter(_lines(path, 1)), "").rstrip("\r\n"), re.IGNORECASE)
-    return found[1] if found else ""
-
-
-def _check_comments(path: Path, separator: str) -> None:
-    """Check that no lines of comments stand above the names.
-
-    Raises: `UserError` for lines that begin with # and have fewer columns than the line below them.
-    """
-    lines = [line for line in _lines(path, _SAMPLE) if line.strip()]
-    n = next((k for k, line in enumerate(lines) if not line.startswith("#")), 0)
-    if n and max(_width(line, separator) for line in lines[:n]) < _width(lines[n], separator):
-        which = "the first line" if n == 1 else f"the first {n} lines"
-        raise UserError(
-            f"{which} of {path} {'is a comment' if n == 1 else 'are comments'}, {shortened(lines[0], 60)!r}, and a table begins"
-            " with the names of its columns; delete what begins with #"
-        )
-
-
-def _lines(path: Path, most: int) -> list[str]:
-    """The first lines of a file."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        return list(islice(file, most))
-
-
-def separator_of(path: Path) -> str:
-    """The character that divides most lines into the same number of columns, at least two; of several the one with most."""
-    lines = [line for line in _lines(path, _SAMPLE) if line.strip()]
-    votes = {}
-    for character in SEPARATORS:
-        widths = [_width(line, character) for line in lines]
-        usual = max(sorted(set(widths), reverse=True), key=widths.count, default=1)
-        votes[character] = (usual > 1, widths.count(usual), usual)
-    return max(SEPARATORS, key=lambda character: votes[character])
-
-
-def _width(line: str, separator: str) -> int:
-    """The number of columns of a line."""
-    try:
-        return len(next(csv.reader([line], delimiter=separator)))
-    except (csv.Error, StopIteration):  # such as a cell that is longer than the reader allows
-        return 1 + line.count(separator)
 
 
 def _check_header(path: Path, table: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.errors import UserError, nearest
+from hampkit.errors import UserError, meant, nearest
 from hampkit.types import Domain
 
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a number as text, with a point
@@ -137,8 +137,9 @@ def check_columns(what: object, columns: Sequence[str], wanted: Iterable[tuple[s
 
 
 def similar(word: str, names: Iterable[str]) -> str:
-    """The part of a message that suggests similar names; empty if none is similar."""
-    hint = nearest(word, names)
+    """The part of a message that suggests similar names, such as ``# y`` for ``y``; empty if none is similar."""
+    known = list(names)
+    hint = meant([name for name in known if name.lstrip("#").strip() == word.strip()]) or nearest(word, known)
     return f"{hint} " if hint else ""
 
 

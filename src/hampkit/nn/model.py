@@ -72,7 +72,7 @@ class HampModel(nn.Module):
         self._noise, self._bank_size = Noise(source_of(noise, data)), bank
         self._seed = secrets.randbits(63) if seed is None else seed
         self._rngs: dict[torch.device, torch.Generator] = {}
-        self._warned = False
+        self._warned, self._strict = False, True
         self.register_buffer("secret", _secret(secret) if keyed else None)
         self.register_buffer("bank", None)
         fitted = self._noise.source if data is not None else None
@@ -90,6 +90,17 @@ class HampModel(nn.Module):
                 " prepare banks of their own and answer differently"
             )
         return super().state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of every module. With ``strict=False`` a secret and bounds that the state lacks remain, and a bank is made anew.
+
+        Raises: `UserError` for the state of a release with other options, also without ``strict`` if it has more than this one.
+        """
+        self._strict = strict
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        finally:
+            self._strict = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The modified logits (B, C) for inputs of B examples.
@@ -210,10 +221,12 @@ class HampModel(nn.Module):
     ) -> None:
         """Make room for a stored secret and bank, whose sizes a new module does not have.
 
-        Raises: `UserError` for the state of a release with other options, also if loading is not strict: replicas would differ.
+        Raises: `UserError` for the state of a release with other options.
         """
         if wrong := self._misfit(state_dict, prefix):
             raise UserError(wrong)
+        if not self._strict and prefix + "bank" not in state_dict:
+            self.bank = None  # it holds answers of the network as it was
         for name in ("secret", "bank"):
             stored = state_dict.get(prefix + name)
             if stored is not None and (name == "bank" or self.secret is not None):
@@ -233,11 +246,12 @@ class HampModel(nn.Module):
             return "the state is that of a network without a release: load it into the network, HampModel(…).model"
         stored = {name: state.get(prefix + name) for name in ("secret", "bank", "noise_low")}
         for name, option in (("secret", "keyed=True"), ("noise_low", "noise='fit'")):
-            if (stored[name] is None) != (getattr(self, name) is None):
+            lacks = stored[name] is None
+            if lacks != (getattr(self, name) is None) and (self._strict or not lacks):
                 have, lack = ("HampModel", "state") if stored[name] is None else ("state", "HampModel")
                 return f"the {have} was made with {option}, and the {lack} without; make both alike, or they answer differently"
         size = 0 if stored["bank"] is None else len(stored["bank"])
-        if size != self._bank_size and (size or self.secret is not None):
+        if size != self._bank_size and (size or (self._strict and self.secret is not None)):
             return f"the state has a bank of {size} answers, and the HampModel has bank={self._bank_size}; give bank={size}"
         return ""
 

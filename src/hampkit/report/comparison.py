@@ -69,7 +69,8 @@ def _over_seeds(fewest: int) -> list[str]:
     ]
     if fewest <= FEW_SEEDS:
         said.append(
-            f"With {fewest} seeds Student's interval is very wide, whatever the attacks find; five or more seeds help"
+            f"With {fewest} seeds Student's interval is very wide, up to [0, 1], whatever the attacks find, because so few values"
+            " hardly show how much seeds differ; five or more seeds help"
         )
     return said
 

@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from hampkit.config.files import writable
 from hampkit.errors import Notice, RunBusy, UserError
-from hampkit.runs.store import IN_PLACE, writable
+from hampkit.runs.store import IN_PLACE
 
 POLL = 0.2  # seconds between two attempts to take a lock
 _this_thread = threading.local()

@@ -11,6 +11,7 @@ import contextlib
 import glob
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.config.content import content_hash, file_hash
-from hampkit.config.files import replacing, table_advice
+from hampkit.config.files import is_run, replacing, table_advice
 from hampkit.errors import UserError, one_line
 
 MANIFEST = "manifest.json"
@@ -58,11 +59,8 @@ class Run:
 
         Raises: `UserError` if there is none or recipe.json was edited.
         """
-        if not (folder / "recipe.json").is_file():
-            raise UserError(
-                f"{folder} is not a run folder (it has no recipe.json); give a folder that hampkit train or hampkit run made"
-                + (f"; {advice}" if (advice := table_advice(str(folder))) else "")
-            )
+        if not is_run(folder):
+            raise UserError(f"{folder} is not a run folder (it has no recipe.json); {_instead_of(folder)}")
         run = Run(folder)
         run.recipe()
         return run
@@ -103,17 +101,14 @@ class Run:
         return (self.folder / name).exists() and _intact(self.folder / name)
 
 
-def writable(folder: Path, remedy: str = "choose another folder") -> None:
-    """Make a folder if it is missing, and check that files can be written into it.
-
-    Raises: `UserError`; its message ends with the remedy.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {one_line(error)}; {remedy}") from None
+def _instead_of(folder: Path) -> str:
+    """What to give in place of a folder that is no run: the runs in it, if there are any."""
+    with contextlib.suppress(OSError, ValueError):  # a folder that cannot be read, a name that no file can have
+        if inside := sorted(path.parent for path in folder.glob("*/recipe.json")):
+            more = f", … ({len(inside)} in all)" if len(inside) > 3 else ""
+            return f"give one of the runs in it: {', '.join(map(str, inside[:3]))}{more}"
+    advice = table_advice(str(folder))
+    return "give a folder that hampkit train or hampkit run made" + (f"; {advice}" if advice else "")
 
 
 def readable(path: Path) -> bool:
@@ -152,13 +147,20 @@ def read_json(path: Path, *needed: str) -> Any:
     try:
         document = json.loads(path.read_text("utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; delete {path.parent} and run again") from None
+        raise UserError(f"{path} is missing; {_anew(path)}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}; delete its folder and run again") from None
+        raise UserError(f"cannot read {path}: {one_line(error)}; {_anew(path)}") from None
     for key in needed:
         if not isinstance(document, dict) or key not in document:
-            raise UserError(f"{path} lacks {key!r}: it was edited or damaged; delete {path.parent} and run again")
+            raise UserError(f"{path} lacks {key!r}: it was edited or damaged; {_anew(path)}")
     return document
+
+
+def _anew(path: Path) -> str:
+    """How a file is written anew: the results of a run by an attack, which trains nothing."""
+    if path.name in ("result.json", "details.json") and is_run(path.parent):
+        return f"attack again, which writes it anew: hampkit attack {shlex.quote(str(path.parent))}"
+    return f"delete {path.parent} and run again"
 
 
 def _no_number(text: str) -> None:

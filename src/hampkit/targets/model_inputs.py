@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,12 +67,13 @@ def rows_of_files(members: str | Path, nonmembers: str | Path, columns: TableCol
         return rows_of_arrays(*(_npz(path) for path in paths))
     if ".npz" in suffixes:
         raise UserError(f"members {paths[0]} and non-members {paths[1]} must be files of one kind")
-    first, second = (_table(path, columns) for path in paths)
+    (first, skipped), (second, also_skipped) = (_table(path, columns) for path in paths)
     if first.column_names != second.column_names:
         only = sorted(set(first.column_names) ^ set(second.column_names))
         why = f"only one of them has {listed(only)}" if only else "their order differs"
         raise UserError(f"{paths[0]} and {paths[1]} have other columns: {why}; give tables with the same columns")
-    return _rows_of_tables(first, second, " and ".join(map(str, paths)), columns)
+    rows = _rows_of_tables(first, second, " and ".join(map(str, paths)), columns)
+    return replace(rows, notes=(*skipped, *also_skipped, *rows.notes))
 
 
 def rows_of_file(file: str | Path, columns: TableColumns) -> Rows:
@@ -83,8 +84,9 @@ def rows_of_file(file: str | Path, columns: TableColumns) -> Rows:
     path = existing(file, "data")
     if path.suffix.lower() == ".npz":
         return rows_of_pair(_npz(path))
-    table = _table(path, columns)
-    return _rows_of(table, np.zeros(table.num_rows, dtype=bool), str(path), columns)
+    table, skipped = _table(path, columns)
+    rows = _rows_of(table, np.zeros(table.num_rows, dtype=bool), str(path), columns)
+    return replace(rows, notes=(*skipped, *rows.notes))
 
 
 def rows_of_pair(pair: tuple[Any, Any]) -> Rows:
@@ -129,14 +131,14 @@ def _npz(path: Path) -> tuple[Any, Any]:
     return x, y
 
 
-def _table(path: Path, columns: TableColumns) -> Any:
+def _table(path: Path, columns: TableColumns) -> tuple[Any, tuple[str, ...]]:
     if not columns.label:
         raise UserError(f"{path} needs the name of its label column; give --label COLUMN")
-    table = read_file(path, TableOptions(label=columns.label, group=columns.group))
+    table, skipped = read_file(path, TableOptions(label=columns.label, group=columns.group))
     check_columns(path, table.column_names, ((name, option) for option, name in columns.named.items()))
     if not table.num_rows:
         raise UserError(f"{path} has no rows; give at least 100")
-    return table
+    return table, skipped
 
 
 def _rows_of_tables(first: Any, second: Any, what: str, columns: TableColumns) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,9 @@ def from_file(file: str | Path, columns: Columns) -> Given:
                 f"{given[0]} has no effect on {path}, whose arrays have fixed names ({listed(ARRAYS, 20)}); leave it out"
             )
         return from_arrays(path.stem, str(path), dict(read_npz(path, _known, "probabilities=…, y=…, member=…")))
-    table = read_file(path, TableOptions(label=columns.label, group=columns.group))
-    return from_table(path.stem, str(path), table, columns)
+    table, skipped = read_file(path, TableOptions(label=columns.label, group=columns.group))
+    given = from_table(path.stem, str(path), table, columns)
+    return replace(given, notes=(*skipped, *given.notes))
 
 
 def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:

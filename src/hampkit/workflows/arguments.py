@@ -85,7 +85,8 @@ _text = _of(str, "a text")
 def _path(name: str, value: Any) -> Any:
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise _wrong(name, value, "a path, as a text or a pathlib.Path")
-    return os.path.expanduser(value) if isinstance(value, str) else Path(value).expanduser()
+    expanded = os.path.expanduser(value)  # unlike Path.expanduser, it leaves the name of an unknown user
+    return expanded if isinstance(value, str) else Path(expanded)
 
 
 def _whole(name: str, value: Any) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
+from hampkit.config.files import writable
 from hampkit.judging.exposed import Records
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Results
@@ -17,7 +18,7 @@ from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.report.cells import safe
 from hampkit.report.junit import render_junit
 from hampkit.runs.locks import reports
-from hampkit.runs.store import writable, write_file, write_json
+from hampkit.runs.store import write_file, write_json
 from hampkit.targets.base import Given
 from hampkit.workflows.annex import measured, not_tested
 from hampkit.workflows.audit import AuditRequest, audit, default_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from hampkit.data.table import existing
 from hampkit.data.table_columns import read_file
 from hampkit.data.table_values import TableOptions, check_columns, listed
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 from hampkit.stats.bounds import OneRun, audit_scores
 from hampkit.targets.records import membership
 
@@ -30,7 +31,9 @@ def bound_of_file(file: str | Path, included: str, score: str, delta: float, lev
         raise UserError(
             f"{path} is no table; give a .csv, .tsv or .parquet file with a column of scores and --included COLUMN"
         )
-    table = read_file(path, TableOptions(label=included))
+    table, skipped = read_file(path, TableOptions(label=included))
+    for line in skipped:
+        warnings.warn(line, Notice, stacklevel=2)
     there = list(table.column_names)
     if not included:
         raise UserError(f"{path} needs --included COLUMN, one of {listed(there)}")

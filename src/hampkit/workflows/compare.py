@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
-from hampkit.config.files import table_advice
+from hampkit.config.files import is_run, table_advice, writable
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
 from hampkit.errors import RunBusy, UserError, did_you_mean
@@ -17,7 +19,7 @@ from hampkit.judging.strongest import Comparison, Entry
 from hampkit.registry import DATASETS, DEFENSES
 from hampkit.report import render_comparison_html, render_comparison_markdown
 from hampkit.runs.locks import reports
-from hampkit.runs.store import replaces, writable, write_file, write_json
+from hampkit.runs.store import read_json, replaces, write_file, write_json
 from hampkit.text import counted, duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.command import command_of_comparison
@@ -91,6 +93,7 @@ def compare(request: ComparisonRequest, out: Path | None, session: Session) -> C
     seeds = tuple(range(start, start + request.seeds))
     found = Comparison(title, seeds, request.shadows, tuple(entries), __version__, left_out, options, **_sources(evaluated),
                        command=request.command())  # fmt: skip
+    found = _as_before(found, folder)
     replaced = _write(found, folder)
     again = report_on(evaluated, folder)
     return replace(found, replaced=(*replaced, *again.replaced))
@@ -178,10 +181,7 @@ def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions
     Raises: `UserError` for an unknown data set or option.
     """
     if dataset and dataset not in DATASETS.classes():
-        raise UserError(
-            f"compare takes a data set, not {dataset!r}; "
-            + (table_advice(dataset) or f"{did_you_mean(dataset, DATASETS.classes())} (--defenses names defenses)")
-        )
+        raise UserError(f"compare takes a data set, not {dataset!r}; {_instead_of(dataset)}")
     references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
     base, *recipes = recipe_options.recipes(references)
     layout = base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout
@@ -189,6 +189,13 @@ def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions
         layout = "with-reference"  # AdvReg and MemGuard need reference rows
     split = replace(base.split, layout=layout)
     return [replace(r, split=split, judge=base.judge, shadows=base.shadows) for r in recipes]
+
+
+def _instead_of(word: str) -> str:
+    """What to write in place of a word that is no data set."""
+    if is_run(word):
+        return f"it is a run folder: hampkit report {shlex.quote(word)} OTHER-RUN writes one report about several"
+    return table_advice(word, beside=True) or f"{did_you_mean(word, DATASETS.classes())} (--defenses names defenses)"
 
 
 def _trainable(recipes: Sequence[Recipe], session: Session, strict: bool) -> tuple[list[Recipe], dict[str, str]]:
@@ -260,6 +267,23 @@ def _sources(evaluated: Sequence[Evaluated]) -> dict[str, Any]:
     sources = [each.details["provenance"] for each in evaluated]
     same = {key: sources[0][key] for key in ("device", "versions") if all(s[key] == sources[0][key] for s in sources)}
     return {"data_sha256": evaluated[0].result.data["sha256"], **same}
+
+
+def _as_before(found: Comparison, folder: Path) -> Comparison:
+    """The comparison with the overheads of one that the folder holds, if nothing else differs.
+
+    They are the only numbers that are measured anew each time; so the same comparison leaves its page as it is.
+    """
+    if not (folder / "compare.json").is_file():
+        return found
+    try:
+        before = read_json(folder / "compare.json", "entries")
+        overheads = [float(entry["overhead"]) for entry in before["entries"]]
+        entries = [replace(entry, overhead=was) for entry, was in zip(found.entries, overheads, strict=True)]
+    except (UserError, LookupError, TypeError, ValueError):  # of another version, edited or damaged
+        return found
+    same = replace(found, entries=tuple(entries))
+    return same if json.loads(json.dumps(same.to_json())) == before else found
 
 
 def _write(found: Comparison, folder: Path) -> tuple[Path, ...]:

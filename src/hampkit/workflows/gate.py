@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.files import expanded, writable
+from hampkit.errors import UserError
 from hampkit.judging.policy import Limit, Outcome, judged, limit_of, read_policy
 from hampkit.registry import ATTACKS
 from hampkit.report.junit import render_junit
-from hampkit.runs.store import writable, write_file
+from hampkit.runs.store import write_file
 
 JUNIT = "junit.xml"
 Json = Mapping[str, Any]
@@ -51,6 +53,17 @@ def lines(outcomes: Sequence[Json]) -> list[str]:
     of = f"{len(outcomes)} limit{'s' if len(outcomes) != 1 else ''}"
     last = f"policy failed: {failed} of {of}" if failed else f"policy passed: {of}"
     return [*(f"{_word(each)}: {each['model']}: {each['limit']['text']}: {each['text']}" for each in outcomes), last]
+
+
+def check_junit(file: str | Path) -> None:
+    """Check that outcomes can be written into a file, before anything is trained.
+
+    Raises: `UserError`.
+    """
+    path = expanded(file, "--junit")
+    if path.is_dir():
+        raise UserError(f"--junit {file} is a folder; name a file in it, such as {path / JUNIT}")
+    writable(path.parent, "name a file in another folder by --junit")
 
 
 def write_junit(file: str | Path, outcomes: Sequence[Json]) -> None:

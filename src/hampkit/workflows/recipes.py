@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.config.command_line import read_value, written
+from hampkit.config.files import table_advice
 from hampkit.config.keys import unknown_key
 from hampkit.config.recipe import Recipe, accepts, load_recipe, option_of_attacks, unknown_option, with_seed
 from hampkit.config.schema import check_once, field_types, once
@@ -48,7 +49,10 @@ class RecipeOptions:
         texts: dict[str, Any] = texts_of(self.options)
         texts |= {key: None for key, value in (self.options or {}).items() if value is None}
         if self.label and not self.data:
-            raise UserError(f"label={self.label} names a column of your own table; add --data FILE, or leave it out")
+            advice = next(filter(None, (table_advice(name, beside=True) for name in names)), "")
+            raise UserError(
+                f"label={self.label} names a column of your own table; {advice or 'add --data FILE, or leave it out'}"
+            )
         recipes = [self._load(name, texts) for name in names]
         check_once(texts, self.seed, str(self.data), self.label)
         for key in texts:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
+from hampkit.config.files import writable
 from hampkit.errors import UserError
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import (
@@ -25,7 +26,7 @@ from hampkit.judging.verdict import concluded
 from hampkit.registry import ATTACKS, DEFENSES, Registry, check_installed
 from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.runs.locks import reports
-from hampkit.runs.store import Run, read_json, replaces, writable, write_file, write_json
+from hampkit.runs.store import Run, read_json, replaces, write_file, write_json
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.workflows.arguments import checked
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hampkit.config.files import writable
 from hampkit.config.recipe import check_effect
 from hampkit.errors import Notice, UserError
 from hampkit.judging.results import Results
 from hampkit.registry import check_installed
-from hampkit.runs.store import Run, writable
+from hampkit.runs.store import Run
 from hampkit.shadow_models.reuse import Lender, last_used
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.chosen_attacks import family
