@@ -271,6 +271,21 @@ def test_predictive_value_is_bayes_rule_with_thresholds_from_the_known_records()
             assert interval.low <= interval.value <= interval.high
 
 
+def test_predictive_values_of_groups_have_wider_intervals():
+    """Rows of one group are one piece of evidence: the ends are those of the rates by group."""
+    rng = np.random.default_rng(4)
+    member, group = np.arange(2000) < 1000, np.arange(2000) // 20
+    known, scores = (rng.normal(size=2000) + 2 * member + 3 * rng.normal(size=100)[group] for _ in range(2))
+    (alone, *_) = predictive({"loss": (scores, known)}, member, member)
+    (by_group,) = predictive({"loss": (scores, known)}, member, member, groups=(group, group))
+    assert by_group.target_fpr == 0.1, "50 groups allow five errors at 10 %, and none at 1 %"
+    assert (by_group.tpr.value, by_group.fpr.value) == (alone.tpr.value, alone.fpr.value)
+    for narrow, wide in ((alone.tpr, by_group.tpr), (alone.fpr, by_group.fpr)):
+        assert wide.low < narrow.low
+        assert wide.high > narrow.high
+    assert not predictive({"loss": (scores, known)}, member, member, groups=(group, np.arange(2000) // 50))
+
+
 def test_bounds_need_coins(problem, forest):
     x, y, member = problem
     p = forest.predict_proba(x)

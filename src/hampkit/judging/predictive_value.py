@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hampkit.judging.flags import LEAST_SHOWN
-from hampkit.stats.intervals import Interval, clopper_pearson
+from hampkit.stats.intervals import Interval, number
+from hampkit.stats.intervals import rate as rate_of
 from hampkit.stats.metrics import allowed
 
 PRIORS = (0.5, 0.1, 0.01)
@@ -51,7 +52,11 @@ def ppv(tpr: float, fpr: float, prior: float) -> float:
 
 
 def predictive(
-    scores: Mapping[str, tuple[Any, Any]], member: Any, known_member: Any, priors: Sequence[float] = PRIORS
+    scores: Mapping[str, tuple[Any, Any]],
+    member: Any,
+    known_member: Any,
+    priors: Sequence[float] = PRIORS,
+    groups: tuple[Any, Any] = (None, None),
 ) -> list[Predictive]:
     """The predictive values at the thresholds of `FPRS`, as far as the known non-members resolve them.
 
@@ -59,24 +64,30 @@ def predictive(
     known records alone come the threshold, the lowest that at most the target FPR of the known non-members reach, and the
     attack, the one that finds most known members there; none where no attack finds any. The ends of a predictive value are those
     of TPR and FPR, each at 97.5 %, combined for the worst and the best case.
+
+    groups: (N,) and (K,), rows that are not independent share a number. The intervals are then for the effective number of rows
+    of either side, and a threshold needs as many independent known non-members.
     """
     known_member, member = np.asarray(known_member, dtype=bool), np.asarray(member, dtype=bool)
+    outside = int((~known_member).sum())
+    independent = number(None if groups[1] is None else np.asarray(groups[1])[~known_member], outside)
     found = []
     for rate in FPRS:
-        errors = allowed(rate, int((~known_member).sum()))
-        if errors < LEAST_SHOWN:
+        errors = allowed(rate, outside)
+        if allowed(rate, independent) < LEAST_SHOWN:
             continue
         cuts = {name: np.sort(np.asarray(known)[~known_member])[::-1][errors] for name, (_, known) in scores.items()}
         hits = {name: int((np.asarray(scores[name][1])[known_member] > cut).sum()) for name, cut in cuts.items()}
         best = max(hits, key=lambda name: hits[name])
         if hits[best]:
-            found.append(_at(best, rate, np.asarray(scores[best][0]) > cuts[best], member, priors))
+            found.append(_at(best, rate, np.asarray(scores[best][0]) > cuts[best], member, priors, groups[0]))
     return found
 
 
-def _at(attack: str, rate: float, positive: Any, member: Any, priors: Sequence[float]) -> Predictive:
-    tp, fp, n1, n0 = (int(v.sum()) for v in (positive & member, positive & ~member, member, ~member))
-    tpr, fpr = (Interval(k / n, *clopper_pearson(k, n, 0.975)) for k, n in ((tp, n1), (fp, n0)))
+def _at(attack: str, rate: float, positive: Any, member: Any, priors: Sequence[float], group: Any) -> Predictive:
+    sides = (member, ~member)
+    tpr, fpr = (rate_of(positive[s], None if group is None else np.asarray(group)[s], 0.975) for s in sides)
+    n1, n0 = (int(side.sum()) for side in sides)
     at = []
     for prior in priors:
         ends = ppv(tpr.low, fpr.high, prior), ppv(tpr.high, fpr.low, prior)

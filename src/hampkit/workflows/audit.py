@@ -110,6 +110,12 @@ class Subject:
         pool = Pool(target.pool, int(target.membership.sum()), self.once, None if group is None else group.numpy())
         return build_case(pool, target.logits[:, None], self.judge, self.seed).holding(self.shadows, None)
 
+    @property
+    def known_group(self) -> NDArray[np.int64] | None:
+        """(K,) the groups of the known records; None without groups."""
+        known, group = self.case.evidence.known, self.target.pool.group
+        return None if group is None or known is None or known.rows is None else group.numpy()[known.rows.numpy()]
+
     @cached_property
     def shadows(self) -> Shadows | None:
         """The shadow models as evidence about all records."""
@@ -288,8 +294,7 @@ def _findings(
     case, priors = subject.case, request.declared.prior or PRIORS
     fixed = [name for name in scores if "known" not in ATTACKS.get(name).needs] or list(scores)
     sides = {name: (scores[name], known[name]) for name in fixed}
-    # by group the intervals would be too narrow
-    values = [] if case.group is not None else predictive(sides, case.member, case.known_member, priors)
+    values = predictive(sides, case.member, case.known_member, priors, (case.group, subject.known_group))
     found: dict[str, Any] = {
         "way": subject.target.way,
         "answers": subject.target.scale.kind,
