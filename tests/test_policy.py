@@ -66,6 +66,7 @@ UNRESOLVED = {
     "few records": ({"what": "tpr_at_fpr.0.001.high", "at_most": 1.0}, "too few"),
     "no shadow models": ({"what": "records_exposed", "at_most": 0}, "no shadow models"),
     "no coins": ({"what": "epsilon.low", "at_most": 1}, "not randomised"),
+    "no coins, by mu": ({"what": "epsilon_of_mu.low", "at_most": 1}, "not randomised"),
     "no such attack": ({"what": "auc.low", "attack": "entropy", "at_most": 0.6}, "entropy was not made"),
 }
 

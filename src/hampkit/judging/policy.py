@@ -22,7 +22,7 @@ from hampkit.judging.results.attacks import as_found, deciding_auc, of_models, o
 Json = Mapping[str, Any]
 WHAT = (
     "auc.low", "auc.value", "auc.high", "tpr_at_fpr.0.001.high", "tpr_at_fpr.0.01.high", "tpr_at_fpr.0.1.high",
-    "records_exposed", "epsilon.low", "mu.low", "accuracy.test", "accuracy.train",
+    "records_exposed", "epsilon.low", "epsilon_of_mu.low", "mu.low", "accuracy.test", "accuracy.train",
 )  # fmt: skip
 _RATE = re.compile(r"(tpr_at_fpr|tnr_at_fnr)\.(\d+\.\d+)\.(value|low|high)")
 _SHORT = re.compile(r"\s*(\S+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
