@@ -1,5 +1,6 @@
 """Release policies: which numbers a limit is on, what cannot be decided, the short form, JUnit XML and the exit code."""
 
+import json
 from xml.etree import ElementTree
 
 import numpy as np
@@ -177,3 +178,23 @@ def test_limits_of_run_and_compare(tmp_path, capsys):
         assert guarded([*words, *quick, "--fail-if", "nothing>1"]) == 2
         assert guarded([*words, *quick, "--junit", "j.xml"]) == 2
         assert "--fail-if LIMIT" in capsys.readouterr().err
+
+
+def test_reports_of_run_and_compare_state_what_became_of_the_limits(tmp_path):
+    """In Python as on the command line: page, Markdown and JSON have the outcomes, and ``passed`` is the verdict."""
+    options = {"rows": 300, "epochs": 1, "neural.epochs": 1}
+    given = {"options": options, "fail_if": ["auc.low>0.999", "accuracy.test<0.999"], "runs_dir": tmp_path}
+    found = hampkit.run("toy/undefended", "toy/round", **given)
+    compared = hampkit.compare("toy", defenses=["undefended", "round"], out=tmp_path / "compared", **given)
+    for result, folder in ((found, tmp_path), (compared, tmp_path / "compared")):
+        assert not result.passed
+        assert [each["status"] for each in result.policy] == ["passed"] * 2 + ["failed"] * 2
+        assert json.loads((folder / "results.json").read_text())["policy"] == list(result.policy)
+        page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+        assert "Policy: failed" in page
+        assert page.count("accuracy.test at least 0.999") == 2
+        assert "- toy/round, accuracy.test at least 0.999: failed" in text
+    assert hampkit.run("toy/undefended", **{**given, "fail_if": []}).passed
+    assert "Policy" not in (tmp_path / "report.html").read_text()
+    with pytest.raises(UserError, match="nothing"):
+        hampkit.compare("toy", **{**given, "fail_if": ["nothing>1"]})

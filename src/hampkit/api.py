@@ -17,6 +17,7 @@ from hampkit.workflows.arguments import checked
 from hampkit.workflows.audit_arguments import AuditArguments, Common, sorted_arguments
 from hampkit.workflows.audit_report import audit_to
 from hampkit.workflows.compare import Comparison
+from hampkit.workflows.gate import Gate
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.recipes import Recipe, RecipeOptions, Reference, recipe
 from hampkit.workflows.report import AttackResult, ModelResult, Rate, Results, write_report
@@ -50,6 +51,8 @@ def run(
     shadows: int = 0,
     shadows_from: str | Path = "",
     force: bool = False,
+    policy: str | Path | None = None,
+    fail_if: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Results:
     """Train every recipe, attack and judge the models, and write the report into ``out`` (default: ``runs_dir``).
@@ -64,6 +67,7 @@ def run(
     shadows: number of shadow models to train and attack with (LiRA, RMIA); ``progress.say`` gets their plan first.
     shadows_from: a run folder with the same recipe, data and split, whose shadow models are used.
     force: use them even if the recipe differs; results get the flag `mismatched`.
+    policy, fail_if: limits in a file, and in short (``"auc.low>0.6"``); `Results.passed` is whether they are kept.
     settings: the fields of `Session` (``runs_dir``, ``data_dir``, ``device``, ``launcher``, ``progress``), or ``workers``, or
     ``session``.
 
@@ -72,7 +76,8 @@ def run(
     >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
     """
     references = recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES)
-    request = Request(attacks, options or {}, ShadowSource(shadows, shadows_from, force), out)
+    source, gate = ShadowSource(shadows, shadows_from, force), Gate.of(policy, fail_if)
+    request = Request(attacks, options or {}, source, out, gate)
     return running.run(references, RecipeOptions(options, seed, data, label), request, session_of(settings))
 
 
@@ -208,6 +213,8 @@ def compare(
     data: str | Path = "",
     label: str = "",
     out: str | Path | None = None,
+    policy: str | Path | None = None,
+    fail_if: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Comparison:
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
@@ -218,9 +225,10 @@ def compare(
     defenses: names; default: every registered defense, except those that cannot be trained here: the page gives the reason.
     shadows: number of shadow models per defense and seed.
     seeds: number of seeds, counted from ``seed`` (default: the recipe's).
-    data, label: the user's own table instead of a data set. settings: see `run`.
+    data, label: the user's own table instead of a data set. policy, fail_if: limits on every attack. settings: see `run`.
 
     Raises: `UserError`.
     """
-    request = comparing.ComparisonRequest(dataset, defenses, RecipeOptions(options, seed, data, label), shadows, seeds)
+    given, gate = RecipeOptions(options, seed, data, label), Gate.of(policy, fail_if)
+    request = comparing.ComparisonRequest(dataset, defenses, given, shadows, seeds, gate)
     return comparing.compare(request, None if out is None else Path(out), session_of(settings))

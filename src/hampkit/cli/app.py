@@ -16,7 +16,7 @@ from hampkit.cli import completion_shell
 from hampkit.cli.audit import audit
 from hampkit.cli.bound import bound
 from hampkit.cli.failures import exit_code
-from hampkit.cli.gate import ended, ended_in, gate_of
+from hampkit.cli.gate import check_gate, ended
 from hampkit.cli.mistyped import check_defenses
 from hampkit.cli.options import (
     AttackOut,
@@ -129,18 +129,19 @@ def run(
     from hampkit.cli.progress import Bars, sayer
 
     recipes, options = split(words or [], group)
-    gate = gate_of(policy, fail_if, junit)
+    check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
     with bars.shown():
         from hampkit import api
 
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-            out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force,
+            out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force, policy=policy,
+            fail_if=fail_if or (),
             workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
         )  # fmt: skip
     _show(results, json, quiet)
-    ended(gate(results.to_json()), junit, quiet or json)
+    ended(results.policy, junit, quiet or json)
 
 
 @app.command(short_help="Train shadow models and print the run folder that holds them.")
@@ -265,7 +266,7 @@ def compare(
     check_defenses(names, defenses, *map(catalog().names, ("defenses", "datasets")))
     chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
     folders, bars = _folders(names, data, out or runs_dir), Bars(not quiet)
-    gate = gate_of(policy, fail_if, junit)
+    check_gate(junit, policy is not None or bool(fail_if))
     with bars.shown():
         from hampkit import api
         from hampkit.workflows.compare import ComparisonRequest, check_all
@@ -277,12 +278,13 @@ def compare(
             name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
             seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
             out=folder, device=device, workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
+            policy=policy, fail_if=fail_if or (),
         ) for name, folder in folders.items()]  # fmt: skip
     if json:
         write_json([c.to_json() for c in found] if len(found) > 1 else found[0].to_json())
     elif not quiet:
         _show_comparisons(found, paper, list(folders.values()))
-    ended_in(folders.values(), gate, junit, quiet or json)
+    ended([outcome for comparison in found for outcome in comparison.policy], junit, quiet or json)
 
 
 def _show_comparisons(found: list[Comparison], paper: bool, folders: list[Path]) -> None:

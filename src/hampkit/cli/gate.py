@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +27,6 @@ def check_gate(junit: Path | None, limited: bool) -> None:
     from hampkit.workflows.gate import check_junit
 
     check_junit(junit)
-
-
-def gate_of(
-    policy: Path | None, fail_if: Sequence[str] | None, junit: Path | None
-) -> Callable[[Json], list[dict[str, Any]]]:
-    """The function from a results document to the outcomes of the limits; none without limits.
-
-    Raises: `UserError` for a policy that cannot be read, before anything is trained.
-    """
-    check_gate(junit, policy is not None or bool(fail_if))
-    if policy is None and not fail_if:
-        return lambda results: []
-    from hampkit.workflows.gate import Gate
-
-    gate = Gate.of(policy, fail_if or ())
-    return lambda results: [outcome.to_json() for outcome in gate.outcomes(results)]
-
-
-def ended_in(
-    folders: Iterable[Path], gate: Callable[[Json], list[dict[str, Any]]], junit: Path | None, silent: bool
-) -> None:
-    """`ended` for the results.json of several folders of comparisons, which have the attacks of every defense."""
-    documents = [json.loads((folder / "results.json").read_text("utf-8")) for folder in folders]
-    ended([outcome for document in documents for outcome in gate(document)], junit, silent)
 
 
 def ended(outcomes: Sequence[dict[str, Any]], junit: Path | None, silent: bool) -> None:

@@ -113,9 +113,10 @@ def _rated(found: Rates, independent: tuple[float, float], who: str) -> tuple[tu
 
 def _who(pairs: Pairs, pooled: bool = True) -> str:
     """What is counted of members and of non-members: themselves, their pairs with several targets, or groups."""
-    if len(pairs) > 1 and pooled:
-        return "pairs with "
-    return "" if pairs.rows is None or len(pairs) > 1 else "groups of "
+    if len(pairs) > 1:
+        return "pairs with " if pooled else ""
+    grouped_rows = pairs.rows is not None and len(np.unique(pairs.rows)) < np.size(pairs.rows)
+    return "groups of " if grouped_rows else ""
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: JudgeConfig) -> AttackResult:

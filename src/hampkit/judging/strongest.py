@@ -81,10 +81,17 @@ class Comparison:
     device: str = ""  # of all models, if it is the same
     versions: dict[str, str] = field(default_factory=dict)  # of packages, likewise
     replaced: tuple[Path, ...] = field(default=(), compare=False)  # files that existed with another content
+    # what became of each limit of a policy, which is in results.json
+    policy: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all limits of the policy let the models pass."""
+        return all(outcome["passed"] for outcome in self.policy)
 
     def to_json(self) -> dict[str, Any]:
         document = asdict(self)
-        del document["replaced"]
+        del document["replaced"], document["policy"]
         seen = dict.fromkeys(flag for entry in self.entries for flag in entry.leak.flags)
         texts = {flag: FLAGS[flag] for flag in (*SAMPLING, *seen)}
         return {"schema": 2, "hampkit": document.pop("version"), **document, "flags": texts}

@@ -137,7 +137,11 @@ def _annex(results: Json) -> str:
         lists = ["\n".join([f"**{head}**", "", *(f"- {prose(line)}." for line in each[key])]) for head, key in heads]
         lines = [f"{prose(each[key])}." for key in ("exposure", "bounds") if each[key]]
         parts += [f"## Annex: {text(each['title'])}", *lists, *lines]
-    limits = [f"- {prose(o['limit']['text'])}: {o['status']}; {prose(o['text'])}" for o in results.get("policy") or []]
+    several = len(results["models"]) > 1
+    limits = [
+        f"- {text(o['model']) + ', ' if several else ''}{prose(o['limit']['text'])}: {o['status']}; {prose(o['text'])}"
+        for o in results.get("policy") or []
+    ]
     return "\n\n".join([*parts, *(["## Policy", "\n".join(limits)] if limits else [])])
 
 

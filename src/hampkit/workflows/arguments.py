@@ -105,6 +105,12 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     return _each(_text)(name, tuple(value))
 
 
+def _limits(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
+        raise _wrong(name, value, "a list of texts, such as ['auc.low>0.6']")
+    return _each(_text)(name, tuple(value))
+
+
 def _options(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise _wrong(name, value, "a dict with texts as keys, such as {'train.lr': 0.1}")
@@ -145,7 +151,7 @@ def _each(check: Callable[[str, Any], Any]) -> Callable[[str, tuple[Any, ...]], 
 
 _reference = _path_or(Recipe, "a recipe: 'DATA/DEFENSE', a .toml file, or a result of hampkit.recipe")
 _run = _path_or(Trained, "a run folder, or a result of hampkit.train")
-OPTIONAL = {"options", "seed", "out", "data_dir", "session"}  # may be None
+OPTIONAL = {"options", "seed", "out", "data_dir", "session", "policy"}  # may be None
 KINDS: dict[str, Callable[[str, Any], Any]] = {
     "recipes": _each(_reference),
     "recipe": _reference,
@@ -168,6 +174,8 @@ KINDS: dict[str, Callable[[str, Any], Any]] = {
     "shadows": _whole,
     "models": _whole,
     "workers": _whole,
+    "policy": _path,
+    "fail_if": _limits,
     "force": _of(bool, "True or False"),
     "wait": _of(bool, "True or False"),
     "session": _of(Session, "a hampkit.Session"),

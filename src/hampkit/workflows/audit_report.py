@@ -68,10 +68,8 @@ def audit_demonstration(folder: Path, seed: int, progress: Progress) -> tuple[Re
 
 def _audited(given: Given, request: AuditRequest, release: Release, session: Session) -> Results:
     found = Found(*audit(given, request, session))
-    results = results_of(found)
-    outcomes = tuple(outcome.to_json() for outcome in release.gate.outcomes(results.to_json()))
-    results = replace(results, policy=outcomes)
-    more = {JUNIT: render_junit(outcomes)} if outcomes else {}
+    results = release.gate.applied(results_of(found))
+    more = {JUNIT: render_junit(results.policy)} if results.policy else {}
     return write_audit(found, results, release.out or default_folder(session.runs_dir, found.result), more)
 
 

@@ -24,6 +24,7 @@ from hampkit.text import counted, duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.command import command_of_comparison
 from hampkit.workflows.compare_entries import entry_of
+from hampkit.workflows.gate import Gate
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.recipes import RecipeOptions, texts_of
@@ -46,6 +47,7 @@ class ComparisonRequest:
     recipe_options: RecipeOptions = field(default_factory=RecipeOptions)
     shadows: int = 0  # shadow models per defense and seed
     seeds: int = 1  # number of seeds, counted from the given one; default: the recipe's
+    gate: Gate = field(default_factory=Gate)  # limits of a release, on every attack on every model
 
     def names(self) -> list[str]:
         """Names of the defenses, the baseline first.
@@ -95,8 +97,8 @@ def compare(request: ComparisonRequest, out: Path | None, session: Session) -> C
                        command=request.command())  # fmt: skip
     found = _as_before(found, folder)
     replaced = _write(found, folder)
-    again = report_on(evaluated, folder)
-    return replace(found, replaced=(*replaced, *again.replaced))
+    again = report_on(evaluated, folder, request.gate)
+    return replace(found, replaced=(*replaced, *again.replaced), policy=again.policy)
 
 
 def check_all(sets: Sequence[str], request: ComparisonRequest, session: Session) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hampkit.config.files import expanded, writable
 from hampkit.errors import UserError
-from hampkit.judging.policy import Limit, Outcome, judged, limit_of, read_policy
+from hampkit.judging.policy import Limit, judged, limit_of, read_policy
+from hampkit.judging.results import Results
 from hampkit.registry import ATTACKS
 from hampkit.report.junit import render_junit
 from hampkit.runs.store import write_file
@@ -36,9 +37,12 @@ class Gate:
                 ATTACKS.get(limit.attack)  # raises for an unknown name: such a limit could never be decided
         return Gate(limits)
 
-    def outcomes(self, results: Mapping[str, Any]) -> list[Outcome]:
-        """What becomes of the limits, given a results document."""
-        return judged(self.limits, results)
+    def applied(self, results: Results) -> Results:
+        """The results with what becomes of the limits."""
+        if not self.limits:
+            return results
+        outcomes = judged(self.limits, results.to_json())
+        return replace(results, policy=tuple(outcome.to_json() for outcome in outcomes))
 
 
 def lines(outcomes: Sequence[Json]) -> list[str]:

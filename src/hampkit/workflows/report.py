@@ -29,6 +29,7 @@ from hampkit.runs.locks import reports
 from hampkit.runs.store import Run, read_json, replaces, write_file, write_json
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.workflows.arguments import checked
+from hampkit.workflows.gate import Gate
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
 from hampkit.workflows.seeds import one_for_each_recipe
 
@@ -36,14 +37,15 @@ RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "
 __all__ = ["AttackResult", "ModelResult", "Rate", "Results", "report_on", "write_report"]
 
 
-def report_on(evaluated: Sequence[Evaluated], out: Path) -> Results:
+def report_on(evaluated: Sequence[Evaluated], out: Path, gate: Gate | None = None) -> Results:
     """Write results.json, report.html, report.md and results.csv of these models into a folder; returns what they show.
 
-    Models of one recipe that differ in their seed alone are one entry.
+    Models of one recipe that differ in their seed alone are one entry. gate: limits, whose outcomes the report states.
     """
     evaluated = one_for_each_recipe(evaluated)
     models = [e.result for e in evaluated]
     results = concluded(Results(tuple(models), __version__, **_differences(evaluated)))
+    results = results if gate is None else gate.applied(results)
     document = results.to_json()
     words = texts_of(models, FLAGS)
     files = {

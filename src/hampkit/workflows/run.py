@@ -17,6 +17,7 @@ from hampkit.runs.store import Run
 from hampkit.shadow_models.reuse import Lender, last_used
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.chosen_attacks import family
+from hampkit.workflows.gate import Gate
 from hampkit.workflows.open_run import open_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
@@ -53,6 +54,7 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)  # as given by the user; those without effect are refused
     shadows: ShadowSource = field(default_factory=ShadowSource)
     out: str | Path | None = None  # default: the runs folder for `run`, the run folder for `attack`
+    gate: Gate = field(default_factory=Gate)  # limits of a release
 
 
 def run(references: Sequence[Reference], recipe_options: RecipeOptions, request: Request, session: Session) -> Results:
@@ -77,7 +79,9 @@ def run(references: Sequence[Reference], recipe_options: RecipeOptions, request:
             session.progress.say(plan_shadows(problem, session).line())
     for message in train_targets(problems, session).values():
         raise UserError(message)
-    return report_on([evaluate(problem, session, request.attacks, lender) for problem in problems], folder)
+    return report_on(
+        [evaluate(problem, session, request.attacks, lender) for problem in problems], folder, request.gate
+    )
 
 
 def attack(folder: Path, request: Request, session: Session) -> Results:
