@@ -76,6 +76,19 @@ Train = Annotated[
     ),
 ]
 Data = Annotated[Path | None, _option("--data", panel=_WAYS, help="The table that --train is given.", metavar="FILE")]
+Scores = Annotated[
+    Path | None,
+    _option("--scores", panel=_WAYS, help="A folder with published scores of shadow models.", metavar="FOLDER"),
+]
+TargetScores = Annotated[
+    Path | None,
+    _option(
+        "--target-scores",
+        panel=_WAYS,
+        help="A folder with those of the target; default: the last shadow model is the target.",
+        metavar="FOLDER",
+    ),
+]
 Attacks = Annotated[
     str, typer.Option(metavar="NAME,…", help="Names, separated by commas; default: all that are possible.")
 ]
@@ -103,6 +116,7 @@ def audit(
     words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", answers: Answers = "",
     kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None, inputs: Inputs = "auto",
     train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    scores: Scores = None, target_scores: TargetScores = None,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
     purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
     policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
@@ -113,7 +127,7 @@ def audit(
 
     Give its PREDICTIONS, a table with the columns --label and --member and one column of answers per class; or the model itself,
     --model, with --members and --nonmembers, tables with the column --label; or the function that trains it, --train, with --data
-    and --shadows.
+    and --shadows; or --scores, a folder with the published scores of shadow models, and --target-scores.
     """
     file, options = _file(words or [])
     check_gate(junit, policy is not None or bool(fail_if))
@@ -127,13 +141,17 @@ def audit(
         results = api.audit(
             file, label=label, member=member, group=group, id=id, answers=answers, kind=kind, predict=model or None,
             members=members, nonmembers=nonmembers, inputs=inputs, train=train or None, data=data, shadows=shadows,
-            workers=workers, attacks=[name.strip() for name in attacks.split(",")] if attacks else (), options=options,
+            workers=workers, scores=scores, target_scores=target_scores, attacks=_names(attacks), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
             out=out, runs_dir=runs_dir, device=device, progress=bars.progress(),
         )  # fmt: skip
     _show(results, json, quiet)
     return ended(results.policy, junit, quiet or json)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")] if text else []
 
 
 def _check_alone(words: list[str] | None, *more: Any) -> None:

@@ -126,7 +126,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
     """The attacks on the target, then those of leave-one-out, in two tables where one is too wide; returns the width of one."""
     from hampkit.report.rows import counts, earlier
 
-    accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
+    accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test") if part in model.accuracy) or "unknown"
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
     title = f"{model.recipe}  {seeds}  accuracy: {accuracy}"
     alike = _alike(model.attacks)

@@ -15,6 +15,8 @@ DECLARED = {  # keys of what the user declares → their names
     "purpose": "purpose",
 }
 
+ANSWERS = {"scores": "published scores, the scaled logit of the true label"}
+
 
 def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
     """One for each audited model; none for models that were trained here."""
@@ -98,7 +100,7 @@ def _measured(model: Json) -> list[str]:
             f"without the model, a classifier of membership from {of} has AUC {auc['value']:.3f}"
             f" [{auc['low']:.3f}, {auc['high']:.3f}]"
         )
-    return [*lines, f"answers: {model['audit']['answers']}"]
+    return [*lines, f"answers: {ANSWERS.get(model['audit']['answers'], model['audit']['answers'])}"]
 
 
 def _declared(audit: Json) -> list[str]:

@@ -43,6 +43,8 @@ class AuditArguments(Settings, total=False):
     train: Any  # a training function
     data: Any  # a table or a pair (x, y), for ``train``
     shadows: int
+    scores: str | Path | None  # a folder with published scores of shadow models
+    target_scores: str | Path | None  # a folder with those of the target
     title: str
     claimed_epsilon: float | None
     claimed_delta: float | None
@@ -56,7 +58,7 @@ class AuditArguments(Settings, total=False):
 
 COLUMNS = ("label", "member", "group", "id", "answers", "kind")
 ARRAYS = ("probabilities", "logits", "y", "x", "classes", "shadow_logits", "shadow_probabilities", "shadow_members")
-WAYS = ("predict", "members", "nonmembers", "inputs", "train", "data", "shadows", "title")
+WAYS = ("predict", "members", "nonmembers", "inputs", "train", "data", "shadows", "scores", "target_scores", "title")
 DECLARED = ("claimed_epsilon", "claimed_delta", "purpose")
 REQUEST = ("membership", "allow_equal")
 
@@ -88,7 +90,7 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     for name in given:
         if name not in known:
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
-    given = checked_values(given, [*Settings.__annotations__, "shadows"])
+    given = checked_values(given, [*Settings.__annotations__, "shadows", "scores", "target_scores"])
     for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership"):
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")

@@ -15,13 +15,14 @@ from hampkit.targets.base import Given
 from hampkit.targets.model import Foreign, given_of
 from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_file, rows_of_files, rows_of_pair
 from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
+from hampkit.targets.scores import given_of_scores
 from hampkit.workflows.own_training import OwnTraining, given_of_training
 from hampkit.workflows.session import Session
 
 UNSAFE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".pt2", ".bin", ".h5", ".keras")
 WAYS = (
     "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
-    " nonmembers, or a function (train) with data"
+    " nonmembers, a function (train) with data, or folders of published scores"
 )
 
 
@@ -41,13 +42,15 @@ class Ways:
     data: Any = None  # a pair (x, y) or a table, for ``train``
     shadows: int = 0
     seed: int = 0
+    scores: Any = None  # a folder with the published scores of shadow models
+    target_scores: Any = None  # a folder with those of the target; default: the last model is the target
 
     def given(self, session: Session) -> Given:
         """What the one complete way in gives.
 
         Raises: `UserError` for none or several ways, and for what each of them refuses.
         """
-        ways = {"predictions": self.predictions, "predict": self.predict, "train": self.train}
+        ways = {name: getattr(self, name) for name in ("predictions", "predict", "train", "scores")}
         there = [name for name, value in ways.items() if value is not None]
         there += [name for name in ("probabilities", "logits") if self.arrays.get(name) is not None]
         if len(there) != 1:
@@ -58,6 +61,8 @@ class Ways:
             return self._of_training(session)
         if there[0] == "predict":
             return self._of_model()
+        if there[0] == "scores":
+            return given_of_scores(self.scores, self.target_scores, self.title)
         if there[0] != "predictions":
             return from_arrays(self.title or "model", "the arrays", self.arrays)
         if isinstance(self.predictions, (str, Path)):
@@ -69,7 +74,9 @@ class Ways:
         if way not in ("probabilities", "logits") and self.arrays:
             name = next(iter(self.arrays))
             raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
-        others = {"predict": ("members", "nonmembers"), "train": ("data", "shadows")}
+        if way == "scores" and (given := [*self.columns.named, *(["--answers"] if self.columns.answers else [])]):
+            raise UserError(f"{given[0]} has no effect with scores, whose files have no columns; leave it out")
+        others = {"predict": ("members", "nonmembers"), "train": ("data", "shadows"), "scores": ("target_scores",)}
         for owner, names in others.items():
             for name in names:
                 if owner != way and getattr(self, name) not in (None, 0):
