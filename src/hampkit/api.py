@@ -177,7 +177,7 @@ def audit(
 ) -> Results:
     """Attack a model that was trained elsewhere, and judge how much it reveals about who was in its training data.
 
-    Give one of five ways in, with at least 100 members (training records) and 100 non-members:
+    Give one of six ways in, with at least 100 members (training records) and 100 non-members:
 
     - ``predictions``: a .csv, .tsv, .parquet or .npz file or a data frame, one row per record, with the columns ``label`` and
       ``member`` (1 or 0), and one column of answers per class, named after it. ``answers`` is a pattern for their names.
@@ -189,6 +189,8 @@ def audit(
       or a table, and ``shadows``, a number of shadow models. Models that were trained before are found again.
     - ``scores``: a folder with the published scores of shadow models, and ``target_scores``, one with those of the target, by
       default the last model. See `hampkit.targets.scores`.
+    - ``weights``: a published checkpoint of the network ``net``, with ``data``, the name of a data set, and ``split``, the
+      permutation that decided on its members.
 
     All arguments: `AuditArguments`. What you declare (``claimed_epsilon``, ``claimed_delta``, ``prior``, ``purpose``) is printed
     as such. ``policy`` and ``fail_if`` decide ``Results.passed``. out: default a folder in ``runs_dir``.

@@ -144,7 +144,17 @@ def _each(check: Callable[[str, Any], Any]) -> Callable[[str, tuple[Any, ...]], 
 
 _reference = _path_or(Recipe, "a recipe: 'DATA/DEFENSE', a .toml file, or a result of hampkit.recipe")
 _run = _path_or(Trained, "a run folder, or a result of hampkit.train")
-OPTIONAL = {"options", "seed", "out", "data_dir", "session", "scores", "target_scores"}  # may be None
+OPTIONAL = {
+    "options",
+    "seed",
+    "out",
+    "data_dir",
+    "session",
+    "scores",
+    "target_scores",
+    "weights",
+    "split",
+}  # may be None
 KINDS: dict[str, Callable[[str, Any], Any]] = {
     "recipes": _each(_reference),
     "recipe": _reference,
@@ -164,6 +174,8 @@ KINDS: dict[str, Callable[[str, Any], Any]] = {
     "shadows_from": _path,
     "scores": _path,
     "target_scores": _path,
+    "weights": _path,
+    "split": _path,
     "seed": _whole,
     "seeds": _whole,
     "shadows": _whole,

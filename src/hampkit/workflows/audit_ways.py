@@ -17,13 +17,23 @@ from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_f
 from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
 from hampkit.targets.scores import given_of_scores
 from hampkit.workflows.own_training import OwnTraining, given_of_training
+from hampkit.workflows.published_weights import PublishedWeights
 from hampkit.workflows.session import Session
 
 UNSAFE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".pt2", ".bin", ".h5", ".keras")
 WAYS = (
     "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
-    " nonmembers, a function (train) with data, or folders of published scores"
+    " nonmembers, a function (train) with data, folders of published scores, or published weights with data"
 )
+OWNERS = {  # argument → the ways that it belongs to
+    "members": ("predict",),
+    "nonmembers": ("predict",),
+    "data": ("train", "weights"),
+    "shadows": ("train",),
+    "target_scores": ("scores",),
+    "net": ("weights",),
+    "split": ("weights",),
+}
 
 
 @dataclass(frozen=True)
@@ -39,18 +49,21 @@ class Ways:
     inputs: Any = "auto"
     title: str = ""
     train: Any = None  # a function (x, y, seed) → model, or package.module:function
-    data: Any = None  # a pair (x, y) or a table, for ``train``
+    data: Any = None  # a pair (x, y) or a table, for ``train``; the name of a data set, for ``weights``
     shadows: int = 0
     seed: int = 0
     scores: Any = None  # a folder with the published scores of shadow models
     target_scores: Any = None  # a folder with those of the target; default: the last model is the target
+    weights: Any = None  # a published checkpoint of a network that hampkit has
+    net: str = ""  # its network; default: that of the recipe of the data set
+    split: Any = None  # a file with the permutation that decided on its members
 
     def given(self, session: Session) -> Given:
         """What the one complete way in gives.
 
         Raises: `UserError` for none or several ways, and for what each of them refuses.
         """
-        ways = {name: getattr(self, name) for name in ("predictions", "predict", "train", "scores")}
+        ways = {name: getattr(self, name) for name in ("predictions", "predict", "train", "scores", "weights")}
         there = [name for name, value in ways.items() if value is not None]
         there += [name for name in ("probabilities", "logits") if self.arrays.get(name) is not None]
         if len(there) != 1:
@@ -63,6 +76,9 @@ class Ways:
             return self._of_model()
         if there[0] == "scores":
             return given_of_scores(self.scores, self.target_scores, self.title)
+        if there[0] == "weights":
+            data = "" if self.data is None else self.data
+            return PublishedWeights(self.weights, data, self.net, self.split or "", self.title).given(session)
         if there[0] != "predictions":
             return from_arrays(self.title or "model", "the arrays", self.arrays)
         if isinstance(self.predictions, (str, Path)):
@@ -74,13 +90,14 @@ class Ways:
         if way not in ("probabilities", "logits") and self.arrays:
             name = next(iter(self.arrays))
             raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
-        if way == "scores" and (given := [*self.columns.named, *(["--answers"] if self.columns.answers else [])]):
-            raise UserError(f"{given[0]} has no effect with scores, whose files have no columns; leave it out")
-        others = {"predict": ("members", "nonmembers"), "train": ("data", "shadows"), "scores": ("target_scores",)}
-        for owner, names in others.items():
-            for name in names:
-                if owner != way and getattr(self, name) not in (None, 0):
-                    raise UserError(f"{name} has no effect with {way}; leave it out, or give {owner}")
+        if way in ("scores", "weights") and (
+            given := [*self.columns.named, *(["--answers"] if self.columns.answers else [])]
+        ):
+            raise UserError(f"{given[0]} has no effect with {way}, which have no columns; leave it out")
+        for name, owners in OWNERS.items():
+            value = getattr(self, name)
+            if way not in owners and not (value is None or (isinstance(value, (int, str)) and not value)):
+                raise UserError(f"{name} has no effect with {way}; leave it out, or give {' or '.join(owners)}")
 
     def _of_training(self, session: Session) -> Given:
         if self.data is None:
@@ -123,7 +140,8 @@ def loaded(model: Any) -> tuple[Any, str]:
     if suffix in UNSAFE:
         raise UserError(
             f"{text} is not read: loading a {suffix} file can run any code in it; export the model to ONNX, save its weights as"
-            " safetensors, or write a function that loads it and give --model package.module:function"
+            " safetensors, or write a function that loads it and give --model package.module:function; weights of a network that"
+            " hampkit has are given by --weights"
         )
     if ":" not in text:
         raise UserError(f"model {text!r} is neither a .onnx file nor package.module:load; give one of them")
