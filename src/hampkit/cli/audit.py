@@ -60,7 +60,11 @@ Answers = Annotated[
 Kind = Annotated[str, _option("--kind", panel=_WAYS, help="probabilities, logits or auto.", metavar="KIND")]
 Model = Annotated[
     str,
-    _option("--model", panel=_WAYS, help="package.module:load, a function that returns the model, or a .onnx file."),
+    _option(
+        "--model",
+        panel=_WAYS,
+        help="package.module:load, a function that returns the model, a .onnx file, or hf:FOLDER, a classifier of texts.",
+    ),
 ]
 Members = Annotated[Path | None, _option("--members", panel=_WAYS, help="A table of training records.", metavar="FILE")]
 NonMembers = Annotated[
@@ -70,6 +74,7 @@ Inputs = Annotated[
     str,
     _option("--inputs", panel=_WAYS, help="What the model receives: array, frame, encoded or auto.", metavar="KIND"),
 ]
+Text = Annotated[str, _option("--text", panel=_WAYS, help="The column that a model hf:FOLDER reads.", metavar="COLUMN")]
 Train = Annotated[
     str,
     _option(
@@ -134,7 +139,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder for page and results; def
 def audit(
     words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", answers: Answers = "",
     kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None, inputs: Inputs = "auto",
-    train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    text: Text = "", train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
     scores: Scores = None, target_scores: TargetScores = None, weights: Weights = None, net: Net = "", split_file: Split = None,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
     purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
@@ -159,9 +164,9 @@ def audit(
 
         results = api.audit(
             file, label=label, member=member, group=group, id=id, answers=answers, kind=kind, predict=model or None,
-            members=members, nonmembers=nonmembers, inputs=inputs, train=train or None, data=data, shadows=shadows,
-            workers=workers, scores=scores, target_scores=target_scores, weights=weights, net=net, split=split_file,
-            attacks=_names(attacks), options=options,
+            members=members, nonmembers=nonmembers, inputs=inputs, text=text, train=train or None, data=data,
+            shadows=shadows, workers=workers, scores=scores, target_scores=target_scores, weights=weights, net=net,
+            split=split_file, attacks=_names(attacks), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
             out=out, runs_dir=runs_dir, data_dir=data_dir, device=device, progress=bars.progress(),

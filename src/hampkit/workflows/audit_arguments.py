@@ -39,6 +39,7 @@ class AuditArguments(Settings, total=False):
     predict: Any  # a model
     members: Any  # a table or a pair (x, y)
     nonmembers: Any
+    text: str  # the column that a model of texts reads
     inputs: str  # what a model receives of a table: auto, array, frame or encoded
     train: Any  # a training function
     data: Any  # a table or a pair (x, y), for ``train``; the name of a data set, for ``weights``
@@ -66,6 +67,7 @@ WAYS = (
     "members",
     "nonmembers",
     "inputs",
+    "text",
     "train",
     "data",
     "shadows",
@@ -108,7 +110,7 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
         if name not in known:
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
     given = checked_values(given, [*Settings.__annotations__, "shadows", "scores", "target_scores", "weights", "split"])
-    for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership", "net"):
+    for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership", "net", "text"):
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")
     texts = {name: given[name] for name in COLUMNS if isinstance(given.get(name), str)}

@@ -12,10 +12,12 @@ from hampkit.config.files import plain_file
 from hampkit.errors import UserError, one_line
 from hampkit.registry import load_own
 from hampkit.targets.base import Given
+from hampkit.targets.huggingface import PREFIX, given_of_texts, load_text_model
 from hampkit.targets.model import Foreign, given_of
 from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_file, rows_of_files, rows_of_pair
 from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
 from hampkit.targets.scores import given_of_scores
+from hampkit.targets.texts import text_rows, text_rows_of_files
 from hampkit.workflows.own_training import OwnTraining, given_of_training
 from hampkit.workflows.published_weights import PublishedWeights
 from hampkit.workflows.session import Session
@@ -28,6 +30,7 @@ WAYS = (
 OWNERS = {  # argument → the ways that it belongs to
     "members": ("predict",),
     "nonmembers": ("predict",),
+    "text": ("predict",),
     "data": ("train", "weights"),
     "shadows": ("train",),
     "target_scores": ("scores",),
@@ -43,10 +46,11 @@ class Ways:
     predictions: Any = None
     columns: Columns = field(default_factory=Columns)
     arrays: dict[str, Any] = field(default_factory=dict)  # see `hampkit.targets.predictions.from_arrays`
-    predict: Any = None  # a model, ``package.module:load`` or a .onnx file
+    predict: Any = None  # a model, ``package.module:load``, a .onnx file or ``hf:FOLDER``
     members: Any = None
     nonmembers: Any = None
     inputs: Any = "auto"
+    text: str = ""  # the column that a model of texts reads
     title: str = ""
     train: Any = None  # a function (x, y, seed) → model, or package.module:function
     data: Any = None  # a pair (x, y) or a table, for ``train``; the name of a data set, for ``weights``
@@ -73,7 +77,7 @@ class Ways:
         if there[0] == "train":
             return self._of_training(session)
         if there[0] == "predict":
-            return self._of_model()
+            return self._of_model(session)
         if there[0] == "scores":
             return given_of_scores(self.scores, self.target_scores, self.title)
         if there[0] == "weights":
@@ -112,18 +116,39 @@ class Ways:
     def _table_columns(self) -> TableColumns:
         return TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
 
-    def _of_model(self) -> Given:
+    def _of_model(self, session: Session) -> Given:
         for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
             if value is None:
                 raise UserError(
                     f"a model needs members and nonmembers, and {name} is missing; give a table, or a pair (x, y)"
                 )
+        if isinstance(self.predict, str) and self.predict.startswith(PREFIX):
+            return self._of_texts(self.predict.removeprefix(PREFIX), session)
+        if self.text:
+            raise UserError(f"text={self.text!r} has no effect without a model of texts, {PREFIX}FOLDER; leave it out")
         model, title = loaded(self.predict)
-        if isinstance(self.members, (str, Path)) and isinstance(self.nonmembers, (str, Path)):
+        if self._tables():
             rows = rows_of_files(self.members, self.nonmembers, self._table_columns())
         else:
             rows = rows_of_arrays(self.members, self.nonmembers)
         return given_of(Foreign(self.title or title, model, self.columns.kind), rows)
+
+    def _of_texts(self, folder: str, session: Session) -> Given:
+        if self.inputs != "auto":
+            raise UserError(
+                f"inputs={self.inputs} has no effect on a model of texts, which receives tokens; leave it out"
+            )
+        model = load_text_model(folder, session.torch_device())
+        if self._tables():
+            rows = text_rows_of_files(self.members, self.nonmembers, self._table_columns(), self.text)
+        else:
+            rows = text_rows(self.members, self.nonmembers)
+        title = self.title or model.folder.resolve().name
+        return given_of_texts(model, rows, Foreign(title, model, self.columns.kind))
+
+    def _tables(self) -> bool:
+        """Whether members and non-members are files."""
+        return isinstance(self.members, (str, Path)) and isinstance(self.nonmembers, (str, Path))
 
 
 def loaded(model: Any) -> tuple[Any, str]:
@@ -144,7 +169,7 @@ def loaded(model: Any) -> tuple[Any, str]:
             " hampkit has are given by --weights"
         )
     if ":" not in text:
-        raise UserError(f"model {text!r} is neither a .onnx file nor package.module:load; give one of them")
+        raise UserError(f"model {text!r} is neither a .onnx file, hf:FOLDER nor package.module:load; give one of them")
     return _made(text), text.rpartition(":")[0].rpartition(".")[2]
 
 
