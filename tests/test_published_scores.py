@@ -244,6 +244,7 @@ def test_files_that_no_audit_can_use(artifact, capsys, case):
         ({"attacks": ["neural"]}, "attack neural is not possible: published scores"),
         ({"attacks": ["entropy"]}, "the attack uses the other probabilities"),
         ({"label": "y"}, "--label has no effect with scores"),
+        ({"kind": "logits"}, "--kind has no effect with scores"),
         ({"member": np.ones(3)}, "member as an array has no effect with scores"),
         ({"data": "x.csv"}, "data has no effect with scores"),
         ({"predict": lambda x: x}, "got predict and scores"),

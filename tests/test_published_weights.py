@@ -236,3 +236,17 @@ def test_anything_else_in_a_pickle_is_refused(value):
     with pytest.raises(NotPlain):
         read_numbers(pickle.dumps(value, 4))
     assert not Path("ran").exists()
+
+
+def test_weights_that_hampkit_trained_have_the_numbers_of_their_run(tmp_path):
+    options = {"epochs": 2, "judge.candidates": "all"}
+    trained = hampkit.train("digits/undefended", options={"epochs": 2})
+    (run,) = hampkit.run("digits/undefended", options=options, attacks=FEW).models
+    net = trained.network()[1]  # behind the scaling layer
+    torch.save({"state_dict": prefixed(net.state_dict(), "module.")}, "own.pth.tar")
+    with pytest.warns(hampkit.Notice, match="no permutation"):
+        found = audited("own.pth.tar", net="", split=None, options={"judge.candidates": "all"})
+    assert {a.attack: a.auc.value for a in found.models[0].attacks} == pytest.approx(
+        {a.attack: a.auc.value for a in run.attacks}, abs=1e-6
+    )
+    assert found.models[0].accuracy["train"] == pytest.approx(run.accuracy["train"])

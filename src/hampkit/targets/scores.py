@@ -69,11 +69,11 @@ def read_published(folder: str | Path, name: str) -> Published:
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise UserError(f"{name}={str(folder)!r} is no folder; give the folder with the score files")
-    experiments = sorted((each for each in place.glob("experiment*") if each.is_dir()), key=_natural)
-    pairs, notes = _of_experiments(experiments) if experiments else (_of_artifact(place), ())
+    pairs, notes = _of_experiments(sorted(place.glob("experiment*"), key=_natural))
+    whole = bool(pairs)  # whether the masks may have further records
+    pairs = pairs or _of_artifact(place)
     if not pairs:
         raise UserError(f"{place} has no score files; give a folder with {WHERE}")
-    whole = bool(experiments)
     check_fits(place, 2.0 * len(pairs) * pairs[0][0].stat().st_size)
     scores = [_scores(path) for path, _ in pairs]
     for (path, _), each in zip(pairs, scores, strict=True):

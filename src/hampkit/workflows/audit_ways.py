@@ -94,10 +94,8 @@ class Ways:
         if way not in ("probabilities", "logits") and self.arrays:
             name = next(iter(self.arrays))
             raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
-        if way in ("scores", "weights") and (
-            given := [*self.columns.named, *(["--answers"] if self.columns.answers else [])]
-        ):
-            raise UserError(f"{given[0]} has no effect with {way}, which have no columns; leave it out")
+        if way in ("scores", "weights") and (given := self.columns.given):
+            raise UserError(f"{given[0]} has no effect with {way}, which have no columns of answers; leave it out")
         for name, owners in OWNERS.items():
             value = getattr(self, name)
             if way not in owners and not (value is None or (isinstance(value, (int, str)) and not value)):
