@@ -3,7 +3,7 @@
     python -m benchmarks.score_files [--data-dir DIR] [--out DIR]
 
 Trains a model of Location30 without defense and 16 shadow models, writes their scores in the layout of HAMP's artifact, audits
-the files with ``hampkit audit --scores``, and prints the numbers of both. Takes about a minute on two cores.
+the files with ``hampkit audit --scores``, and prints the numbers of both. Takes two to four minutes on one core.
 """
 
 from __future__ import annotations
