@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -193,8 +194,16 @@ def test_bad_permutation_files(tmp_path: Path):
     refused(lambda: load(tmp_path / "p.npz"), "p.npz", "archive", "0 to 49")
 
 
-def test_a_pickle_is_never_read_but_told_how_to_convert(tmp_path: Path):
-    np.arange(50).dump(tmp_path / "location_shuffle.pkl")
+def test_a_published_permutation_is_read_from_its_pickle(tmp_path: Path):
+    order = np.random.default_rng(0).permutation(50)
+    order.dump(tmp_path / "location_shuffle.pkl")
+    table = split_table(50, SplitConfig(20, "default", 0, str(tmp_path / "location_shuffle.pkl")))
+    assert table.permutation.tolist() == order.tolist()
+
+
+def test_another_pickle_is_refused_and_told_how_to_convert(tmp_path: Path):
+    # protocol 5 builds an array by a function that the reader does not know
+    (tmp_path / "location_shuffle.pkl").write_bytes(pickle.dumps(np.arange(50), 5))
     source, target = str(tmp_path / "location_shuffle.pkl"), str(tmp_path / "location_shuffle.npy")
     remedy = f"numpy.save({target!r}, numpy.load({source!r}, allow_pickle=True))"
     refused(lambda: split_table(50, SplitConfig(20, "default", 0, source)), "pickle", remedy)

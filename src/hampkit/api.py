@@ -182,16 +182,21 @@ def audit(
 ) -> Results:
     """Attack a model that was trained elsewhere, and judge how much it reveals about who was in its training data.
 
-    Give one of four ways in, with at least 100 members (training records) and 100 non-members:
+    Give one of these ways in, with at least 100 members (training records) and 100 non-members:
 
     - ``predictions``: a .csv, .tsv, .parquet or .npz file or a data frame, one row per record, with the columns ``label`` and
       ``member`` (1 or 0), and one column of answers per class, named after it. ``answers`` is a pattern for their names.
     - ``probabilities`` or ``logits`` (P, C), ``y`` (P,), ``member`` (P,); optionally ``x``, ``classes``, and of M shadow models
       ``shadow_probabilities`` or ``shadow_logits`` (M, P, C) and ``shadow_members`` (M, P).
-    - ``predict``: a PyTorch module, an estimator with ``predict_proba``, a function of the inputs, ``"package.module:load"`` or
-      ``"model.onnx"``; with ``members`` and ``nonmembers``, pairs (x, y) or tables with the column ``label``.
+    - ``predict``: a PyTorch module, an estimator with ``predict_proba``, a function of the inputs, ``"package.module:load"``,
+      ``"model.onnx"`` or ``"hf:FOLDER"``, a classifier of the column ``text``; with ``members`` and ``nonmembers``, pairs (x, y)
+      or tables with the column ``label``.
     - ``train``: a function (x, y, seed) that returns such a model, or ``"package.module:function"``, with ``data``, a pair (x, y)
       or a table, and ``shadows``, a number of shadow models. Models that were trained before are found again.
+    - ``scores``: a folder with the published scores of shadow models, and ``target_scores``, one with those of the target, by
+      default the last model. See `hampkit.targets.scores`.
+    - ``weights``: a published checkpoint of the network ``net``, with ``data``, the name of a data set, and ``split``, the
+      permutation that decided on its members.
 
     All arguments: `AuditArguments`. What you declare (``claimed_epsilon``, ``claimed_delta``, ``prior``, ``purpose``) is printed
     as such. ``policy`` and ``fail_if`` decide ``Results.passed``. out: default a folder in ``runs_dir``.

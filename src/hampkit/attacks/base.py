@@ -157,6 +157,9 @@ class Attack(ABC):
     reference: ClassVar[str] = ""  # authors and year, for the report
     needs: ClassVar[tuple[str, ...]] = ()  # fields of the evidence that must be present: the threat model
     label_only: ClassVar[bool] = False  # uses only the predicted label of an answer
+    scaled_logit_only: ClassVar[bool] = (
+        False  # uses only ln p_y − ln(1 − p_y) of an answer, and possibly the true label
+    )
     threshold: ClassVar[float | None] = None  # member if score ≥ threshold; None: chosen on the known examples
 
     @final
@@ -193,6 +196,7 @@ class SignalAttack(Attack):
     """An attack on the scaled logit of each answer, compared with those of shadow models and of a population."""
 
     needs = ("shadows",)
+    scaled_logit_only = True
 
     def _scores(self, evidence: Evidence) -> Scores:
         every_view = evidence.y.unsqueeze(-1).expand(evidence.logits.shape[:2])

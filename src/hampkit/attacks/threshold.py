@@ -84,6 +84,7 @@ class Confidence(_Threshold):
     name: ClassVar[str] = "confidence"
     paper: ClassVar[str] = SONG
     reference: ClassVar[str] = "Song & Mittal 2021"
+    scaled_logit_only: ClassVar[bool] = True
 
     def signal(self, logits: Tensor, y: Tensor) -> Tensor:
         return signals.scaled_logit(logits, y)
@@ -96,6 +97,7 @@ class Loss(_Threshold):
     name: ClassVar[str] = "loss"
     paper: ClassVar[str] = YEOM
     reference: ClassVar[str] = "Yeom et al. 2018"
+    scaled_logit_only: ClassVar[bool] = True
 
     def signal(self, logits: Tensor, y: Tensor) -> Tensor:
         return -signals.loss(logits, y)

@@ -11,6 +11,7 @@ from hampkit.cli.gate import check_gate, ended
 from hampkit.cli.options import (
     AUDIT_FLAGS,
     FLAGS,
+    DataDir,
     Debug,
     Device,
     FailIf,
@@ -59,7 +60,11 @@ Answers = Annotated[
 Kind = Annotated[str, _option("--kind", panel=_WAYS, help="probabilities, logits or auto.", metavar="KIND")]
 Model = Annotated[
     str,
-    _option("--model", panel=_WAYS, help="package.module:load, a function that returns the model, or a .onnx file."),
+    _option(
+        "--model",
+        panel=_WAYS,
+        help="package.module:load, a function that returns the model, a .onnx file, or hf:FOLDER, a classifier of texts.",
+    ),
 ]
 Members = Annotated[Path | None, _option("--members", panel=_WAYS, help="A table of training records.", metavar="FILE")]
 NonMembers = Annotated[
@@ -69,13 +74,45 @@ Inputs = Annotated[
     str,
     _option("--inputs", panel=_WAYS, help="What the model receives: array, frame, encoded or auto.", metavar="KIND"),
 ]
+Text = Annotated[str, _option("--text", panel=_WAYS, help="The column that a model hf:FOLDER reads.", metavar="COLUMN")]
 Train = Annotated[
     str,
     _option(
         "--train", panel=_WAYS, help="package.module:function, which makes a model of (x, y, seed).", metavar="FUNCTION"
     ),
 ]
-Data = Annotated[Path | None, _option("--data", panel=_WAYS, help="The table that --train is given.", metavar="FILE")]
+Data = Annotated[
+    Path | None,
+    _option(
+        "--data",
+        panel=_WAYS,
+        help="The table that --train is given, or the data set that --weights were trained on.",
+        metavar="FILE|NAME",
+    ),
+]
+Scores = Annotated[
+    Path | None,
+    _option("--scores", panel=_WAYS, help="A folder with published scores of shadow models.", metavar="FOLDER"),
+]
+TargetScores = Annotated[
+    Path | None,
+    _option(
+        "--target-scores",
+        panel=_WAYS,
+        help="A folder with those of the target; default: the last shadow model is the target.",
+        metavar="FOLDER",
+    ),
+]
+Weights = Annotated[
+    Path | None, _option("--weights", panel=_WAYS, help="A checkpoint: .safetensors or .pth.tar.", metavar="FILE")
+]
+Net = Annotated[
+    str, _option("--net", panel=_WAYS, help="Its network; default: that of the data set's recipe.", metavar="NAME")
+]
+Split = Annotated[
+    Path | None,
+    _option("--split", panel=_WAYS, help="The permutation that decided on its members: .npy or .pkl.", metavar="FILE"),
+]
 Attacks = Annotated[
     str, typer.Option(metavar="NAME,…", help="Names, separated by commas; default: all that are possible.")
 ]
@@ -102,18 +139,19 @@ Out = Annotated[Path | None, typer.Option(help="Folder for page and results; def
 def audit(
     words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", answers: Answers = "",
     kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None, inputs: Inputs = "auto",
-    train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    text: Text = "", train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    scores: Scores = None, target_scores: TargetScores = None, weights: Weights = None, net: Net = "", split_file: Split = None,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
     purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
-    policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
-    runs_dir: RunsDir = Path("runs"), out: Out = None, device: Device = "auto", json: Json = False, quiet: Quiet = False,
-    demo: Demo = False, debug: Debug = False,
+    policy: Policy = None, fail_if: FailIf = None, junit: Junit = None, runs_dir: RunsDir = Path("runs"), out: Out = None,
+    data_dir: DataDir = None, device: Device = "auto", json: Json = False, quiet: Quiet = False, demo: Demo = False,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Attack a model that was trained elsewhere, and judge how much it reveals about its training data.
 
     Give its PREDICTIONS, a table with the columns --label and --member and one column of answers per class; or the model itself,
     --model, with --members and --nonmembers, tables with the column --label; or the function that trains it, --train, with --data
-    and --shadows.
+    and --shadows; or published files: --scores with --target-scores, or --weights with --net, --data and --split.
     """
     file, options = _file(words or [])
     check_gate(junit, policy is not None or bool(fail_if))
@@ -126,14 +164,19 @@ def audit(
 
         results = api.audit(
             file, label=label, member=member, group=group, id=id, answers=answers, kind=kind, predict=model or None,
-            members=members, nonmembers=nonmembers, inputs=inputs, train=train or None, data=data, shadows=shadows,
-            workers=workers, attacks=[name.strip() for name in attacks.split(",")] if attacks else (), options=options,
+            members=members, nonmembers=nonmembers, inputs=inputs, text=text, train=train or None, data=data,
+            shadows=shadows, workers=workers, scores=scores, target_scores=target_scores, weights=weights, net=net,
+            split=split_file, attacks=_names(attacks), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
-            out=out, runs_dir=runs_dir, device=device, progress=bars.progress(),
+            out=out, runs_dir=runs_dir, data_dir=data_dir, device=device, progress=bars.progress(),
         )  # fmt: skip
     _show(results, json, quiet)
     return ended(results.policy, junit, quiet or json)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")] if text else []
 
 
 def _check_alone(words: list[str] | None, *more: Any) -> None:

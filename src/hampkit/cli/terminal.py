@@ -130,7 +130,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
     from hampkit.report.records import exposure_line
     from hampkit.report.rows import counts, earlier, tail_line
 
-    accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test"))
+    accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test") if part in model.accuracy) or "unknown"
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
     title = f"{model.recipe}  {seeds}  accuracy: {accuracy}"
     alike = _alike(model.attacks)

@@ -26,7 +26,7 @@ class SplitConfig:
     train_size: int = 0  # T: int(0.9 T) rows are members; 0: the largest T that fits the layout
     layout: str = ""  # default, with-reference, digits, purchase100, texas100, location30 or cifar; empty: by data set
     seed: int = -1  # of the permutation of the rows; -1: the recipe's seed
-    permutation: str = ""  # a .npy file with a permutation of the rows, in place of a drawn one
+    permutation: str = ""  # a .npy file with a permutation of the rows, in place of a drawn one; or a pickled array
 
     def __post_init__(self) -> None:
         if not -1 <= self.seed < 2**63:

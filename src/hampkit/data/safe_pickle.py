@@ -1,4 +1,4 @@
-"""Read CIFAR's pickles without running any of their code: plain values, and arrays of bytes.
+"""Read published pickles without running any of their code: plain values and arrays of bytes, or one array of whole numbers.
 
 This is the only file of hampkit that reads pickles. Not even NumPy's constructors are called: the few names that an array in
 a pickle refers to are replaced by stand-ins that only store their arguments, and any other name is refused.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 _LEAVES = {c.name for c in pickletools.opcodes if c.name.endswith(("STRING", "UNICODE", "UNICODE8", "BYTES", "BYTES8"))}
 _LEAVES |= {"REDUCE", "GLOBAL", "STACK_GLOBAL"}
 _BYTES = ("|u1", "u1", "uint8")
+_NUMBERS = ("i4", "i8", "u4", "u8")
 
 
 class NotPlain(ValueError):
@@ -34,9 +36,21 @@ def read_plain(content: bytes) -> Any:
 
     Raises: `NotPlain` for a damaged pickle, and for anything but plain values and arrays of bytes.
     """
+    return _read(content, _filled)
+
+
+def read_numbers(content: bytes) -> np.ndarray:
+    """The array (N,) of whole numbers in a pickle, such as a published permutation.
+
+    Raises: `NotPlain` for a damaged pickle, and for anything else.
+    """
+    return _read(content, _numbers)
+
+
+def _read(content: bytes, convert: Callable[[Any], Any]) -> Any:
     try:
         _check(content)
-        return _filled(_Plain(content).load())
+        return convert(_Plain(content).load())
     except NotPlain:
         raise
     except Exception as error:  # a damaged pickle may raise anything
@@ -128,7 +142,7 @@ class _Reconstruct:
 class _Dtype:
     """``dtype("u1", 0, 1)``, a type of numbers; its ``__setstate__`` adds the byte order, which single bytes do not need."""
 
-    __slots__ = ("kind",)
+    __slots__ = ("kind", "order")
 
     def __call__(self, kind: Any, *about: Any) -> _Dtype:
         made = _Dtype()
@@ -136,7 +150,7 @@ class _Dtype:
         return made
 
     def __setstate__(self, state: Any) -> None:
-        pass
+        self.order = state[1]
 
 
 class _Array:
@@ -157,6 +171,27 @@ class _Array:
         if kind not in _BYTES or fortran or not isinstance(content, bytes):
             raise NotPlain(f"it holds an array of type {kind!r:.40}, not rows of bytes")
         return np.frombuffer(content, np.uint8).reshape(shape)
+
+    def numbers(self) -> np.ndarray:
+        """The array (N,) of whole numbers.
+
+        Raises: `NotPlain` for anything else.
+        """
+        _, shape, dtype, _, content = self.state
+        kind, order = getattr(dtype, "kind", None), getattr(dtype, "order", None)
+        order = order.decode("latin1") if isinstance(order, bytes) else order
+        if kind not in _NUMBERS or order not in ("<", ">") or not isinstance(content, bytes):
+            raise NotPlain(f"it holds an array of type {kind!r:.40}, not of whole numbers")
+        found = np.frombuffer(content, f"{order}{kind}")
+        if shape != found.shape:
+            raise NotPlain(f"it holds {len(found)} numbers of shape {shape!r:.40}, not one row of them")
+        return found
+
+
+def _numbers(value: Any) -> np.ndarray:
+    if isinstance(value, _Array):
+        return value.numbers()
+    raise NotPlain(f"it holds a {type(value).__name__}, not an array of whole numbers")
 
 
 def _filled(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hampkit.config.files import plain_file
 from hampkit.config.sections import SplitConfig
+from hampkit.data.safe_pickle import NotPlain, read_numbers
 from hampkit.data.strata import stratified
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.text import counted
@@ -199,18 +201,7 @@ def _train_size(n: int, config: SplitConfig) -> int:
 
 def _read_permutation(file: str, n: int) -> np.ndarray:
     path, place = plain_file(file, "split.permutation"), f"split.permutation={file!r}"
-    if path.suffix.lower() in (".pkl", ".pickle"):
-        raise UserError(
-            f"{place} is a pickle, which can run any code when it is read; if you trust it, convert it once:"
-            f" numpy.save({str(path.with_suffix('.npy'))!r}, numpy.load({str(path)!r}, allow_pickle=True))"
-        )
-    try:
-        order = np.load(path, allow_pickle=False)
-        if isinstance(order, np.lib.npyio.NpzFile):
-            order.close()  # it is refused below
-    except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
-        text = "it is empty" if isinstance(error, EOFError) else one_line(error, 120)
-        raise UserError(f"cannot read {place}: {text}; give a .npy file of {n} whole numbers") from None
+    order = _unpickled(path, place) if path.suffix.lower() in (".pkl", ".pickle") else _loaded(path, place, n)
     if not isinstance(order, np.ndarray) or order.dtype.kind not in "iu":
         what = order.dtype if isinstance(order, np.ndarray) else "an archive of arrays"
         raise UserError(f"{place} holds {what}, not whole numbers; save one array of the numbers 0 to {n - 1}")
@@ -220,6 +211,28 @@ def _read_permutation(file: str, n: int) -> np.ndarray:
         )
     if not np.array_equal(np.sort(order), np.arange(n)):
         raise UserError(f"{place} is not a permutation of the {n} rows; give each number from 0 to {n - 1} once")
+    return order
+
+
+def _unpickled(path: Path, place: str) -> np.ndarray:
+    """The array of a pickle, as permutations were published, read without running any code in it."""
+    try:
+        return read_numbers(path.read_bytes())
+    except NotPlain as error:
+        raise UserError(
+            f"{place} is a pickle with more than an array of whole numbers ({error}), and nothing of it was run; if you trust it,"
+            f" convert it once: numpy.save({str(path.with_suffix('.npy'))!r}, numpy.load({str(path)!r}, allow_pickle=True))"
+        ) from None
+
+
+def _loaded(path: Path, place: str, n: int) -> Any:
+    try:
+        order = np.load(path, allow_pickle=False)
+        if isinstance(order, np.lib.npyio.NpzFile):
+            order.close()  # it is refused by the caller
+    except Exception as error:  # a damaged file may raise anything, and claim more rows than fit into memory
+        text = "it is empty" if isinstance(error, EOFError) else one_line(error, 120)
+        raise UserError(f"cannot read {place}: {text}; give a .npy file of {n} whole numbers") from None
     return order
 
 

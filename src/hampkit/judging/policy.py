@@ -165,7 +165,8 @@ def _numbers(limit: Limit, model: Json) -> tuple[dict[str, float], str]:
     if name == "auc":
         return _aucs(limit, model, end or "low")
     if name == "accuracy":
-        return {"": model["accuracy"][end]}, ""
+        rate = model["accuracy"].get(end)
+        return ({}, "published scores do not have the accuracy") if rate is None else ({"": rate}, "")
     audit = model.get("audit") or {}
     if name == "records_exposed":
         found = audit.get("exposure") or model.get("exposure")

@@ -81,7 +81,8 @@ def _model(title: str, model: Json) -> dict[str, Any]:
     n, seeds = model.get("rows", {}).get("test"), n_seeds(model)
     size = f", n = {n:,}" + (f" over {seeds} seeds" if seeds > 1 else "") if n else ""
     mean = "mean test accuracy" if seeds > 1 else "test accuracy"
-    head = f"{title} ({mean} {percent(model['accuracy']['test'])}{size}): "
+    rate = model["accuracy"].get("test")
+    head = f"{title}: " if rate is None else f"{title} ({mean} {percent(rate)}{size}): "
     best = strongest(of_target(model))
     if best is None:
         return {"model": title, "text": head + "no attack was made"} | named("Not attacked", NOT_ATTACKED)

@@ -17,6 +17,8 @@ DECLARED = {  # keys of what the user declares → their names
     "purpose": "purpose",
 }
 
+ANSWERS = {"scores": "published scores, the scaled logit of the true label"}
+
 
 def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
     """One for each audited model; none for models that were trained here."""
@@ -89,7 +91,8 @@ def _measured(model: Json) -> list[str]:
             f" [{auc['low']:.3f}, {auc['high']:.3f}]"
         )
     warning = tail_line(model)
-    return [*lines, *([warning] if warning else []), f"answers: {model['audit']['answers']}"]
+    answers = ANSWERS.get(model["audit"]["answers"], model["audit"]["answers"])
+    return [*lines, *([warning] if warning else []), f"answers: {answers}"]
 
 
 def _declared(audit: Json) -> list[str]:

@@ -78,7 +78,9 @@ def tradeoff_chart(results: Json, style: Json) -> dict[str, Any]:
     views = {"tpr": _tradeoff(results, style, "tpr"), "auc": _tradeoff(results, style, "auc")}
     views = {measure: view for measure, view in views.items() if view["data"] or measure == "auc"}
     titles = model_titles(results)
-    tests = [percent(model["accuracy"]["test"]) for model in results["models"]]
+    tests = [
+        percent(rate) if (rate := model["accuracy"].get("test")) is not None else "–" for model in results["models"]
+    ]
     points = "; ".join(f"{title} {test}" for title, test in zip(titles, tests, strict=True))
     alt = f"Scatter plot of test accuracy against leakage. Test accuracies: {points}. For leakage see the table."
     return {"group": "tradeoff", "alt": alt, "views": views}
@@ -172,7 +174,7 @@ def _tradeoff(results: Json, style: Json, measure: str) -> dict[str, Any]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for title, model in zip(titles, results["models"], strict=True):
         point = _leak(model, measure)
-        if point:
+        if point and model["accuracy"]:
             groups.setdefault(model["recipe"], []).append(point | {"title": title, **_test(model)})
     data = [_points(recipe, points, style[recipe], measure) for recipe, points in groups.items()]
     found = [point for points in groups.values() for point in points]

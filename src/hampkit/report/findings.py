@@ -95,6 +95,8 @@ def _repeated(found: Json | None) -> str:
 
 def _accuracy(model: Json) -> str:
     """The test accuracy, with the number of examples."""
+    if not model["accuracy"]:
+        return "test accuracy unknown"
     n, seeds = (model.get("rows") or {}).get("test"), n_seeds(model)
     each = f" over {seeds} seeds" if seeds > 1 else ""
     said = f"{'mean ' if seeds > 1 else ''}test accuracy {percent(model['accuracy']['test'])}"

@@ -151,7 +151,7 @@ def _accuracies(block: ModelBlock) -> str:
     parts = [
         f"{label} {cell.value}" + (f" ({cell.count}, {cell.interval})" if cell.count else "") for label, cell in shown
     ]
-    return "accuracy: " + text(", ".join(parts))
+    return "accuracy: " + (text(", ".join(parts)) or "unknown")
 
 
 def _said(block: ModelBlock) -> list[str]:

@@ -70,7 +70,7 @@ class ModelBlock:
     runs: tuple[str, ...]  # one folder for each seed
     data: str
     accuracy: dict[str, Cell]  # train, val, test
-    gap: str  # accuracy in training minus in test
+    gap: str  # accuracy in training minus in test; empty if the accuracy is not known
     counts: str  # numbers of known and of judged examples
     rows: tuple[AttackRow, ...]  # those on the target, then those of leave-one-out
     null: NullRow | None
@@ -161,14 +161,13 @@ def need_words(needs: Iterable[str]) -> str:
 
 
 def _block(model: Json, title: str) -> ModelBlock:
-    gap = round(100 * (model["accuracy"]["train"] - model["accuracy"]["test"]), 1) + 0.0  # + 0.0: no "-0.0"
     return ModelBlock(
         title=title,
         defense=model["defense"],
         runs=tuple(runs_of(model)),
         data=model["data"]["name"],
         accuracy=_accuracy(model),
-        gap=f"{gap:.1f} points".replace("-", "−"),
+        gap=_gap(model["accuracy"]),
         counts=counts(model),
         rows=(*_rows(of_target(model)), *_rows(of_models(model))),
         null=_null(model),
@@ -177,6 +176,13 @@ def _block(model: Json, title: str) -> ModelBlock:
         earlier=earlier(model),
         **_repeated(of_models(model), "group" if model.get("groups") else "example", n_seeds(model)),
     )
+
+
+def _gap(accuracy: Json) -> str:
+    if not accuracy:
+        return ""
+    gap = round(100 * (accuracy["train"] - accuracy["test"]), 1) + 0.0  # + 0.0: no "-0.0"
+    return f"{gap:.1f} points".replace("-", "−")
 
 
 def _rows(attacks: Sequence[Json]) -> list[AttackRow]:

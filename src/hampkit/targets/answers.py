@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from hampkit.errors import UserError
 
-Kind = Literal["auto", "probabilities", "logits"]
-KINDS = ("auto", "probabilities", "logits")
+Kind = Literal["auto", "probabilities", "logits", "scores"]
+KINDS = ("auto", "probabilities", "logits")  # those that a user may name
 TOLERANCE = 1e-3  # by which the probabilities of a row may differ from 1 in sum at least, as they were rounded
 _SMALLEST = 1e-300
 
@@ -20,7 +20,9 @@ _SMALLEST = 1e-300
 class Scale:
     """How answers (…, C) become logits. Those of the target and of its shadow models have one scale."""
 
-    kind: Literal["probabilities", "logits"]
+    kind: Literal[
+        "probabilities", "logits", "scores"
+    ]  # scores: scaled logits of the true label alone, see `logits_of_scores`
     floor: float = 0.0  # takes the place of probabilities of 0
 
     def logits(self, values: Any) -> NDArray[np.float64]:
@@ -36,6 +38,18 @@ class Scale:
         return (
             f"answers of probability 0 are taken as {self.floor:.3g}, half of the smallest positive one, to have a logarithm",
         )
+
+
+def logits_of_scores(scores: Any, y: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Logits (P, V, C) float64 of which only the scaled logit of the true label is meant, which is the score (P, V).
+
+    z_y = φ and z_j = −ln(C − 1) for all others, so that ln p_y − ln(1 − p_y) = φ. C: classes, at least 2.
+    """
+    found = np.asarray(scores, dtype=np.float64)
+    columns = max(classes, 2)
+    logits = np.full((*found.shape, columns), -np.log(columns - 1))
+    logits[np.arange(len(found)), :, y] = found
+    return logits
 
 
 def scale_of(what: str, values: Any, kind: Kind, *more: Any) -> Scale:

@@ -14,7 +14,7 @@ from torch import Tensor
 from hampkit import signals
 from hampkit.errors import UserError
 from hampkit.rng import derive
-from hampkit.targets.answers import Kind, Scale, scale_of
+from hampkit.targets.answers import Kind, Scale, logits_of_scores, scale_of
 from hampkit.targets.records import MOST_EQUAL, Records, check_groups, check_sides
 from hampkit.types import Dataset
 
@@ -23,7 +23,7 @@ from hampkit.types import Dataset
 class ShadowAnswers:
     """What is kept of models that were trained like the target."""
 
-    signals: NDArray[np.float32]  # (M, P, 1) scaled logits ln p_y − ln(1 − p_y)
+    signals: NDArray[Any]  # (M, P, V) scaled logits ln p_y − ln(1 − p_y), float32, or float64 as they were published
     members: NDArray[np.bool_]  # (M, P): model m was trained on record i
 
     def take(self, order: NDArray[np.int64]) -> ShadowAnswers:
@@ -39,11 +39,12 @@ class Audited:
     fingerprint: str  # of the answers and the records
     pool: Dataset = field(repr=False)
     membership: NDArray[np.bool_] = field(repr=False)  # (P,)
-    logits: Tensor = field(repr=False)  # (P, C) float64: released logits, or logarithms of released probabilities
+    views: Tensor = field(repr=False)  # (P, V, C) float64: released logits, or logarithms of released probabilities
     scale: Scale
-    way: str  # how the model was read: predictions, module, estimator, callable, onnx, train
+    way: str  # how the model was read: predictions, module, estimator, callable, onnx, train, scores
     ids: tuple[str, ...] = ()  # (P,) the user's names of the records
     shadows: ShadowAnswers | None = None
+    as_target: int | None = None  # the shadow model that is the target, attacked with the others
     notes: tuple[str, ...] = ()
     coins: bool = False  # an independent fair coin decided on each record
     folder: str = ""  # of the models, if they were trained here
@@ -56,9 +57,21 @@ class Audited:
         return self.pool.x.numel() > 0
 
     @property
+    def logits(self) -> Tensor:
+        """(P, C) the answers to the records as they are: the first view."""
+        return self.views[:, 0]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the labels of the records are given; score files may come without them."""
+        return self.pool.classes != ("",)
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What a report must state; "summary" is a text."""
-        taken = "probabilities" if self.scale.kind == "probabilities" else "logits"
+        taken = self.scale.kind
+        if taken == "scores":
+            return {"answers": taken, "summary": "published scores, taken as scaled logits of the true label"}
         return {"answers": taken, "summary": f"answers taken as {taken}, {self.pool.num_classes} classes"}
 
     def query(self, x: Tensor, seed: int) -> Tensor:
@@ -78,14 +91,15 @@ class Given:
     title: str
     what: str  # the place of the answers, for messages
     records: Records
-    answers: Any  # (P, C)
+    answers: Any  # (P, C); scores: (P, V)
     way: str
     kind: Kind = "auto"
-    shadow_answers: Any = None  # (M, P, C)
+    shadow_answers: Any = None  # (M, P, C); scores: (M, P, V)
     shadow_members: Any = None  # (M, P) bool
     notes: tuple[str, ...] = ()
     coins: bool = False  # an independent fair coin decided on each record
     folder: str = ""  # of the models, where the files of the audit go too
+    as_target: int | None = None  # the shadow model whose answers these are
 
 
 def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
@@ -99,30 +113,41 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     check_sides(given.what, records.member)
     check_groups(given.what, records)
     notes = [*given.notes, *_check_equal(given, allow_equal), *_note_on_groups(records)]
-    more = () if given.shadow_answers is None else (given.shadow_answers,)
-    scale = scale_of(given.what, given.answers, given.kind, *more)
-    logits = scale.logits(given.answers)
+    scale, views = _views(given)
     order = records.order(derive(seed, "audit"))
     shadows = None if given.shadow_answers is None else _shadows(given, scale).take(order)
-    fingerprint = _hash(logits, records)
+    fingerprint = _hash(views if views.shape[1] > 1 else views[:, 0], records)
     return Audited(
         title=given.title,
         fingerprint=fingerprint,
         pool=records.pool(given.title, fingerprint, order),
         membership=records.member[order],
-        logits=torch.from_numpy(np.ascontiguousarray(logits[order])),
+        views=torch.from_numpy(np.ascontiguousarray(views[order])),
         scale=scale,
         way=given.way,
         ids=tuple(records.ids[i] for i in order) if records.ids else (),
         shadows=shadows,
+        as_target=given.as_target,
         notes=(*notes, *scale.notes),
         coins=given.coins,
         folder=given.folder,
     )
 
 
+def _views(given: Given) -> tuple[Scale, NDArray[np.float64]]:
+    """The scale of the answers, and the answers as logits (P, V, C)."""
+    if given.kind == "scores":
+        return Scale("scores"), logits_of_scores(given.answers, given.records.y, len(given.records.classes))
+    more = () if given.shadow_answers is None else (given.shadow_answers,)
+    scale = scale_of(given.what, given.answers, given.kind, *more)
+    return scale, scale.logits(given.answers)[:, None]
+
+
 def _check_lengths(given: Given) -> None:
     n, shape = len(given.records), np.shape(given.answers)
+    if given.kind == "scores":
+        assert shape[:1] == (n,), shape
+        return
     if len(shape) != 2 or shape[0] != n:
         raise UserError(f"{given.what} has shape {shape}; it must be ({n}, classes), one row for each record")
     if len(given.records.classes) != shape[1]:
@@ -176,6 +201,8 @@ def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
         raise UserError("shadow_members must be bool: whether a shadow model was trained on a record")
     members = members.astype(bool)
     _check_halves(members)
+    if given.kind == "scores":
+        return ShadowAnswers(np.asarray(given.shadow_answers), members)
     y = given.records.y
     kept = np.stack([signals.scaled_logit(scale.logits(answers), y) for answers in given.shadow_answers])
     return ShadowAnswers(kept.astype(np.float32)[..., None], members)

@@ -35,7 +35,14 @@ def given_of(foreign: Foreign, rows: Rows) -> Given:
 
     Raises: `UserError` for a model of an unknown kind, or one that cannot answer.
     """
-    answers, classes, way = answers_of(foreign.model, rows.inputs)
+    return given_of_answers(foreign, rows, *answers_of(foreign.model, rows.inputs))
+
+
+def given_of_answers(foreign: Foreign, rows: Rows, answers: Any, classes: tuple[str, ...], way: str) -> Given:
+    """Answers (P, C) about these rows, with the names of the classes if the model has them.
+
+    Raises: `UserError` for one column of answers, and for labels that are none of the classes.
+    """
     what = f"the answers of {foreign.title}"
     if answers.shape[1] == 1:
         raise UserError(f"{what} have one column; an audit needs a column for each class: wrap the model")

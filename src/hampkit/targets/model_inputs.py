@@ -20,7 +20,7 @@ from hampkit.data.table_values import TableOptions, check_columns, compact, enco
 from hampkit.errors import UserError
 from hampkit.targets.records import by_option, coded, names, values_of
 
-Inputs = Literal["auto", "array", "frame", "encoded"]
+Inputs = Literal["auto", "array", "frame", "encoded"]  # as a user names them
 INPUTS = ("auto", "array", "frame", "encoded")
 MOST_CATEGORIES = 100  # of a text column that attacks see; other columns, such as names, are left out of their encoding
 
@@ -67,13 +67,22 @@ def rows_of_files(members: str | Path, nonmembers: str | Path, columns: TableCol
         return rows_of_arrays(*(_npz(path) for path in paths))
     if ".npz" in suffixes:
         raise UserError(f"members {paths[0]} and non-members {paths[1]} must be files of one kind")
+    table, member, what, skipped = tables_of_files(paths, columns)
+    rows = _rows_of(table, member, what, columns)
+    return replace(rows, notes=(*skipped, *rows.notes))
+
+
+def tables_of_files(paths: tuple[Path, Path], columns: TableColumns) -> tuple[Any, np.ndarray, str, tuple[str, ...]]:
+    """The rows of two tables as one pyarrow table, which of them are members (P,), the place for messages, and notes.
+
+    Raises: `UserError` for tables with other columns.
+    """
     (first, skipped), (second, also_skipped) = (_table(path, columns) for path in paths)
     if first.column_names != second.column_names:
         only = sorted(set(first.column_names) ^ set(second.column_names))
         why = f"only one of them has {listed(only)}" if only else "their order differs"
         raise UserError(f"{paths[0]} and {paths[1]} have other columns: {why}; give tables with the same columns")
-    rows = _rows_of_tables(first, second, " and ".join(map(str, paths)), columns)
-    return replace(rows, notes=(*skipped, *also_skipped, *rows.notes))
+    return (*_joined(first, second, " and ".join(map(str, paths))), (*skipped, *also_skipped))
 
 
 def rows_of_file(file: str | Path, columns: TableColumns) -> Rows:
@@ -141,7 +150,7 @@ def _table(path: Path, columns: TableColumns) -> tuple[Any, tuple[str, ...]]:
     return table, skipped
 
 
-def _rows_of_tables(first: Any, second: Any, what: str, columns: TableColumns) -> Rows:
+def _joined(first: Any, second: Any, what: str) -> tuple[Any, np.ndarray, str]:
     import pyarrow as pa
 
     member = np.arange(first.num_rows + second.num_rows) < first.num_rows
@@ -156,25 +165,36 @@ def _rows_of_tables(first: Any, second: Any, what: str, columns: TableColumns) -
         raise UserError(
             f"columns of {what} hold values of different kinds: {', '.join(kinds[:5])}; make them alike"
         ) from None
-    return _rows_of(table, member, what, columns)
+    return table, member, what
 
 
 def _rows_of(table: Any, member: np.ndarray, what: str, columns: TableColumns) -> Rows:
-    found = {option: values_of(what, name, table.column(name)) for option, name in columns.named.items()}
+    features = features_of(table, what, columns)
+    x, notes = _encoded(table, features)
+    inputs = _inputs(table.select(features), x, columns.inputs, what)
+    return replace(labelled(table, member, what, columns), inputs=inputs, x=x, notes=notes)
+
+
+def features_of(table: Any, what: str, columns: TableColumns) -> list[str]:
+    """The columns of a table that are not named otherwise. Raises: `UserError` if there are none."""
     features = [name for name in table.column_names if name not in columns.named.values()]
     if not features:
         raise UserError(
             f"{what} have no columns besides {listed(list(columns.named.values()))}; keep at least one feature"
         )
-    x, notes = _encoded(table, features)
+    return features
+
+
+def labelled(table: Any, member: np.ndarray, what: str, columns: TableColumns) -> Rows:
+    """The labels, groups and names of a table's rows, without inputs. Raises: `UserError` for missing values."""
+    found = {option: values_of(what, name, table.column(name)) for option, name in columns.named.items()}
     return Rows(
-        inputs=_inputs(table.select(features), x, columns.inputs, what),
-        x=x,
+        inputs=None,
+        x=torch.zeros(table.num_rows, 0),
         labels=found["--label"],
         member=member,
         group=coded(found["--group"]) if "--group" in found else None,
         ids=names(found["--id"]) if "--id" in found else (),
-        notes=notes,
     )
 
 

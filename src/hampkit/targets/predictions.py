@@ -56,6 +56,12 @@ class Columns:
         """Option → column."""
         return by_option(label=self.label, member=self.member, group=self.group, id=self.id)
 
+    @property
+    def given(self) -> list[str]:
+        """The options that were given, for files in which they have no effect."""
+        more = [("--answers", bool(self.answers)), ("--kind", self.kind != "auto")]
+        return [*self.named, *(option for option, is_given in more if is_given)]
+
 
 def from_arrays(title: str, what: str, arrays: dict[str, Any]) -> Given:
     """Predictions as arrays: ``logits`` or ``probabilities`` (P, C), ``y`` (P,), ``member`` (P,).
@@ -97,11 +103,7 @@ def from_file(file: str | Path, columns: Columns) -> Given:
     """
     path = existing(file, "predictions")
     if path.suffix.lower() == ".npz":
-        if given := [
-            *columns.named,
-            *(["--answers"] if columns.answers else []),
-            *(["--kind"] if columns.kind != "auto" else []),
-        ]:
+        if given := columns.given:
             raise UserError(
                 f"{given[0]} has no effect on {path}, whose arrays have fixed names ({listed(ARRAYS, 20)}); leave it out"
             )

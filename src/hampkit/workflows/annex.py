@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hampkit.judging.results.attacks import deciding_auc, of_models, of_target
 from hampkit.registry import ATTACKS
+from hampkit.workflows.audit_attacks import unfit
 
 Json = Mapping[str, Any]
 LACKING = {  # evidence that an attack needs → why it was not made
@@ -22,6 +23,10 @@ NEVER = (  # (what, why): kinds of attack that this tool has not
         "hampkit measures membership inference only",
     ),
     ("records that are similar to training records, but not equal", "near copies are not searched for"),
+)
+WITH_TEXTS = (
+    "attacks that change the inputs",
+    "the inputs are texts, of which attacks see the numbers of the tokens; a changed number is no similar text",
 )
 
 
@@ -64,16 +69,21 @@ def not_tested(results: Json) -> list[dict[str, str]]:
     left: dict[str, list[str]] = {}
     for name, cls in ATTACKS.classes().items():
         if name not in made:
-            left.setdefault(_reason(cls.needs, results), []).append(name)
+            left.setdefault(_reason(cls, results), []).append(name)
     return [
         *({"what": ", ".join(names), "why": why} for why, names in left.items()),
-        *({"what": what, "why": why} for what, why in NEVER),
+        *({"what": what, "why": why} for what, why in (*([WITH_TEXTS] if _texts(results) else []), *NEVER)),
     ]
 
 
-def _reason(needs: Iterable[str], results: Json) -> str:
+def _texts(results: Json) -> bool:
+    return any((model.get("audit") or {}).get("way") == "hf" for model in results["models"])
+
+
+def _reason(cls: Any, results: Json) -> str:
     held = {need for model in results["models"] for attack in model["attacks"] for need in attack["needs"]}
     held |= {"shadows" for model in results["models"] if (model.get("audit") or {}).get("exposure")}
     held |= {"known" for model in results["models"] if any((model.get("known") or {}).values())}
-    lacking = [need for need in needs if need not in held]
-    return "; ".join(LACKING.get(need, need) for need in lacking) or "not asked for"
+    lacking = [str(LACKING.get(need, need)) for need in cls.needs if need not in held]
+    lacking += dict.fromkeys(why for model in results["models"] if (why := unfit(cls, model.get("audit") or {})))
+    return "; ".join(lacking) or "not asked for"

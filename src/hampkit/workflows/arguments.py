@@ -151,7 +151,10 @@ def _each(check: Callable[[str, Any], Any]) -> Callable[[str, tuple[Any, ...]], 
 
 _reference = _path_or(Recipe, "a recipe: 'DATA/DEFENSE', a .toml file, or a result of hampkit.recipe")
 _run = _path_or(Trained, "a run folder, or a result of hampkit.train")
-OPTIONAL = {"options", "seed", "out", "data_dir", "session", "policy"}  # may be None
+# may be None
+OPTIONAL = {
+    "options", "seed", "out", "data_dir", "session", "policy", "scores", "target_scores", "weights", "split",
+}  # fmt: skip
 KINDS: dict[str, Callable[[str, Any], Any]] = {
     "recipes": _each(_reference),
     "recipe": _reference,
@@ -169,6 +172,10 @@ KINDS: dict[str, Callable[[str, Any], Any]] = {
     "runs_dir": _path,
     "data_dir": _path,
     "shadows_from": _path,
+    "scores": _path,
+    "target_scores": _path,
+    "weights": _path,
+    "split": _path,
     "seed": _whole,
     "seeds": _whole,
     "shadows": _whole,

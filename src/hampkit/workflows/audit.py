@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from hampkit.attacks import Attack, Shadows, SignalAttack
-from hampkit.attacks.neural import Neural
 from hampkit.config.schema import build
 from hampkit.config.sections import JudgeConfig
 from hampkit.data.copies import first_alike
@@ -36,13 +35,13 @@ from hampkit.stats.intervals import bonferroni_level
 from hampkit.targets.base import Audited, Given, audited
 from hampkit.text import audit_folder
 from hampkit.workflows.attack import NULL_ATTACK
-from hampkit.workflows.chosen_attacks import family
+from hampkit.workflows.audit_attacks import chosen_attacks
 from hampkit.workflows.report_inputs import answer_histogram, curve
 from hampkit.workflows.session import Session
 
 NOT_RANDOMISED = "not available: membership was not randomised; bounds hold if each record's membership was a fair coin"
+NULL_OF_SCORES = "loss-per-class"  # it fits thresholds too, and published scores have no entropy
 BOUND_ATTACKS = ("lira-online", "loss")  # the first that was made decides the bounds: chosen before its scores are seen
-STEPS = 600  # of the neural attack; 200 epochs over 45,000 known records would take longer than all else together
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Subject:
         target = self.target
         group = target.pool.group  # a person may have members and non-members, which count as two groups then
         pool = Pool(target.pool, int(target.membership.sum()), self.once, None if group is None else group.numpy())
-        return build_case(pool, target.logits[:, None], self.judge, self.seed).holding(self.shadows, None)
+        return build_case(pool, target.views, self.judge, self.seed).holding(self.others, None)
 
     @property
     def known_group(self) -> NDArray[np.int64] | None:
@@ -126,6 +125,22 @@ class Subject:
         empty = np.empty((models, 0), dtype=np.float32)
         return Shadows((found.signals,), found.members, empty, np.arange(n), np.arange(models))
 
+    @property
+    def others(self) -> Shadows | None:
+        """The shadow models that attack the target: all of them, or as in leave-one-out if the target is one of them."""
+        t = self.target.as_target
+        return self.shadows if t is None or self.shadows is None else self.shadows.without(t)
+
+    @property
+    def answers(self) -> dict[str, Any]:
+        """What an attack may use of the answers, see `hampkit.workflows.audit_attacks.unfit`."""
+        return {"answers": self.target.scale.kind, "labels": self.target.has_labels}
+
+    @property
+    def null_attack(self) -> str:
+        """The attack that must find nothing on shuffled membership."""
+        return NULL_OF_SCORES if self.target.scale.kind == "scores" else NULL_ATTACK
+
 
 def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelResult, dict[str, Any], Records | None]:
     """The result of an audit, its details for a page, and the exposure of each record where there are shadow models.
@@ -135,7 +150,8 @@ def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelR
     target = audited(given, request.seed, request.allow_equal)
     judge = build(JudgeConfig, request.options.get("judge", {}), "judge")
     subject = Subject(target, judge, request.seed)
-    attacks = _chosen(request, subject)
+    options = request.options.get("attacks", {})
+    attacks = chosen_attacks(request.attacks, options, subject.answers, subject.case)
     results, scores, known = _attacked(attacks, subject, session)
     again = _repeated(attacks, subject, session)
     checks = _checks(subject)
@@ -144,26 +160,6 @@ def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelR
     found = _findings(request, scores, known, subject, records)
     result = replace(result, audit=found)
     return result, _details(subject, scores, records), records
-
-
-def _chosen(request: AuditRequest, subject: Subject) -> list[Attack]:
-    """The attacks with their options. Raises: `UserError` for an unknown name, or an attack whose evidence is not there."""
-    classes = ATTACKS.classes()
-    there = {"known", *(["shadows"] if subject.shadows is not None else [])}
-    names = [attack for name in request.attacks for attack in family(name)]
-    for name in names:
-        if missing := set(classes[name].needs) - there:
-            raise UserError(f"attack {name} needs {', '.join(sorted(missing))}, which this audit has not; leave it out")
-    names = names or [name for name, cls in classes.items() if set(cls.needs) <= there]
-    options = {"neural": {"epochs": _epochs(subject)}, **request.options.get("attacks", {})}
-    return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(names)]
-
-
-def _epochs(subject: Subject) -> int:
-    """The epochs of the neural attack: fewer with many known records, so that it takes about `STEPS` steps at most."""
-    known = subject.case.known_member
-    larger = int(max(known.sum(), (~known).sum()))
-    return max(3, min(Neural.epochs, STEPS * (Neural.batch_size // 2) // max(larger, 1)))
 
 
 Scores = dict[str, NDArray[np.float64]]
@@ -175,7 +171,9 @@ def _attacked(attacks: list[Attack], subject: Subject, session: Session) -> tupl
     for k, attack in enumerate(attacks):
         session.progress.track(f"attacking {subject.target.title}", k, len(attacks))
         scores[attack.name], known[attack.name] = score(attack, subject.case)
-        results.append(judge_scores(attack, scores[attack.name], known[attack.name], subject.case, subject.judge))
+        found = judge_scores(attack, scores[attack.name], known[attack.name], subject.case, subject.judge)
+        # leave-one-out leaves models out on purpose: none of them is unusable
+        results.append(found if subject.target.as_target is None else replace(found, left_out=0))
     session.progress.track(f"attacking {subject.target.title}", len(attacks), len(attacks))
     return results, scores, known
 
@@ -208,17 +206,18 @@ def _checks(subject: Subject) -> dict[str, Any]:
     """The null, and whether members differ from non-members without any model."""
     case = subject.case
     null = shuffled(case, subject.seed)
-    scores, _ = score(ATTACKS.get(NULL_ATTACK)(), null)
+    scores, _ = score(ATTACKS.get(subject.null_attack)(), null)
+    found = {
+        "null": grouped.auc_interval(scores, null.member, case.group),
+        "off_null": flags.off_null(scores, null.member, case.group),
+    }
+    if not (subject.target.has_inputs or subject.target.has_labels):
+        return {**found, "shift": None, "shifted": False}
     e, known = case.evidence, case.evidence.known
     assert known is not None
     given = (known.x, known.y, known.member, e.x, e.y, case.member)
     blind, surely = flags.shift(*given, derive(subject.seed, "shift"), group_new=case.group)
-    return {
-        "null": grouped.auc_interval(scores, null.member, case.group),
-        "off_null": flags.off_null(scores, null.member, case.group),
-        "shift": blind,
-        "shifted": surely,
-    }
+    return {**found, "shift": blind, "shifted": surely}
 
 
 def _flagged(results: list[AttackResult], checks: Mapping[str, Any], subject: Subject) -> list[AttackResult]:
@@ -256,7 +255,6 @@ def _result(
 ) -> ModelResult:
     target, case, pool = subject.target, subject.case, subject.target.pool
     together = judged_together(judged, scores, case.member, case.group)
-    right = (target.logits.argmax(1) == pool.y).numpy()
     member = target.membership
     return ModelResult(
         recipe=target.title,
@@ -267,17 +265,17 @@ def _result(
             "name": target.title,
             "rows": len(pool),
             "features": int(np.prod(pool.shape)) if target.has_inputs else 0,
-            "classes": pool.num_classes,
+            "classes": pool.num_classes if target.has_labels else 0,
             "sha256": pool.sha256,
             "notes": list(target.notes),
         },
-        accuracy={"train": float(right[member].mean()), "test": float(right[~member].mean())},
+        accuracy=_accuracy(target),
         rows={"train": int(member.sum()), "test": int((~member).sum())},
         known={"members": int(case.known_member.sum()), "nonmembers": int((~case.known_member).sum())},
         judge=asdict(subject.judge),
         attacks=(*together, *again),
         null=checks["null"],
-        null_attack=NULL_ATTACK,
+        null_attack=subject.null_attack,
         off_null=checks["off_null"],
         shift=checks["shift"],
         facts=dict(target.facts),
@@ -285,6 +283,14 @@ def _result(
         groups=case.groups(),
         weights=(target.fingerprint,),
     )
+
+
+def _accuracy(target: Audited) -> dict[str, float]:
+    """The accuracy on members and on non-members; empty if the answers are scores, which do not have the predicted label."""
+    if target.scale.kind == "scores":
+        return {}
+    right, member = (target.logits.argmax(1) == target.pool.y).numpy(), target.membership
+    return {"train": float(right[member].mean()), "test": float(right[~member].mean())}
 
 
 def _findings(
@@ -297,7 +303,7 @@ def _findings(
     values = predictive(sides, case.member, case.known_member, priors, (case.group, subject.known_group))
     found: dict[str, Any] = {
         "way": subject.target.way,
-        "answers": subject.target.scale.kind,
+        **subject.answers,
         "inputs": subject.target.has_inputs,
         "declared": request.declared.to_json(),
         "ppv": [value.to_json() for value in values],

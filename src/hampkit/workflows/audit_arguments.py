@@ -39,10 +39,16 @@ class AuditArguments(Settings, total=False):
     predict: Any  # a model
     members: Any  # a table or a pair (x, y)
     nonmembers: Any
+    text: str  # the column that a model of texts reads
     inputs: str  # what a model receives of a table: auto, array, frame or encoded
     train: Any  # a training function
-    data: Any  # a table or a pair (x, y), for ``train``
+    data: Any  # a table or a pair (x, y), for ``train``; the name of a data set, for ``weights``
     shadows: int
+    scores: str | Path | None  # a folder with published scores of shadow models
+    target_scores: str | Path | None  # a folder with those of the target
+    weights: str | Path | None  # a published checkpoint, of a network and a data set that hampkit has
+    net: str  # the name of the network
+    split: str | Path | None  # a file with the permutation that decided on the members
     title: str
     claimed_epsilon: float | None
     claimed_delta: float | None
@@ -56,7 +62,22 @@ class AuditArguments(Settings, total=False):
 
 COLUMNS = ("label", "member", "group", "id", "answers", "kind")
 ARRAYS = ("probabilities", "logits", "y", "x", "classes", "shadow_logits", "shadow_probabilities", "shadow_members")
-WAYS = ("predict", "members", "nonmembers", "inputs", "train", "data", "shadows", "title")
+WAYS = (
+    "predict",
+    "members",
+    "nonmembers",
+    "inputs",
+    "text",
+    "train",
+    "data",
+    "shadows",
+    "scores",
+    "target_scores",
+    "weights",
+    "net",
+    "split",
+    "title",
+)
 DECLARED = ("claimed_epsilon", "claimed_delta", "purpose")
 REQUEST = ("membership", "allow_equal")
 
@@ -88,8 +109,8 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     for name in given:
         if name not in known:
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
-    given = checked_values(given, [*Settings.__annotations__, "shadows"])
-    for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership"):
+    given = checked_values(given, [*Settings.__annotations__, "shadows", "scores", "target_scores", "weights", "split"])
+    for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership", "net", "text"):
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")
     texts = {name: given[name] for name in COLUMNS if isinstance(given.get(name), str)}

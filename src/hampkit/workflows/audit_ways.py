@@ -12,17 +12,31 @@ from hampkit.config.files import plain_file
 from hampkit.errors import UserError, one_line
 from hampkit.registry import load_own
 from hampkit.targets.base import Given
+from hampkit.targets.huggingface import PREFIX, given_of_texts, load_text_model
 from hampkit.targets.model import Foreign, given_of
 from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_file, rows_of_files, rows_of_pair
 from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
+from hampkit.targets.scores import given_of_scores
+from hampkit.targets.texts import text_rows, text_rows_of_files
 from hampkit.workflows.own_training import OwnTraining, given_of_training
+from hampkit.workflows.published_weights import PublishedWeights
 from hampkit.workflows.session import Session
 
 UNSAFE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".pt2", ".bin", ".h5", ".keras")
 WAYS = (
     "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
-    " nonmembers, or a function (train) with data"
+    " nonmembers, a function (train) with data, folders of published scores, or published weights with data"
 )
+OWNERS = {  # argument → the ways that it belongs to
+    "members": ("predict",),
+    "nonmembers": ("predict",),
+    "text": ("predict",),
+    "data": ("train", "weights"),
+    "shadows": ("train",),
+    "target_scores": ("scores",),
+    "net": ("weights",),
+    "split": ("weights",),
+}
 
 
 @dataclass(frozen=True)
@@ -32,22 +46,28 @@ class Ways:
     predictions: Any = None
     columns: Columns = field(default_factory=Columns)
     arrays: dict[str, Any] = field(default_factory=dict)  # see `hampkit.targets.predictions.from_arrays`
-    predict: Any = None  # a model, ``package.module:load`` or a .onnx file
+    predict: Any = None  # a model, ``package.module:load``, a .onnx file or ``hf:FOLDER``
     members: Any = None
     nonmembers: Any = None
     inputs: Any = "auto"
+    text: str = ""  # the column that a model of texts reads
     title: str = ""
     train: Any = None  # a function (x, y, seed) → model, or package.module:function
-    data: Any = None  # a pair (x, y) or a table, for ``train``
+    data: Any = None  # a pair (x, y) or a table, for ``train``; the name of a data set, for ``weights``
     shadows: int = 0
     seed: int = 0
+    scores: Any = None  # a folder with the published scores of shadow models
+    target_scores: Any = None  # a folder with those of the target; default: the last model is the target
+    weights: Any = None  # a published checkpoint of a network that hampkit has
+    net: str = ""  # its network; default: that of the recipe of the data set
+    split: Any = None  # a file with the permutation that decided on its members
 
     def given(self, session: Session) -> Given:
         """What the one complete way in gives.
 
         Raises: `UserError` for none or several ways, and for what each of them refuses.
         """
-        ways = {"predictions": self.predictions, "predict": self.predict, "train": self.train}
+        ways = {name: getattr(self, name) for name in ("predictions", "predict", "train", "scores", "weights")}
         there = [name for name, value in ways.items() if value is not None]
         there += [name for name in ("probabilities", "logits") if self.arrays.get(name) is not None]
         if len(there) != 1:
@@ -57,7 +77,12 @@ class Ways:
         if there[0] == "train":
             return self._of_training(session)
         if there[0] == "predict":
-            return self._of_model()
+            return self._of_model(session)
+        if there[0] == "scores":
+            return given_of_scores(self.scores, self.target_scores, self.title)
+        if there[0] == "weights":
+            data = "" if self.data is None else self.data
+            return PublishedWeights(self.weights, data, self.net, self.split or "", self.title).given(session)
         if there[0] != "predictions":
             return from_arrays(self.title or "model", "the arrays", self.arrays)
         if isinstance(self.predictions, (str, Path)):
@@ -69,11 +94,12 @@ class Ways:
         if way not in ("probabilities", "logits") and self.arrays:
             name = next(iter(self.arrays))
             raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
-        others = {"predict": ("members", "nonmembers"), "train": ("data", "shadows")}
-        for owner, names in others.items():
-            for name in names:
-                if owner != way and getattr(self, name) not in (None, 0):
-                    raise UserError(f"{name} has no effect with {way}; leave it out, or give {owner}")
+        if way in ("scores", "weights") and (given := self.columns.given):
+            raise UserError(f"{given[0]} has no effect with {way}, which have no columns of answers; leave it out")
+        for name, owners in OWNERS.items():
+            value = getattr(self, name)
+            if way not in owners and not (value is None or (isinstance(value, (int, str)) and not value)):
+                raise UserError(f"{name} has no effect with {way}; leave it out, or give {' or '.join(owners)}")
 
     def _of_training(self, session: Session) -> Given:
         if self.data is None:
@@ -88,18 +114,39 @@ class Ways:
     def _table_columns(self) -> TableColumns:
         return TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
 
-    def _of_model(self) -> Given:
+    def _of_model(self, session: Session) -> Given:
         for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
             if value is None:
                 raise UserError(
                     f"a model needs members and nonmembers, and {name} is missing; give a table, or a pair (x, y)"
                 )
+        if isinstance(self.predict, str) and self.predict.startswith(PREFIX):
+            return self._of_texts(self.predict.removeprefix(PREFIX), session)
+        if self.text:
+            raise UserError(f"text={self.text!r} has no effect without a model of texts, {PREFIX}FOLDER; leave it out")
         model, title = loaded(self.predict)
-        if isinstance(self.members, (str, Path)) and isinstance(self.nonmembers, (str, Path)):
+        if self._tables():
             rows = rows_of_files(self.members, self.nonmembers, self._table_columns())
         else:
             rows = rows_of_arrays(self.members, self.nonmembers)
         return given_of(Foreign(self.title or title, model, self.columns.kind), rows)
+
+    def _of_texts(self, folder: str, session: Session) -> Given:
+        if self.inputs != "auto":
+            raise UserError(
+                f"inputs={self.inputs} has no effect on a model of texts, which receives tokens; leave it out"
+            )
+        model = load_text_model(folder, session.torch_device())
+        if self._tables():
+            rows = text_rows_of_files(self.members, self.nonmembers, self._table_columns(), self.text)
+        else:
+            rows = text_rows(self.members, self.nonmembers)
+        title = self.title or model.folder.resolve().name
+        return given_of_texts(model, rows, Foreign(title, model, self.columns.kind))
+
+    def _tables(self) -> bool:
+        """Whether members and non-members are files."""
+        return isinstance(self.members, (str, Path)) and isinstance(self.nonmembers, (str, Path))
 
 
 def loaded(model: Any) -> tuple[Any, str]:
@@ -116,10 +163,11 @@ def loaded(model: Any) -> tuple[Any, str]:
     if suffix in UNSAFE:
         raise UserError(
             f"{text} is not read: loading a {suffix} file can run any code in it; export the model to ONNX, save its weights as"
-            " safetensors, or write a function that loads it and give --model package.module:function"
+            " safetensors, or write a function that loads it and give --model package.module:function; weights of a network that"
+            " hampkit has are given by --weights"
         )
     if ":" not in text:
-        raise UserError(f"model {text!r} is neither a .onnx file nor package.module:load; give one of them")
+        raise UserError(f"model {text!r} is neither a .onnx file, hf:FOLDER nor package.module:load; give one of them")
     return _made(text), text.rpartition(":")[0].rpartition(".")[2]
 
 
