@@ -12,6 +12,7 @@ from torch import nn
 
 import hampkit
 from hampkit.cli.app import guarded
+from hampkit.data.splits import shadow_members
 from hampkit.errors import UserError
 from hampkit.judging.exposed import exposed_records
 from hampkit.judging.predictive_value import ppv, predictive
@@ -269,6 +270,26 @@ def test_predictive_value_is_bayes_rule_with_thresholds_from_the_known_records()
         for prior, interval in value.at:
             assert interval.value == pytest.approx(ppv(tpr.mean(), fpr.mean(), prior))
             assert interval.low <= interval.value <= interval.high
+
+
+def test_shadow_models_that_collapsed_are_left_out_and_named(problem):
+    """A model that gives every record the same answer: the numbers are those without it."""
+    _, y, member = problem
+    rng = np.random.default_rng(5)
+    members = shadow_members(8, len(y), 0, "paired").numpy()
+    answers = rng.normal(size=(8, len(y), 2)) + 2.0 * np.eye(2)[y] * (0.5 + members[..., None])
+    own = rng.normal(size=(len(y), 2)) + 2.0 * np.eye(2)[y] * (0.5 + member[:, None])
+    given = {"logits": own, "y": y, "member": member, "attacks": ["lira-online"]}
+    one = np.broadcast_to(np.array([0.3, -1.0]), (2, len(y), 2)) + np.array([0.0, 5.0])[:, None, None]  # up to a shift
+    both = np.concatenate([answers[:4], one, answers[4:]]), np.concatenate([members[:4], members[:2], members[4:]])
+    (wanted,) = hampkit.audit(**given, shadow_logits=answers, shadow_members=members).models
+    (found,) = hampkit.audit(**given, shadow_logits=both[0], shadow_members=both[1]).models
+    assert [a.auc for a in found.attacks] == [a.auc for a in wanted.attacks]
+    assert found.audit["exposure"] == wanted.audit["exposure"]
+    assert any("2 of 10 shadow models give every record of a class the same answer" in n for n in found.data["notes"])
+    few = np.concatenate([answers[:3], one, one, one[:1]])
+    (left,) = hampkit.audit(**given, shadow_logits=few, shadow_members=members).models
+    assert any("5 of 8" in note and "they stay" in note for note in left.data["notes"])
 
 
 def test_predictive_values_of_groups_have_wider_intervals():

@@ -195,6 +195,6 @@ def test_reports_of_run_and_compare_state_what_became_of_the_limits(tmp_path):
         assert page.split("<script")[0].count("accuracy.test at least 0.999") == 2
         assert "- toy/round, accuracy.test at least 0.999: failed" in text
     assert hampkit.run("toy/undefended", **{**given, "fail_if": []}).passed
-    assert "Policy:" not in (tmp_path / "report.html").read_text()
+    assert 'id="policy"' not in (tmp_path / "report.html").read_text()
     with pytest.raises(UserError, match="nothing"):
         hampkit.compare("toy", **{**given, "fail_if": ["nothing>1"]})

@@ -18,6 +18,9 @@ from hampkit.targets.answers import Kind, Scale, logits_of_scores, scale_of
 from hampkit.targets.records import MOST_EQUAL, Records, check_groups, check_sides
 from hampkit.types import Dataset
 
+LEAST_SHADOWS = 4  # shadow models
+ROUNDING = 1e-5  # of equal signals, relative to the largest: several layers round, and batches of other sizes otherwise
+
 
 @dataclass(frozen=True)
 class ShadowAnswers:
@@ -115,7 +118,10 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     notes = [*given.notes, *_check_equal(given, allow_equal), *_note_on_groups(records)]
     scale, views = _views(given)
     order = records.order(derive(seed, "audit"))
-    shadows = None if given.shadow_answers is None else _shadows(given, scale).take(order)
+    shadows, left_out = (
+        (None, ()) if given.shadow_answers is None else _without_collapsed(given, _shadows(given, scale))
+    )
+    shadows = None if shadows is None else shadows.take(order)
     fingerprint = _hash(views if views.shape[1] > 1 else views[:, 0], records)
     return Audited(
         title=given.title,
@@ -128,7 +134,7 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         ids=tuple(records.ids[i] for i in order) if records.ids else (),
         shadows=shadows,
         as_target=given.as_target,
-        notes=(*notes, *scale.notes),
+        notes=(*notes, *scale.notes, *left_out),
         coins=given.coins,
         folder=given.folder,
     )
@@ -195,8 +201,8 @@ def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
             f"the shadow models' answers {shape} and members {members.shape} must have the shapes (models, records, classes)"
             f" and (models, records), with {wanted[1]} records and {wanted[2]} classes"
         )
-    if len(members) < 4:
-        raise UserError(f"{len(members)} shadow models are too few; give at least 4")
+    if len(members) < LEAST_SHADOWS:
+        raise UserError(f"{len(members)} shadow models are too few; give at least {LEAST_SHADOWS}")
     if members.dtype != bool and not np.isin(members, (0, 1)).all():
         raise UserError("shadow_members must be bool: whether a shadow model was trained on a record")
     members = members.astype(bool)
@@ -208,17 +214,48 @@ def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
     return ShadowAnswers(kept.astype(np.float32)[..., None], members)
 
 
+def _without_collapsed(given: Given, found: ShadowAnswers) -> tuple[ShadowAnswers, tuple[str, ...]]:
+    """The shadow models that learnt something, and a note on those that give one answer to all records: they are left out.
+
+    Such a model is a training that collapsed. It would widen the distributions of every record, and an adversary sees it. As in
+    a run, it stays if too few others remain.
+    """
+    y = np.asarray(given.records.y)
+    collapsed = np.array([_constant(each.mean(1), y) for each in found.signals])
+    if not collapsed.any():
+        return found, ()
+    models, left_out = len(collapsed), int(collapsed.sum())
+    note = f"{left_out} of {models} shadow models give every record of a class the same answer"
+    kept = ShadowAnswers(found.signals[~collapsed], found.members[~collapsed])
+    if models - left_out < LEAST_SHADOWS or _few_of_a_side(kept.members):
+        return found, (f"{note}: they stay, because too few others remain",)
+    return kept, (f"{note}: they are left out",)
+
+
+def _constant(signal: NDArray[np.float32], y: NDArray[np.int64]) -> bool:
+    """Whether a signal (P,) is the same for all records of each class, up to rounding of float32."""
+    order = np.argsort(y, kind="stable")
+    first = np.flatnonzero(np.r_[True, np.diff(y[order]) != 0])
+    spread = np.maximum.reduceat(signal[order], first) - np.minimum.reduceat(signal[order], first)
+    several = np.diff(np.r_[first, len(y)]) > 1
+    return bool(several.any() and spread[several].max() <= ROUNDING * max(1.0, float(np.abs(signal).max())))
+
+
 def _check_halves(members: NDArray[np.bool_]) -> None:
     """Check that each record has two models that were trained on it and two that were not, as when one of them is the target.
 
     Raises: `UserError`.
     """
-    few = int((np.minimum(members.sum(0), (~members).sum(0)) < 2).sum())
-    if few:
+    if few := _few_of_a_side(members):
         raise UserError(
             f"{few:,} of {members.shape[1]:,} records have fewer than two shadow models that were trained on them, or fewer than"
             " two that were not; leave these records out, or give more models"
         )
+
+
+def _few_of_a_side(members: NDArray[np.bool_]) -> int:
+    """The number of records with fewer than two models that were trained on them, or fewer than two that were not."""
+    return int((np.minimum(members.sum(0), (~members).sum(0)) < 2).sum())
 
 
 def _hash(logits: Any, records: Records) -> str:
