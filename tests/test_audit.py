@@ -83,6 +83,18 @@ def aucs(results):
     return [a.auc.value for a in results.models[0].attacks]
 
 
+class Frame:
+    """A table with the Arrow stream protocol, as data frames have it."""
+
+    def __init__(self, columns):
+        import pyarrow as pa
+
+        self.table = pa.table(columns)
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
 def test_every_way_in_gives_the_same_numbers(problem, forest, tmp_path):
     x, y, member = problem
     p = forest.predict_proba(x)
@@ -98,6 +110,9 @@ def test_every_way_in_gives_the_same_numbers(problem, forest, tmp_path):
     import pyarrow as pa
 
     table = pa.table({"y": y, "in": member, "p_0": p[:, 0], "p_1": p[:, 1]})
+    frames = [Frame(dict(zip([*names, "y"], [*x[side].T, y[side]], strict=True))) for side in (member, ~member)]
+    alone = [(Frame(dict(zip(names, x[side].T, strict=True))), y[side]) for side in (member, ~member)]
+    group = np.arange(len(y))
     ways = {
         "csv": audited(predictions(tmp_path / "p.csv", problem, p), label="y", member="in"),
         "npz": audited(tmp_path / "p.npz"),
@@ -109,6 +124,10 @@ def test_every_way_in_gives_the_same_numbers(problem, forest, tmp_path):
         "function": audited(predict=forest.predict_proba, **pairs(problem)),
         "tables": audited(predict=forest, members=tmp_path / "a.csv", nonmembers=tmp_path / "b.csv", label="y"),
         "factory": audited(predict="factory:load", **pairs(problem)),
+        "frames": audited(predict=forest, members=frames[0], nonmembers=frames[1], label="y"),
+        "frame and file": audited(predict=forest, members=frames[0], nonmembers=tmp_path / "b.csv", label="y"),
+        "frames with y": audited(predict=forest, members=alone[0], nonmembers=alone[1], inputs="array"),
+        "groups of one": audited(predict=forest, **pairs(problem), group=group, id=group),
     }
     first = aucs(ways["csv"])
     assert first[0] > 0.9
@@ -116,6 +135,24 @@ def test_every_way_in_gives_the_same_numbers(problem, forest, tmp_path):
         assert np.allclose(aucs(found), first, atol=1e-9), name
     assert ways["tables"].models[0].data["features"] == FEATURES
     assert ways["csv"].models[0].data["features"] == 0
+
+
+def test_groups_and_names_belong_to_pairs_too(problem, forest):
+    """In the order of members, then non-members; a model that is trained by a function has its data's."""
+    _, y, member = problem
+    order = np.r_[np.flatnonzero(member), np.flatnonzero(~member)]
+    person = np.arange(len(y)) // 4
+    p = forest.predict_proba(problem[0])
+    wanted = audited(probabilities=p, y=y, member=member, group=person).models[0]
+    found = audited(predict=forest, **pairs(problem), group=person[order]).models[0]
+    assert found.groups == wanted.groups
+    assert found.attacks[0].auc.low == pytest.approx(wanted.attacks[0].auc.low)
+    with pytest.raises(UserError, match=r"group has 3 values, and there are .* rows; give one for each, members first"):
+        audited(predict=forest, **pairs(problem), group=[1, 2, 3])
+    with pytest.raises(UserError, match="y as an array has no effect with predict"):
+        audited(predict=forest, **pairs(problem), y=y)
+    with pytest.raises(UserError, match="both be tables, or both be pairs"):
+        audited(predict=forest, members=pairs(problem)["members"], nonmembers=Frame({"a": y, "y": y}), label="y")
 
 
 class Net(nn.Module):
@@ -155,6 +192,35 @@ def test_an_onnx_file_answers_as_its_module(problem, tmp_path):
     found = audited(predict=str(tmp_path / "net.onnx"), **pairs(problem))
     assert np.allclose(aucs(found), aucs(audited(predict=net, **pairs(problem))), atol=1e-4)
     assert found.models[0].audit["way"] == "onnx"
+
+
+class Whole(nn.Module):
+    """A network of whole numbers, such as bytes of images."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(FEATURES, 2)
+
+    def forward(self, x):
+        return self.body(x.float())
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [(torch.uint8, ".onnx"), (torch.int32, ".ONNX"), (torch.float32, ".onnx")])
+def test_an_onnx_file_of_whole_numbers_and_of_a_fixed_number_of_rows(problem, tmp_path, kind, suffix):
+    """The last rows are fewer than the 7 that the model was exported for."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    x, y, member = problem
+    whole, net, file = np.abs(np.round(10 * x)).astype(np.uint8), Whole().eval(), tmp_path / f"net{suffix}"
+    assert len(x) % 7
+    torch.onnx.export(net, (torch.zeros(7, FEATURES, dtype=kind),), file, dynamo=True)
+    sides = {"members": (whole[member], y[member]), "nonmembers": (whole[~member], y[~member])}
+    found, wanted = (audited(predict=model, **sides) for model in (str(file), net))
+    assert np.allclose(aucs(found), aucs(wanted), atol=1e-4)
+    if kind != torch.float32:
+        with pytest.raises(UserError, match="takes whole numbers"):
+            audited(predict=str(file), **pairs(problem))
 
 
 def test_a_memorising_model_is_found_and_an_innocent_one_is_not(problem, forest):
@@ -673,8 +739,9 @@ def test_what_has_no_effect_is_refused(problem, forest, tmp_path):
     x, y, member = problem
     p = forest.predict_proba(x)
     np.savez(tmp_path / "p.npz", probabilities=p, y=y, member=member)
+    sides = {"members": Frame({"a": x[:, 0], "y": y}), "nonmembers": Frame({"a": x[:, 0], "y": y}), "label": "y"}
     with pytest.raises(UserError, match="group as an array has no effect with predict"):
-        audited(predict=forest, group=np.arange(ROWS), **pairs(problem))
+        audited(predict=forest, group=np.arange(ROWS), **sides)
     with pytest.raises(UserError, match="--group has no effect"):
         audited(tmp_path / "p.npz", group="person")
     with pytest.raises(UserError, match="one column is named twice"):

@@ -157,7 +157,11 @@ def audit(
     check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
     if demo:
-        _check_alone(words, policy, fail_if, json)
+        _check_alone(
+            words, policy, fail_if, json, junit, model, members, nonmembers, train, data, shadows, scores, target_scores,
+            weights, net, split_file, label, member, group, id, answers, text, attacks, claimed_epsilon, claimed_delta, prior,
+            purpose,
+        )  # fmt: skip
         return _demonstrate(bars, out or runs_dir, seed, quiet)
     with bars.shown():
         from hampkit import api

@@ -57,7 +57,7 @@ def answers_of(model: Any, inputs: Any) -> tuple[Any, tuple[str, ...], str]:
 
     Raises: `UserError`.
     """
-    if isinstance(model, (str, Path)) and str(model).endswith(".onnx"):
+    if isinstance(model, (str, Path)) and str(model).lower().endswith(".onnx"):
         return *onnx_answers(model, inputs), "onnx"
     if isinstance(model, nn.Module):
         return module_answers(model, inputs), (), "module"

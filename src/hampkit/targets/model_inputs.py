@@ -18,10 +18,11 @@ from hampkit.data.table_cells import is_number
 from hampkit.data.table_columns import read_file
 from hampkit.data.table_values import TableOptions, check_columns, compact, encode, listed
 from hampkit.errors import UserError
-from hampkit.targets.records import by_option, coded, names, values_of
+from hampkit.targets.records import arrow, by_option, coded, names, values_of
 
 Inputs = Literal["auto", "array", "frame", "encoded"]  # as a user names them
 INPUTS = ("auto", "array", "frame", "encoded")
+LABEL = "\x00label"  # the column of y beside a table x: no column of a user has this name
 MOST_CATEGORIES = 100  # of a text column that attacks see; other columns, such as names, are left out of their encoding
 
 
@@ -56,6 +57,40 @@ class TableColumns:
         return by_option(label=self.label, group=self.group, id=self.id)
 
 
+def is_table(value: Any) -> bool:
+    """Whether a value is a file, or a table in memory: a pyarrow Table, or a data frame with the Arrow stream protocol."""
+    return isinstance(value, (str, Path)) or hasattr(value, "__arrow_c_stream__")
+
+
+def rows_of_tables(members: Any, nonmembers: Any, columns: TableColumns) -> Rows:
+    """The rows of two tables with the same columns, each a file or a table in memory, or of two .npz files with x and y.
+
+    Raises: `UserError`.
+    """
+    if isinstance(members, (str, Path)) and isinstance(nonmembers, (str, Path)):
+        return rows_of_files(members, nonmembers, columns)
+    (first, one), (second, other) = (
+        _named_table(name, table, columns) for name, table in (("members", members), ("nonmembers", nonmembers))
+    )
+    table, member, what = _alike(first, second, ("members", "nonmembers"))
+    rows = _rows_of(table, member, what, columns)
+    return replace(rows, notes=(*one, *other, *rows.notes))
+
+
+def _named_table(name: str, table: Any, columns: TableColumns) -> tuple[Any, tuple[str, ...]]:
+    """One table, of a file or in memory, with its notes."""
+    if isinstance(table, (str, Path)):
+        path = existing(table, name)
+        if path.suffix.lower() == ".npz":
+            raise UserError(f"{name}={path} holds arrays, and the other side is a table; give tables for both")
+        return _table(path, columns)
+    if not columns.label:
+        raise UserError(f"{name} is a table and needs the name of its label column; give label=COLUMN")
+    found = arrow(name, table)
+    check_columns(name, found.column_names, ((column, option) for option, column in columns.named.items()))
+    return found, ()
+
+
 def rows_of_files(members: str | Path, nonmembers: str | Path, columns: TableColumns) -> Rows:
     """The rows of two tables with the same columns, .csv, .tsv or .parquet, or of two .npz files with x and y.
 
@@ -78,41 +113,61 @@ def tables_of_files(paths: tuple[Path, Path], columns: TableColumns) -> tuple[An
     Raises: `UserError` for tables with other columns.
     """
     (first, skipped), (second, also_skipped) = (_table(path, columns) for path in paths)
+    return (*_alike(first, second, (str(paths[0]), str(paths[1]))), (*skipped, *also_skipped))
+
+
+def _alike(first: Any, second: Any, names: tuple[str, str]) -> tuple[Any, np.ndarray, str]:
+    """Two tables as one, which rows are members (P,), and the place for messages.
+
+    Raises: `UserError` for tables with other columns.
+    """
     if first.column_names != second.column_names:
         only = sorted(set(first.column_names) ^ set(second.column_names))
         why = f"only one of them has {listed(only)}" if only else "their order differs"
-        raise UserError(f"{paths[0]} and {paths[1]} have other columns: {why}; give tables with the same columns")
-    return (*_joined(first, second, " and ".join(map(str, paths))), (*skipped, *also_skipped))
+        raise UserError(f"{names[0]} and {names[1]} have other columns: {why}; give tables with the same columns")
+    return _joined(first, second, " and ".join(names))
 
 
-def rows_of_file(file: str | Path, columns: TableColumns) -> Rows:
-    """The rows of one table, or of one .npz file with x and y, of which none is a member yet.
+def rows_of_file(file: Any, columns: TableColumns) -> Rows:
+    """The rows of one table, a file or in memory, or of one .npz file with x and y, of which none is a member yet.
 
     Raises: `UserError`.
     """
-    path = existing(file, "data")
-    if path.suffix.lower() == ".npz":
-        return rows_of_pair(_npz(path))
-    table, skipped = _table(path, columns)
-    rows = _rows_of(table, np.zeros(table.num_rows, dtype=bool), str(path), columns)
+    if isinstance(file, (str, Path)) and existing(file, "data").suffix.lower() == ".npz":
+        return rows_of_pair(_npz(existing(file, "data")))
+    table, skipped = _named_table("data", file, columns)
+    what = str(file) if isinstance(file, (str, Path)) else "data"
+    rows = _rows_of(table, np.zeros(table.num_rows, dtype=bool), what, columns)
     return replace(rows, notes=(*skipped, *rows.notes))
 
 
-def rows_of_pair(pair: tuple[Any, Any]) -> Rows:
-    """The rows of arrays (x, y), of which none is a member yet.
+def rows_of_pair(pair: tuple[Any, Any], *, inputs_as: Inputs = "auto") -> Rows:
+    """The rows of a pair (x, y), of which none is a member yet; x: numbers (P, …), or a table whose columns the model receives.
 
     Raises: `UserError` for arrays that do not fit together.
     """
+    if _has_frame(pair):
+        columns = TableColumns(LABEL, inputs=_frame(inputs_as))
+        table = _with_label("data", pair)
+        return _rows_of(table, np.zeros(table.num_rows, dtype=bool), "data", columns)
     x, y = _pair("data", pair)
     inputs = torch.from_numpy(compact("the inputs", x, ""))
     return Rows(x.astype(np.float32), inputs, y.tolist(), np.zeros(len(x), dtype=bool))
 
 
-def rows_of_arrays(members: Any, nonmembers: Any) -> Rows:
-    """The rows of two pairs (x, y) of arrays.
+def rows_of_arrays(members: Any, nonmembers: Any, *, inputs_as: Inputs = "auto") -> Rows:
+    """The rows of two pairs (x, y); each x: numbers (P, …), or a table whose columns the model receives.
 
     Raises: `UserError` for arrays that do not fit together.
     """
+    frames = [_has_frame(members), _has_frame(nonmembers)]
+    if all(frames):
+        one, other = _with_label("members", members), _with_label("nonmembers", nonmembers)
+        return _rows_of(*_alike(one, other, ("members", "nonmembers")), TableColumns(LABEL, inputs=_frame(inputs_as)))
+    if any(frames):
+        raise UserError("x of members and x of nonmembers must both be tables, or both be arrays")
+    if is_table(members) != is_table(nonmembers):
+        raise UserError("members and nonmembers must both be tables, or both be pairs (x, y)")
     pairs = [_pair(name, pair) for name, pair in (("members", members), ("nonmembers", nonmembers))]
     if pairs[0][0].shape[1:] != pairs[1][0].shape[1:]:
         raise UserError(
@@ -122,6 +177,26 @@ def rows_of_arrays(members: Any, nonmembers: Any) -> Rows:
     y = np.concatenate([pair[1] for pair in pairs])
     member = np.arange(len(x)) < len(pairs[0][0])
     return Rows(x.astype(np.float32), torch.from_numpy(compact("the inputs", x, "")), y.tolist(), member)
+
+
+def _frame(inputs: Inputs) -> Inputs:
+    """How a model that was trained on a data frame receives its rows: as a data frame, unless something else is asked for."""
+    return "frame" if inputs == "auto" and importlib.util.find_spec("pandas") else inputs
+
+
+def _has_frame(pair: Any) -> bool:
+    """Whether x of a pair (x, y) is a table in memory."""
+    return isinstance(pair, (tuple, list)) and len(pair) == 2 and hasattr(pair[0], "__arrow_c_stream__")
+
+
+def _with_label(name: str, pair: tuple[Any, Any]) -> Any:
+    """The table x of a pair (x, y), with y as the column `LABEL`."""
+    import pyarrow as pa
+
+    table, y = arrow(f"x of {name}", pair[0]), np.asarray(pair[1])
+    if y.shape != (table.num_rows,):
+        raise UserError(f"y of {name} has shape {y.shape}, x has {table.num_rows:,} rows; give one label for each row")
+    return table.append_column(LABEL, pa.array(y.tolist()))
 
 
 def _pair(name: str, pair: Any) -> tuple[np.ndarray, np.ndarray]:

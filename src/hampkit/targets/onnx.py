@@ -16,6 +16,11 @@ _TYPES = {
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
 }
 
 
@@ -38,11 +43,18 @@ def onnx_answers(file: str | Path, x: Any) -> tuple[Any, tuple[str, ...]]:
             f"{file} takes {inputs[0].type}, and the records are a table with text; give --inputs encoded if the model was"
             " trained on that, or a factory --model package.module:load"
         )
-    step = _step(inputs[0].shape)
+    if np.dtype(dtype).kind in "iub" and (x != np.round(x)).any():
+        raise UserError(
+            f"{file} takes whole numbers ({inputs[0].type}), and the records have others; export it with float inputs"
+        )
+    step, fixed = _step(inputs[0].shape)
     parts, classes = [], ()
     for start in range(0, len(x), step):
-        answers, classes = _answer(session, inputs[0].name, x[start : start + step].astype(dtype), str(file))
-        parts.append(answers)
+        rows = x[start : start + step].astype(dtype)
+        missing = step - len(rows) if fixed else 0  # a model for so many rows takes no fewer: the last row is repeated
+        full = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
+        answers, classes = _answer(session, inputs[0].name, full, str(file))
+        parts.append(answers[: len(rows)])
     return np.concatenate(parts), classes
 
 
@@ -59,9 +71,10 @@ def _session(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete .onnx file?") from None
 
 
-def _step(shape: Any) -> int:
-    """Rows at once: as many as the model's input was exported for, if that number is fixed."""
-    return shape[0] if shape and isinstance(shape[0], int) and shape[0] > 0 else BATCH
+def _step(shape: Any) -> tuple[int, bool]:
+    """Rows at once, and whether the model was exported for exactly so many."""
+    fixed = bool(shape) and isinstance(shape[0], int) and shape[0] > 0
+    return (shape[0] if fixed else BATCH), fixed
 
 
 def _answer(session: Any, name: str, rows: Any, file: str) -> tuple[Any, tuple[str, ...]]:

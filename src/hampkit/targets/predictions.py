@@ -21,6 +21,7 @@ from hampkit.targets.answers import KINDS, Kind, off
 from hampkit.targets.base import Given
 from hampkit.targets.records import (
     Records,
+    arrow,
     by_option,
     check_complete,
     class_codes,
@@ -118,7 +119,7 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
 
     Raises: `UserError`.
     """
-    table = _arrow(what, table)
+    table = arrow(what, table)
     there = list(table.column_names)
     for option in ("--label", "--member"):
         if option not in columns.named:
@@ -204,25 +205,6 @@ def _known(there: list[str]) -> list[str]:
     return [name for name in there if name in ARRAYS]
 
 
-def _arrow(what: str, table: Any) -> Any:
-    import pyarrow as pa
-
-    if not isinstance(table, pa.Table):
-        if not hasattr(table, "__arrow_c_stream__"):
-            raise UserError(
-                f"{what} is a {type(table).__name__}; give a file, or a table with the Arrow stream protocol, such as a data"
-                " frame of pandas 2.2 or polars"
-            )
-        table = pa.table(table)
-    kept = [name for name in table.column_names if not name.startswith("__index_level_")]  # the index of pandas
-    twice = sorted({name for name in kept if kept.count(name) > 1})
-    if twice:
-        raise UserError(f"{what} has columns with the same name: {listed(twice)}; rename them")
-    if not table.num_rows:
-        raise UserError(f"{what} has no rows; give at least 100 members and 100 non-members")
-    return table.select(kept)
-
-
 def _numbers(what: str, table: Any, name: str) -> Any:
     import pyarrow as pa
 
@@ -275,9 +257,19 @@ def _classes(what: str, chosen: list[str], answers: Any, wanted: set[str]) -> tu
 
 
 def _named(chosen: list[str], wanted: set[str]) -> tuple[str, ...]:
-    """The names of columns as classes: as they are if they hold all labels, else without their common prefix."""
+    """The names of columns as classes: as they are if they hold all labels, else without their common prefix.
+
+    A label of a data frame with missing values is 1.0, and so is its column p_1.0: both are the class 1.
+
+    >>> _named(["p_0.0", "p_1.0"], {"0", "1"})
+    ('0', '1')
+    """
     if wanted <= set(chosen):
         return tuple(chosen)
+    if all(name.endswith(".0") for name in chosen):
+        whole = _named([name[:-2] for name in chosen], wanted)
+        if wanted <= set(whole):
+            return whole
     shortest, longest = min(chosen), max(chosen)
     length = next((k for k, c in enumerate(shortest) if k >= len(longest) or c != longest[k]), len(shortest))
     for k in range(length, -1, -1):  # "class_10" and "class_11" share "class_1", which is too much

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.data.copies import first_alike
+from hampkit.data.table_values import listed
 from hampkit.errors import UserError, did_you_mean
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset, Domain
@@ -197,6 +198,29 @@ def by_option(**columns: str) -> dict[str, str]:
     {'--label': 'y'}
     """
     return {f"--{option}": name for option, name in columns.items() if name}
+
+
+def arrow(what: str, table: Any) -> Any:
+    """A table as a pyarrow Table: itself, or an object with the Arrow stream protocol, without the index of pandas.
+
+    Raises: `UserError` for another object, columns with one name, and no rows.
+    """
+    import pyarrow as pa
+
+    if not isinstance(table, pa.Table):
+        if not hasattr(table, "__arrow_c_stream__"):
+            raise UserError(
+                f"{what} is a {type(table).__name__}; give a file, or a table with the Arrow stream protocol, such as a data"
+                " frame of pandas 2.2 or polars"
+            )
+        table = pa.table(table)
+    kept = [name for name in table.column_names if not name.startswith("__index_level_")]  # the index of pandas
+    twice = sorted({name for name in kept if kept.count(name) > 1})
+    if twice:
+        raise UserError(f"{what} has columns with the same name: {listed(twice)}; rename them")
+    if not table.num_rows:
+        raise UserError(f"{what} has no rows; give at least 100 members and 100 non-members")
+    return table.select(kept)
 
 
 def values_of(what: str, name: str, column: Any) -> list[Any]:

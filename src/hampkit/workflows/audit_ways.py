@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from hampkit.config.files import plain_file
@@ -14,8 +15,17 @@ from hampkit.registry import load_own
 from hampkit.targets.base import Given
 from hampkit.targets.huggingface import PREFIX, given_of_texts, load_text_model
 from hampkit.targets.model import Foreign, given_of
-from hampkit.targets.model_inputs import TableColumns, rows_of_arrays, rows_of_file, rows_of_files, rows_of_pair
+from hampkit.targets.model_inputs import (
+    Rows,
+    TableColumns,
+    is_table,
+    rows_of_arrays,
+    rows_of_file,
+    rows_of_pair,
+    rows_of_tables,
+)
 from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
+from hampkit.targets.records import coded, names
 from hampkit.targets.scores import given_of_scores
 from hampkit.targets.texts import text_rows, text_rows_of_files
 from hampkit.workflows.own_training import OwnTraining, given_of_training
@@ -27,6 +37,7 @@ WAYS = (
     "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
     " nonmembers, a function (train) with data, folders of published scores, or published weights with data"
 )
+OF_ROWS = ("group", "id")  # arrays that belong to pairs (x, y) too, members first
 OWNERS = {  # argument → the ways that it belongs to
     "members": ("predict",),
     "nonmembers": ("predict",),
@@ -91,8 +102,10 @@ class Ways:
 
     def _check_unused(self, way: str) -> None:
         """Check that nothing is given that this way in has no use for."""
-        if way not in ("probabilities", "logits") and self.arrays:
-            name = next(iter(self.arrays))
+        pairs = (way == "predict" and not is_table(self.members)) or (way == "train" and not is_table(self.data))
+        unused = [name for name in self.arrays if not (pairs and name in OF_ROWS)]
+        if way not in ("probabilities", "logits") and unused:
+            name = unused[0]
             raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
         if way in ("scores", "weights") and (given := self.columns.given):
             raise UserError(f"{given[0]} has no effect with {way}, which have no columns of answers; leave it out")
@@ -104,10 +117,10 @@ class Ways:
     def _of_training(self, session: Session) -> Given:
         if self.data is None:
             raise UserError("a training function needs data; give a table, or a pair (x, y)")
-        if isinstance(self.data, (str, Path)):
+        if is_table(self.data):
             rows = rows_of_file(self.data, self._table_columns())
         else:
-            rows = rows_of_pair(self.data)
+            rows = self._named(rows_of_pair(self.data, inputs_as=self.inputs))
         own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title, self.columns.kind)
         return given_of_training(own, session)
 
@@ -125,10 +138,10 @@ class Ways:
         if self.text:
             raise UserError(f"text={self.text!r} has no effect without a model of texts, {PREFIX}FOLDER; leave it out")
         model, title = loaded(self.predict)
-        if self._tables():
-            rows = rows_of_files(self.members, self.nonmembers, self._table_columns())
+        if is_table(self.members) and is_table(self.nonmembers):
+            rows = rows_of_tables(self.members, self.nonmembers, self._table_columns())
         else:
-            rows = rows_of_arrays(self.members, self.nonmembers)
+            rows = self._named(rows_of_arrays(self.members, self.nonmembers, inputs_as=self.inputs))
         return given_of(Foreign(self.title or title, model, self.columns.kind), rows)
 
     def _of_texts(self, folder: str, session: Session) -> Given:
@@ -143,6 +156,21 @@ class Ways:
             rows = text_rows(self.members, self.nonmembers)
         title = self.title or model.folder.resolve().name
         return given_of_texts(model, rows, Foreign(title, model, self.columns.kind))
+
+    def _named(self, rows: Rows) -> Rows:
+        """The rows of pairs (x, y) with the groups and names that were given as arrays, members first.
+
+        Raises: `UserError` for arrays of another length.
+        """
+        found = {name: np.asarray(self.arrays[name]).tolist() for name in OF_ROWS if name in self.arrays}
+        for name, values in found.items():
+            if not isinstance(values, list) or len(values) != len(rows.member):
+                n = len(values) if isinstance(values, list) else 1
+                raise UserError(
+                    f"{name} has {n:,} values, and there are {len(rows.member):,} rows; give one for each, members first"
+                )
+        group, ids = found.get("group"), found.get("id")
+        return replace(rows, group=None if group is None else coded(group), ids=names(ids) if ids else ())
 
     def _tables(self) -> bool:
         """Whether members and non-members are files."""
