@@ -338,6 +338,26 @@ def test_predictive_value_is_bayes_rule_with_thresholds_from_the_known_records()
             assert interval.low <= interval.value <= interval.high
 
 
+def test_answers_below_guessing_ask_for_the_order_of_the_columns(problem, forest, tmp_path):
+    """A table whose columns of answers are in the other order; right answers have no such note."""
+    _, y, member = problem
+    p = forest.predict_proba(problem[0])
+    given = {"y": y, "member": member, "attacks": FEW}
+    with pytest.warns(hampkit.errors.Notice, match="less than by guessing among 2 classes: are the columns of answers"):
+        swapped = hampkit.audit(probabilities=p[:, ::-1], **given)
+    assert any("are the columns of answers in the order" in note for note in swapped.models[0].data["notes"])
+    assert not any("guessing" in note for note in hampkit.audit(probabilities=p, **given).models[0].data["notes"])
+
+
+def test_percentages_are_no_logits(problem, forest):
+    _, y, member = problem
+    given = {"y": y, "member": member, "attacks": FEW}
+    table = Frame({"y": y, "in": member, **{f"p_{k}": 100 * forest.predict_proba(problem[0])[:, k] for k in (0, 1)}})
+    with pytest.raises(UserError, match="rows that sum to 100: percentages"):
+        hampkit.audit(table, label="y", member="in", attacks=FEW)
+    assert hampkit.audit(logits=100 * forest.predict_proba(problem[0]), **given).models[0].audit["answers"] == "logits"
+
+
 def test_shadow_models_that_collapsed_are_left_out_and_named(problem):
     """A model that gives every record the same answer: the numbers are those without it."""
     _, y, member = problem
@@ -457,7 +477,7 @@ def with_value(p, row, value):
 BAD = {
     "NaN": (lambda p, y, m: {"probabilities": with_value(p, 7, np.nan)}, r"NaN or infinity in data row 8 \(1 such"),
     "infinite": (lambda p, y, m: {"probabilities": with_value(p, 0, np.inf)}, "data row 1"),
-    "no probabilities": (lambda p, y, m: {"probabilities": 3 * p}, "kind=logits"),
+    "no probabilities": (lambda p, y, m: {"probabilities": 3 * p}, "--kind logits"),
     "one odd row": (lambda p, y, m: {"probabilities": with_value(p, 3, 0.9)}, "data row 4"),
     "one class": (lambda p, y, m: {"probabilities": p[:, :1]}, "of at least two"),
     "one axis": (lambda p, y, m: {"probabilities": p[:, 0]}, "one column per class"),
@@ -730,7 +750,7 @@ def test_classes_that_are_numbers_have_the_order_of_numbers(problem):
 def test_probabilities_rounded_to_two_digits_stay_probabilities():
     p = np.random.default_rng(0).dirichlet(np.ones(10), size=500).round(2)
     assert scale_of("p", p, "auto").kind == "probabilities"
-    with pytest.raises(UserError, match="kind=logits"):
+    with pytest.raises(UserError, match="--kind logits"):
         scale_of("p", np.full((500, 3), 0.9), "auto")
     assert scale_of("p", np.full((500, 3), 0.9), "logits").kind == "logits"
 

@@ -1,7 +1,10 @@
 """Files in the place of folders, folders in the place of others, damaged results: one line that names what to do instead."""
 
+import gzip
 import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import hampkit
 from hampkit.config.files import is_run, writable
 from hampkit.data.base import Place
 from hampkit.data.location import Location30
+from hampkit.data.table import File
 from hampkit.errors import UserError
 from hampkit.runs.store import Run
 from hampkit.workflows.gate import check_junit
@@ -158,9 +162,86 @@ def test_names_that_no_file_can_have_are_one_line(case, cli, refused):
 
 def test_a_path_of_an_unknown_user_is_one_line_whatever_its_type(tmp_path, monkeypatch):
     for value in ("~nobody-of-this-name/x", Path("~nobody-of-this-name/x")):
-        with pytest.raises(UserError, match=r"runs_dir='~nobody-of-this-name/x' names no file .*give the path"):
+        with pytest.raises(UserError, match=r"runs_dir='~nobody-of-this-name/x' begins with the name of a user who"):
             hampkit.train("toy/undefended", runs_dir=value)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert os.path.expanduser("~") == str(tmp_path)
     with pytest.raises(UserError, match=f"{tmp_path}/none is not a run folder"):
         hampkit.attack(Path("~/none"))
+
+
+def loaded(path, label, **options):
+    return File(str(path), label, **options).load(Place(path.parent, path.parent))
+
+
+ROWS = "".join(f"{k % 7},{(3 * k) % 11},{'ab'[k % 3 == 0]}\n" for k in range(300))
+ODD_FILES = {
+    "a row that is neither UTF-8 nor complete": (
+        ("a,b,y\n" + ROWS + "1,2,röd,yes\n").encode("latin-1"),
+        "line 302 of t.csv is not in UTF-8; save the file in UTF-8",
+    ),
+    "gzip": (gzip.compress(("a,b,y\n" + ROWS).encode()), "t.csv is compressed by gzip, and no text; unpack it"),
+    "an archive": (b"PK\x03\x04" + bytes(100), "is an archive, such as .npz, .xlsx or .zip, and no text"),
+    "Parquet": (b"PAR1" + bytes(100), "is a Parquet file, and no text; rename it to .parquet"),
+    "blanks": ("a b y\n" + ROWS.replace(",", " "), "are the values divided by blanks? separator=space"),
+    "a comment at the end": ("a,b,y\n" + ROWS + "# made by hand\n", "delete this comment: comments are skipped above"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_FILES)
+def test_odd_files_are_named_as_what_they_are(case, cli, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content, words = ODD_FILES[case]
+    Path("t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(cli("train", "undefended", "--data", "t.csv", "--label", "y", "epochs=1"), words)
+
+
+def test_blanks_and_marks_of_byte_order_are_read_as_advised(tmp_path):
+    """``separator=space``, and a mark of byte order behind comments."""
+    (tmp_path / "t.csv").write_text("a b y\n" + ROWS.replace(",", " "))
+    found = [loaded(tmp_path / "t.csv", "y", separator="space")]
+    (tmp_path / "u.csv").write_text("# made by hand\n\ufeffa,b,y\n" + ROWS)
+    found.append(loaded(tmp_path / "u.csv", "y", drop=("a",)))
+    assert [len(each.y) for each in found] == [300, 300]
+    assert [each.x.shape[1] for each in found] == [2, 1]
+
+
+def test_classes_that_differ_only_by_case_are_named(tmp_path):
+    rows = ROWS.replace(",a\n", ",Yes\n", 20).replace(",a\n", ",yes\n")
+    (tmp_path / "t.csv").write_text("a,b,y\n" + rows)
+    assert any(
+        "classes that differ only by case: 'Yes', 'yes'" in note for note in loaded(tmp_path / "t.csv", "y").notes
+    )
+
+
+@pytest.mark.parametrize("words", [["report", "RUN"], ["list", "recipes"], ["--version"]])
+def test_a_closed_standard_output_is_no_fault(words, tmp_path):
+    """A scheduler may close it: what is printed is dropped, and the exit code stays."""
+    if "RUN" in words:
+        run = hampkit.run("toy/undefended", options={"rows": 300, "epochs": 1, "neural.epochs": 1}, runs_dir=tmp_path)
+        words = ["report", str(tmp_path / run.models[0].run)]
+    command = shlex.join([sys.executable, "-m", "hampkit", *words])
+    done = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "more", [["--model", "a:b"], ["--label", "y"], ["p.csv"], ["--weights", "w.pth"], ["--kind", "logits"]]
+)
+def test_the_demonstration_takes_nothing_else(more, cli, refused, nothing_written):
+    refused(cli("audit", "--demo", *more), f"leave out {more[0] if more[0].startswith('-') else repr(more[0])}")
+
+
+@pytest.mark.parametrize("call", ["out", "runs_dir", "data_dir"])
+def test_the_home_of_a_user_who_does_not_exist_is_refused_everywhere(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="~nosuchuser/x' begins with the name of a user who does not exist"):
+        hampkit.run("toy/undefended", **{call: "~nosuchuser/x"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_edited_environment_does_not_cost_the_model(tmp_path):
+    options = {"rows": 300, "epochs": 1, "neural.epochs": 1}
+    first = hampkit.run("toy/undefended", options=options, runs_dir=tmp_path)
+    (tmp_path / first.models[0].run / "env.json").write_text("{}")
+    assert hampkit.run("toy/undefended", options=options, runs_dir=tmp_path).models == first.models

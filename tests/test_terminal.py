@@ -108,7 +108,7 @@ def test_every_attack_of_an_audit_has_one_line(width):
     assert ("TNR@0.1%FNR, %" in table) == whole
     assert "TPR@0.1%FPR, %" in table
     assert "epochs=400" in table
-    assert ("so has a terminal of" in text) == (not whole)
+    assert ("here if the terminal has" in text) == (not whole)
 
 
 def test_the_flags_that_fit_are_in_words():

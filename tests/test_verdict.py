@@ -569,7 +569,7 @@ def test_every_word_occurs_and_each_has_sentences_of_its_own():
 def test_the_tail_of_the_losses_is_a_warning_where_there_are_no_shadow_models():
     """At the lowest FNR that enough members show; above guessing it warns, at guessing it says that this proves nothing."""
     few = Rate(0.4, 0.3, 0.5, 0.001, 1, 0, 0.2, 0.6, False, "50 members, 5,000 needed")
-    for low, words in ((0.2, "Such a tail warns"), (0.005, "no proof of safety")):
+    for low, words in ((0.2, "Such a tail warns"), (0.005, "The interval includes 1%")):
         shown = Rate(0.3, low, 0.4, 0.01, 1, 0, low, 0.4, True)
         document = model("toy/a", replace(attack(), tnr_at_fnr=(few, shown))).to_json()
         line = tail_line(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,19 +120,24 @@ Attacks = Annotated[
 Epsilon = Annotated[float | None, _option("--claimed-epsilon", panel=_MEANING, help="The epsilon that was claimed.")]
 Delta = Annotated[float | None, _option("--claimed-delta", panel=_MEANING, help="The delta that was claimed.")]
 Prior = Annotated[
-    list[float] | None, _option("--prior", panel=_MEANING, help="Share of members among the records an attacker meets.")
+    list[float] | None,
+    _option("--prior", panel=_MEANING, help="Share of members among the records that an attacker tests."),
 ]
 Purpose = Annotated[str, _option("--purpose", panel=_MEANING, help="What the model is for.", metavar="TEXT")]
 Membership = Annotated[
     str,
     _option(
-        "--membership", panel=_MEANING, help="coin, if a fair coin decided on each record; else given.", metavar="HOW"
+        "--membership",
+        panel=_MEANING,
+        help="coin: a fair coin decided on each record; given: anything else.",
+        metavar="HOW",
     ),
 ]
 AllowEqual = Annotated[bool, typer.Option("--allow-equal", help="Accept non-members that are equal to members.")]
 Demo = Annotated[
     bool, typer.Option("--demo", help="Audit two made-up models: one that memorises, and one that does not.")
 ]
+OF_DEMO = ("out", "runs_dir", "seed", "quiet", "demo", "debug")
 Seed = Annotated[int, typer.Option(help="Seed of the order of the records.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for page and results; default: one in the runs folder.")]
 
@@ -153,15 +159,12 @@ def audit(
     --model, with --members and --nonmembers, tables with the column --label; or the function that trains it, --train, with --data
     and --shadows; or published files: --scores with --target-scores, or --weights with --net, --data and --split.
     """
+    given = dict(locals())
     file, options = _file(words or [])
     check_gate(junit, policy is not None or bool(fail_if))
     bars = Bars(not quiet)
     if demo:
-        _check_alone(
-            words, policy, fail_if, json, junit, model, members, nonmembers, train, data, shadows, scores, target_scores,
-            weights, net, split_file, label, member, group, id, answers, text, attacks, claimed_epsilon, claimed_delta, prior,
-            purpose,
-        )  # fmt: skip
+        _check_alone(given)
         return _demonstrate(bars, out or runs_dir, seed, quiet)
     with bars.shown():
         from hampkit import api
@@ -183,11 +186,13 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")] if text else []
 
 
-def _check_alone(words: list[str] | None, *more: Any) -> None:
-    """Check that the demonstration is asked for alone. Raises: `UserError`."""
-    if words or any(more):
+def _check_alone(given: Mapping[str, Any]) -> None:
+    """Check that the demonstration is asked for alone. given: parameter → value. Raises: `UserError`."""
+    others = [name for name, value in given.items() if value and value not in ("auto", "given") and name not in OF_DEMO]
+    if others:
+        first = f"--{others[0].replace('_', '-')}" if others[0] != "words" else repr(given["words"][0])
         raise UserError(
-            "--demo takes only --out, --runs-dir, --seed and --quiet: its two models are made up; leave out the rest"
+            f"--demo takes only --out, --runs-dir, --seed and --quiet: its two models are made up; leave out {first}"
         )
 
 

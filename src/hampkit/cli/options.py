@@ -60,9 +60,7 @@ AttackOut = Annotated[Path | None, typer.Option(help="Folder for report and resu
 Table = Annotated[Path | None, typer.Option("--data", help="Your own table: .csv, .tsv, .parquet or .npz.")]
 FailIf = Annotated[
     list[str] | None,
-    typer.Option(
-        "--fail-if", metavar="LIMIT", show_default=False, help="End with code 3 if this is so, such as 'auc.low>0.6'."
-    ),
+    typer.Option("--fail-if", metavar="LIMIT", show_default=False, help="Exit code 3 if this holds: 'auc.low>0.6'."),
 ]
 Policy = Annotated[Path | None, typer.Option(metavar="FILE", help="A policy, TOML: end with code 3 if a limit fails.")]
 Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write what became of each limit, as JUnit XML.")]
@@ -85,7 +83,9 @@ ShadowCount = Annotated[
 ShadowsFrom = Annotated[
     Path | None, typer.Option(help="Use the shadow models of this run; it must have the same recipe, data and split.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Use them even if the recipe differs (flag mismatched).")]
+Force = Annotated[
+    bool, typer.Option("--force", help="With --shadows-from: also from another recipe (flag mismatched).")
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for a run that another process works on.")]
 Workers = Annotated[
     int,

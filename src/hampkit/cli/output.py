@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from typing import Any, TextIO
 
@@ -23,7 +24,13 @@ def write_json(document: Any, sort: bool = False) -> None:
 
 
 def replace_unknown_characters() -> None:
-    """Print a question mark for each character that the encoding of a terminal or pipe does not have, instead of failing."""
+    """Print a question mark for each character that the encoding of a terminal or pipe does not have, instead of failing.
+
+    A stream that was closed before the start, as by ``>&-``, is None: what is printed there is dropped.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a stream that a test or a notebook has replaced
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]

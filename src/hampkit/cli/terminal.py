@@ -33,7 +33,7 @@ def show_results(console: Console, results: Results) -> None:
         "dim",
     )
     if needed > console.width:
-        say(console, f"The report has TNR@0.1%FNR too, and so has a terminal of {needed} columns.", "dim")
+        say(console, f"TNR@0.1%FNR stands in the report, and here if the terminal has {needed} columns.", "dim")
 
 
 def _one_name(line: str, results: Results) -> str:

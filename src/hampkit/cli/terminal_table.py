@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shutil import get_terminal_size
 from typing import Literal
 
 from rich.cells import cell_len
@@ -50,7 +51,9 @@ class Form:
 
 def stdout_console() -> Console:
     """The console of standard output; where that is no terminal, nothing is bound to a width."""
-    return Console() if sys.stdout.isatty() else Console(width=UNBOUNDED, highlight=False)
+    if not sys.stdout.isatty():
+        return Console(width=UNBOUNDED, highlight=False)
+    return Console(width=get_terminal_size().columns)  # by itself a Console takes 80 columns if TERM is dumb
 
 
 def show_table(console: Console, title: str, forms: Sequence[Form], bold: Sequence[bool] = (), least: int = 0) -> None:

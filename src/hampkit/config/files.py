@@ -24,9 +24,7 @@ def expanded(file: str | Path, place: str) -> Path:
         path = Path(file).expanduser()
         path.exists()
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(
-            f"{place}={str(file)!r} names no file ({one_line(error)}); give the path of an existing one"
-        ) from None
+        raise UserError(f"{place} {str(file)!r} cannot be a path ({one_line(error)}); give another one") from None
     return path
 
 

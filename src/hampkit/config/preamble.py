@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hampkit.text import counted
 
 SEPARATORS = (",", ";", "\t", "|")
-NAMED = {"tab": "\t", "\\t": "\t"}  # as they are written on the command line
+NAMED = {"tab": "\t", "\\t": "\t", "space": " "}  # as they are written on the command line
 SAMPLE = 100  # lines that the separator is found in
 COMMENTS = 1000  # most lines that are looked at
 
@@ -34,11 +34,12 @@ def first_lines(path: Path, most: int = 0) -> list[str]:
     of_table = 0
     with path.open("rb") as file:
         stream = io.BytesIO(file.read(most)) if most else file
-        for line in io.TextIOWrapper(stream, "utf-8-sig", "replace", newline=""):
-            lines.append(line)
-            of_table += bool(of_table) or not (_is_above(line) or declared_separator(line))
-            if of_table == SAMPLE or len(lines) == COMMENTS:
-                break
+        with io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as texts:
+            for line in texts:
+                lines.append(line)
+                of_table += bool(of_table) or not (_is_above(line) or declared_separator(line))
+                if of_table == SAMPLE or len(lines) == COMMENTS:
+                    break
     return lines
 
 

@@ -59,7 +59,7 @@ def check_cells(path: Path, columns: Columns, options: TableOptions) -> None:
     names = list(dict.fromkeys(p.name for p in found))
     raise UserError(
         f"{len(names)} of {len(columns)} columns of {path} cannot be used as they are: {listed(names, 8)};"
-        " decide on each, see below",
+        f" decide on {'each' if len(names) > 1 else 'it'}, see below",
         report=[*shown, *more],
     )
 
@@ -248,7 +248,9 @@ def _type_problem(name: str, column: Any, options: TableOptions) -> Problem:
 
 def _missing(name: str, column: Any, options: TableOptions) -> Problem:
     fault = f"has no value in {_cells(column.is_null().to_numpy())}"
-    fills = "" if name in options.named else ", fill them with missing=median or missing=category"
+    fills = ", fill them with missing=median or missing=category"
+    if name in options.named:  # only features can be filled
+        fills = ", which leaves out rows without a feature too" if options.missing in ("median", "category") else ""
     return Problem(name, fault, f"leave such rows out with missing=drop{fills}, or {_instead(name, options)}")
 
 

@@ -56,8 +56,20 @@ def _above(path: Path, options: TableOptions) -> Preamble:
     """
     above = preamble_of(first_lines(path), NAMED.get(options.separator, options.separator), options.header)
     if len(above.separator) != 1 or not above.separator.isascii() or above.separator in '"\r\n':
-        raise UserError(f"data.separator={options.separator!r} must be one character, such as ; or tab")
+        raise UserError(f"data.separator={options.separator!r} must be one character, such as ;, tab or space")
     return above
+
+
+NO_TEXT = {  # first bytes of a file → what it is, and what to do
+    b"\x1f\x8b": ("compressed by gzip", "unpack it"),
+    b"PK\x03\x04": (
+        "an archive, such as .npz, .xlsx or .zip",
+        "save its table as .csv, or give an .npz its own suffix",
+    ),
+    b"PAR1": ("a Parquet file", "rename it to .parquet"),
+    b"BZh": ("compressed by bzip2", "unpack it"),
+    b"\xfd7zX": ("compressed by xz", "unpack it"),
+}
 
 
 class _Form(NamedTuple):
@@ -97,16 +109,36 @@ def _parsed(path: Path, form: _Form, convert: Any) -> Any:
         try:
             table = parsed(True, max(block, min(path.stat().st_size + 1, 64 * _BLOCK)))
         except pa.ArrowException:
+            _check_utf8(path)
             _check_lengths(path, form, block)
             raise error from None
-    return table if form.header else table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
+    if form.header:  # comments may stand before the mark of byte order
+        return table.rename_columns([name.removeprefix("\ufeff") for name in table.column_names])
+    return table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
 
 
 def _check_encoding(path: Path) -> None:
-    """Check that a file does not begin with the mark of UTF-16 or UTF-32, in which Excel stores "Unicode text"."""
+    """Check that a file does not begin with the mark of UTF-16 or UTF-32, in which Excel stores "Unicode text", or of no text."""
     with path.open("rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise UserError(f"{path} is text in UTF-16 or UTF-32; save it in UTF-8")
+        first = file.read(4)
+    if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path} is text in UTF-16 or UTF-32; save it in UTF-8")
+    for mark, (kind, remedy) in NO_TEXT.items():
+        if first.startswith(mark):
+            raise UserError(f"{path} is {kind}, and no text; {remedy}")
+
+
+def _check_utf8(path: Path) -> None:
+    """Check that a whole file is text in UTF-8: pyarrow cannot describe a row that is not.
+
+    Raises: `UserError` that names the line.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                raise UserError(f"line {number} of {path} is not in UTF-8; save the file in UTF-8") from None
 
 
 def _check_texts(path: Path, table: Any) -> None:
@@ -148,9 +180,18 @@ def _check_lengths(path: Path, form: _Form, block: int) -> None:
         number = row.number - form.header - form.skipped
         raise UserError(
             f"data row {number} of {path} has {_values(row.actual_columns)}, and the first line has"
-            f" {row.expected_columns}: {shortened(row.text, 80)!r}; correct that row, delete lines above the names of the"
-            " columns, or give the character between the values with separator=…"
+            f" {row.expected_columns}: {shortened(row.text, 80)!r}; {_remedy(row.text)}"
         )
+
+
+def _remedy(text: str) -> str:
+    """What to do about a row of another length."""
+    if text.startswith("#"):
+        return "delete this comment: comments are skipped above a table only"
+    return (
+        "correct that row, delete lines above the names of the columns, or give the character between the values with"
+        " separator=…"
+    )
 
 
 def _values(n: int) -> str:

@@ -31,13 +31,16 @@ def identifier_note(path: Path, name: str, column: Any, options: TableOptions) -
 
 
 def blank_note(path: Path, options: TableOptions, classes: Sequence[str]) -> str:
-    """A line about classes whose names differ only by blanks; empty if there are none."""
-    alike = [name for name in classes if name != name.strip() or sum(each.strip() == name for each in classes) > 1]
-    if len({name.strip() for name in classes}) == len(classes):
+    """A line about classes whose names differ only by blanks, or by blanks and case; empty if there are none."""
+    plain = [name.strip().casefold() for name in classes]
+    alike = [name for name, short in zip(classes, plain, strict=True) if plain.count(short) > 1]
+    if not alike:
         return ""
+    blanks = len({name.strip() for name in classes}) < len(classes)
+    how, remedy = ("blanks", "remove the blanks") if blanks else ("case", "write them alike")
     return (
-        f"label column {options.label!r} of {path} has classes that differ only by blanks: {listed(alike, 6)}; they are classes"
-        " of their own: remove the blanks if that is not meant"
+        f"label column {options.label!r} of {path} has classes that differ only by {how}: {listed(alike, 6)}; they are classes"
+        f" of their own: {remedy} if that is not meant"
     )
 
 

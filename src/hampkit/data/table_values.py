@@ -131,9 +131,9 @@ def check_columns(what: object, columns: Sequence[str], wanted: Iterable[tuple[s
     """
     for name, place in wanted:
         if name not in columns:
-            raise UserError(
-                f"no column {name!r} ({place}) in {what}; {similar(name, columns)}columns: {listed(list(columns))}"
-            )
+            blanks = len(columns) == 1 and name in columns[0].split()
+            advice = "are the values divided by blanks? separator=space; " if blanks else similar(name, columns)
+            raise UserError(f"no column {name!r} ({place}) in {what}; {advice}columns: {listed(list(columns))}")
 
 
 def similar(word: str, names: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.what not in WHAT and not _RATE.fullmatch(self.what) and self.what not in ("auc", "epsilon", "mu"):
-            raise UserError(f"what={self.what!r} is no number of an audit; {did_you_mean(self.what, WHAT)}")
+            raise UserError(f"{self.what!r} is no number of an audit; {did_you_mean(self.what, WHAT)}")
         bound = self.at_most if self.at_least is None else self.at_least
         share = self.what.startswith((*_OF_ATTACKS, "accuracy"))
         if bound is not None and not (math.isfinite(bound) and (not share or 0 <= bound <= 1)):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+ENVIRONMENT = ("python", "versions", "device", "git")  # keys that a report needs
 PACKAGES = ("hampkit", "torch", "numpy", "scipy", "scikit-learn")
 
 

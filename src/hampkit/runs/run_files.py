@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hampkit.config.recipe import Recipe
 from hampkit.errors import UserError
-from hampkit.runs.environment import environment
+from hampkit.runs.environment import ENVIRONMENT, environment
 from hampkit.runs.store import read_json, readable, write_file, write_json
 
 SPLIT, LOCAL = "split.npz", "local.json"
@@ -41,7 +41,7 @@ def complete(content: RunContent, folder: Path) -> None:
     """Write local.json, env.json and split.npz if they are missing or damaged."""
     if _damage(folder / LOCAL):
         write_json(folder / LOCAL, _local(content.recipe))
-    if not readable(folder / "env.json"):  # computed only if needed, because it starts git
+    if not readable(folder / "env.json", *ENVIRONMENT):  # computed only if needed, because it starts git
         write_json(folder / "env.json", environment(content.device))
     split, found = _split(content), _arrays(folder / SPLIT)
     if found.keys() == split.keys() and all(_same(found[key], split[key]) for key in split):

@@ -111,10 +111,10 @@ def _instead_of(folder: Path) -> str:
     return "give a folder that hampkit train or hampkit run made" + (f"; {advice}" if advice else "")
 
 
-def readable(path: Path) -> bool:
-    """Whether a file contains a JSON object."""
+def readable(path: Path, *keys: str) -> bool:
+    """Whether a file contains a JSON object with these keys."""
     try:
-        return isinstance(read_json(path), dict)
+        return isinstance(read_json(path, *keys), dict)
     except UserError:
         return False
 

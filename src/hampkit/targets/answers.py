@@ -92,17 +92,28 @@ def _kind(what: str, answers: list[NDArray[Any]], kind: Kind) -> Literal["probab
     if not bad.any():
         return "probabilities"
     row = int(bad.argmax())
+    if all(_percentages(each) for each in answers):
+        raise UserError(
+            f"{what} has rows that sum to 100: percentages? divide them by 100; if these are logits, give --kind logits"
+            " (in Python: kind='logits')"
+        )
     if kind == "probabilities" or within:
         raise UserError(
             f"{what} has no probabilities in data row {row + 1}: they must not be negative and must sum to 1, up to"
-            " rounding; if these are logits, give kind=logits"
+            " rounding; if these are logits, give --kind logits (in Python: kind='logits')"
         )
     if bad.mean() < 0.1:
         raise UserError(
             f"{what}: {int(bad.sum()):,} of {len(bad):,} rows are negative or do not sum to 1, data row {row + 1} first, and all"
-            " others are probabilities; correct these rows, or give kind=logits"
+            " others are probabilities; correct these rows, or give --kind logits (in Python: kind='logits')"
         )
     return "logits"
+
+
+def _percentages(values: NDArray[Any]) -> bool:
+    """Whether nearly all rows of answers (…, C) are not negative and sum to 100, up to rounding."""
+    sums = values.sum(-1, dtype=np.float64)
+    return bool(((values >= 0).all(-1) & (np.abs(sums - 100) <= 1)).mean() > 0.9)
 
 
 def off(values: NDArray[Any]) -> NDArray[np.bool_]:

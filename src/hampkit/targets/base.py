@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit import signals
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 from hampkit.rng import derive
 from hampkit.targets.answers import Kind, Scale, logits_of_scores, scale_of
 from hampkit.targets.records import MOST_EQUAL, Records, check_groups, check_sides
@@ -117,6 +118,7 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     check_groups(given.what, records)
     notes = [*given.notes, *_check_equal(given, allow_equal), *_note_on_groups(records)]
     scale, views = _views(given)
+    notes += _note_on_order(given, scale, views)
     order = records.order(derive(seed, "audit"))
     shadows, left_out = (
         (None, ()) if given.shadow_answers is None else _without_collapsed(given, _shadows(given, scale))
@@ -190,6 +192,22 @@ def _note_on_groups(records: Records) -> list[str]:
         if both
         else []
     )
+
+
+def _note_on_order(given: Given, scale: Scale, views: NDArray[np.float64]) -> list[str]:
+    """A note on answers that are right for fewer members than guessing, beyond chance: the columns may be in another order."""
+    if scale.kind == "scores":
+        return []
+    member, classes = given.records.member, views.shape[-1]
+    share = float((views[:, 0].argmax(-1) == np.asarray(given.records.y))[member].mean())
+    if share + 3 * np.sqrt(0.25 / member.sum()) >= 1 / classes:
+        return []
+    note = (
+        f"the answers of {given.what} are right for {share:.1%} of the members, less than by guessing among {classes} classes:"
+        " are the columns of answers in the order of the classes?"
+    )
+    warnings.warn(note, Notice, stacklevel=2)
+    return [note]
 
 
 def _shadows(given: Given, scale: Scale) -> ShadowAnswers:

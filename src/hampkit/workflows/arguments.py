@@ -85,7 +85,11 @@ _text = _of(str, "a text")
 def _path(name: str, value: Any) -> Any:
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise _wrong(name, value, "a path, as a text or a pathlib.Path")
-    expanded = os.path.expanduser(value)  # unlike Path.expanduser, it leaves the name of an unknown user
+    expanded = os.path.expanduser(value)  # it leaves the name of an unknown user
+    if os.fspath(expanded).startswith("~") and not os.path.lexists(expanded):
+        raise UserError(
+            f"{name}={os.fspath(value)!r} begins with the name of a user who does not exist; write the whole path"
+        )
     return expanded if isinstance(value, str) else Path(expanded)
 
 

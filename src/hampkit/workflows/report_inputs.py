@@ -14,6 +14,7 @@ from hampkit.config.content import content_hash
 from hampkit.config.recipe import Recipe
 from hampkit.errors import UserError
 from hampkit.judging.results import ModelResult
+from hampkit.runs.environment import ENVIRONMENT
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.stats import grouped, metrics
@@ -33,7 +34,7 @@ class Evaluated:
 
 def describe(target: Trained, recipe: Recipe, answers: Path, shadow_set: ShadowSet | None) -> dict[str, Any]:
     """The losses before and after the release, and where the model comes from."""
-    env = read_json(target.folder / "env.json", "python", "versions", "device", "git")
+    env = read_json(target.folder / "env.json", *ENVIRONMENT)
     return {
         "histogram": _losses(target, answers),
         "release": target.black_box().about,
