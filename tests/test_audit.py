@@ -16,6 +16,8 @@ from hampkit.data.splits import shadow_members
 from hampkit.errors import UserError
 from hampkit.judging.exposed import exposed_records
 from hampkit.judging.predictive_value import ppv, predictive
+from hampkit.judging.subgroups import subgroups
+from hampkit.stats import grouped
 from hampkit.stats.exposure import exposure
 from hampkit.targets.answers import scale_of
 from hampkit.targets.records import Records
@@ -347,6 +349,53 @@ def test_answers_below_guessing_ask_for_the_order_of_the_columns(problem, forest
         swapped = hampkit.audit(probabilities=p[:, ::-1], **given)
     assert any("are the columns of answers in the order" in note for note in swapped.models[0].data["notes"])
     assert not any("guessing" in note for note in hampkit.audit(probabilities=p, **given).models[0].data["notes"])
+
+
+def test_subgroups_are_judged_apart(tmp_path):
+    """One subgroup leaks and the other does not; the third is too small. By a column, an array and a table of inputs."""
+    rng = np.random.default_rng(1)
+    x, y, member = rng.normal(size=(1200, 3)), rng.integers(0, 2, 1200), rng.random(1200) < 0.5
+    sex = np.where(np.arange(len(y)) % 2, "w", "m").astype(object)
+    sex[:30] = "other"
+    margin = np.where(y == 1, 1, -1) * (rng.normal(size=len(y)) + 3.0 * (member & (sex == "w")))
+    logits = np.stack([np.zeros(len(y)), margin], axis=1)
+    table = Frame({"y": y, "in": member, "sex": sex.tolist(), "p_0": logits[:, 0], "p_1": logits[:, 1]})
+    found = hampkit.audit(
+        table, label="y", member="in", by="sex", kind="logits", attacks=FEW,
+        fail_if=["group.w.auc.low>0.6", "group.m.auc.low>0.6", "group.other.auc.low>0.6", "group.x.auc.low>0.6"], out=tmp_path,
+    )  # fmt: skip
+    of = {each["name"]: each for each in found.models[0].audit["subgroups"]}
+    assert of["w"]["auc"]["low"] > 0.7
+    assert of["m"]["auc"]["low"] < 0.5 < of["m"]["auc"]["high"]
+    assert "50 of each needed" in of["other"]["reason"]
+    assert sum(each["members"] for each in of.values()) == found.models[0].attacks[0].members
+    assert [each["status"] for each in found.policy] == ["failed", "passed", "unresolved", "unresolved"]
+    assert "there are m, other, w" in found.policy[3]["text"]
+    assert "too few records in subgroup 'other'" in found.policy[2]["text"]
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert "Subgroups" in page.split("<script")[0]
+    assert "- w (" in text
+    by_array = hampkit.audit(logits=logits, y=y, member=member, by=sex, attacks=FEW)
+    assert by_array.models[0].audit["subgroups"] == found.models[0].audit["subgroups"]
+    sides = [Frame({"a": x[s, 0], "sex": sex[s].tolist(), "y": y[s]}) for s in (member, ~member)]
+    seen = []
+    hampkit.audit(
+        predict=lambda rows: seen.append(rows) or np.full((len(rows), 2), 0.5), members=sides[0], nonmembers=sides[1],
+        label="y", by="sex", inputs="encoded", attacks=["loss"],
+    )  # fmt: skip
+    assert seen[0].shape[1] == 4, "the column stays a feature: a number and three values"
+
+
+def test_the_interval_of_a_subgroup_allows_for_all_of_them():
+    """Two subgroups of five, three attacks of which two have one order: the level is 1 − 0.05 / (2 · 2)."""
+    rng = np.random.default_rng(0)
+    member, by = np.arange(400) % 2 == 0, np.repeat(["a", "b"], 200)
+    scores = {"one": rng.normal(size=400) + member, "two": rng.normal(size=400)}
+    (a, b) = subgroups({**scores, "again": 2 * scores["one"]}, member, by)
+    assert a["attack"] == "one"
+    for each, rows in ((a, by == "a"), (b, by == "b")):
+        wanted = grouped.auc_interval(scores[each["attack"]][rows], member[rows], None, 1 - 0.05 / 4)
+        assert each["auc"] == vars(wanted)
 
 
 def test_percentages_are_no_logits(problem, forest):

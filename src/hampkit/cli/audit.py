@@ -54,6 +54,9 @@ Group = Annotated[
     str, _option("--group", panel=_WAYS, help="The column with the person of each record.", metavar="COLUMN")
 ]
 Id = Annotated[str, _option("--id", panel=_WAYS, help="The column with your names of the records.", metavar="COLUMN")]
+By = Annotated[
+    str, _option("--by", panel=_WAYS, help="The column of subgroups, such as sex: an AUC for each.", metavar="COLUMN")
+]
 Answers = Annotated[
     str,
     _option("--answers", panel=_WAYS, help="A pattern for the columns of answers, such as 'p_*'.", metavar="PATTERN"),
@@ -143,8 +146,9 @@ Out = Annotated[Path | None, typer.Option(help="Folder for page and results; def
 
 
 def audit(
-    words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", answers: Answers = "",
-    kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None, inputs: Inputs = "auto",
+    words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", by: By = "",
+    answers: Answers = "", kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None,
+    inputs: Inputs = "auto",
     text: Text = "", train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
     scores: Scores = None, target_scores: TargetScores = None, weights: Weights = None, net: Net = "", split_file: Split = None,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
@@ -170,7 +174,7 @@ def audit(
         from hampkit import api
 
         results = api.audit(
-            file, label=label, member=member, group=group, id=id, answers=answers, kind=kind, predict=model or None,
+            file, label=label, member=member, group=group, id=id, by=by, answers=answers, kind=kind, predict=model or None,
             members=members, nonmembers=nonmembers, inputs=inputs, text=text, train=train or None, data=data,
             shadows=shadows, workers=workers, scores=scores, target_scores=target_scores, weights=weights, net=net,
             split=split_file, attacks=_names(attacks), options=options,
@@ -223,9 +227,11 @@ def _show(results: Results, json: bool, quiet: bool) -> None:
     if quiet:
         return None
     from hampkit.cli.terminal import show_results, stdout_console
-    from hampkit.report.annex import bounds_line, exposure_line
+    from hampkit.report.annex import bounds_line, exposure_line, subgroup_rows
 
     show_results(stdout_console(), results)
     found = results.models[0].audit
-    write(*(f"{line}." for line in (exposure_line(found.get("exposure")), bounds_line(found)) if line))
+    lines = [f"{line}." for line in (exposure_line(found.get("exposure")), bounds_line(found)) if line]
+    rows = subgroup_rows(found)
+    write(*lines, *(f"subgroup {name} ({count}): {attack}, AUC {auc}" for name, count, attack, auc in rows))
     return write(f"report: {results.files['html']}")

@@ -25,6 +25,7 @@ WHAT = (
     "records_exposed", "epsilon.low", "epsilon_of_mu.low", "mu.low", "accuracy.test", "accuracy.train",
 )  # fmt: skip
 _RATE = re.compile(r"(tpr_at_fpr|tnr_at_fnr)\.(\d+\.\d+)\.(value|low|high)")
+_GROUP = re.compile(r"group\.(.+)\.auc\.(value|low|high)")
 _SHORT = re.compile(r"\s*(\S+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
 _OF_ATTACKS = ("auc", "tpr", "tnr")
 FORM = "'auc.low>0.6' or 'accuracy.test<0.7'"
@@ -44,10 +45,11 @@ class Limit:
     if_unresolved: Literal["fail", "pass"] = "fail"
 
     def __post_init__(self) -> None:
-        if self.what not in WHAT and not _RATE.fullmatch(self.what) and self.what not in ("auc", "epsilon", "mu"):
+        known = self.what in (*WHAT, "auc", "epsilon", "mu")
+        if not known and not _RATE.fullmatch(self.what) and not _GROUP.fullmatch(self.what):
             raise UserError(f"{self.what!r} is no number of an audit; {did_you_mean(self.what, WHAT)}")
         bound = self.at_most if self.at_least is None else self.at_least
-        share = self.what.startswith((*_OF_ATTACKS, "accuracy"))
+        share = self.what.startswith((*_OF_ATTACKS, "accuracy", "group."))
         if bound is not None and not (math.isfinite(bound) and (not share or 0 <= bound <= 1)):
             raise UserError(
                 f"the limit {bound:g} on {self.what} must be {'a share in [0, 1]' if share else 'a number'}"
@@ -150,7 +152,7 @@ def _outcome(limit: Limit, model: Json) -> Outcome:
     if any(not limit.keeps(value) for value in found.values()):
         return Outcome(limit, title, "failed", text)
     flags = {flag for attack in model["attacks"] for flag in attack["flags"]} & {"null", "constant", "untrained"}
-    if flags and limit.what.startswith(_OF_ATTACKS):
+    if flags and limit.what.startswith((*_OF_ATTACKS, "group.")):
         why = f"the numbers cannot be relied on: flag {', '.join(sorted(flags))}"
     if why:
         return Outcome(limit, title, "unresolved", why)
@@ -161,6 +163,8 @@ def _numbers(limit: Limit, model: Json) -> tuple[dict[str, float], str]:
     """The numbers that a limit is on, by attack, and why some or all are missing."""
     if match := _RATE.fullmatch(limit.what):
         return _rates(limit, model, *match.groups())
+    if match := _GROUP.fullmatch(limit.what):
+        return _of_group(limit, model, *match.groups())
     name, _, end = limit.what.partition(".")
     if name == "auc":
         return _aucs(limit, model, end or "low")
@@ -207,6 +211,22 @@ def _rates(limit: Limit, model: Json, curve: str, rate: str, end: str) -> tuple[
         else:
             few = f"too few records are judged for {curve} at {rate}: {points[0].get('reason') or _few(attack, curve)}"
     return found, few if attacks else f"attack {limit.attack} was not made"
+
+
+def _of_group(limit: Limit, model: Json, name: str, end: str) -> tuple[dict[str, float], str]:
+    """The AUC of the strongest attack in one subgroup of an audit; below 0.5 it is turned around."""
+    every = (model.get("audit") or {}).get("subgroups") or []
+    found = next((each for each in every if each["name"] == name), None)
+    if found is None:
+        names = ", ".join(each["name"] for each in every[:10])
+        return {}, f"no subgroup {name!r}; " + (f"there are {names}" if every else "name their column by --by")
+    if "reason" in found:
+        return {}, f"too few records in subgroup {name!r}: {found['reason']}"
+    auc, turned = found["auc"], found["auc"]["value"] < 0.5
+    value = 1 - auc[{"low": "high", "high": "low"}.get(end, end)] if turned else auc[end]
+    if limit.attack not in ("any", found["attack"]):
+        return {}, f"the number of a subgroup is that of its strongest attack, {found['attack']}"
+    return {found["attack"]: value}, ""
 
 
 def _few(attack: Json, curve: str) -> str:

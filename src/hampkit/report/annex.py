@@ -30,6 +30,7 @@ def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
             "declared": _declared(model["audit"]),
             "not_tested": [f"{each['what']}: {each['why']}" for each in verdict.get("not_tested") or []],
             "values": predictive_rows(model["audit"]),
+            "subgroups": subgroup_rows(model["audit"]),
             "bounds": bounds_line(model["audit"]),
             "exposure": exposure_line(model["audit"].get("exposure")),
             "exposed": detail.get("exposed") or [],
@@ -70,6 +71,16 @@ def predictive_rows(audit: Json) -> list[dict[str, Any]]:
         }
         for value in audit.get("ppv") or []
     ]
+
+
+def subgroup_rows(audit: Json) -> list[tuple[str, ...]]:
+    """A row for each subgroup: its name, its records, the strongest attack there, and its AUC or why there is none."""
+    rows = []
+    for each in audit.get("subgroups") or []:
+        count = f"{each['members']:,} + {each['nonmembers']:,}"
+        auc = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**each["auc"]) if "auc" in each else each["reason"]
+        rows.append((each["name"], count, each.get("attack", "–"), auc))
+    return rows
 
 
 def _measured(model: Json) -> list[str]:

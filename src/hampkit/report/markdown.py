@@ -136,7 +136,12 @@ def _annex(results: Json) -> str:
         heads = (("Measured", "measured"), ("Declared by the user", "declared"), ("Not tested", "not_tested"))
         lists = ["\n".join([f"**{head}**", "", *(f"- {prose(line)}." for line in each[key])]) for head, key in heads]
         lines = [f"{prose(each[key])}." for key in ("exposure", "bounds") if each[key]]
+        rows = [
+            f"- {text(name)} ({count}): {text(attack)}, AUC {text(auc)}"
+            for name, count, attack, auc in each["subgroups"]
+        ]
         parts += [f"## Annex: {text(each['title'])}", *lists, *lines]
+        parts += ["**Subgroups**, the strongest attack in each", "\n".join(rows)] if rows else []
     several = len(results["models"]) > 1
     limits = [
         f"- {text(o['model']) + ', ' if several else ''}{prose(o['limit']['text'])}: {o['status']}; {prose(o['text'])}"

@@ -47,6 +47,7 @@ class Audited:
     scale: Scale
     way: str  # how the model was read: predictions, module, estimator, callable, onnx, train, scores
     ids: tuple[str, ...] = ()  # (P,) the user's names of the records
+    by: tuple[str, ...] = ()  # (P,) the subgroups that are judged apart
     shadows: ShadowAnswers | None = None
     as_target: int | None = None  # the shadow model that is the target, attacked with the others
     notes: tuple[str, ...] = ()
@@ -134,6 +135,7 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         scale=scale,
         way=given.way,
         ids=tuple(records.ids[i] for i in order) if records.ids else (),
+        by=tuple(records.by[i] for i in order) if records.by else (),
         shadows=shadows,
         as_target=given.as_target,
         notes=(*notes, *scale.notes, *left_out),

@@ -37,6 +37,7 @@ class Rows:
     group: np.ndarray | None = None  # (P,)
     ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()  # (P,)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class TableColumns:
     group: str = ""
     id: str = ""
     inputs: Inputs = "auto"
+    by: str = ""  # the column of the subgroups, which stays a feature
 
     def __post_init__(self) -> None:
         if self.inputs not in INPUTS:
@@ -55,6 +57,11 @@ class TableColumns:
     @property
     def named(self) -> dict[str, str]:
         return by_option(label=self.label, group=self.group, id=self.id)
+
+    @property
+    def wanted(self) -> list[tuple[str, str]]:
+        """The columns that must be there, each with its option."""
+        return [(name, option) for option, name in {**self.named, **by_option(by=self.by)}.items()]
 
 
 def is_table(value: Any) -> bool:
@@ -87,7 +94,7 @@ def _named_table(name: str, table: Any, columns: TableColumns) -> tuple[Any, tup
     if not columns.label:
         raise UserError(f"{name} is a table and needs the name of its label column; give label=COLUMN")
     found = arrow(name, table)
-    check_columns(name, found.column_names, ((column, option) for option, column in columns.named.items()))
+    check_columns(name, found.column_names, columns.wanted)
     return found, ()
 
 
@@ -219,7 +226,7 @@ def _table(path: Path, columns: TableColumns) -> tuple[Any, tuple[str, ...]]:
     if not columns.label:
         raise UserError(f"{path} needs the name of its label column; give --label COLUMN")
     table, skipped = read_file(path, TableOptions(label=columns.label, group=columns.group))
-    check_columns(path, table.column_names, ((name, option) for option, name in columns.named.items()))
+    check_columns(path, table.column_names, columns.wanted)
     if not table.num_rows:
         raise UserError(f"{path} has no rows; give at least 100")
     return table, skipped
@@ -270,6 +277,7 @@ def labelled(table: Any, member: np.ndarray, what: str, columns: TableColumns) -
         member=member,
         group=coded(found["--group"]) if "--group" in found else None,
         ids=names(found["--id"]) if "--id" in found else (),
+        by=names(values_of(what, columns.by, table.column(columns.by))) if columns.by else (),
     )
 
 

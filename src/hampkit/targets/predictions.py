@@ -33,7 +33,7 @@ from hampkit.targets.records import (
     values_of,
 )
 
-ARRAYS = ("probabilities", "logits", "y", "member", "x", "group", "id", "classes", "shadow_logits", "shadow_probabilities",
+ARRAYS = ("probabilities", "logits", "y", "member", "x", "group", "id", "by", "classes", "shadow_logits", "shadow_probabilities",
           "shadow_members")  # fmt: skip
 
 
@@ -45,6 +45,7 @@ class Columns:
     member: str = ""
     group: str = ""
     id: str = ""
+    by: str = ""
     answers: str = ""  # a pattern such as ``p_*``; default: all columns that are not named otherwise
     kind: Kind = "auto"
 
@@ -55,7 +56,7 @@ class Columns:
     @property
     def named(self) -> dict[str, str]:
         """Option → column."""
-        return by_option(label=self.label, member=self.member, group=self.group, id=self.id)
+        return by_option(label=self.label, member=self.member, group=self.group, id=self.id, by=self.by)
 
     @property
     def given(self) -> list[str]:
@@ -146,6 +147,7 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
         classes=classes,
         group=coded(found["--group"]) if "--group" in found else None,
         ids=names(found["--id"]) if "--id" in found else (),
+        by=names(found["--by"]) if "--by" in found else (),
     )
     shown = listed(chosen, 4)
     return Given(
@@ -174,12 +176,13 @@ def _records(what: str, given: dict[str, Any], classes: int) -> Records:
         x=x,
         group=coded(np.asarray(given["group"]).tolist()) if "group" in given else None,
         ids=names(np.asarray(given["id"]).tolist()) if "id" in given else (),
+        by=names(np.asarray(given["by"]).tolist()) if "by" in given else (),
         domain=None if x is None else domain_of(x, ()),
     )
 
 
 def _check_rows(what: str, n: int, given: dict[str, Any]) -> None:
-    for name in ("y", "member", "x", "group", "id"):
+    for name in ("y", "member", "x", "group", "id", "by"):
         if name in given and len(np.shape(given[name])) == 0:
             raise UserError(f"{name} of {what} is a single value; give one for each record")
         if name in given and len(given[name]) != n:

@@ -35,6 +35,7 @@ class Records:
     group: NDArray[np.int64] | None = None  # (P,)
     ids: tuple[str, ...] = ()  # (P,) the user's names; empty: row numbers from 1
     domain: Domain | None = field(default=None, repr=False)
+    by: tuple[str, ...] = ()  # (P,) the subgroups that are judged apart
 
     def __len__(self) -> int:
         return len(self.y)

@@ -25,6 +25,7 @@ from hampkit.judging.exposed import Records, exposed_records
 from hampkit.judging.leave_one_out import repeated_scores, variance_used
 from hampkit.judging.predictive_value import PRIORS, predictive
 from hampkit.judging.results import ERROR, AttackResult, ModelResult
+from hampkit.judging.subgroups import subgroups
 from hampkit.registry import ATTACKS
 from hampkit.rng import derive
 from hampkit.runs.environment import environment
@@ -309,6 +310,9 @@ def _findings(
         "ppv": [value.to_json() for value in values],
         "bounds": _bounds(request, scores, known, subject),
     }
+    if subject.target.by and case.rows is not None:
+        by = [subject.target.by[row] for row in case.rows]
+        found["subgroups"] = subgroups(scores, case.member, by, case.group)
     return found | ({} if records is None else {"exposure": records.summary()})
 
 

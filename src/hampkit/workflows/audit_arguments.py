@@ -26,6 +26,7 @@ class AuditArguments(Settings, total=False):
     member: Any  # a column or an array: 1 for members, 0 for non-members
     group: Any  # a column or an array: the person of each record, who is the unit of all intervals
     id: Any  # a column or an array: names of the records
+    by: Any  # a column or an array: the subgroups in which attacks are judged apart
     answers: str  # a pattern for the columns of answers
     kind: str  # probabilities, logits or auto
     probabilities: Any  # (P, C)
@@ -60,7 +61,7 @@ class AuditArguments(Settings, total=False):
     fail_if: Sequence[str]
 
 
-COLUMNS = ("label", "member", "group", "id", "answers", "kind")
+COLUMNS = ("label", "member", "group", "id", "by", "answers", "kind")
 ARRAYS = ("probabilities", "logits", "y", "x", "classes", "shadow_logits", "shadow_probabilities", "shadow_members")
 WAYS = (
     "predict",
@@ -115,7 +116,9 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
             raise UserError(f"{name}={given[name]!r} must be a text")
     texts = {name: given[name] for name in COLUMNS if isinstance(given.get(name), str)}
     values = {
-        name: given[name] for name in (*ARRAYS, "member", "group", "id") if not isinstance(given.get(name, ""), str)
+        name: given[name]
+        for name in (*ARRAYS, "member", "group", "id", "by")
+        if not isinstance(given.get(name, ""), str)
     }
     ways = Ways(predictions, Columns(**texts), _arrays(values), seed=common.seed, **_chosen(given, WAYS))
     declared = Declared(**_chosen(given, DECLARED), prior=_numbers("prior", given.get("prior")))

@@ -37,7 +37,7 @@ WAYS = (
     "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
     " nonmembers, a function (train) with data, folders of published scores, or published weights with data"
 )
-OF_ROWS = ("group", "id")  # arrays that belong to pairs (x, y) too, members first
+OF_ROWS = ("group", "id", "by")  # arrays that belong to pairs (x, y) too, members first
 OWNERS = {  # argument → the ways that it belongs to
     "members": ("predict",),
     "nonmembers": ("predict",),
@@ -125,7 +125,7 @@ class Ways:
         return given_of_training(own, session)
 
     def _table_columns(self) -> TableColumns:
-        return TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs)
+        return TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs, self.columns.by)
 
     def _of_model(self, session: Session) -> Given:
         for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):
@@ -169,8 +169,9 @@ class Ways:
                 raise UserError(
                     f"{name} has {n:,} values, and there are {len(rows.member):,} rows; give one for each, members first"
                 )
-        group, ids = found.get("group"), found.get("id")
-        return replace(rows, group=None if group is None else coded(group), ids=names(ids) if ids else ())
+        group, ids, by = (found.get(name) for name in OF_ROWS)
+        coded_group = None if group is None else coded(group)
+        return replace(rows, group=coded_group, ids=names(ids) if ids else (), by=names(by) if by else ())
 
     def _tables(self) -> bool:
         """Whether members and non-members are files."""

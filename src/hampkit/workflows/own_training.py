@@ -141,7 +141,7 @@ def given_of_training(own: OwnTraining, session: Session) -> Given:
         run = Run.create(session.runs_dir, own.folder, lambda folder: write_json(folder / "recipe.json", own.key))
         answers = _trained(own, run, session)
     rows = own.rows
-    records = Records(y, own.masks[0], classes, rows.x, rows.group, rows.ids, domain_of(rows.x, ()))
+    records = Records(y, own.masks[0], classes, rows.x, rows.group, rows.ids, domain_of(rows.x, ()), rows.by)
     what = f"the answers of {own.name}"
     given = Given(
         own.name,
