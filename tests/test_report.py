@@ -199,6 +199,28 @@ def wait_drawn(driver: Any, times: int = 1) -> None:
     WebDriverWait(driver, 60).until(lambda d: d.execute_script(count) >= times)
 
 
+@pytest.mark.parametrize("audited", [False, True])
+def test_every_chart_of_a_page_has_its_element(audited: bool):
+    """A chart without one would stop the script, and all other charts with it."""
+    results = one_model(400)
+    if audited:
+        results["models"][0]["audit"] = {
+            "way": "predictions",
+            "answers": "logits",
+            "declared": {},
+            "ppv": [],
+            "bounds": {},
+        }
+        results["models"][0]["defense"] = ""
+    page = page_of(results)
+    content = next(part for part in split(page)[1] if 'id="page-data"' in part.partition(">")[0])
+    charts_of = json.loads(content.partition(">")[2].rpartition("</script>")[0])["charts"]
+    assert ("tradeoff" in charts_of) == (not audited)
+    assert len(charts_of) > 1
+    for name in charts_of:
+        assert f'id="{name}"' in page, name
+
+
 BREAKS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {  # results, its first attack → a mistake in them
     "rate of 1.5": lambda _, attack: attack["auc"].update(value=1.5),
     "negative rate": lambda _, attack: attack["tpr_at_fpr"][0].update(low=-0.1),

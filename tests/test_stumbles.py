@@ -245,3 +245,16 @@ def test_an_edited_environment_does_not_cost_the_model(tmp_path):
     first = hampkit.run("toy/undefended", options=options, runs_dir=tmp_path)
     (tmp_path / first.models[0].run / "env.json").write_text("{}")
     assert hampkit.run("toy/undefended", options=options, runs_dir=tmp_path).models == first.models
+
+
+def test_dates_that_python_has_not_are_one_line(tmp_path):
+    """Of a damaged Parquet file: 2,147,483,636 days are no date."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    days = pa.array([10, 2**31 - 12] * 60, pa.int32()).cast(pa.date32())
+    table = pa.table({"a": list(range(120)), "day": days, "y": ["a", "b"] * 60})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    for options in ({}, {"categories": ("day",)}):
+        with pytest.raises(UserError, match=r"column 'day' of .* has times outside the years 1 to 9999"):
+            loaded(tmp_path / "t.parquet", "y", **options)

@@ -79,7 +79,7 @@ def test_a_difference_must_hold_for_the_best_of_so_many_attacks():
         plain, wide = (auc_difference(one, other, member, 1 - 0.05 / k) for k in (1, 10))
         apart = not wide.low <= 0 <= wide.high
         found = replace(difference(*vars(plain).values(), ("last", "last")), corrected=wide, tried=10)
-        text = said(model("toy/a", *ten(ABOVE)), model("toy/b", *ten(CHANCE)), difference=found)
+        text = said(model("toy/a", *ten(ABOVE)), model("toy/b", *ten(ABOVE if shift < 0 else CHANCE)), difference=found)
         assert ("leaks less than" in text) == apart
         assert f"{wide.value:.3f} [{wide.low:.3f}, {wide.high:.3f}])" in text
         assert text.count("allow for the choice among the attacks") == 1
@@ -102,8 +102,11 @@ def test_two_models_are_compared_by_the_interval_of_their_difference():
         in sure
     )
     assert "Neither is shown to leak less" in said(a, b, difference=difference(0.05, -0.1, 0.2))
-    assert "toy/a leaks less than toy/b" in said(a, b, difference=difference(-0.18, -0.26, -0.1))
+    more = model("toy/b", attack(auc=ABOVE))
+    assert "toy/a leaks less than toy/b" in said(a, more, difference=difference(-0.18, -0.26, -0.1))
     assert "leak less" not in said(a, b)
+    none = said(model("toy/a", attack()), b, difference=difference(0.18, 0.1, 0.26))
+    assert "Neither is shown to leak less" in none, "an attack below guessing on one, and no leak on either"
     twice = said(a, replace(b, recipe="toy/a", seed=1), difference=difference(0.18, 0.1, 0.26))
     assert "toy/a · seed 1 leaks less than toy/a · seed 0" in twice
 

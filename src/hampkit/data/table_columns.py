@@ -119,10 +119,30 @@ def read_file(path: Path, options: TableOptions) -> tuple[Any, tuple[str, ...]]:
             check_fits(path, 2.0 * path.stat().st_size)  # the text, and its values
             table, skipped = read_csv(path, options)
         assert table.column_names is not None  # names that are not UTF-8 raise here
+        _check_times(path, table)
         return table, skipped
     except (pa.ArrowException, OSError, ValueError) as error:
         what = _KIND[path.suffix.lower()]
         raise UserError(f"cannot read {path}: {one_line(error)}; is it a complete {what}?") from None
+
+
+def _check_times(path: Path, table: Any) -> None:
+    """Check that dates and times are such as Python has.
+
+    Raises: `UserError` for a column with others, such as a date of a damaged file.
+    """
+    import pyarrow as pa
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_temporal(column.type):
+            try:
+                compute.min_max(column).as_py()
+            except (OverflowError, ValueError, NotImplementedError, pa.ArrowException):
+                raise UserError(
+                    f"column {name!r} of {path} ({column.type}) has times outside the years 1 to 9999; correct or remove it"
+                ) from None
 
 
 def _check_names(path: Path, columns: list[str], options: TableOptions) -> None:

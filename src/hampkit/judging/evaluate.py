@@ -115,8 +115,10 @@ def _who(pairs: Pairs, pooled: bool = True) -> str:
     """What is counted of members and of non-members: themselves, their pairs with several targets, or groups."""
     if len(pairs) > 1:
         return "pairs with " if pooled else ""
-    grouped_rows = pairs.rows is not None and len(np.unique(pairs.rows)) < np.size(pairs.rows)
-    return "groups of " if grouped_rows else ""
+    sizes = np.ones(1) if pairs.rows is None else np.unique(pairs.rows, return_counts=True)[1]
+    if sizes.max() == 1:
+        return ""
+    return "groups of " if sizes.min() == sizes.max() else "effective groups of "  # uneven ones count for fewer
 
 
 def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, judge: JudgeConfig) -> AttackResult:

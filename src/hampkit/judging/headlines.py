@@ -21,6 +21,7 @@ REPEATED = (
     "The attacks found nothing on {}, but in leave-one-out they distinguished training records of models that were trained in the"
     " same way: such a model can leak"
 )
+EXPOSED = "The attacks found nothing on {}, but single records are shown to be exposed: see the exposed records"
 UNCLEAR = {  # flag → why nothing follows from the attacks, by whether they found anything
     True: {
         "shifted": "The attacks distinguish training records from other records, but these two groups differ even without the "
@@ -45,12 +46,14 @@ def headline(
     seeds: int = 1,
     one_seed: bool = False,
     repeated: bool = False,
+    exposed: bool = False,
 ) -> dict[str, str]:
     """``finding``, ``word``, one of `WORDS`, and ``sentence``, without a number, of a model that was attacked.
 
     found: whether an attack on the target finds members. flags: those of the attacks on the model. wide: whether
     the intervals leave room for a leak that matters. one_seed: the finding is that of one of several seeds. repeated: whether
-    leave-one-out finds members. "Nothing found" is never good news: it concerns the attacks that were run.
+    leave-one-out finds members. exposed: whether single records are shown to be exposed. "Nothing found" is never good news: it
+    concerns the attacks that were run.
     """
     if "null" in flags:
         return named("Not valid", NOT_VALID)
@@ -61,6 +64,8 @@ def headline(
         return named("Leak found", FOUND if seeds == 1 else FOUND_ONE_SEED if one_seed else FOUND_SEEDS)
     if repeated:
         return named("Unclear", REPEATED.format("this model" if seeds == 1 else "these models"))
+    if exposed:
+        return named("Unclear", EXPOSED.format("this model" if seeds == 1 else "these models"))
     if wide:
         return named("Unclear", WIDE_SEEDS if seeds > 1 else WIDE)
     return named("Nothing found", NOTHING)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hampkit.judging.results.attacks import of_target, strongest, turned
+from hampkit.judging.results.attacks import found_side, of_target, strongest, turned
 from hampkit.judging.results.wording import n_seeds, off_null
 
 Json = Mapping[str, Any]
@@ -104,7 +104,10 @@ def _shown(titled: Titled, difference: Json) -> dict[str, str] | None:
     (less, model), (more, _) = titled[1 - leaking], titled[leaking]
     # on the model that leaks less, the highest attack counts: choosing another one could only make the difference larger
     proven = _has_highest(model, difference["attacks"][1 - leaking])
-    if interval["low"] <= 0 <= interval["high"] or not proven:
+    best = strongest(of_target(titled[leaking][1]))
+    # an attack below guessing on the other model makes a difference without a leak on either
+    leaks = best is not None and bool(found_side(best))
+    if interval["low"] <= 0 <= interval["high"] or not (proven and leaks):
         return None
     return {"leaks_less": less, "leaks_more": more}
 

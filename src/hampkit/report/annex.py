@@ -49,8 +49,9 @@ def bounds_line(audit: Json) -> str:
         return ""
     of_mu = f", which is an epsilon of {found['epsilon_of_mu']:.2f}" if found["delta"] else ""
     return (
-        f"With {percent(found['level'], 0)} confidence, by {found['attack']} on {found['canaries']:,} records with random"
-        f" membership: epsilon is at least {found['epsilon']:.2f} at delta {found['delta']:g} (Steinke et al. 2023); mu is at"
+        f"If a fair coin decided on each record, then with {percent(found['level'], 0)} confidence, by {found['attack']} on"
+        f" {found['canaries']:,} records: epsilon is at least {found['epsilon']:.2f} at delta {found['delta']:g} (Steinke et al."
+        " 2023); mu is at"
         f" least {found['mu']:.2f}{of_mu} (Mahloujifar et al. 2024). Bounds from"
         " one model are loose: the true values may be much higher"
     )
@@ -109,7 +110,10 @@ def _measured(model: Json) -> list[str]:
 def _declared(audit: Json) -> list[str]:
     found = audit.get("declared") or {}
     lines = [f"{DECLARED.get(key, key)}: {_value(value)}" for key, value in found.items()]
-    return lines or ["nothing was declared"]
+    given = ["membership, labels and persons" if audit.get("persons") else "membership and labels"]
+    if audit.get("membership") == "coin":
+        given.append("a fair coin decided on the membership of each record")
+    return [*lines, *(f"{what}: as given, not checked" for what in given)]
 
 
 def _value(value: Any) -> str:

@@ -99,7 +99,9 @@ def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[
     style = charts.styles(_in_legend(results, [*rows.seen_attacks(results), *drawn]))
     floor = charts.roc_floor(results)
     recipes = charts.styles(rows.unique(model["recipe"] for model in results["models"]))
-    figures: dict[str, Any] = {"tradeoff": charts.tradeoff_chart(results, recipes)} if results["models"] else {}
+    # an audit has one model, and no picture of several
+    shown = results["models"] and not any(model.get("audit") for model in results["models"])
+    figures: dict[str, Any] = {"tradeoff": charts.tradeoff_chart(results, recipes)} if shown else {}
     panels = []
     for i, (model, detail, title) in enumerate(zip(results["models"], details, titles, strict=True)):
         panel: dict[str, Any] = {"title": title, "roc": None, "histograms": {}, "release": detail.get("release") or ""}

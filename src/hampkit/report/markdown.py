@@ -9,6 +9,7 @@ from hampkit.report import rows
 from hampkit.report.annex import annex
 from hampkit.report.findings import findings, reading
 from hampkit.report.markup import code, prose, text
+from hampkit.report.provenance import ANSWERS_HASH
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
 WITHIN = "AUC within a model (mean)"
@@ -136,11 +137,17 @@ def _annex(results: Json) -> str:
         heads = (("Measured", "measured"), ("Declared by the user", "declared"), ("Not tested", "not_tested"))
         lists = ["\n".join([f"**{head}**", "", *(f"- {prose(line)}." for line in each[key])]) for head, key in heads]
         lines = [f"{prose(each[key])}." for key in ("exposure", "bounds") if each[key]]
+        values = [
+            f"- {text(row['attack'])} at {row['threshold']} FPR ({row['count']}): "
+            + ", ".join(f"{value} [{ends}] at a share of {prior}" for prior, value, ends in row["values"])
+            for row in each["values"]
+        ]
         rows = [
             f"- {text(name)} ({count}): {text(attack)}, AUC {text(auc)}"
             for name, count, attack, auc in each["subgroups"]
         ]
         parts += [f"## Annex: {text(each['title'])}", *lists, *lines]
+        parts += ["**Positive predictive value**, by the share of members", "\n".join(values)] if values else []
         parts += ["**Subgroups**, the strongest attack in each", "\n".join(rows)] if rows else []
     several = len(results["models"]) > 1
     limits = [
@@ -226,7 +233,7 @@ def _provenance(results: Json, blocks: list[ModelBlock]) -> str:
         facts = {
             "run folder": ", ".join(block.runs),
             "seed": ", ".join(map(str, seeds_of(model))),
-            "SHA-256 of the weights": ", ".join(model.get("weights") or []),
+            ANSWERS_HASH if model.get("audit") else "SHA-256 of the weights": ", ".join(model.get("weights") or []),
             "SHA-256 of the data as read": model["data"]["sha256"],
         }
         lines = [f"- {text(block.title)}", *(f"  - {name}: {text(value)}" for name, value in facts.items() if value)]

@@ -55,7 +55,11 @@
   async function drawAll(group) {
     for (const id of Object.keys(data.charts)) {
       if (group && data.charts[id].group !== group) continue;
-      await draw(id);
+      try {
+        await draw(id);
+      } catch (error) {
+        console.error("chart " + id + ": " + error); // the other charts are drawn all the same
+      }
       await new Promise((resolve) => setTimeout(resolve, 0)); // lets the page answer between two charts
     }
     document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn || 0) + 1);

@@ -13,6 +13,7 @@ from hampkit.report import rows
 from hampkit.report.rows import Json
 from hampkit.text import dotted, measured_duration
 
+ANSWERS_HASH = "SHA-256 of the answers and records"  # of an audit, which sees no weights
 WEIGHTS = "models/000-000/stack.safetensors in the run folder"
 
 
@@ -56,8 +57,8 @@ def _run(model: Json, source: Json) -> dict[str, Any]:
     shadows = source.get("shadows") or {}
     return {
         "Run folder": ", ".join(runs_of(model)),
-        "Weights": WEIGHTS if weights else "",
-        "SHA-256 of the weights": ", ".join(weights),
+        "Weights": WEIGHTS if weights and not model.get("audit") else "",
+        ANSWERS_HASH if model.get("audit") else "SHA-256 of the weights": ", ".join(weights),
         "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
         "Data file": PurePath(source.get("file") or "").name,
         "SHA-256 of the data as read": model["data"]["sha256"],

@@ -307,6 +307,8 @@ def _findings(
         **subject.answers,
         "inputs": subject.target.has_inputs,
         "declared": request.declared.to_json(),
+        "membership": request.membership,
+        "persons": subject.target.pool.group is not None,
         "ppv": [value.to_json() for value in values],
         "bounds": _bounds(request, scores, known, subject),
     }
