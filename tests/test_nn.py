@@ -433,3 +433,122 @@ def test_bernoulli_noise_for_inputs_between_0_and_1_is_warned_of_once():
 def test_a_secret_without_a_key_is_refused():
     with pytest.raises(UserError, match="no effect without keyed=True"):
         hampkit.nn.HampModel(nn.Linear(4, 3), secret=b"x" * 32)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"model": None}, "model=None must be a torch.nn.Module"),
+        ({"model": torch.relu}, "must be a torch.nn.Module"),
+        ({"bank": 1.5}, "bank=1.5 must be 0 or the number"),
+        ({"bank": True}, "bank=True must be 0 or the number"),
+        ({"bank": 10**12}, "at most 10000000"),
+        ({"keyed": b"0123456789abcdef"}, "keyed=b'0123456789abcdef' must be True or False"),
+        ({"keyed": True, "secret": "0123456789abcdef"}, "secret of type str must be bytes"),
+        ({"keyed": True, "secret": 16}, "secret of type int must be bytes"),
+        ({"seed": "x"}, "seed='x' must be a whole number"),
+        ({"seed": 2**70}, f"seed={2**70} must be a whole number"),
+        ({"seed": True}, "seed=True must be a whole number"),
+        ({"preprocess": "x"}, "preprocess='x' must be a function"),
+        ({"noise": torch.zeros(0, 4)}, "noise (0, 4) must be finite inputs"),
+        ({"noise": torch.full((3, 4), torch.nan)}, "noise (3, 4) must be finite inputs"),
+        ({"noise": torch.tensor(1.0)}, "noise () must be finite inputs"),
+        ({"noise": "fit", "data": [[1.0]]}, "data of type list must be a tensor"),
+        ({"noise": "fit", "data": torch.tensor(1.0)}, "data () must be finite inputs"),
+        ({"noise": Domain.grid((4,), 0, math.inf, 0)}, "bounds must be finite"),
+        ({"noise": Domain.grid((4,), 1, 0, 0)}, "low must be at most high"),
+        ({"noise": torch.zeros(2000).tolist()}, "must be 'bernoulli'"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_with_the_remedy(wrong, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        hampkit.nn.HampModel(**{"model": nn.Linear(4, 3), "noise": "uniform"} | wrong)
+
+
+@pytest.mark.parametrize("noise", ["uniform", "bernoulli", Domain.grid((8,), 0, 1, 0), torch.rand(5, 8)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"keyed": True}, {"bank": 8}], ids=str)
+def test_wrong_inputs_are_one_line_with_the_remedy(noise, options):
+    released = hampkit.nn.HampModel(plain(), noise, **options)
+    compiled = (
+        torch.compile(released, backend="eager")
+        if isinstance(noise, str) and noise == "uniform" and not options
+        else released
+    )
+    for wrong, said in (
+        (torch.ones(8), r"x\[None\]"),
+        (torch.tensor(1.0), r"shape \(\)"),
+        (None, "a NoneType and no tensor"),
+        (1.0, "a float and no tensor"),
+        ([[1.0] * 8], "a list and no tensor"),
+        (torch.ones(2, 8, dtype=torch.long), r"inputs are torch.int64; give inputs.to\(torch.float32\)"),
+        (torch.ones(2, 8, dtype=torch.float64), r"inputs are torch.float64; give inputs.to\(torch.float32\)"),
+    ):
+        for call in {released, compiled}:
+            with pytest.raises(UserError, match=said):
+                call(wrong)
+    with pytest.raises(UserError, match="and no tensor"):
+        released()
+    released(torch.ones(2, 8))
+
+
+def test_inputs_of_another_shape_than_the_domain_are_refused_also_after_a_warning():
+    released = hampkit.nn.HampModel(nn.Flatten(), Domain.grid((2, 2), 0, 1, 0))
+    with pytest.warns(Notice, match="outside"):
+        released(torch.full((1, 2, 2), 9.0))
+    for wrong in (torch.zeros(2, 2), torch.zeros(3, 4), torch.zeros(3, 2, 1)):
+        with pytest.raises(UserError, match=r"must be \('B', 2, 2\)"):
+            released(wrong)
+
+
+def test_numbers_of_a_network_of_tokens_are_not_floats():
+    network = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 4))
+    released = hampkit.nn.HampModel(network, torch.randint(9, (20, 2)))
+    assert released(torch.ones(5, 2, dtype=torch.long)).shape == (5, 4)
+    with pytest.raises(UserError, match=r"inputs.long\(\)"):
+        released(torch.ones(5, 2))
+    ones = hampkit.nn.HampModel(nn.Embedding(9, 3), torch.arange(9))
+    assert ones(torch.arange(9)).shape == (9, 3), "one number for each example is a batch"
+
+
+def test_an_error_of_the_network_that_has_another_cause_is_its_own():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        hampkit.nn.HampModel(plain(), "uniform")(torch.ones(2, 7))
+
+
+@pytest.mark.parametrize("weight", [None, torch.ones(5)])
+@pytest.mark.parametrize("label", [7, 5, -1, -100])
+def test_labels_out_of_range_are_named(weight, label):
+    """A negative label would be a class counted from the last."""
+    loss, y = hampkit.nn.HampLoss(5, 0.5, 0.1, weight=weight, ignore_index=-2), torch.tensor([0, -2, label])
+    with pytest.raises(ValueError, match=f"1 of 3 labels lie outside 0 to 4, the first is {label}"):
+        loss(torch.zeros(3, 5), y)
+
+
+def test_labels_of_every_type_of_integers_are_class_numbers():
+    """A uint8 tensor would be a mask of rows."""
+    logits, y = torch.randn(4, 5), torch.tensor([0, 1, 1, 4])
+    loss = hampkit.nn.HampLoss(5, 0.5, 0.1, weight=torch.arange(1.0, 6.0))
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert torch.equal(loss(logits, y.to(dtype)), loss(logits, y))
+    with pytest.raises(ValueError, match="must be integers"):
+        loss(logits, y.bool())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"num_classes": 1}, "num_classes=1 must be"),
+        ({"num_classes": 5.5}, "num_classes=5.5 must be"),
+        ({"num_classes": "5"}, "num_classes='5' must be"),
+        ({"gamma": "x"}, "gamma='x' must be a finite number"),
+        ({"gamma": True}, "gamma=True must be a finite number"),
+        ({"alpha": math.nan}, "alpha=nan must be a finite number"),
+        ({"grid": "x"}, "grid='x' must be a finite number"),
+        ({"weight": [1.0] * 5}, "weight of type list must be a tensor (5,)"),
+        ({"weight": torch.full((5,), math.inf)}, "weight (5,) must be a tensor (5,)"),
+        ({"ignore_index": 1.5}, "ignore_index=1.5 must be a whole number"),
+    ],
+)
+def test_a_wrong_option_of_the_loss_is_one_line(wrong, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        hampkit.nn.HampLoss(**{"num_classes": 5, "gamma": 0.5, "alpha": 0.1} | wrong)

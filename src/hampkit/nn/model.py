@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,12 +12,12 @@ from torch import Tensor, nn
 from hampkit.defenses.base import hashed
 from hampkit.defenses.hamp import ranked_like
 from hampkit.errors import Notice, UserError
-from hampkit.nn.inputs import Inputs, call, concatenated, first, logits_of, tensors, with_logits
+from hampkit.nn import arguments
+from hampkit.nn.inputs import Inputs, answered, call, checked, concatenated, first, logits_of, tensors, with_logits
 from hampkit.nn.noise import Draw, Noise, source_of
 from hampkit.types import Domain
 
 BOUNDS = ("low", "high", "step")  # of a domain
-KEY_BYTES = (16, 64)  # shortest and longest secret
 
 
 class HampModel(nn.Module):
@@ -64,16 +63,15 @@ class HampModel(nn.Module):
         preprocess: Callable[..., Inputs] | None = None,
     ) -> None:
         super().__init__()
-        if bank < 0:
-            raise UserError(f"bank={bank} must be 0 or the number of answers to prepare")
-        if secret is not None and not keyed:
+        if not arguments.choice("keyed", keyed) and secret is not None:
             raise UserError("secret= has no effect without keyed=True; add it, or leave the secret out")
-        self.model, self.preprocess = model, preprocess
-        self._noise, self._bank_size = Noise(source_of(noise, data)), bank
-        self._seed = secrets.randbits(63) if seed is None else seed
+        self.model = arguments.network_of(model)
+        self.preprocess = arguments.function_or_none("preprocess", preprocess)
+        self._noise, self._bank_size = Noise(source_of(noise, data)), arguments.bank_size(bank)
+        self._seed = arguments.seed_of(seed)
         self._rngs: dict[torch.device, torch.Generator] = {}
         self._warned, self._strict = False, True
-        self.register_buffer("secret", _secret(secret) if keyed else None)
+        self.register_buffer("secret", arguments.secret_of(secret) if keyed else None)
         self.register_buffer("bank", None)
         fitted = self._noise.source if data is not None else None
         for name in BOUNDS:  # of the fitted domain: replicas must draw the same noise
@@ -118,7 +116,7 @@ class HampModel(nn.Module):
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
-            output = call(self.model, x)
+            output = answered(self.model, x)
             return with_logits(output, self._released(x, logits_of(output)))
         finally:
             for module, mode in modes.items():
@@ -155,6 +153,8 @@ class HampModel(nn.Module):
             raise UserError("give the inputs by position or by name, or give a preprocess function to HampModel")
         else:
             x = dict(kwargs) if kwargs else args[0] if len(args) == 1 else args
+        checked(x)
+        self._noise.check(x)
         self._warn_of_others(x)
         return x
 
@@ -277,14 +277,6 @@ class Exportable(nn.Module):
         if self.bank is not None:
             return ranked_like(logits, self.bank.to(logits)[noise], exported=True)
         return ranked_like(logits, logits_of(call(self.model, noise)), exported=True)
-
-
-def _secret(given: bytes | None) -> Tensor:
-    """(n,) uint8. Raises: `UserError` for a secret of another length than `KEY_BYTES`."""
-    least, most = KEY_BYTES
-    if given is not None and not least <= len(given) <= most:
-        raise UserError(f"secret of {len(given)} bytes must have {least} to {most}, such as secrets.token_bytes(32)")
-    return torch.tensor(list(given or secrets.token_bytes(32)), dtype=torch.uint8)
 
 
 def _refuse_tracing(given: Inputs) -> None:
