@@ -29,7 +29,7 @@ def network_of(given: Any) -> nn.Module:
 
 def whole(name: str, given: Any, least: int, most: int, meaning: str) -> int:
     """A whole number in [least, most]. Raises: `UserError` for other values, also for True and False."""
-    if isinstance(given, Integral) and not isinstance(given, bool) and least <= given <= most:
+    if isinstance(given, Integral) and not isinstance(given, bool) and least <= int(given) <= most:
         return int(given)
     raise UserError(f"{name}={_shown(given)} must be {meaning}")
 

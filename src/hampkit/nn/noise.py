@@ -20,6 +20,10 @@ class Noise:
 
     def __init__(self, source: str | Domain | Tensor | Draw) -> None:
         self.source = source
+        ends = (
+            (source.low, source.high) if isinstance(source, Domain) else (source,) if isinstance(source, Tensor) else ()
+        )
+        self._largest = max((float(end.abs().max()) for end in ends if end.is_floating_point()), default=0.0)
 
     def sample(self, n: int, rng: torch.Generator, like: Inputs) -> Inputs:
         """Random inputs of n examples, with the device and type of those of a query."""
@@ -45,13 +49,20 @@ class Noise:
         return (x.round().clamp(0, 1) if self.source == "bernoulli" else x) + 0.0  # + 0.0: −0.0 is 0
 
     def check(self, x: Inputs) -> None:
-        """Raises: `UserError` for inputs (B, *shape) of another shape than the domain's."""
-        if not isinstance(self.source, Domain) or (given := only(x)).shape[1:] == self.source.low.shape:
+        """Raises: `UserError` for inputs (B, *shape) of another shape than the domain's, and of a type too narrow for it."""
+        if not isinstance(self.source, (Domain, Tensor)):
             return
-        raise UserError(
-            f"inputs {tuple(given.shape)} must be {('B', *self.source.low.shape)}, as the domain of the noise is: give a batch of"
-            " such inputs (x[None] for a single example x), or noise for inputs of another shape"
-        )
+        given = only(x)
+        if isinstance(self.source, Domain) and given.shape[1:] != self.source.low.shape:
+            raise UserError(
+                f"inputs {tuple(given.shape)} must be {('B', *self.source.low.shape)}, as the domain of the noise is: give a"
+                " batch of such inputs (x[None] for a single example x), or noise for inputs of another shape"
+            )
+        if given.is_floating_point() and self._largest > torch.finfo(given.dtype).max:
+            raise UserError(
+                f"inputs of type {given.dtype} hold numbers to {torch.finfo(given.dtype).max:g}, and the noise has numbers to"
+                f" {self._largest:g}: scale the inputs and the noise, or use a wider type such as torch.bfloat16"
+            )
 
     def bounds(self) -> tuple[Any, Any] | None:
         """The smallest and the largest input of the domain, if there is one."""
