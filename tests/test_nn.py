@@ -471,11 +471,6 @@ def test_a_wrong_argument_is_one_line_with_the_remedy(wrong, said):
 @pytest.mark.parametrize("options", [{}, {"keyed": True}, {"bank": 8}], ids=str)
 def test_wrong_inputs_are_one_line_with_the_remedy(noise, options):
     released = hampkit.nn.HampModel(plain(), noise, **options)
-    compiled = (
-        torch.compile(released, backend="eager")
-        if isinstance(noise, str) and noise == "uniform" and not options
-        else released
-    )
     for wrong, said in (
         (torch.ones(8), r"x\[None\]"),
         (torch.tensor(1.0), r"shape \(\)"),
@@ -485,12 +480,19 @@ def test_wrong_inputs_are_one_line_with_the_remedy(noise, options):
         (torch.ones(2, 8, dtype=torch.long), r"inputs are torch.int64; give inputs.to\(torch.float32\)"),
         (torch.ones(2, 8, dtype=torch.float64), r"inputs are torch.float64; give inputs.to\(torch.float32\)"),
     ):
-        for call in {released, compiled}:
-            with pytest.raises(UserError, match=said):
-                call(wrong)
+        with pytest.raises(UserError, match=said):
+            released(wrong)
     with pytest.raises(UserError, match="and no tensor"):
         released()
     released(torch.ones(2, 8))
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(8), None, torch.ones(2, 8, dtype=torch.long)], ids=["one", "none", "integers"]
+)
+def test_wrong_inputs_of_a_compiled_release_are_one_line_too(wrong):
+    with pytest.raises(UserError, match=r"x\[None\]|no tensor|inputs.to"):
+        torch.compile(hampkit.nn.HampModel(plain(), "uniform"), backend="eager")(wrong)
 
 
 def test_inputs_of_another_shape_than_the_domain_are_refused_also_after_a_warning():

@@ -34,6 +34,7 @@ class HampModel(nn.Module):
 
     preprocess: from the arguments of the call to the inputs of the network; default: the arguments themselves.
     bank: prepare answers to this many random inputs at the first call and draw from them, which saves the second forward pass.
+    After a change of the network's weights it is prepared anew; changes through ``parameter.data`` are not noticed.
     keyed: derive the random input from the query and ``secret``, so that repeated queries have one answer. The secret, the bank
     and the bounds of ``noise="fit"`` are part of `state_dict`: replicas that load it answer alike. So do replicas that are given
     the same ``secret`` and the same noise, without a bank. secret: 16 to 64 bytes; drawn if not given. seed: of fresh noise;
@@ -42,7 +43,7 @@ class HampModel(nn.Module):
     The same answers under `torch.compile`. `torch.jit.trace` and `torch.export` would make the noise a constant and are refused;
     `exportable` returns a module for them and for ONNX.
 
-    Raises: `UserError` for options out of range.
+    Raises: `UserError` for options of a wrong type or out of range.
     """
 
     secret: Tensor | None
@@ -115,7 +116,8 @@ class HampModel(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The modified logits (B, C) for inputs of B examples.
 
-        Raises: `UserError` while being traced or exported, and for a network with one logit or without logits.
+        Raises: `UserError` while being traced or exported, for a network with one logit or without logits, and for inputs that
+        are no batch, or of another shape or type than the noise or the network takes.
         """
         _refuse_tracing(kwargs or args)
         return self._answer(args, kwargs)

@@ -95,7 +95,8 @@ def mark_of(network: nn.Module) -> tuple[tuple[int, int], ...]:
     Not their values, which would have to be read at every query. Changes through ``parameter.data`` leave no mark, and neither
     do changes of type and device.
     """
-    return tuple((id(p), 0 if p.is_inference() else p._version) for p in network.parameters())
+    found = (p for module in network.modules() for p in module._parameters.values() if p is not None)
+    return tuple((id(p), 0 if p.is_inference() else p._version) for p in found)
 
 
 class Snapshot:
