@@ -517,6 +517,9 @@ def test_numbers_of_a_network_of_tokens_are_not_floats():
 def test_an_error_of_the_network_that_has_another_cause_is_its_own():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         hampkit.nn.HampModel(plain(), "uniform")(torch.ones(2, 7))
+    network = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 4))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        hampkit.nn.HampModel(network, torch.ones(5, 2).long())(torch.ones(5, 3).long())
 
 
 @pytest.mark.parametrize("weight", [None, torch.ones(5)])
@@ -526,6 +529,15 @@ def test_labels_out_of_range_are_named(weight, label):
     loss, y = hampkit.nn.HampLoss(5, 0.5, 0.1, weight=weight, ignore_index=-2), torch.tensor([0, -2, label])
     with pytest.raises(ValueError, match=f"1 of 3 labels lie outside 0 to 4, the first is {label}"):
         loss(torch.zeros(3, 5), y)
+
+
+def test_the_loss_compiles_into_one_graph():
+    loss, logits, y = (
+        hampkit.nn.HampLoss(5, 0.5, 0.1, ignore_index=-100),
+        torch.randn(4, 5),
+        torch.tensor([0, 1, -100, 4]),
+    )
+    assert torch.allclose(torch.compile(loss, backend="eager", fullgraph=True)(logits, y), loss(logits, y))
 
 
 def test_labels_of_every_type_of_integers_are_class_numbers():
