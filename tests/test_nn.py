@@ -1,6 +1,8 @@
 """What a user drops into a loop of their own."""
 
+import copy
 import math
+import pickle
 import re
 import warnings
 
@@ -433,3 +435,357 @@ def test_bernoulli_noise_for_inputs_between_0_and_1_is_warned_of_once():
 def test_a_secret_without_a_key_is_refused():
     with pytest.raises(UserError, match="no effect without keyed=True"):
         hampkit.nn.HampModel(nn.Linear(4, 3), secret=b"x" * 32)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"model": None}, "model=None must be a torch.nn.Module"),
+        ({"model": torch.relu}, "must be a torch.nn.Module"),
+        ({"bank": 1.5}, "bank=1.5 must be 0 or the number"),
+        ({"bank": True}, "bank=True must be 0 or the number"),
+        ({"bank": 10**12}, "at most 10000000"),
+        ({"keyed": b"0123456789abcdef"}, "keyed=b'0123456789abcdef' must be True or False"),
+        ({"keyed": True, "secret": "0123456789abcdef"}, "secret of type str must be bytes"),
+        ({"keyed": True, "secret": 16}, "secret of type int must be bytes"),
+        ({"seed": "x"}, "seed='x' must be a whole number"),
+        ({"seed": 2**70}, f"seed={2**70} must be a whole number"),
+        ({"seed": True}, "seed=True must be a whole number"),
+        ({"preprocess": "x"}, "preprocess='x' must be a function"),
+        ({"noise": torch.zeros(0, 4)}, "noise (0, 4) must be finite inputs"),
+        ({"noise": torch.full((3, 4), torch.nan)}, "noise (3, 4) must be finite inputs"),
+        ({"noise": torch.tensor(1.0)}, "noise () must be finite inputs"),
+        ({"noise": "fit", "data": [[1.0]]}, "data of type list must be a tensor"),
+        ({"noise": "fit", "data": torch.tensor(1.0)}, "data () must be finite inputs"),
+        ({"noise": Domain.grid((4,), 0, math.inf, 0)}, "bounds must be finite"),
+        ({"noise": Domain.grid((4,), 1, 0, 0)}, "low must be at most high"),
+        ({"noise": torch.zeros(2000).tolist()}, "must be 'bernoulli'"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_with_the_remedy(wrong, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        hampkit.nn.HampModel(**{"model": nn.Linear(4, 3), "noise": "uniform"} | wrong)
+
+
+@pytest.mark.parametrize("noise", ["uniform", "bernoulli", Domain.grid((8,), 0, 1, 0), torch.rand(5, 8)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"keyed": True}, {"bank": 8}], ids=str)
+def test_wrong_inputs_are_one_line_with_the_remedy(noise, options):
+    released = hampkit.nn.HampModel(plain(), noise, **options)
+    for wrong, said in (
+        (torch.ones(8), r"x\[None\]"),
+        (torch.tensor(1.0), r"shape \(\)"),
+        (None, "a NoneType and no tensor"),
+        (1.0, "a float and no tensor"),
+        ([[1.0] * 8], "a list and no tensor"),
+        (torch.ones(2, 8, dtype=torch.long), r"inputs are torch.int64; give inputs.to\(torch.float32\)"),
+        (torch.ones(2, 8, dtype=torch.float64), r"inputs are torch.float64; give inputs.to\(torch.float32\)"),
+    ):
+        with pytest.raises(UserError, match=said):
+            released(wrong)
+    with pytest.raises(UserError, match="and no tensor"):
+        released()
+    released(torch.ones(2, 8))
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(8), None, torch.ones(2, 8, dtype=torch.long)], ids=["one", "none", "integers"]
+)
+def test_wrong_inputs_of_a_compiled_release_are_one_line_too(wrong):
+    with pytest.raises(UserError, match=r"x\[None\]|no tensor|inputs.to"):
+        torch.compile(hampkit.nn.HampModel(plain(), "uniform"), backend="eager")(wrong)
+
+
+def test_inputs_of_another_shape_than_the_domain_are_refused_also_after_a_warning():
+    released = hampkit.nn.HampModel(nn.Flatten(), Domain.grid((2, 2), 0, 1, 0))
+    with pytest.warns(Notice, match="outside"):
+        released(torch.full((1, 2, 2), 9.0))
+    for wrong in (torch.zeros(2, 2), torch.zeros(3, 4), torch.zeros(3, 2, 1)):
+        with pytest.raises(UserError, match=r"must be \('B', 2, 2\)"):
+            released(wrong)
+
+
+def test_numbers_of_a_network_of_tokens_are_not_floats():
+    network = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 4))
+    released = hampkit.nn.HampModel(network, torch.randint(9, (20, 2)))
+    assert released(torch.ones(5, 2, dtype=torch.long)).shape == (5, 4)
+    with pytest.raises(UserError, match=r"inputs.long\(\)"):
+        released(torch.ones(5, 2))
+    ones = hampkit.nn.HampModel(nn.Embedding(9, 3), torch.arange(9))
+    assert ones(torch.arange(9)).shape == (9, 3), "one number for each example is a batch"
+
+
+def test_an_error_of_the_network_that_has_another_cause_is_its_own():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        hampkit.nn.HampModel(plain(), "uniform")(torch.ones(2, 7))
+    network = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 4))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        hampkit.nn.HampModel(network, torch.ones(5, 2).long())(torch.ones(5, 3).long())
+
+
+@pytest.mark.parametrize("weight", [None, torch.ones(5)])
+@pytest.mark.parametrize("label", [7, 5, -1, -100])
+def test_labels_out_of_range_are_named(weight, label):
+    """A negative label would be a class counted from the last."""
+    loss, y = hampkit.nn.HampLoss(5, 0.5, 0.1, weight=weight, ignore_index=-2), torch.tensor([0, -2, label])
+    with pytest.raises(ValueError, match=f"1 of 3 labels lie outside 0 to 4, the first is {label}"):
+        loss(torch.zeros(3, 5), y)
+
+
+def test_the_loss_compiles_into_one_graph():
+    loss, logits, y = (
+        hampkit.nn.HampLoss(5, 0.5, 0.1, ignore_index=-100),
+        torch.randn(4, 5),
+        torch.tensor([0, 1, -100, 4]),
+    )
+    assert torch.allclose(torch.compile(loss, backend="eager", fullgraph=True)(logits, y), loss(logits, y))
+
+
+def test_labels_of_every_type_of_integers_are_class_numbers():
+    """A uint8 tensor would be a mask of rows."""
+    logits, y = torch.randn(4, 5), torch.tensor([0, 1, 1, 4])
+    loss = hampkit.nn.HampLoss(5, 0.5, 0.1, weight=torch.arange(1.0, 6.0))
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert torch.equal(loss(logits, y.to(dtype)), loss(logits, y))
+    with pytest.raises(ValueError, match="must be integers"):
+        loss(logits, y.bool())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"num_classes": 1}, "num_classes=1 must be"),
+        ({"num_classes": 5.5}, "num_classes=5.5 must be"),
+        ({"num_classes": "5"}, "num_classes='5' must be"),
+        ({"gamma": "x"}, "gamma='x' must be a finite number"),
+        ({"gamma": True}, "gamma=True must be a finite number"),
+        ({"alpha": math.nan}, "alpha=nan must be a finite number"),
+        ({"grid": "x"}, "grid='x' must be a finite number"),
+        ({"weight": [1.0] * 5}, "weight of type list must be a tensor (5,)"),
+        ({"weight": torch.full((5,), math.inf)}, "weight (5,) must be a tensor (5,)"),
+        ({"ignore_index": 1.5}, "ignore_index=1.5 must be a whole number"),
+    ],
+)
+def test_a_wrong_option_of_the_loss_is_one_line(wrong, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        hampkit.nn.HampLoss(**{"num_classes": 5, "gamma": 0.5, "alpha": 0.1} | wrong)
+
+
+def state_of(released):
+    return {key: value.clone() for key, value in released.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(
+        torch.equal(one[key], other[key]) and one[key].dtype == other[key].dtype for key in one
+    )
+
+
+FULL = {"noise": "fit", "data": torch.eye(8), "keyed": True, "bank": 10}
+WRONG = {
+    "weights of another shape": ({"model.0.weight": torch.zeros(16, 9)}, RuntimeError, "size mismatch"),
+    "an unknown name": ({"model.9.weight": torch.zeros(1)}, RuntimeError, "Unexpected key"),
+    "a wide bank": ({"bank": torch.zeros(10, 3)}, UserError, r"the bank \(10, 3\) has answers of 3 classes"),
+    "a flat bank": ({"bank": torch.zeros(10)}, UserError, r"bank of type torch.float32 \(10,\) must be logits"),
+    "a bank of integers": ({"bank": torch.zeros(10, 4).long()}, UserError, "bank of type torch.int64"),
+    "a bank of NaN": ({"bank": torch.full((10, 4), torch.nan)}, UserError, "answers that are NaN"),
+    "a list": ({"bank": [1.0]}, UserError, "bank of type list"),
+    "a short secret": (
+        {"secret": torch.zeros(3).byte()},
+        UserError,
+        "the state's secret of 3 bytes must have 16 to 64",
+    ),
+    "a long secret": ({"secret": torch.zeros(65).byte()}, UserError, "the state's secret of 65 bytes"),
+    "a secret of floats": ({"secret": torch.zeros(32)}, UserError, "secret of type torch.float32"),
+    "a secret of rows": ({"secret": torch.zeros(32, 1).byte()}, UserError, r"secret of type torch.uint8 \(32, 1\)"),
+    "a secret of bytes": ({"secret": b"x" * 32}, UserError, "secret of type bytes must be a tensor"),
+    "infinite bounds": ({"noise_high": torch.full((8,), torch.inf)}, UserError, "its bounds must be finite"),
+    "NaN bounds": ({"noise_low": torch.full((8,), torch.nan)}, UserError, "its bounds must be finite"),
+    "bounds in the wrong order": ({"noise_low": torch.full((8,), 9.0)}, UserError, "low must be at most high"),
+    "bounds of different shapes": ({"noise_low": torch.zeros(7)}, UserError, "tensors of one shape"),
+    "bounds of other inputs": (
+        {f"noise_{name}": torch.zeros(7) for name in ("low", "high", "step")},
+        UserError,
+        r"the state's noise is of inputs \(7,\), and the HampModel's of \(8,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_refused_state_changes_nothing(wrong, assign):
+    changes, error, said = WRONG[wrong]
+    released, x = hampkit.nn.HampModel(plain(), **FULL), torch.eye(8)
+    with torch.no_grad():
+        released.model[2].weight.mul_(2)
+    answers, before = released(x), state_of(released)
+    other = hampkit.nn.HampModel(plain(), **FULL)
+    other(x)
+    for strict in (True, False):
+        if said == "Unexpected key" and not strict:
+            continue
+        with pytest.raises(error, match=said):
+            released.load_state_dict({**other.state_dict(), **changes}, strict=strict, assign=assign)
+        assert same(state_of(released), before)
+        assert torch.equal(released(x), answers)
+    released.load_state_dict(other.state_dict(), assign=assign)
+    assert torch.equal(released(x), other(x)), "a right state is accepted afterwards"
+
+
+@pytest.mark.parametrize("wrong", [name for name in WRONG if WRONG[name][1] is UserError])
+def test_a_release_that_is_part_of_a_module_refuses_before_it_changes(wrong):
+    changes, error, said = WRONG[wrong]
+    released = hampkit.nn.HampModel(plain(), **FULL)
+    released(torch.eye(8))
+    before = state_of(released)
+    with pytest.raises(error, match=said):
+        nn.Sequential(released).load_state_dict({f"0.{k}": v for k, v in {**before, **changes}.items()})
+    assert same(state_of(released), before)
+
+
+def test_a_bank_of_a_wrong_width_is_named_by_a_release_that_has_not_answered_yet():
+    first, fresh = (hampkit.nn.HampModel(plain(), **FULL) for _ in range(2))
+    first(torch.eye(8))
+    fresh.load_state_dict({**first.state_dict(), "bank": torch.zeros(10, 3)})
+    with pytest.raises(UserError, match=r"the bank \(10, 3\) has answers of 3 classes, and the network has 4"):
+        fresh(torch.eye(8))
+    fresh.load_state_dict(first.state_dict())
+    assert torch.equal(fresh(torch.eye(8)), first(torch.eye(8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("made", [torch.float32, torch.float64], ids=str)
+def test_bounds_and_secret_keep_their_type_and_values(dtype, made):
+    data = torch.rand(100, 8, dtype=made) * 1e5
+    released = hampkit.nn.HampModel(plain(), "fit", data=data, keyed=True)
+    secret = released.secret.clone()
+    for module in (released.to(dtype), nn.Sequential(released).to(dtype)[0], released.type(dtype)):
+        assert next(module.model.parameters()).dtype == dtype
+        assert torch.equal(module.noise_low, data.amin(0))
+        assert torch.equal(module.noise_high, data.amax(0))
+        assert module.noise_high.dtype == made
+        assert torch.equal(module.secret, secret)
+        assert module.secret.dtype == torch.uint8
+    replica = hampkit.nn.HampModel(plain(), "fit", data=torch.rand(3, 8), keyed=True)
+    replica.load_state_dict(released.state_dict())
+    x = data.float()
+    assert torch.equal(replica.noise_high, data.amax(0))
+    assert replica.noise_high.dtype == made
+    assert torch.equal(replica(x).argmax(-1), replica.model(x).argmax(-1))
+    assert replica(x).isfinite().all()
+
+
+def test_bounds_that_were_saved_in_half_precision_are_kept_in_single():
+    released = hampkit.nn.HampModel(plain(), "fit", data=torch.rand(9, 8))
+    state = {k: v.half() if k.startswith("noise") else v for k, v in released.state_dict().items()}
+    for assign in (False, True):
+        released.load_state_dict(state, assign=assign)
+        assert released.noise_high.dtype == torch.float32
+        assert torch.equal(released.noise_high, state["noise_high"].float())
+
+
+@pytest.mark.parametrize("noise", [{"noise": "fit", "data": torch.eye(8) * 1e5}, {"noise": torch.eye(8) * 1e5}])
+def test_noise_that_the_type_of_the_inputs_cannot_hold_is_refused(noise):
+    """It would be infinite, and the answers NaN."""
+    released, x = hampkit.nn.HampModel(plain(), **noise).half(), torch.eye(8).half()
+    with pytest.raises(UserError, match=r"torch.float16 hold numbers to 65504, and the noise has numbers to 100000"):
+        released(x)
+    assert released.bfloat16()(x.bfloat16()).isfinite().all()
+
+
+CHANGES = {
+    "a state of the network": lambda net, new: net.load_state_dict(new.state_dict()),
+    "its tensors": lambda net, new: net.load_state_dict(new.state_dict(), assign=True),
+    "a step of training": lambda net, new: net[0].weight.data_ptr() and torch.no_grad()(net[0].weight.add_)(1.0),
+    "a new layer": lambda net, new: net.__setitem__(2, new[2]),
+}
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_bank_is_prepared_anew_once_the_weights_changed(change, keyed):
+    released, x = hampkit.nn.HampModel(plain(), "uniform", bank=6, keyed=keyed), torch.rand(20, 8)
+    released(x)
+    old, new = released.bank, plain()
+    with torch.no_grad():
+        new[2].bias.add_(100.0)
+    CHANGES[change](released.model, new)
+    with pytest.raises(UserError, match="call the HampModel with inputs before"):
+        released.exportable()
+    if keyed:
+        with pytest.raises(UserError, match="also after the network's weights changed"):
+            released.state_dict()
+    released(x)
+    assert not torch.equal(released.bank, old)
+    assert released(x).sort(-1).values.unique(dim=0).shape[0] <= 6, "all answers come from the new bank"
+    again = released.bank
+    released(x)
+    assert released.bank is again
+
+
+def test_a_keyed_bank_that_is_prepared_anew_is_announced():
+    released, x = hampkit.nn.HampModel(plain(), "uniform", bank=6, keyed=True), torch.rand(20, 8)
+    released(x)
+    released.model.load_state_dict(plain().state_dict())
+    with pytest.warns(Notice, match="the bank is prepared anew: replicas answer alike again once they load"):
+        released(x)
+
+
+KEPT = {
+    "type": lambda released: released.double(),
+    "type of the network": lambda released: (released.model.double(), released)[1],
+    "device": lambda released: released.to("cpu"),
+    "copy": copy.deepcopy,
+    "pickle": lambda released: pickle.loads(pickle.dumps(released)),
+    "training mode": lambda released: released.train(),
+    "gradients": lambda released: released.requires_grad_(False),
+    "load of a state": lambda released: (released.load_state_dict(released.state_dict()), released)[1],
+    "load within a module": lambda released: (
+        (outer := nn.Sequential(released)).load_state_dict(outer.state_dict()),
+        released,
+    )[1],
+}
+
+
+@pytest.mark.parametrize("change", KEPT)
+def test_a_bank_remains_while_the_weights_do(change):
+    released, x = hampkit.nn.HampModel(plain(), "uniform", bank=6, keyed=True), torch.rand(20, 8)
+    released(x)
+    bank = released.bank.clone()
+    kept = KEPT[change](released)
+    kept(x.to(next(kept.model.parameters()).dtype))
+    assert torch.equal(kept.bank.float(), bank)
+    with torch.no_grad():
+        kept.model[2].bias.add_(1.0)
+    kept(x.to(next(kept.model.parameters()).dtype))
+    assert not torch.equal(kept.bank.float(), bank), "a change is noticed afterwards"
+
+
+def test_a_network_with_another_number_of_classes_takes_a_state_of_that_number():
+    network, x = plain(), torch.rand(20, 8)
+    released = hampkit.nn.HampModel(network, "uniform", bank=6, keyed=True)
+    released(x)
+    other = hampkit.nn.HampModel(plain(classes=3), "uniform", bank=6, keyed=True)
+    answers = other(x)
+    network[2] = nn.Linear(16, 3)
+    released.load_state_dict(other.state_dict())
+    assert torch.equal(released(x), answers)
+
+
+def test_a_state_without_a_bank_makes_a_prepared_release_prepare_anew():
+    """Only a keyed release has to agree with others on the bank."""
+    saved, released = (hampkit.nn.HampModel(plain(), "uniform", bank=6) for _ in range(2))
+    released(torch.rand(3, 8))
+    released.load_state_dict({k: v for k, v in saved.state_dict().items() if k != "bank"})
+    assert released.bank is None
+    released(torch.rand(3, 8))
+
+
+def test_a_compiled_release_notices_new_weights():
+    released, x = hampkit.nn.HampModel(plain(), "uniform", bank=6), torch.rand(20, 8)
+    compiled = torch.compile(released, backend="eager")
+    compiled(x)
+    old = released.bank
+    with torch.no_grad():
+        released.model[2].bias.add_(100.0)
+    assert torch.equal(compiled(x).argmax(-1), released.model(x).argmax(-1))
+    assert not torch.equal(released.bank, old)

@@ -20,6 +20,27 @@ def call(model: nn.Module, x: Inputs) -> Any:
     return model(*x) if isinstance(x, (tuple, list)) else model(x)
 
 
+@torch.compiler.disable(recursive=False)  # so that errors of a compiled network are explained too
+def answered(model: nn.Module, x: Inputs) -> Any:
+    """`call` for a query. Raises: `UserError` if it fails because the inputs are of another type than the network takes."""
+    try:
+        return call(model, x)
+    except (RuntimeError, TypeError) as error:
+        if wrong := _of_other_type(model, first(x).dtype, str(error)):
+            raise UserError(wrong) from error
+        raise
+
+
+def _of_other_type(model: nn.Module, given: torch.dtype, error: str) -> str:
+    """A message for the network's error if the type of the inputs is its cause; empty if it is not."""
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    if "'indices'" in error and given.is_floating_point:
+        return f"the network takes numbers of rows, such as tokens, and the inputs are {given}; give inputs.long()"
+    if own in (None, given) or "type" not in error:
+        return ""
+    return f"the network's parameters are {own}, and the inputs are {given}; give inputs.to({own})"
+
+
 def logits_of(output: Any) -> Tensor:
     """(B, C), C ≥ 2. Raises: `UserError` for outputs of other kinds."""
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
@@ -31,7 +52,7 @@ def logits_of(output: Any) -> Tensor:
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise UserError(
             f"the network returns logits {tuple(logits.shape)}: HAMP releases a ranking of at least two classes, (B, C); give a"
-            " network with one logit z the logits (0, z)"
+            " network with one logit z the logits (0, z), and a single example x as the batch x[None]"
         )
     return logits
 
@@ -42,9 +63,11 @@ def with_logits(output: Any, released: Tensor) -> Any:
 
 
 def tensors(x: Inputs) -> list[Tensor]:
-    """All tensors of the inputs, in a fixed order."""
+    """All tensors of the inputs, in a fixed order; none for inputs of other kinds."""
     if isinstance(x, Tensor):
         return [x]
+    if not isinstance(x, (Mapping, tuple, list)):
+        return []
     parts = [x[key] for key in sorted(x)] if isinstance(x, Mapping) else list(x)
     return [part for part in parts if isinstance(part, Tensor)]
 
@@ -54,9 +77,17 @@ def first(x: Inputs) -> Tensor:
     found = tensors(x)
     if not found:
         raise UserError(
-            "HampModel got no tensor: give inputs as tensors, or a preprocess function that makes tensors of them"
+            f"HampModel got a {type(x).__name__} and no tensor: give inputs as tensors, or a preprocess function that makes"
+            " tensors of them"
         )
     return found[0]
+
+
+def checked(x: Inputs) -> None:
+    """Raises: `UserError` for inputs without a tensor, and for tensors that are no batch."""
+    first(x)
+    if any(part.ndim == 0 for part in tensors(x)):
+        raise UserError("HampModel got a tensor of shape (): give a batch of B examples, (B, *shape)")
 
 
 def only(x: Inputs) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 from hampkit.defenses.base import hashed
 from hampkit.defenses.hamp import ranked_like
 from hampkit.errors import Notice, UserError
-from hampkit.nn.inputs import Inputs, call, concatenated, first, logits_of, tensors, with_logits
+from hampkit.nn import arguments
+from hampkit.nn.inputs import Inputs, answered, call, checked, concatenated, first, logits_of, tensors, with_logits
 from hampkit.nn.noise import Draw, Noise, source_of
+from hampkit.nn.state import BOUNDS, Expected, Snapshot, mark_of, wide, wrong_width
 from hampkit.types import Domain
-
-BOUNDS = ("low", "high", "step")  # of a domain
-KEY_BYTES = (16, 64)  # shortest and longest secret
 
 
 class HampModel(nn.Module):
@@ -36,6 +34,7 @@ class HampModel(nn.Module):
 
     preprocess: from the arguments of the call to the inputs of the network; default: the arguments themselves.
     bank: prepare answers to this many random inputs at the first call and draw from them, which saves the second forward pass.
+    After a change of the network's weights it is prepared anew; changes through ``parameter.data`` are not noticed.
     keyed: derive the random input from the query and ``secret``, so that repeated queries have one answer. The secret, the bank
     and the bounds of ``noise="fit"`` are part of `state_dict`: replicas that load it answer alike. So do replicas that are given
     the same ``secret`` and the same noise, without a bank. secret: 16 to 64 bytes; drawn if not given. seed: of fresh noise;
@@ -44,12 +43,14 @@ class HampModel(nn.Module):
     The same answers under `torch.compile`. `torch.jit.trace` and `torch.export` would make the noise a constant and are refused;
     `exportable` returns a module for them and for ONNX.
 
-    Raises: `UserError` for options out of range.
+    Raises: `UserError` for options of a wrong type or out of range.
     """
 
     secret: Tensor | None
     bank: Tensor | None
     noise_low: Tensor | None
+    _made_by: tuple[Any, ...] = ()  # mark of the weights that made the bank; empty: those of the next use
+    _classes: int | None = None  # of the network, once it answered
 
     def __init__(
         self,
@@ -64,48 +65,59 @@ class HampModel(nn.Module):
         preprocess: Callable[..., Inputs] | None = None,
     ) -> None:
         super().__init__()
-        if bank < 0:
-            raise UserError(f"bank={bank} must be 0 or the number of answers to prepare")
-        if secret is not None and not keyed:
+        if not arguments.choice("keyed", keyed) and secret is not None:
             raise UserError("secret= has no effect without keyed=True; add it, or leave the secret out")
-        self.model, self.preprocess = model, preprocess
-        self._noise, self._bank_size = Noise(source_of(noise, data)), bank
-        self._seed = secrets.randbits(63) if seed is None else seed
+        self.model = arguments.network_of(model)
+        self.preprocess = arguments.function_or_none("preprocess", preprocess)
+        self._noise, self._bank_size = Noise(source_of(noise, data)), arguments.bank_size(bank)
+        self._seed = arguments.seed_of(seed)
         self._rngs: dict[torch.device, torch.Generator] = {}
         self._warned, self._strict = False, True
-        self.register_buffer("secret", _secret(secret) if keyed else None)
+        self.register_buffer("secret", arguments.secret_of(secret) if keyed else None)
         self.register_buffer("bank", None)
         fitted = self._noise.source if data is not None else None
         for name in BOUNDS:  # of the fitted domain: replicas must draw the same noise
             self.register_buffer(f"noise_{name}", getattr(fitted, name, None))
+        self.register_load_state_dict_post_hook(_mark)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As of every module.
 
         Raises: `UserError` for a keyed bank that is not prepared yet: each replica would prepare another one.
         """
+        self._drop_stale_bank()
         if self.secret is not None and self._bank_size and self.bank is None:
             raise UserError(
-                "the bank is prepared at the first call: call the HampModel with inputs before its state is saved, or replicas"
-                " prepare banks of their own and answer differently"
+                "the bank is prepared at the first call, also after the network's weights changed: call the HampModel with inputs"
+                " before its state is saved, or replicas prepare banks of their own and answer differently"
             )
         return super().state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As of every module. With ``strict=False`` a secret and bounds that the state lacks remain, and a bank is made anew.
+        If it raises an error, the module and its network stay as they were.
 
-        Raises: `UserError` for the state of a release with other options, also without ``strict`` if it has more than this one.
+        Raises: `UserError` for the state of a release with other options, also without ``strict`` if it has more than this one,
+        and for a secret, a bank or bounds that are malformed.
         """
+        self._drop_stale_bank()
+        before, noise = Snapshot(self), self._noise
         self._strict = strict
         try:
             return super().load_state_dict(state_dict, strict, assign)
+        except BaseException:
+            before.restore()
+            self._noise = noise
+            _mark(self)
+            raise
         finally:
             self._strict = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The modified logits (B, C) for inputs of B examples.
 
-        Raises: `UserError` while being traced or exported, and for a network with one logit or without logits.
+        Raises: `UserError` while being traced or exported, for a network with one logit or without logits, and for inputs that
+        are no batch, or of another shape or type than the noise or the network takes.
         """
         _refuse_tracing(kwargs or args)
         return self._answer(args, kwargs)
@@ -118,8 +130,10 @@ class HampModel(nn.Module):
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
-            output = call(self.model, x)
-            return with_logits(output, self._released(x, logits_of(output)))
+            output = answered(self.model, x)
+            logits = logits_of(output)
+            self._classes = logits.shape[1]
+            return with_logits(output, self._released(x, logits))
         finally:
             for module, mode in modes.items():
                 module.training = mode
@@ -142,6 +156,7 @@ class HampModel(nn.Module):
 
         Raises: `UserError` for a bank that is not prepared yet: call the module once before.
         """
+        self._drop_stale_bank()
         if self._bank_size and self.bank is None:
             raise UserError(
                 "the bank is prepared at the first call: call the HampModel with inputs before exportable()"
@@ -155,6 +170,8 @@ class HampModel(nn.Module):
             raise UserError("give the inputs by position or by name, or give a preprocess function to HampModel")
         else:
             x = dict(kwargs) if kwargs else args[0] if len(args) == 1 else args
+        checked(x)
+        self._noise.check(x)
         self._warn_of_others(x)
         return x
 
@@ -167,16 +184,38 @@ class HampModel(nn.Module):
 
     def _released(self, x: Inputs, logits: Tensor) -> Tensor:
         if self._bank_size:
-            bank = self._prepared(x).to(logits)
+            bank = self._prepared(x, logits.shape[1]).to(logits)
             return ranked_like(logits, bank[self._bank_rows(x, len(bank)).to(logits.device)])
         return ranked_like(logits, logits_of(call(self.model, self._random_inputs(x))).to(logits))
 
-    def _prepared(self, x: Inputs) -> Tensor:
-        """The bank (K, C)."""
+    def _prepared(self, x: Inputs, classes: int) -> Tensor:
+        """The bank (K, C). Raises: `UserError` for a loaded one that is not of the network's number of classes."""
+        if self._drop_stale_bank() and self.secret is not None:
+            warnings.warn(
+                "the network's weights changed, and the bank is prepared anew: replicas answer alike again once they load"
+                " state_dict()",
+                Notice,
+                stacklevel=5,
+            )
         if self.bank is None:
             noise = self._noise.sample(self._bank_size, self._rng(first(x).device), x)
             self.bank = logits_of(call(self.model, noise))
+            _mark(self)
+        elif wrong := wrong_width(self.bank, classes):
+            raise UserError(wrong)
         return self.bank
+
+    @torch.compiler.disable(recursive=True)
+    def _drop_stale_bank(self) -> bool:
+        """Drop a bank that other weights made; whether there was one."""
+        if self.bank is None:
+            return False
+        now = mark_of(self.model)
+        self._made_by = self._made_by or now
+        if not now or now == self._made_by:  # none: a replica of `torch.nn.DataParallel`
+            return False
+        self.bank = self._classes = None
+        return True
 
     def _bank_rows(self, x: Inputs, size: int) -> Tensor:
         """One row (B,) of the bank for each example."""
@@ -209,6 +248,22 @@ class HampModel(nn.Module):
             self._rngs[device] = torch.Generator(device).manual_seed(self._seed)
         return self._rngs[device]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HampModel:
+        """As of every module, but the secret and the bounds of the noise change their device only, not their type."""
+        self._drop_stale_bank()
+        kept = {name: getattr(self, name) for name in ("secret", *(f"noise_{name}" for name in BOUNDS))}
+        super()._apply(fn, recurse)
+        for name, tensor in kept.items():
+            if tensor is not None and not tensor.is_meta:
+                setattr(self, name, tensor.to(getattr(self, name).device))
+        _mark(self)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies have other tensors with the same weights: they keep the bank."""
+        self._drop_stale_bank()
+        return {**self.__dict__, "_made_by": ()}
+
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -219,41 +274,37 @@ class HampModel(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Make room for a stored secret and bank, whose sizes a new module does not have.
+        """Make room for a stored secret, bank and bounds, whose sizes and types a new module does not have.
 
-        Raises: `UserError` for the state of a release with other options.
+        Raises: `UserError` for the state of a release with other options, before anything is changed.
         """
-        if wrong := self._misfit(state_dict, prefix):
+        self._drop_stale_bank()
+        own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        if wrong := self._expected().misfit(own):
             raise UserError(wrong)
-        if not self._strict and prefix + "bank" not in state_dict:
+        if "bank" not in own and (not self._strict or self.secret is None):
             self.bank = None  # it holds answers of the network as it was
-        for name in ("secret", "bank"):
-            stored = state_dict.get(prefix + name)
-            if stored is not None and (name == "bank" or self.secret is not None):
-                setattr(self, name, torch.empty_like(stored))
+        for name in ("secret", "bank", *(f"noise_{name}" for name in BOUNDS)):
+            if own.get(name) is not None and (name == "bank" or getattr(self, name) is not None):
+                setattr(self, name, torch.empty_like(own[name]))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if isinstance(self.noise_low, Tensor):
+            for name in BOUNDS:
+                setattr(self, f"noise_{name}", wide(getattr(self, f"noise_{name}")))
             self._noise = Noise(Domain(*(getattr(self, f"noise_{name}").cpu() for name in BOUNDS)))
 
-    def _misfit(self, state: Mapping[str, Any], prefix: str) -> str:
-        """Why a state is not that of a release with these options, and what to do; empty if it is."""
-        own = [key.removeprefix(prefix) for key in state if key.startswith(prefix)]
-        if not own:
-            return ""
-        if any(self.model.state_dict()) and not any(key.startswith("model.") for key in own):
-            return "the state is that of a network without a release: load it into the network, HampModel(…).model"
-        stored = {name: state.get(prefix + name) for name in ("secret", "bank", "noise_low")}
-        for name, option in (("secret", "keyed=True"), ("noise_low", "noise='fit'")):
-            lacks = stored[name] is None
-            if lacks != (getattr(self, name) is None) and (self._strict or not lacks):
-                have, lack = ("HampModel", "state") if stored[name] is None else ("state", "HampModel")
-                return f"the {have} was made with {option}, and the {lack} without; make both alike, or they answer differently"
-        size = 0 if stored["bank"] is None else len(stored["bank"])
-        if size != self._bank_size and (size or (self._strict and self.secret is not None)):
-            return f"the state has a bank of {size} answers, and the HampModel has bank={self._bank_size}; give bank={size}"
-        return ""
+    def _expected(self) -> Expected:
+        """What a state must be to be that of a release with these options."""
+        return Expected(
+            keyed=self.secret is not None,
+            bounds=None if self.noise_low is None else self.noise_low.shape,
+            size=self._bank_size,
+            classes=self._classes,
+            weights=any(self.model.state_dict()),
+            strict=self._strict,
+        )
 
 
 class Exportable(nn.Module):
@@ -279,12 +330,9 @@ class Exportable(nn.Module):
         return ranked_like(logits, logits_of(call(self.model, noise)), exported=True)
 
 
-def _secret(given: bytes | None) -> Tensor:
-    """(n,) uint8. Raises: `UserError` for a secret of another length than `KEY_BYTES`."""
-    least, most = KEY_BYTES
-    if given is not None and not least <= len(given) <= most:
-        raise UserError(f"secret of {len(given)} bytes must have {least} to {most}, such as secrets.token_bytes(32)")
-    return torch.tensor(list(given or secrets.token_bytes(32)), dtype=torch.uint8)
+def _mark(module: Any, _keys: Any = None) -> None:
+    """The bank of a `HampModel` is that of its network's weights as they are."""
+    module._made_by = () if module.bank is None else mark_of(module.model)
 
 
 def _refuse_tracing(given: Inputs) -> None:

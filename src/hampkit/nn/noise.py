@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hampkit.errors import UserError
+from hampkit.errors import UserError, shortened
 from hampkit.nn.inputs import Inputs, moved_to, only
 from hampkit.types import Domain
 
@@ -20,6 +20,10 @@ class Noise:
 
     def __init__(self, source: str | Domain | Tensor | Draw) -> None:
         self.source = source
+        ends = (
+            (source.low, source.high) if isinstance(source, Domain) else (source,) if isinstance(source, Tensor) else ()
+        )
+        self._largest = max((float(end.abs().max()) for end in ends if end.is_floating_point()), default=0.0)
 
     def sample(self, n: int, rng: torch.Generator, like: Inputs) -> Inputs:
         """Random inputs of n examples, with the device and type of those of a query."""
@@ -44,6 +48,22 @@ class Noise:
             return self.source.snap(x)
         return (x.round().clamp(0, 1) if self.source == "bernoulli" else x) + 0.0  # + 0.0: −0.0 is 0
 
+    def check(self, x: Inputs) -> None:
+        """Raises: `UserError` for inputs (B, *shape) of another shape than the domain's, and of a type too narrow for it."""
+        if not isinstance(self.source, (Domain, Tensor)):
+            return
+        given = only(x)
+        if isinstance(self.source, Domain) and given.shape[1:] != self.source.low.shape:
+            raise UserError(
+                f"inputs {tuple(given.shape)} must be {('B', *self.source.low.shape)}, as the domain of the noise is: give a"
+                " batch of such inputs (x[None] for a single example x), or noise for inputs of another shape"
+            )
+        if given.is_floating_point() and self._largest > torch.finfo(given.dtype).max:
+            raise UserError(
+                f"inputs of type {given.dtype} hold numbers to {torch.finfo(given.dtype).max:g}, and the noise has numbers to"
+                f" {self._largest:g}: scale the inputs and the noise, or use a wider type such as torch.bfloat16"
+            )
+
     def bounds(self) -> tuple[Any, Any] | None:
         """The smallest and the largest input of the domain, if there is one."""
         if isinstance(self.source, Domain):
@@ -57,7 +77,7 @@ class Noise:
             return ""
         first = only(x)
         low, high = (torch.as_tensor(bound, device=first.device) for bound in bounds)
-        count = int(((first < low) | (first > high)).flatten(1).any(1).sum())
+        count = int(((first < low) | (first > high)).reshape(len(first), -1).any(1).sum())
         if not count:
             return self._between(first)
         return (
@@ -68,7 +88,7 @@ class Noise:
 
     def _between(self, x: Tensor) -> str:
         """A warning if Bernoulli noise stands for inputs (B, *shape) that are not 0 or 1; empty for other noise."""
-        if self.source != "bernoulli" or not (count := int((x != x.round()).flatten(1).any(1).sum())):
+        if self.source != "bernoulli" or not (count := int((x != x.round()).reshape(len(x), -1).any(1).sum())):
             return ""
         return (
             f"{count} of {len(x)} inputs {'has' if count == 1 else 'have'} values between 0 and 1, and noise='bernoulli' draws"
@@ -78,18 +98,47 @@ class Noise:
 
 
 def source_of(noise: str | Domain | Tensor | Draw, data: Tensor | None) -> str | Domain | Tensor | Draw:
-    """The distribution of the noise. Raises: `UserError` for an unknown one, and for data without ``noise="fit"``."""
+    """The distribution of the noise.
+
+    Raises: `UserError` for an unknown one, for inputs that are not finite, and for data without ``noise="fit"``.
+    """
     if (data is not None) != (isinstance(noise, str) and noise == "fit"):
         raise UserError("noise='fit' and data= belong together: data is a tensor of inputs (K, *shape)")
     if data is not None:
         return _fitted(data)
-    if (isinstance(noise, str) and noise in ("bernoulli", "uniform")) or isinstance(noise, (Domain, Tensor)):
-        return noise
-    if callable(noise):
+    if isinstance(noise, Tensor):
+        return _inputs_in("noise", noise)
+    if isinstance(noise, Domain) and (wrong := wrong_bounds(noise.low, noise.high, noise.step)):
+        raise UserError(f"noise is a Domain that cannot be drawn from: {wrong}")
+    if (isinstance(noise, str) and noise in ("bernoulli", "uniform")) or isinstance(noise, Domain) or callable(noise):
         return noise
     raise UserError(
-        f"noise={noise!r} must be 'bernoulli', 'uniform', 'fit', a Domain, a tensor of inputs or a function of (n, generator)"
+        f"noise={shortened(repr(noise), 60)} must be 'bernoulli', 'uniform', 'fit', a Domain, a tensor of inputs or a function of"
+        " (n, generator)"
     )
+
+
+def wrong_bounds(low: Any, high: Any, step: Any) -> str:
+    """Why tensors (*shape) are not the bounds and the steps of a domain; empty if they are."""
+    parts = (low, high, step)
+    if not all(isinstance(part, Tensor) for part in parts) or not low.shape == high.shape == step.shape:
+        return "low, high and step must be tensors of one shape"
+    if not all(torch.isfinite(part).all() for part in parts):
+        return "its bounds must be finite; give finite inputs as data=, or the bounds of inputs that the network takes"
+    if (low > high).any() or (step < 0).any():
+        return "low must be at most high, and step at least 0"
+    return ""
+
+
+def _inputs_in(name: str, given: Any) -> Tensor:
+    """Inputs (K, *shape). Raises: `UserError` for no tensor or no inputs, and for values that are not finite."""
+    if not isinstance(given, Tensor):
+        raise UserError(
+            f"{name} of type {type(given).__name__} must be a tensor of inputs (K, *shape): torch.as_tensor makes one"
+        )
+    if given.ndim == 0 or given.numel() == 0 or not torch.isfinite(given).all():
+        raise UserError(f"{name} {tuple(given.shape)} must be finite inputs (K, *shape), at least one")
+    return given
 
 
 def _fitted(data: Tensor) -> Domain:
@@ -97,8 +146,7 @@ def _fitted(data: Tensor) -> Domain:
 
     Raises: `UserError` for no inputs, and for values that are not finite.
     """
-    if len(data) == 0 or not torch.isfinite(data).all():
-        raise UserError(f"data {tuple(data.shape)} must be finite inputs (K, *shape), at least one")
-    rows = data.detach().cpu().float()
+    rows = _inputs_in("data", data).detach().cpu()
+    rows = rows if rows.dtype == torch.float64 else rows.float()
     whole = (rows == rows.round()).all(0)
-    return Domain(rows.amin(0), rows.amax(0), whole.float())
+    return Domain(rows.amin(0), rows.amax(0), whole.to(rows.dtype))
