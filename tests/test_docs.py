@@ -42,9 +42,9 @@ def test_readme_code_runs(k, tmp_path, monkeypatch, capsys):
     exec(compile(blocks("README.md")[k], f"README block {k}", "exec"), {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("k", range(2))
+@pytest.mark.parametrize("k", range(3))
 def test_code_for_services_runs(k, tmp_path, monkeypatch):
-    assert len(blocks("docs/serving.md")) == 2
+    assert len(blocks("docs/serving.md")) == 3
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks("docs/serving.md")[k], f"serving block {k}", "exec"), {"__name__": "serving"})
 

@@ -212,7 +212,7 @@ def test_every_chart_of_a_page_has_its_element(audited: bool):
             "bounds": {},
         }
         results["models"][0]["defense"] = ""
-    page = page_of(results)
+    page = render_html(results, example_details(results), example_texts())
     content = next(part for part in split(page)[1] if 'id="page-data"' in part.partition(">")[0])
     charts_of = json.loads(content.partition(">")[2].rpartition("</script>")[0])["charts"]
     assert ("tradeoff" in charts_of) == (not audited)
@@ -601,6 +601,19 @@ def test_page_in_a_browser(page_file: Path):
         assert not re.search(r"cloud|link|share|upload", " ".join(tools), re.IGNORECASE)
         text = driver.find_element("css selector", "table.results").text
         assert [number for number in numbers(example_results()) if number not in text] == []
+        assert severe(driver) == []
+
+
+@pytest.mark.slow
+def test_the_page_of_an_audit_in_a_browser(tmp_path: Path):
+    """It has no picture of several models, and all its other charts; the console is silent."""
+    results = one_model()
+    results["models"][0] |= {"audit": {"way": "predictions", "answers": "logits", "declared": {}}, "defense": ""}
+    (tmp_path / "report.html").write_text(render_html(results, example_details(results), example_texts()), "utf-8")
+    with open_page(tmp_path / "report.html") as driver:
+        wait_drawn(driver)
+        plots = driver.execute_script("return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.id)")
+        assert plots == ["roc-0", "histogram-0-before"]
         assert severe(driver) == []
 
 

@@ -292,7 +292,9 @@ def _show_comparisons(found: list[Comparison], paper: bool, folders: list[Path])
 
     show_comparison(found, paper)
     pages = [folder / "compare.html" for folder in folders]
-    write(*(f"page: {p}{REPLACED if p in c.replaced else ''}" for p, c in zip(pages, found, strict=True)))
+    reports = [page.with_name("report.html") for page in pages]
+    lines = [f"report: {r}{REPLACED}" for r, c in zip(reports, found, strict=True) if r in c.replaced]
+    write(*lines, *(f"page: {p}{REPLACED if p in c.replaced else ''}" for p, c in zip(pages, found, strict=True)))
 
 
 def _folders(names: list[str], data: Path | None, out: Path) -> dict[str, Path]:

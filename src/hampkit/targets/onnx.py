@@ -35,7 +35,8 @@ def onnx_answers(file: str | Path, x: Any) -> tuple[Any, tuple[str, ...]]:
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs)
         raise UserError(
-            f"{file} has {len(inputs)} inputs ({names}); an audit needs a model with one input of all features"
+            f"{file} has {len(inputs)} inputs ({names}); an audit needs a model with one input of all features. For a release"
+            " with an input of noise write a factory: --model package.module:load"
         )
     dtype = _TYPES.get(inputs[0].type)
     if dtype is None or not isinstance(x, np.ndarray):
