@@ -50,7 +50,7 @@ OPTIONS = {"epochs": 8, "neural.epochs": 2, "net": "mlp-small"}
 
 
 def test_shadow_models_and_target_are_asked_about_every_view(images, tmp_path):
-    plain_options = {**OPTIONS, "epochs": 3}
+    plain_options = {**OPTIONS, "epochs": 1}
     options, given = {**plain_options, "shadows.views": 4}, {"attacks": ["loss", "lira-online"], "runs_dir": tmp_path}
     found = hampkit.run("undefended", "hamp", data=images, label="y", options=options, shadows=4, workers=1, **given)
     for model in found.models:

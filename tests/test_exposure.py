@@ -45,9 +45,9 @@ def test_each_number_is_that_of_the_formula():
 
 
 def test_the_wider_ends_are_those_of_bonferroni():
-    """All 40 hold together in at least 95 % of 200 repeats, binomial error allowed: so the first of many can be read."""
+    """All 40 hold together in at least 95 % of 100 repeats, binomial error allowed: so the first of many can be read."""
     missed = 0
-    for seed in range(200):
+    for seed in range(100):
         signals, members = drawn(0.5, 12, seed, records=40)
         found = exposure(signals, members)
         if not seed:
@@ -55,7 +55,7 @@ def test_the_wider_ends_are_those_of_bonferroni():
             assert np.array_equal(found.low_all, single.low)
             assert np.array_equal(found.high_all, single.high)
         missed += not ((found.low_all <= 0.5) & (found.high_all >= 0.5)).all()
-    assert missed <= stats.binom.ppf(0.99, 200, 0.05)
+    assert missed <= stats.binom.ppf(0.99, 100, 0.05)
 
 
 def test_equal_variances_give_the_normal_distribution():

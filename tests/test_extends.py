@@ -224,7 +224,7 @@ WRONG = {
     "null byte": ('extends = "a\\u0000.toml"', ["mine.toml extends", "cannot read recipe", "null byte"]),
     "nobody's home": (
         'extends = "~nobody-here/a.toml"',
-        ["mine.toml extends '~nobody-here/a.toml'", "give the path of an existing one"],
+        ["mine.toml extends '~nobody-here/a.toml'", "give another one"],
     ),
     "a folder": ('extends = "dir.toml"', ["mine.toml extends 'dir.toml'", "dir.toml is a folder"]),
     "no TOML": ('extends = "broken.toml"', ["mine.toml extends 'broken.toml'", "recipe broken.toml is not valid TOML"]),

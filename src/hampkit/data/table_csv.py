@@ -112,9 +112,12 @@ def _parsed(path: Path, form: _Form, convert: Any) -> Any:
             _check_utf8(path)
             _check_lengths(path, form, block)
             raise error from None
-    if form.header:  # comments may stand before the mark of byte order
+    if not form.header:
+        return table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
+    try:  # comments may stand before the mark of byte order
         return table.rename_columns([name.removeprefix("\ufeff") for name in table.column_names])
-    return table.rename_columns([f"c{k + 1}" for k in range(table.num_columns)])
+    except UnicodeDecodeError:  # `_check_texts` names what is not UTF-8
+        return table
 
 
 def _check_encoding(path: Path) -> None:
