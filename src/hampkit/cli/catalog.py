@@ -190,12 +190,16 @@ def _checked_values(name: str, options: Mapping[str, str] | None) -> tuple[dict[
 
 
 def _shipped_values(name: str, options: Mapping[str, str] | None = None) -> tuple[dict[str, Any], Resolved] | None:
-    """`_checked_values` without importing the classes; None if a value needs them to be checked, or if anything is wrong."""
+    """`_checked_values` without importing the classes; None if a value needs them to be checked, or if a value is wrong.
+
+    Raises: `UserError` for an unknown recipe, and for a file that cannot be read.
+    """
     known = stored()
     if known is None:
         return None
+    resolved = document_of(*_arguments(name))
     try:
-        found = _with_options(document_of(*_arguments(name)), options or {}, known)
+        found = _with_options(resolved, options or {}, known)
         if any(_needs_class(address, origin) for address, origin in found.origins.items()):
             return None
         document = found.document
