@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 
 FDR = 0.05  # share of false claims among the records that are shown to be exposed
 _DOUBLINGS = 60  # of the distance at which the end of an interval is looked for
-_HALVINGS = 40  # of that distance: 1e-12 of it remains
+_HALVINGS = 26  # of that distance: 2e-8 of it remains
 
 
 @dataclass(frozen=True)
