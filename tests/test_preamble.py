@@ -7,7 +7,7 @@ from hampkit.config.preamble import SAMPLE, Preamble, first_lines, preamble_of
 from hampkit.data.base import Place
 from hampkit.data.table import File
 from hampkit.errors import Notice, UserError
-from hampkit.targets.model_inputs import TableColumns, rows_of_file, rows_of_files
+from hampkit.targets.model_inputs import TableColumns, rows_of_file, rows_of_tables
 from hampkit.targets.predictions import Columns, from_file
 from hampkit.workflows.bound import bound_of_file
 
@@ -137,7 +137,7 @@ def test_audits_report_what_they_skipped(path, tmp_path):
     path.write_text("\n".join(["# x", NAMES, *ROWS]))
     (tmp_path / "plain.csv").write_text("\n".join([NAMES, *ROWS]))
     assert rows_of_file(path, TableColumns("y", inputs="encoded")).notes[:1] == skipped(1)
-    assert rows_of_files(tmp_path / "plain.csv", path, TableColumns("y", inputs="encoded")).notes[:1] == skipped(1)
+    assert rows_of_tables(tmp_path / "plain.csv", path, TableColumns("y", inputs="encoded")).notes[:1] == skipped(1)
     path.write_text("\n".join(["# x", "score,included", *(f"{k / 7},{k % 2}" for k in range(60))]))
     with pytest.warns(Notice, match="1 line of comments"):
         bound_of_file(path, "included", "", 1e-5, 0.95, 0)

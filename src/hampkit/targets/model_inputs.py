@@ -74,53 +74,41 @@ def rows_of_tables(members: Any, nonmembers: Any, columns: TableColumns) -> Rows
 
     Raises: `UserError`.
     """
-    if isinstance(members, (str, Path)) and isinstance(nonmembers, (str, Path)):
-        return rows_of_files(members, nonmembers, columns)
-    (first, one), (second, other) = (
-        _named_table(name, table, columns) for name, table in (("members", members), ("nonmembers", nonmembers))
-    )
-    table, member, what = _alike(first, second, ("members", "nonmembers"))
-    rows = _rows_of(table, member, what, columns)
-    return replace(rows, notes=(*one, *other, *rows.notes))
-
-
-def _named_table(name: str, table: Any, columns: TableColumns) -> tuple[Any, tuple[str, ...]]:
-    """One table, of a file or in memory, with its notes."""
-    if isinstance(table, (str, Path)):
-        path = existing(table, name)
-        if path.suffix.lower() == ".npz":
-            raise UserError(f"{name}={path} holds arrays, and the other side is a table; give tables for both")
-        return _table(path, columns)
-    if not columns.label:
-        raise UserError(f"{name} is a table and needs the name of its label column; give label=COLUMN")
-    found = arrow(name, table)
-    check_columns(name, found.column_names, columns.wanted)
-    return found, ()
-
-
-def rows_of_files(members: str | Path, nonmembers: str | Path, columns: TableColumns) -> Rows:
-    """The rows of two tables with the same columns, .csv, .tsv or .parquet, or of two .npz files with x and y.
-
-    Raises: `UserError`.
-    """
-    paths = existing(members, "members"), existing(nonmembers, "nonmembers")
-    suffixes = [path.suffix.lower() for path in paths]
-    if suffixes == [".npz", ".npz"]:
+    sides = (("members", members), ("nonmembers", nonmembers))
+    paths = [existing(table, name) for name, table in sides if isinstance(table, (str, Path))]
+    kinds = [path.suffix.lower() for path in paths]
+    if kinds == [".npz", ".npz"]:
         return rows_of_arrays(*(_npz(path) for path in paths))
-    if ".npz" in suffixes:
+    if len(kinds) == 2 and ".npz" in kinds:
         raise UserError(f"members {paths[0]} and non-members {paths[1]} must be files of one kind")
-    table, member, what, skipped = tables_of_files(paths, columns)
+    table, member, what, skipped = joined_tables(members, nonmembers, columns)
     rows = _rows_of(table, member, what, columns)
     return replace(rows, notes=(*skipped, *rows.notes))
 
 
-def tables_of_files(paths: tuple[Path, Path], columns: TableColumns) -> tuple[Any, np.ndarray, str, tuple[str, ...]]:
+def joined_tables(members: Any, nonmembers: Any, columns: TableColumns) -> tuple[Any, np.ndarray, str, tuple[str, ...]]:
     """The rows of two tables as one pyarrow table, which of them are members (P,), the place for messages, and notes.
 
     Raises: `UserError` for tables with other columns.
     """
-    (first, skipped), (second, also_skipped) = (_table(path, columns) for path in paths)
-    return (*_alike(first, second, (str(paths[0]), str(paths[1]))), (*skipped, *also_skipped))
+    first, place, skipped = _named_table("members", members, columns)
+    second, other, also_skipped = _named_table("nonmembers", nonmembers, columns)
+    return (*_alike(first, second, (place, other)), (*skipped, *also_skipped))
+
+
+def _named_table(name: str, table: Any, columns: TableColumns) -> tuple[Any, str, tuple[str, ...]]:
+    """One table, of a file or in memory, its place for messages, and its notes."""
+    if isinstance(table, (str, Path)):
+        path = existing(table, name)
+        if path.suffix.lower() == ".npz":
+            raise UserError(f"{name}={path} holds arrays, and the other side is a table; give tables for both")
+        found, skipped = _table(path, columns)
+        return found, str(path), skipped
+    if not columns.label:
+        raise UserError(f"{name} is a table and needs the name of its label column; give label=COLUMN")
+    found = arrow(name, table)
+    check_columns(name, found.column_names, columns.wanted)
+    return found, name, ()
 
 
 def _alike(first: Any, second: Any, names: tuple[str, str]) -> tuple[Any, np.ndarray, str]:
@@ -140,10 +128,10 @@ def rows_of_file(file: Any, columns: TableColumns) -> Rows:
 
     Raises: `UserError`.
     """
-    if isinstance(file, (str, Path)) and existing(file, "data").suffix.lower() == ".npz":
-        return rows_of_pair(_npz(existing(file, "data")))
-    table, skipped = _named_table("data", file, columns)
-    what = str(file) if isinstance(file, (str, Path)) else "data"
+    path = existing(file, "data") if isinstance(file, (str, Path)) else None
+    if path is not None and path.suffix.lower() == ".npz":
+        return rows_of_pair(_npz(path))
+    table, what, skipped = _named_table("data", file, columns)
     rows = _rows_of(table, np.zeros(table.num_rows, dtype=bool), what, columns)
     return replace(rows, notes=(*skipped, *rows.notes))
 

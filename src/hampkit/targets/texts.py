@@ -13,7 +13,7 @@ import torch
 from hampkit.data.table import existing
 from hampkit.data.table_values import listed
 from hampkit.errors import UserError
-from hampkit.targets.model_inputs import Rows, TableColumns, features_of, labelled, tables_of_files
+from hampkit.targets.model_inputs import Rows, TableColumns, features_of, joined_tables, labelled
 from hampkit.targets.records import values_of
 
 
@@ -26,7 +26,7 @@ def text_rows_of_files(members: str | Path, nonmembers: str | Path, columns: Tab
     for path in paths:
         if path.suffix.lower() == ".npz":
             raise UserError(f"{path} holds arrays, and the model reads texts; give a .csv, .tsv or .parquet file")
-    table, member, what, skipped = tables_of_files(paths, columns)
+    table, member, what, skipped = joined_tables(*paths, columns)
     texts = _column(what, table, features_of(table, what, columns), text)
     rows = labelled(table, member, what, columns)
     return replace(rows, inputs=texts, notes=(*skipped, *rows.notes))
