@@ -1,4 +1,4 @@
-"""What bash needs besides Typer's completion: whole words where bash divides them at =, escapes, and no blank after KEY=."""
+"""Corrections of Typer's completion for bash: words with = in them, special characters, and no blank after KEY=."""
 
 from __future__ import annotations
 

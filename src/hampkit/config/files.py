@@ -43,7 +43,7 @@ def plain_file(file: str | Path, place: str) -> Path:
 
 
 def is_run(word: str | Path) -> bool:
-    """Whether a word is the path of a run folder."""
+    """Whether a path is that of a run folder."""
     with contextlib.suppress(OSError, ValueError):  # a name that no file can have
         return (Path(word) / "recipe.json").is_file()
     return False

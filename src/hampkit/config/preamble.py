@@ -1,4 +1,4 @@
-"""What stands above the table in a file of text: Excel's line ``sep=;``, and comments that begin with #."""
+"""The lines above a table in a text file: Excel's line ``sep=;``, and comments that begin with #."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def first_lines(path: Path, most: int = 0) -> list[str]:
 
 
 def preamble_of(lines: Sequence[str], given: str = "", header: bool | None = None) -> Preamble:
-    """What stands above a table. lines: the first ones of the file. given: the separator of the user; header: of the user too.
+    """The lines above a table, and its separator, from the first lines of the file.
 
+    given: the separator that the user gave, or an empty text. header: whether the user has declared a header; None: not declared.
     The last line that begins with # may hold the names: if it has as many cells as the lines below, none of them empty and no two
     alike, and if the line below it is a record.
     """
