@@ -491,7 +491,7 @@ def test_records_find_the_example_that_is_remembered():
     loud[:, 7, 0] += 8 * members[:, 7]
     shadows = replace(shadows, parts=(loud,))
     scores = repeated_scores(LiraOnline(), shadows)
-    found = records(scores, members, list(range(100)), ["a"] * 100)
+    found = records(scores, members, list(range(100)))
     assert found[0].row == 7
     assert found[0].advantage.low > 0.5
     assert found[0].separation > 2

@@ -119,10 +119,7 @@ def _flags_of(entry: Mapping[str, Any]) -> list[str]:
 
 def _five(entry: Mapping[str, Any]) -> list[str]:
     test, leak = entry["test"], entry["leak"]
-    rate = leak["tpr"]
-    outer = {"value": rate["value"], "low": rate["outer_low"], "high": rate["outer_high"]}
-    tpr = _count(rate["hits"], leak["members"]) if rate.get("reason", "") else _percent(outer)
-    return [entry["defense"], _percent(test), _number(leak["auc"]), tpr]
+    return [entry["defense"], _percent(test), _number(leak["auc"]), _rate(leak["tpr"], leak["members"])]
 
 
 def _show_model(console: Console, model: ModelResult) -> int:
@@ -133,7 +130,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test") if part in model.accuracy) or "unknown"
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
     title = f"{model.recipe}  {seeds}  accuracy: {accuracy}"
-    alike = _alike(model.attacks)
+    alike, document = _alike(model.attacks), model.to_json()
     bold, wide = _strongest(model, alike), _wide(alike, bool(model.seeds))
     if wide.width() <= console.width:
         show_table(console, title, [wide], bold)
@@ -143,11 +140,11 @@ def _show_model(console: Console, model: ModelResult) -> int:
     for line in (
         _variances(model),
         model.facts.get("summary"),
-        counts(model.to_json()),
-        earlier(model.to_json()),
+        counts(document),
+        earlier(document),
         _leave_one_out(model),
         exposure_line(model.exposure),
-        tail_line(model.to_json()),
+        tail_line(document),
         _null(model),
     ):
         if line:
@@ -311,15 +308,12 @@ def _accuracy(model: ModelResult, part: str) -> str:
     return f"{part} {model.accuracy[part]:.1%}" + (f" (n={n}{each})" if n else "")
 
 
-def _rate(rate: Rate, n: int) -> str:
+def _rate(rate: Rate | Mapping[str, Any], n: int) -> str:
     """A rate in percent with its interval for the target FPR or FNR exactly; of too few examples ``3 of 162``."""
-    if rate.reason:
-        return _count(rate.hits, n)
-    return _percent({"value": rate.value, "low": rate.outer_low, "high": rate.outer_high})
-
-
-def _count(hits: int, n: int) -> str:
-    return f"{hits:,} of {n:,}"
+    found = rate if isinstance(rate, Mapping) else vars(rate)
+    if found.get("reason"):
+        return f"{found['hits']:,} of {n:,}"
+    return _percent({"value": found["value"], "low": found["outer_low"], "high": found["outer_high"]})
 
 
 def _null(model: ModelResult) -> str:

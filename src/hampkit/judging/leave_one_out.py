@@ -67,7 +67,6 @@ class Record:
     """The exposure of one example, from the models that were trained on it (IN) and those that were not (OUT)."""
 
     row: int  # in the data set
-    label: str
     separation: float  # (mean score of IN − mean of OUT) / their pooled standard deviation
     advantage: Interval  # TPR − FPR of one threshold for all examples
     found: int  # IN models with a score above the threshold of 0.1 % FPR over all pairs
@@ -75,10 +74,10 @@ class Record:
     outside: int
 
 
-def records(scores: Scores, members: Bools, rows: list[int], labels: list[str]) -> list[Record]:
+def records(scores: Scores, members: Bools, rows: list[int]) -> list[Record]:
     """A record for each of N examples, most exposed first: by the lower bound of the advantage, then by separation.
 
-    scores, members: (T, N). rows, labels: of the N examples. Examples without an IN or without an OUT model have no record.
+    scores, members: (T, N). rows: of the N examples. Examples without an IN or without an OUT model have no record.
     All examples have one threshold, that with the highest balanced accuracy over all pairs: a threshold per example would be
     fitted to its noise. The interval of the advantage is Newcombe's for a difference of two rates, from the exact intervals of
     both. It holds for an example that was chosen beforehand, not for the first of many, which are first partly by chance.
@@ -93,9 +92,7 @@ def records(scores: Scores, members: Bools, rows: list[int], labels: list[str]) 
         if not inside or not outside:  # few targets, some left out: nothing to compare
             continue
         advantage = _advantage(int(above[m, i].sum()), inside, int(above[~m, i].sum()), outside)
-        found.append(
-            Record(row, labels[i], _separation(s[m], s[~m]), advantage, int(far_above[m, i].sum()), inside, outside)
-        )
+        found.append(Record(row, _separation(s[m], s[~m]), advantage, int(far_above[m, i].sum()), inside, outside))
     return sorted(found, key=lambda r: (-r.advantage.low, -r.separation, r.row))
 
 

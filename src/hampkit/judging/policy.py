@@ -17,7 +17,7 @@ from hampkit.config.files import plain_file
 from hampkit.config.schema import build
 from hampkit.config.toml import tomllib
 from hampkit.errors import UserError, did_you_mean, one_line
-from hampkit.judging.results.attacks import as_found, deciding_auc, of_models, of_target
+from hampkit.judging.results.attacks import as_found, deciding_auc, exposure_of, of_models, of_target
 
 Json = Mapping[str, Any]
 WHAT = (
@@ -27,7 +27,7 @@ WHAT = (
 _RATE = re.compile(r"(tpr_at_fpr|tnr_at_fnr)\.(\d+\.\d+)\.(value|low|high)")
 _GROUP = re.compile(r"group\.(.+)\.auc\.(value|low|high)")
 _SHORT = re.compile(r"\s*(\S+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
-_OF_ATTACKS = ("auc", "tpr", "tnr")
+_OF_ATTACKS = ("auc", "tpr", "tnr", "group.")
 FORM = "'auc.low>0.6' or 'accuracy.test<0.7'"
 
 
@@ -49,7 +49,7 @@ class Limit:
         if not known and not _RATE.fullmatch(self.what) and not _GROUP.fullmatch(self.what):
             raise UserError(f"{self.what!r} is no number of an audit; {did_you_mean(self.what, WHAT)}")
         bound = self.at_most if self.at_least is None else self.at_least
-        share = self.what.startswith((*_OF_ATTACKS, "accuracy", "group."))
+        share = self.what.startswith((*_OF_ATTACKS, "accuracy"))
         if bound is not None and not (math.isfinite(bound) and (not share or 0 <= bound <= 1)):
             raise UserError(
                 f"the limit {bound:g} on {self.what} must be {'a share in [0, 1]' if share else 'a number'}"
@@ -152,7 +152,7 @@ def _outcome(limit: Limit, model: Json) -> Outcome:
     if any(not limit.keeps(value) for value in found.values()):
         return Outcome(limit, title, "failed", text)
     flags = {flag for attack in model["attacks"] for flag in attack["flags"]} & {"null", "constant", "untrained"}
-    if flags and limit.what.startswith((*_OF_ATTACKS, "group.")):
+    if flags and limit.what.startswith(_OF_ATTACKS):
         why = f"the numbers cannot be relied on: flag {', '.join(sorted(flags))}"
     if why:
         return Outcome(limit, title, "unresolved", why)
@@ -173,7 +173,7 @@ def _numbers(limit: Limit, model: Json) -> tuple[dict[str, float], str]:
         return ({}, "published scores do not have the accuracy") if rate is None else ({"": rate}, "")
     audit = model.get("audit") or {}
     if name == "records_exposed":
-        found = audit.get("exposure") or model.get("exposure")
+        found = exposure_of(model)
         return (
             ({"": float(found["exposed"])}, "")
             if found

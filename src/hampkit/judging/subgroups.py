@@ -26,11 +26,13 @@ def subgroups(
     independent. The intervals hold for the best of all distinct attacks in every subgroup that is judged (Bonferroni). A subgroup
     with fewer than 50 members or non-members has a ``reason`` in place of numbers.
     """
-    members, names = np.asarray(member, dtype=bool), np.asarray(by)
-    found, level = [], _level(scores, members, names)
-    for name in sorted(set(names.tolist())):
-        rows = names == name
-        n1, n0 = int((rows & members).sum()), int((rows & ~members).sum())
+    members, names, found = np.asarray(member, dtype=bool), np.asarray(by), []
+    rows_of = {name: names == name for name in sorted(set(names.tolist()))}
+    sizes = {name: (int((rows & members).sum()), int((rows & ~members).sum())) for name, rows in rows_of.items()}
+    judged = sum(min(size) >= LEAST for size in sizes.values())
+    level = bonferroni_level(ERROR, len(set(same_order(dict(scores)).values())) * max(judged, 1))
+    for name, rows in rows_of.items():
+        n1, n0 = sizes[name]
         counts = {"name": name, "members": n1, "nonmembers": n0}
         if min(n1, n0) < LEAST:
             found.append({**counts, "reason": f"{n1:,} judged members and {n0:,} non-members, {LEAST} of each needed"})
@@ -40,11 +42,3 @@ def subgroups(
         best = max(aucs, key=lambda a: finding(**vars(aucs[a])))
         found.append({**counts, "attack": best, "auc": dict(vars(aucs[best]))})
     return found
-
-
-def _level(scores: Mapping[str, NDArray[np.float64]], member: Any, names: Any) -> float:
-    """The level of each interval: for the best of k distinct attacks in each of g subgroups."""
-    judged = [
-        n for n in set(names.tolist()) if min((member & (names == n)).sum(), (~member & (names == n)).sum()) >= LEAST
-    ]
-    return bonferroni_level(ERROR, len(set(same_order(dict(scores)).values())) * max(len(judged), 1))

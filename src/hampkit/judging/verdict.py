@@ -14,6 +14,7 @@ from hampkit.judging.results.attacks import (
     as_found,
     attack_label,
     deciding_auc,
+    exposure_of,
     found_label,
     found_side,
     of_models,
@@ -90,14 +91,16 @@ def _model(title: str, model: Json) -> dict[str, Any]:
     text = head + (_found(model, best) if found else _not_found(model, best))
     auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)} | seed
     said = {"model": title, "attack": best["attack"], "auc": auc, "text": text + _repeated_words(again)}
-    said |= headline(bool(found), flags_of(model), _wide(model), seeds, bool(seed), bool(again), _exposed(model) > 0)
+    said |= headline(
+        bool(found),
+        flags_of(model),
+        _wide(model),
+        seeds,
+        bool(seed),
+        bool(again),
+        exposure_of(model).get("exposed", 0) > 0,
+    )
     return said | ({"leave_one_out": again} if again else {})
-
-
-def _exposed(model: Json) -> int:
-    """How many records, or persons, are shown to be exposed; 0 without shadow models."""
-    found = model.get("exposure") or (model.get("audit") or {}).get("exposure") or {}
-    return int(found.get("exposed", 0))
 
 
 def _leave_one_out(model: Json) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hampkit.judging.results.attacks import exposure_of
 from hampkit.judging.results.tail import tail_line
 from hampkit.judging.results.wording import level_label, percent
 from hampkit.report.records import exposure_line
@@ -32,7 +33,7 @@ def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
             "values": predictive_rows(model["audit"]),
             "subgroups": subgroup_rows(model["audit"]),
             "bounds": bounds_line(model["audit"]),
-            "exposure": exposure_line(model["audit"].get("exposure")),
+            "exposure": exposure_line(exposure_of(model)),
             "exposed": detail.get("exposed") or [],
         }
         for model, detail in zip(results["models"], details, strict=True)

@@ -112,7 +112,7 @@ def _read(path: Path) -> Any:
         raise UserError(f"cannot read {path} without running code in it: {one_line(error, 120)}; {SAFE}") from None
 
 
-def _check(checkpoint: Checkpoint, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def _check(checkpoint: Checkpoint, state: Mapping[str, Tensor], wanted: dict[str, Tensor]) -> None:
     """Check names and shapes. Raises: `UserError` that names the first that differ."""
     of = f"net={checkpoint.net} for data={checkpoint.data}"
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -121,17 +121,16 @@ def _check(checkpoint: Checkpoint, state: Mapping[str, Tensor], wanted: Mapping[
         said = [f"lacks {listed(missing, 4)}"] if missing else []
         said += [f"has {listed(more, 4)} beside the weights"] if more else []
         raise UserError(f"{checkpoint.file} {' and '.join(said)} of {of}; give the network that was trained")
-    ends = [key for key in wanted if key.endswith(".weight")][-1:]
-    for key in (*ends, *wanted):
-        found, right = tuple(state.get(key, wanted[key]).shape), tuple(wanted[key].shape)
-        if key in ends and found != right and found[1:] == right[1:]:
-            raise UserError(
-                f"{checkpoint.file} answers {found[0]} classes, and data={checkpoint.data} has {right[0]}; give the data set"
-                " that the network was trained on"
-            )
-    for key in wanted:
-        found, right = tuple(state.get(key, wanted[key]).shape), tuple(wanted[key].shape)
-        if found != right:
-            raise UserError(
-                f"{key} of {checkpoint.file} has shape {found}, and {right} in {of}; give the network that was trained"
-            )
+    shapes = {key: (tuple(state[key].shape), tuple(wanted[key].shape)) for key in wanted if key in state}
+    wrong = {key: both for key, both in shapes.items() if both[0] != both[1]}
+    last = next((key for key in reversed(wanted) if key.endswith(".weight")), "")
+    if last in wrong and wrong[last][0][1:] == wrong[last][1][1:]:
+        found, right = wrong[last]
+        raise UserError(
+            f"{checkpoint.file} answers {found[0]} classes, and data={checkpoint.data} has {right[0]}; give the data set"
+            " that the network was trained on"
+        )
+    for key, (found, right) in wrong.items():
+        raise UserError(
+            f"{key} of {checkpoint.file} has shape {found}, and {right} in {of}; give the network that was trained"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hampkit.judging.results.attacks import deciding_auc, of_models, of_target
+from hampkit.judging.results.attacks import deciding_auc, exposure_of, of_models, of_target
 from hampkit.registry import ATTACKS
 from hampkit.workflows.audit_attacks import unfit
 
@@ -82,7 +82,7 @@ def _texts(results: Json) -> bool:
 
 def _reason(cls: Any, results: Json) -> str:
     held = {need for model in results["models"] for attack in model["attacks"] for need in attack["needs"]}
-    held |= {"shadows" for model in results["models"] if (model.get("audit") or {}).get("exposure")}
+    held |= {"shadows" for model in results["models"] if exposure_of(model)}
     held |= {"known" for model in results["models"] if any((model.get("known") or {}).values())}
     lacking = [str(LACKING.get(need, need)) for need in cls.needs if need not in held]
     lacking += dict.fromkeys(why for model in results["models"] if (why := unfit(cls, model.get("audit") or {})))

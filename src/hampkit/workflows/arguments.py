@@ -103,16 +103,15 @@ def _whole(name: str, value: Any) -> int:
         raise _wrong(name, value, "a whole number, such as 4") from None
 
 
-def _names(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
-        raise _wrong(name, value, "a list of names, such as ['loss', 'entropy']")
-    return _each(_text)(name, tuple(value))
+def _texts(wanted: str) -> Callable[[str, Any], tuple[str, ...]]:
+    """The check of a list of texts; wanted: what it must be, in words."""
 
+    def check(name: str, value: Any) -> tuple[str, ...]:
+        if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
+            raise _wrong(name, value, wanted)
+        return _each(_text)(name, tuple(value))
 
-def _limits(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
-        raise _wrong(name, value, "a list of texts, such as ['auc.low>0.6']")
-    return _each(_text)(name, tuple(value))
+    return check
 
 
 def _options(name: str, value: Any) -> dict[str, Any]:
@@ -155,6 +154,7 @@ def _each(check: Callable[[str, Any], Any]) -> Callable[[str, tuple[Any, ...]], 
 
 _reference = _path_or(Recipe, "a recipe: 'DATA/DEFENSE', a .toml file, or a result of hampkit.recipe")
 _run = _path_or(Trained, "a run folder, or a result of hampkit.train")
+_names = _texts("a list of names, such as ['loss', 'entropy']")
 # may be None
 OPTIONAL = {
     "options", "seed", "out", "data_dir", "session", "policy", "scores", "target_scores", "weights", "split",
@@ -186,7 +186,7 @@ KINDS: dict[str, Callable[[str, Any], Any]] = {
     "models": _whole,
     "workers": _whole,
     "policy": _path,
-    "fail_if": _limits,
+    "fail_if": _texts("a list of texts, such as ['auc.low>0.6']"),
     "force": _of(bool, "True or False"),
     "wait": _of(bool, "True or False"),
     "session": _of(Session, "a hampkit.Session"),

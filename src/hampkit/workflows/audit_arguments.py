@@ -110,7 +110,8 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     for name in given:
         if name not in known:
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
-    given = checked_values(given, [*Settings.__annotations__, "shadows", "scores", "target_scores", "weights", "split"])
+    checked = [*Settings.__annotations__, "shadows", "scores", "target_scores", "weights", "split", "fail_if"]
+    given = checked_values({**given, "fail_if": given.get("fail_if") or ()}, checked)
     for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership", "net", "text"):
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")
@@ -125,7 +126,7 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     options = attack_options(common.options or {})
     request = AuditRequest(tuple(common.attacks), options, declared, seed=common.seed, **_chosen(given, REQUEST))
     out = None if common.out is None else Path(common.out).expanduser()
-    release = Release(Gate.of(given.get("policy"), _list("fail_if", given.get("fail_if") or ())), out)
+    release = Release(Gate.of(given.get("policy"), given["fail_if"]), out)
     settings: Any = {name: value for name, value in given.items() if name in Settings.__annotations__}
     return Sorted(ways, request, release, session_of(settings))
 
@@ -140,12 +141,6 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
         return tuple(float(value) for value in np.atleast_1d([] if values is None else values))
     except (TypeError, ValueError):
         raise UserError(f"{name}={values!r} must be a number, or a list of numbers") from None
-
-
-def _list(name: str, values: Any) -> Sequence[str]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise UserError(f"{name}={values!r} must be a list of texts, such as ['auc.low>0.6']")
-    return values
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:

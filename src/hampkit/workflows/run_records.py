@@ -80,8 +80,7 @@ def write_records(folder: Path, problem: Problem, found: Records, attack: str, s
 
     scores, members: (T, N) of leave-one-out, of the judged records.
     """
-    rows = _rows(problem)
-    of_attack = {str(r.row): r for r in records(scores, members, rows, [""] * len(rows))}
+    of_attack = {str(r.row): r for r in records(scores, members, _rows(problem))}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(RUN_COLUMNS)

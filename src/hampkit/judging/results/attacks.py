@@ -79,6 +79,11 @@ def as_found(attack: Json, auc: Json) -> dict[str, float]:
     return {"value": 1 - auc["value"], "low": 1 - auc["high"], "high": 1 - auc["low"]}
 
 
+def exposure_of(model: Json) -> Json:
+    """How many records or persons of a model are shown to be exposed; empty without shadow models."""
+    return model.get("exposure") or (model.get("audit") or {}).get("exposure") or {}
+
+
 def attack_label(attack: Json) -> str:
     """The attack's name with those of its options that are not the defaults, and the variance that it chose by itself.
 
