@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from hampkit.stats import moderated
 from hampkit.stats.intervals import bonferroni_level
+from hampkit.stats.noncentral import noncentrality
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 FDR = 0.05  # share of false claims among the records that are shown to be exposed
-_DOUBLINGS = 60  # of the distance at which the end of an interval is looked for
-_HALVINGS = 26  # of that distance: 2e-8 of it remains
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,14 @@ def exposure(signals: Any, members: Any, level: float = 0.95) -> Exposure:
     if not (usable & (n1 + n0 > 2)).any():
         raise ValueError("no record has three models, some trained on it and some not: there is no variance to measure")
     gap, squares = _gaps(values[:, usable], inside[:, usable])
-    freedom = (n1 + n0 - 2)[usable]
+    freedom = np.full(len(gap), len(values) - 2)
     prior = moderated.fit(squares, freedom)
-    nu = prior.freedom + freedom
+    nu = float(prior.freedom + len(values) - 2)
     scale = np.sqrt(prior.variances(squares, freedom))
     k = np.sqrt(n1 * n0 / np.maximum(n1 + n0, 1))[usable]
     t = k * gap / scale
     levels = (level, bonferroni_level(1 - level, len(t)))
-    ends = [_noncentrality(t, nu, (1 + side * each) / 2) / k for each in levels for side in (1, -1)]
+    ends = [noncentrality(t, nu, (1 + side * each) / 2) / k for each in levels for side in (1, -1)]
     p = _upper_tail(t, nu)
     numbers = ((1 - 3 / (4 * nu - 1)) * gap / scale, *ends, p, benjamini_hochberg(p))
     mu, low, high, low_all, high_all, p, adjusted = (_spread(each, usable) for each in numbers)
@@ -124,47 +123,11 @@ def _gaps(values: Floats, inside: Bools) -> tuple[Floats, Floats]:
     return means[0] - means[1], (centred**2).sum(0)
 
 
-def _upper_tail(t: Floats, nu: Floats) -> Floats:
-    """P[T ≥ t] of Student's distribution (N,); nu: (N,), ∞ is the normal distribution."""
+def _upper_tail(t: Floats, nu: float) -> Floats:
+    """P[T ≥ t] of Student's distribution (N,); ν = ∞ is the normal distribution."""
     from scipy.special import ndtr, stdtr
 
-    return np.where(np.isinf(nu), ndtr(-t), stdtr(np.where(np.isinf(nu), 1.0, nu), -t))
-
-
-def _noncentrality(t: Floats, nu: Floats, probability: float) -> Floats:
-    """The noncentralities (N,) at which P[T ≤ t] has this value, by bisection; it falls as they rise."""
-    from scipy.special import ndtri
-
-    normal = t - ndtri(probability)
-    finite = np.flatnonzero(~np.isinf(nu))
-    if not len(finite):
-        return normal
-    found = normal.copy()
-    found[finite] = _bisected(t[finite], nu[finite], probability, normal[finite])
-    return found
-
-
-def _bisected(t: Floats, nu: Floats, probability: float, start: Floats) -> Floats:
-    low, high = start - 1.0, start + 1.0
-    for _ in range(_DOUBLINGS):
-        too_high, too_low = _cdf(t, nu, low) < probability, _cdf(t, nu, high) > probability
-        if not (too_high.any() or too_low.any()):
-            break
-        width = high - low
-        low, high = np.where(too_high, low - width, low), np.where(too_low, high + width, high)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        above = _cdf(t, nu, middle) > probability
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return (low + high) / 2
-
-
-def _cdf(t: Floats, nu: Floats, noncentrality: Floats) -> Floats:
-    from scipy.special import nctdtr, ndtr
-
-    found = nctdtr(nu, noncentrality, t)
-    # SciPy gives NaN far out, where the distribution of T is that of a normal variable over a nearly constant chi
-    return np.where(np.isfinite(found), found, ndtr((t - noncentrality) / np.sqrt(1 + t**2 / (2 * nu))))
+    return ndtr(-t) if np.isinf(nu) else stdtr(nu, -t)
 
 
 def _spread(values: Floats, usable: Bools) -> Floats:
