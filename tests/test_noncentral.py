@@ -1,5 +1,7 @@
 """The noncentral t distribution: a slow integral as oracle, and the inversion."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,8 +20,7 @@ def slow_cdf(t, nu, shift):
 
     step = shift / t
     cuts = [0.0, *sorted(c for c in (step - 10 / abs(t), step, step + 10 / abs(t), 1.0) if 0 < c < 10), 20.0]
-    pieces = zip(cuts, cuts[1:], strict=False)
-    return sum(integrate.quad(density, *piece, epsabs=1e-13, limit=200)[0] for piece in pieces)
+    return sum(integrate.quad(density, *piece, epsabs=1e-13, limit=200)[0] for piece in pairwise(cuts))
 
 
 @pytest.mark.parametrize("nu", [1.0, 2.7, 30.0, 400.0])

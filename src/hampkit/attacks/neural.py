@@ -17,6 +17,7 @@ from hampkit.errors import UserError
 from hampkit.nets.attack import AttackNet
 from hampkit.rng import derive, forked, torch_rng
 
+MOST_ROWS = 8192  # that the network answers at once
 Features = tuple[Tensor, Tensor, Tensor]  # logits (N, C), labels (N,), loss (N,)
 
 
@@ -51,8 +52,7 @@ class Neural(Attack):
         assert evidence.known is not None
         scale = _Scale.of(evidence.known)
         net = self._train(evidence.known, scale, evidence.seed)
-        with torch.no_grad():
-            return net.logit(*scale.features(evidence.logits, evidence.y)).double().cpu().numpy()
+        return _logits(net, scale.features(evidence.logits, evidence.y)).double().cpu().numpy()
 
     def _train(self, known: Known, scale: _Scale, seed: int) -> AttackNet:
         """Adam on the squared error. The weights with the best balanced accuracy on the known examples for choosing are kept."""
@@ -115,9 +115,15 @@ def _scaled(values: Tensor, by: tuple[float, float]) -> Tensor:
 
 
 @torch.no_grad()
+def _logits(net: AttackNet, features: tuple[Tensor, ...]) -> Tensor:
+    """The logits of membership (N,), of at most `MOST_ROWS` rows at once: the first layer is 1,024 wide."""
+    parts = zip(*(f.split(MOST_ROWS) for f in features), strict=True)
+    return torch.cat([net.logit(*part) for part in parts])
+
+
 def _balanced_accuracy(net: AttackNet, features: Features, member: Tensor, rows: Tensor) -> float:
     """The mean of TPR and TNR on some rows (K,) bool: with many non-members, accuracy alone rewards predicting non-member."""
-    right = (net.logit(*(f[rows] for f in features)) >= 0) == member[rows]
+    right = (_logits(net, tuple(f[rows] for f in features)) >= 0) == member[rows]
     shares = [
         right[member[rows] == side].double().mean() for side in (True, False) if bool((member[rows] == side).any())
     ]

@@ -214,7 +214,7 @@ def _problems(name: str, column: Any, options: TableOptions) -> list[Problem]:
     """The problems of a column, each with its remedy; empty if the column can be used."""
     named = name in options.named
     if column.null_count == len(column):
-        return [Problem(name, "has no value in any row", _instead(name, options))]
+        return [Problem(name, "has no value in any row", leaving_out(name, options))]
     if not (named or _usable(name, column.type, options)):
         return [_type_problem(name, column, options)]
     gaps = column.null_count and (options.missing == "error" or (named and options.missing != "drop"))
@@ -242,7 +242,7 @@ def _type_problem(name: str, column: Any, options: TableOptions) -> Problem:
     return Problem(
         name,
         f"is neither numbers nor categories (type {column.type})",
-        f"convert it to numbers, {categories}or {_instead(name, options)}",
+        f"convert it to numbers, {categories}or {leaving_out(name, options)}",
     )
 
 
@@ -251,7 +251,7 @@ def _missing(name: str, column: Any, options: TableOptions) -> Problem:
     fills = ", fill them with missing=median or missing=category"
     if name in options.named:  # only features can be filled
         fills = ", which leaves out rows without a feature too" if options.missing in ("median", "category") else ""
-    return Problem(name, fault, f"leave such rows out with missing=drop{fills}, or {_instead(name, options)}")
+    return Problem(name, fault, f"leave such rows out with missing=drop{fills}, or {leaving_out(name, options)}")
 
 
 def _text_problem(name: str, column: Any, options: TableOptions) -> Problem | None:
@@ -267,7 +267,7 @@ def _text_problem(name: str, column: Any, options: TableOptions) -> Problem | No
         return _notation_problem(name, column, other, options)
     if len(counts) <= MAX_CATEGORIES:
         return None
-    remedies = ["write it as numbers", _instead(name, options)]
+    remedies = ["write it as numbers", leaving_out(name, options)]
     if not options.group and len(counts) < total:  # rows are not grouped yet, and some have equal values
         together = f"keep their rows together with --group {shlex.quote(name)}"
         remedies.append(f"where equal values mean one person, {together}")
@@ -286,12 +286,12 @@ def _notation_problem(name: str, column: Any, counts: dict[str, int], options: T
     thousands = all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text.strip()) for text in commas)
     if options.decimal == "." and 2 * len(commas) > len(counts) and not thousands:
         fault = f"has {commas[0]!r:.40}: numbers with decimal commas"
-        return Problem(name, fault, f"read them with 'decimal=,', {categories}or {_instead(name, options)}")
+        return Problem(name, fault, f"read them with 'decimal=,', {categories}or {leaving_out(name, options)}")
     first = next((text for text in counts if text not in commas), commas[0] if commas else "")
     return Problem(
         name,
         f"has {first!r:.40}: numbers with a separator of thousands, a currency or a per cent sign",
-        f"write them without, {categories}or {_instead(name, options)}",
+        f"write them without, {categories}or {leaving_out(name, options)}",
     )
 
 
@@ -312,7 +312,7 @@ def _bad_cells(name: str, column: Any, bad: list[str], options: TableOptions) ->
         name,
         f"holds numbers, but not in {_cells(cells)}: {listed([shortened(text, 30) for text in bad], 4)}",
         f"correct that, read it as missing with {_as_missing(_few(bad), options)},"
-        f" {_as_categories(name, column, options)}or {_instead(name, options)}",
+        f" {_as_categories(name, column, options)}or {leaving_out(name, options)}",
     )
 
 
@@ -335,7 +335,7 @@ def _number_problem(name: str, column: Any, options: TableOptions) -> Problem | 
     return Problem(
         name,
         f"has {texts[0]} in {_cells(present)}: not a finite number (float32)",
-        f"correct that, read it as missing with {_as_missing(texts, options)}, or {_instead(name, options)}",
+        f"correct that, read it as missing with {_as_missing(texts, options)}, or {leaving_out(name, options)}",
     )
 
 
@@ -348,7 +348,7 @@ def _categories_problem(name: str, column: Any, options: TableOptions) -> Proble
     )
 
 
-def _instead(name: str, options: TableOptions) -> str:
+def leaving_out(name: str, options: TableOptions) -> str:
     """The last remedy: another column in the place of this one, or none."""
     if name in options.named:
         return "name another label by --label" if name == options.label else "name another group by --group"

@@ -110,20 +110,34 @@ def shift(
     """The AUC of a classifier of membership from input and label alone, and whether its 99.9 % interval lies above 0.5.
 
     x: (K, *shape), y: (K,), member: (K,) of known examples; x_new, y_new, member_new, group_new: (N, …) of the candidates.
-    Extremely randomised trees, fitted on at most ``most`` known examples. The target is not queried.
+    Extremely randomised trees, fitted on at most ``most`` known examples; without inputs (features of size 0) the share of
+    members of each class. The target is not queried.
     """
-    from sklearn.ensemble import ExtraTreesClassifier
-
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(x))[:most]
-    classes = int(max(np.asarray(y).max(), np.asarray(y_new).max())) + 1
-    known, labels = _table(x[rows], y[rows], classes), np.asarray(member)[rows]
-    if labels.all() or not labels.any():
+    rows = rng.permutation(len(x))[:most] if np.size(x) else np.arange(len(x))
+    known = np.asarray(x)[rows], np.asarray(y)[rows], np.asarray(member)[rows]
+    if known[2].all() or not known[2].any():
         return Interval(0.5, 0.0, 1.0), False
-    trees = ExtraTreesClassifier(200, min_samples_leaf=5, max_features="sqrt", random_state=int(rng.integers(2**31)))
-    scores = trees.fit(known, labels).predict_proba(_table(x_new, y_new, classes))[:, 1]
+    scores = _by_tree(known, x_new, y_new, int(rng.integers(2**31))) if np.size(x) else _by_class(*known[1:], y_new)
     surely = grouped.auc_interval(scores, member_new, group_new, STRICT_LEVEL).low > 0.5
     return grouped.auc_interval(scores, member_new, group_new), surely
+
+
+def _by_tree(known: tuple[np.ndarray, np.ndarray, np.ndarray], x: Any, y: Any, seed: int) -> np.ndarray:
+    """The probability of membership (N,) by extremely randomised trees, fitted on inputs, labels and membership."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    inputs, labels, member = known
+    classes = int(max(labels.max(), np.asarray(y).max())) + 1
+    trees = ExtraTreesClassifier(200, min_samples_leaf=5, max_features="sqrt", random_state=seed)
+    return trees.fit(_table(inputs, labels, classes), member).predict_proba(_table(x, y, classes))[:, 1]
+
+
+def _by_class(labels: np.ndarray, member: np.ndarray, y: Any) -> np.ndarray:
+    """The share of members (N,) among the known examples of each one's class, with one of each kind added."""
+    classes = int(max(labels.max(), np.asarray(y).max())) + 1
+    of_class, inside = (np.bincount(each, minlength=classes) for each in (labels, labels[member.astype(bool)]))
+    return ((inside + 1) / (of_class + 2))[np.asarray(y)]
 
 
 def _table(x: Any, y: Any, classes: int) -> np.ndarray:

@@ -16,7 +16,7 @@ _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 def noncentrality(t: Floats, nu: float, probability: float) -> Floats:
-    """The noncentralities (N,) at which P[T ≤ t] = probability for T with ν degrees of freedom; t: (N,); ν = ∞ is the normal case.
+    """The noncentralities (N,) at which P[T ≤ t] = probability, for T with ν degrees of freedom; t: (N,); ν = ∞: normal.
 
     They are found by bisection. For many t this is done on a grid of arsinh t only, and a spline of the fifth degree through
     noncentrality/√(1 + t²), which is bounded and smooth, gives the others: to 2e-7 of √(1 + t²).

@@ -119,7 +119,7 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     check_groups(given.what, records)
     notes = [*given.notes, *_check_equal(given, allow_equal), *_note_on_groups(records)]
     scale, views = _views(given)
-    notes += _note_on_order(given, scale, views)
+    notes += [*_note_on_order(given, scale, views), *_note_on_labels(given, scale)]
     order = records.order(derive(seed, "audit"))
     shadows, left_out = (
         (None, ()) if given.shadow_answers is None else _without_collapsed(given, _shadows(given, scale))
@@ -207,6 +207,19 @@ def _note_on_order(given: Given, scale: Scale, views: NDArray[np.float64]) -> li
     note = (
         f"the answers of {given.what} are right for {share:.1%} of the members, less than by guessing among {classes} classes:"
         " are the columns of answers in the order of the classes?"
+    )
+    warnings.warn(note, Notice, stacklevel=2)
+    return [note]
+
+
+def _note_on_labels(given: Given, scale: Scale) -> list[str]:
+    """A note on answers that are 0 or 1 only: they are predicted labels."""
+    values = np.asarray(given.answers)
+    if scale.kind != "probabilities" or not ((values == 0) | (values == 1)).all():
+        return []
+    note = (
+        f"the answers of {given.what} are 0 and 1 only, as predicted labels are: attacks see whether the label is right, and"
+        " nothing else; give probabilities if users of the model see them"
     )
     warnings.warn(note, Notice, stacklevel=2)
     return [note]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from hampkit.data.table import existing
 from hampkit.data.table_arrays import read_npz
 from hampkit.data.table_cells import is_number
-from hampkit.data.table_columns import read_file
-from hampkit.data.table_values import TableOptions, check_columns, compact, encode, listed
+from hampkit.data.table_values import check_columns, compact, encode, listed
 from hampkit.errors import UserError
+from hampkit.targets.reading import Reading
 from hampkit.targets.records import arrow, by_option, coded, names, values_of
 
 Inputs = Literal["auto", "array", "frame", "encoded"]  # as a user names them
@@ -49,6 +49,7 @@ class TableColumns:
     id: str = ""
     inputs: Inputs = "auto"
     by: str = ""  # the column of the subgroups, which stays a feature
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         if self.inputs not in INPUTS:
@@ -106,7 +107,7 @@ def _named_table(name: str, table: Any, columns: TableColumns) -> tuple[Any, str
         return found, str(path), skipped
     if not columns.label:
         raise UserError(f"{name} is a table and needs the name of its label column; give label=COLUMN")
-    found = arrow(name, table)
+    found = columns.reading.memory(name, arrow(name, table))
     check_columns(name, found.column_names, columns.wanted)
     return found, name, ()
 
@@ -213,7 +214,7 @@ def _npz(path: Path) -> tuple[Any, Any]:
 def _table(path: Path, columns: TableColumns) -> tuple[Any, tuple[str, ...]]:
     if not columns.label:
         raise UserError(f"{path} needs the name of its label column; give --label COLUMN")
-    table, skipped = read_file(path, TableOptions(label=columns.label, group=columns.group))
+    table, skipped = columns.reading.file(path, columns.label, columns.group)
     check_columns(path, table.column_names, columns.wanted)
     if not table.num_rows:
         raise UserError(f"{path} has no rows; give at least 100")

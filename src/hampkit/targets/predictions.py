@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import torch
 
 from hampkit.data.table import existing
 from hampkit.data.table_arrays import read_npz
-from hampkit.data.table_cells import is_number
-from hampkit.data.table_columns import read_file
+from hampkit.data.table_cells import is_number, leaving_out
 from hampkit.data.table_values import TableOptions, check_columns, compact, domain_of, listed
 from hampkit.errors import UserError
 from hampkit.targets.answers import KINDS, Kind, off
 from hampkit.targets.base import Given
+from hampkit.targets.reading import Reading
 from hampkit.targets.records import (
     Records,
     arrow,
@@ -48,6 +49,7 @@ class Columns:
     by: str = ""
     answers: str = ""  # a pattern such as ``p_*``; default: all columns that are not named otherwise
     kind: Kind = "auto"
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -62,7 +64,7 @@ class Columns:
     def given(self) -> list[str]:
         """The options that were given, for files in which they have no effect."""
         more = [("--answers", bool(self.answers)), ("--kind", self.kind != "auto")]
-        return [*self.named, *(option for option, is_given in more if is_given)]
+        return [*self.named, *(option for option, is_given in more if is_given), *self.reading.given]
 
 
 def from_arrays(title: str, what: str, arrays: dict[str, Any]) -> Given:
@@ -110,8 +112,8 @@ def from_file(file: str | Path, columns: Columns) -> Given:
                 f"{given[0]} has no effect on {path}, whose arrays have fixed names ({listed(ARRAYS, 20)}); leave it out"
             )
         return from_arrays(path.stem, str(path), dict(read_npz(path, _known, "probabilities=…, y=…, member=…")))
-    table, skipped = read_file(path, TableOptions(label=columns.label, group=columns.group))
-    given = from_table(path.stem, str(path), table, columns)
+    table, skipped = columns.reading.file(path, columns.label, columns.group)
+    given = _of_table(path.stem, str(path), table, columns)
     return replace(given, notes=(*skipped, *given.notes))
 
 
@@ -120,11 +122,15 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
 
     Raises: `UserError`.
     """
+    return _of_table(title, what, columns.reading.memory(what, arrow(what, table)), columns)
+
+
+def _of_table(title: str, what: str, table: Any, columns: Columns) -> Given:
     table = arrow(what, table)
     there = list(table.column_names)
-    for option in ("--label", "--member"):
-        if option not in columns.named:
-            raise UserError(f"{what} needs {option} COLUMN, one of {listed(there)}")
+    for flag in ("--label", "--member"):
+        if flag not in columns.named:
+            raise UserError(f"{what} needs {flag} COLUMN, one of {listed(there)}")
     check_columns(what, there, ((name, option) for option, name in columns.named.items()))
     if len(set(columns.named.values())) < len(columns.named):
         raise UserError(
@@ -132,8 +138,8 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
         )
     found = {option: values_of(what, name, table.column(name)) for option, name in columns.named.items()}
     chosen = _answer_columns(what, there, columns)
-    answers = np.stack([_numbers(what, table, name) for name in chosen], axis=1)
     wanted = set(names(found["--label"]))
+    answers = np.stack([_numbers(what, table, name, wanted, columns) for name in chosen], axis=1)
     classes, answers = _classes(what, chosen, answers, wanted)
     extra = [name for name, end in zip(chosen, classes, strict=False) if end not in wanted]
     if len(chosen) > 1 and extra and not columns.answers and off(answers).any():
@@ -149,10 +155,10 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
         ids=names(found["--id"]) if "--id" in found else (),
         by=names(found["--by"]) if "--by" in found else (),
     )
-    shown = listed(chosen, 4)
-    return Given(
-        title, what, records, answers, "predictions", columns.kind, notes=(f"answers are the columns {shown}",)
-    )
+    note = f"answers are the columns {listed(chosen, 4)}"
+    if len(chosen) == 1:
+        note = f"the one column of answers, {chosen[0]!r}, is taken as the probability of class {_positive(chosen[0], classes)!r}"
+    return Given(title, what, records, answers, "predictions", columns.kind, notes=(note,))
 
 
 def _records(what: str, given: dict[str, Any], classes: int) -> Records:
@@ -208,17 +214,28 @@ def _known(there: list[str]) -> list[str]:
     return [name for name in there if name in ARRAYS]
 
 
-def _numbers(what: str, table: Any, name: str) -> Any:
+def _numbers(what: str, table: Any, name: str, labels: set[str], columns: Columns) -> Any:
+    """A column of answers (P,); labels: those that occur. Raises: `UserError`."""
     import pyarrow as pa
 
     column = table.column(name)
     if not is_number(column.type):
         raise UserError(
-            f"column {name!r} of {what} is taken as an answer and holds no numbers ({column.type}); name the columns with the"
-            " answers: --answers 'PREFIX*', or this one by --id or --group"
+            f"column {name!r} of {what} is taken as an answer and {_no_numbers(column, labels)}, name this column by --id or"
+            f" --group, or {leaving_out(name, TableOptions(drop=columns.reading.drop))}"
         )
     check_complete(what, name, column)
     return column.cast(pa.float64(), safe=False).to_numpy()
+
+
+def _no_numbers(column: Any, labels: set[str]) -> str:
+    """What a column without numbers holds, and the first remedy."""
+    texts = set(names(column.drop_null().to_pylist()))
+    if texts and texts <= labels:
+        return "holds labels, not probabilities; give a column of probabilities for each class"
+    if texts and all(re.fullmatch(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?", text) for text in texts):
+        return f"holds numbers with decimal commas, such as {min(texts)!r}; read them with 'decimal=,'"
+    return f"holds no numbers ({column.type}); name the columns with the answers: --answers 'PREFIX*'"
 
 
 def _answer_columns(what: str, there: Sequence[str], columns: Columns) -> list[str]:
@@ -249,14 +266,14 @@ def _classes(what: str, chosen: list[str], answers: Any, wanted: set[str]) -> tu
             " one of two classes: give a column per class for logits"
         )
     first, second = sorted_names(wanted)
-    ends = [
-        name
-        for name in (first, second)
-        if chosen[0] == name or chosen[0].endswith((f"_{name}", f".{name}", f" {name}"))
-    ]
-    positive = ends[0] if len(ends) == 1 else second
     both = np.concatenate([1 - answers, answers], axis=1)
-    return (first, second), both if positive == second else both[:, ::-1].copy()
+    return (first, second), both if _positive(chosen[0], (first, second)) == second else both[:, ::-1].copy()
+
+
+def _positive(column: str, classes: Sequence[str]) -> str:
+    """The one of two classes that the only column of answers is named after; the second if it is named after none."""
+    ends = [name for name in classes if column == name or column.endswith((f"_{name}", f".{name}", f" {name}"))]
+    return ends[0] if len(ends) == 1 else classes[1]
 
 
 def _named(chosen: list[str], wanted: set[str]) -> tuple[str, ...]:

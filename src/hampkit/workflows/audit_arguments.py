@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hampkit.config.command_line import read_value
+from hampkit.config.schema import build, field_types
 from hampkit.errors import UserError, did_you_mean
 from hampkit.targets.predictions import Columns
+from hampkit.targets.reading import Reading
 from hampkit.workflows.arguments import checked_values
 from hampkit.workflows.audit import AuditRequest, Declared
 from hampkit.workflows.audit_report import Release
@@ -121,14 +124,30 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
         for name in (*ARRAYS, "member", "group", "id", "by")
         if not isinstance(given.get(name, ""), str)
     }
-    ways = Ways(predictions, Columns(**texts), _arrays(values), seed=common.seed, **_chosen(given, WAYS))
+    reading, rest = _reading(common.options or {})
+    columns = Columns(**texts, reading=reading)
+    ways = Ways(predictions, columns, _arrays(values), seed=common.seed, **_chosen(given, WAYS))
     declared = Declared(**_chosen(given, DECLARED), prior=_numbers("prior", given.get("prior")))
-    options = attack_options(common.options or {})
+    options = attack_options(rest)
     request = AuditRequest(tuple(common.attacks), options, declared, seed=common.seed, **_chosen(given, REQUEST))
     out = None if common.out is None else Path(common.out).expanduser()
     release = Release(Gate.of(given.get("policy"), given["fail_if"]), out)
     settings: Any = {name: value for name, value in given.items() if name in Settings.__annotations__}
     return Sorted(ways, request, release, session_of(settings))
+
+
+def _reading(options: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
+    """How tables are read, and the options that are left: those of the judge and of attacks. Raises: `UserError`."""
+    known, found, rest = field_types(Reading), {}, {}
+    for key, value in options.items():
+        name = key.removeprefix("data.")
+        if (name,) not in known:
+            rest[key] = value
+        elif name in found:
+            raise UserError(f"data.{name} is given twice; leave one out")
+        else:
+            found[name] = read_value(value, known[(name,)]) if isinstance(value, str) else value
+    return build(Reading, found, "data"), rest
 
 
 def _chosen(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -107,6 +107,8 @@ class Ways:
         if way not in ("probabilities", "logits") and unused:
             name = unused[0]
             raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
+        if (pairs or way in ("probabilities", "logits")) and (given := self.columns.reading.given):
+            raise UserError(f"{given[0]} has no effect on arrays; leave it out")
         if way in ("scores", "weights") and (given := self.columns.given):
             raise UserError(f"{given[0]} has no effect with {way}, which have no columns of answers; leave it out")
         for name, owners in OWNERS.items():
@@ -125,7 +127,8 @@ class Ways:
         return given_of_training(own, session)
 
     def _table_columns(self) -> TableColumns:
-        return TableColumns(self.columns.label, self.columns.group, self.columns.id, self.inputs, self.columns.by)
+        columns = self.columns
+        return TableColumns(columns.label, columns.group, columns.id, self.inputs, columns.by, columns.reading)
 
     def _of_model(self, session: Session) -> Given:
         for name, value in (("members", self.members), ("nonmembers", self.nonmembers)):

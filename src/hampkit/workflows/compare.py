@@ -186,10 +186,9 @@ def _one_split(names: Sequence[str], dataset: str, recipe_options: RecipeOptions
         raise UserError(f"compare takes a data set, not {dataset!r}; {_instead_of(dataset)}")
     references = [f"{dataset}/{name}" if dataset else name for name in (BASE, *names)]
     base, *recipes = recipe_options.recipes(references)
-    layout = base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout
+    split, layout = base.split, base.split.layout or DATASETS.get(base.data.name)(**base.data.options).layout
     if layout == "default" and any("reference" in DEFENSES.get(n).needs for n in names):
-        layout = "with-reference"  # AdvReg and MemGuard need reference rows
-    split = replace(base.split, layout=layout)
+        split = replace(split, layout="with-reference")  # AdvReg and MemGuard need reference rows
     return [replace(r, split=split, judge=base.judge, shadows=base.shadows) for r in recipes]
 
 

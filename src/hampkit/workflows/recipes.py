@@ -166,7 +166,9 @@ def attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             sections["attacks"].setdefault(section, {})[name] = _read(ATTACKS.get(section), name, value)
         else:
             hint = ("" if section else option_of_attacks(name)) or unknown_key(key, _attack_keys())
-            raise UserError(f"unknown key {key!r}; a trained run takes only judge and attack options; {hint}")
+            raise UserError(
+                f"unknown key {key!r}; here only options of the judge and of attacks have an effect; {hint}"
+            )
     return sections
 
 

@@ -1,0 +1,64 @@
+"""How the tables of an audit are read: the same options as for the data of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from hampkit.data.table_columns import read_file
+from hampkit.data.table_values import TableOptions, check_columns
+from hampkit.errors import UserError
+
+TEXT_FILES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read, see the fields of `hampkit.data.table.File`, and which columns are left out."""
+
+    drop: tuple[str, ...] = ()  # columns that nobody receives, neither the model nor the attacks
+    na: tuple[str, ...] = ()  # texts that mean a missing value, besides empty cells, NA, NaN, null and the like
+    header: bool | None = None  # whether the first line holds names; none: so, unless it looks like a record
+    separator: str = ""  # one character, or tab; empty: the one of , ; tab | that divides most lines alike
+    decimal: Literal[".", ","] = "."
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given, as they are written."""
+        return [f"data.{f.name}" for f in fields(self) if getattr(self, f.name) != f.default]
+
+    def file(self, path: Path, label: str, group: str) -> tuple[Any, tuple[str, ...]]:
+        """The table of a .csv, .tsv or .parquet file, and notes. label, group: columns whose texts must stay exact.
+
+        Raises: `UserError`.
+        """
+        if path.suffix.lower() not in TEXT_FILES:
+            self._check_texts(str(path), "is no .csv or .tsv file")
+        options = TableOptions(
+            label=label,
+            group=group,
+            na=self.na,
+            header=self.header,
+            separator=self.separator,
+            decimal=self.decimal,
+        )
+        table, skipped = read_file(path, options)
+        return self._without(str(path), table), skipped
+
+    def memory(self, what: str, table: Any) -> Any:
+        """A table in memory, without the columns to leave out.
+
+        Raises: `UserError` for options of text files.
+        """
+        self._check_texts(what, "is a table in memory")
+        return self._without(what, table)
+
+    def _check_texts(self, what: str, why: str) -> None:
+        given = [option for option in self.given if option != "data.drop"]
+        if given:
+            raise UserError(f"{given[0]} has no effect on {what}, which {why}; leave it out")
+
+    def _without(self, what: str, table: Any) -> Any:
+        check_columns(what, table.column_names, ((name, "data.drop") for name in self.drop))
+        return table.drop_columns(list(dict.fromkeys(self.drop))) if self.drop else table
