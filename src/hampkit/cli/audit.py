@@ -126,6 +126,9 @@ Prior = Annotated[
     list[float] | None,
     _option("--prior", panel=_MEANING, help="Share of members among the records that an attacker tests."),
 ]
+Title = Annotated[
+    str, _option("--title", panel=_MEANING, help="The name of the model; default: that of its file.", metavar="TEXT")
+]
 Purpose = Annotated[str, _option("--purpose", panel=_MEANING, help="What the model is for.", metavar="TEXT")]
 Membership = Annotated[
     str,
@@ -152,7 +155,7 @@ def audit(
     text: Text = "", train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
     scores: Scores = None, target_scores: TargetScores = None, weights: Weights = None, net: Net = "", split_file: Split = None,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
-    purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
+    title: Title = "", purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
     policy: Policy = None, fail_if: FailIf = None, junit: Junit = None, runs_dir: RunsDir = Path("runs"), out: Out = None,
     data_dir: DataDir = None, device: Device = "auto", json: Json = False, quiet: Quiet = False, demo: Demo = False,
     debug: Debug = False,
@@ -178,7 +181,7 @@ def audit(
             members=members, nonmembers=nonmembers, inputs=inputs, text=text, train=train or None, data=data,
             shadows=shadows, workers=workers, scores=scores, target_scores=target_scores, weights=weights, net=net,
             split=split_file, attacks=_names(attacks), options=options,
-            claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), purpose=purpose,
+            claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), title=title, purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
             out=out, runs_dir=runs_dir, data_dir=data_dir, device=device, progress=bars.progress(),
         )  # fmt: skip

@@ -82,8 +82,8 @@ class Noise:
             return self._between(first)
         return (
             f"{count} of {len(first)} inputs {'lies' if count == 1 else 'lie'} outside the domain of the noise: answers to the"
-            " noise differ from answers to such inputs, which reveals the inputs' kind; give noise='fit' with data=,"
-            " a Domain, or a function"
+            " noise differ from answers to such inputs, which reveals the inputs' kind; give noise='fit' with"
+            " data= that covers such inputs, a Domain, or a function"
         )
 
     def _between(self, x: Tensor) -> str:

@@ -24,6 +24,7 @@ NEVER = (  # (what, why): kinds of attack that this tool has not
     ),
     ("records that are similar to training records, but not equal", "near copies are not searched for"),
 )
+NO_NAMES = ("non-members that are equal to members", "neither inputs nor names of the records (--id) are given")
 WITH_TEXTS = (
     "attacks that change the inputs",
     "the inputs are texts, of which attacks see the numbers of the tokens; a changed number is no similar text",
@@ -72,12 +73,16 @@ def not_tested(results: Json) -> list[dict[str, str]]:
             left.setdefault(_reason(cls, results), []).append(name)
     return [
         *({"what": ", ".join(names), "why": why} for why, names in left.items()),
-        *({"what": what, "why": why} for what, why in (*([WITH_TEXTS] if _texts(results) else []), *NEVER)),
+        *({"what": what, "why": why} for what, why in (*_of_records(results), *NEVER)),
     ]
 
 
-def _texts(results: Json) -> bool:
-    return any((model.get("audit") or {}).get("way") == "hf" for model in results["models"])
+def _of_records(results: Json) -> list[tuple[str, str]]:
+    """What was not tested because of what the records are."""
+    audits = [model.get("audit") or {} for model in results["models"]]
+    texts = any(audit.get("way") == "hf" for audit in audits)
+    nameless = any(not audit.get("inputs", True) and not audit.get("names") for audit in audits)
+    return [*([WITH_TEXTS] if texts else []), *([NO_NAMES] if nameless else [])]
 
 
 def _reason(cls: Any, results: Json) -> str:

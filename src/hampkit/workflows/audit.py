@@ -306,6 +306,7 @@ def _findings(
         "way": subject.target.way,
         **subject.answers,
         "inputs": subject.target.has_inputs,
+        "names": bool(subject.target.ids),
         "declared": request.declared.to_json(),
         "membership": request.membership,
         "persons": subject.target.pool.group is not None,

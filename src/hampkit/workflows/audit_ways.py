@@ -97,7 +97,8 @@ class Ways:
         if there[0] != "predictions":
             return from_arrays(self.title or "model", "the arrays", self.arrays)
         if isinstance(self.predictions, (str, Path)):
-            return from_file(self.predictions, self.columns)
+            found = from_file(self.predictions, self.columns)
+            return replace(found, title=self.title or found.title)
         return from_table(self.title or "predictions", "the table", self.predictions, self.columns)
 
     def _check_unused(self, way: str) -> None:
