@@ -68,7 +68,9 @@ class Records:
 
     def summary(self) -> dict[str, Any]:
         """The numbers for results.json."""
-        return {"of": self.of, "exposed": self.exposed, "judged": self.judged, "false_discovery_rate": FDR}
+        models = int((self.exposure.inside + self.exposure.outside).max(initial=0))
+        found = {"of": self.of, "exposed": self.exposed, "judged": self.judged, "models": models}
+        return {**found, "false_discovery_rate": FDR}
 
 
 def exposed_records(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from hampkit.judging.results.wording import percent
 from hampkit.report.rows import Json
 
+ENOUGH = 16  # shadow models that show most records with a mu of 2: `python -m benchmarks.exposed`, docs/reading.md
+
 
 @dataclass(frozen=True)
 class RecordTable:
@@ -38,8 +40,14 @@ def exposure_line(found: Json | None) -> str:
     share = percent(found["false_discovery_rate"], 0)
     return (
         f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims at most {share} are"
-        " wrong in expectation"
+        f" wrong in expectation{_few(found)}"
     )
+
+
+def _few(found: Json) -> str:
+    """What few shadow models cannot show; empty with `ENOUGH` of them."""
+    models = found.get("models", ENOUGH)
+    return "" if models >= ENOUGH else f"; {models} shadow models show few of the records with a mu of 2"
 
 
 def _cells(record: Json) -> tuple[str, ...]:

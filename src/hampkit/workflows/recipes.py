@@ -166,9 +166,7 @@ def attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             sections["attacks"].setdefault(section, {})[name] = _read(ATTACKS.get(section), name, value)
         else:
             hint = ("" if section else option_of_attacks(name)) or unknown_key(key, _attack_keys())
-            raise UserError(
-                f"unknown key {key!r}; here only options of the judge and of attacks have an effect; {hint}"
-            )
+            raise UserError(f"unknown key {key!r}; only judge and attack options have an effect here; {hint}")
     return sections
 
 
