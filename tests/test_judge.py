@@ -169,6 +169,23 @@ def test_shifted_finds_classes_whose_numbers_have_no_order():
     assert checks.shift(x[known], y[known], member[known], x[new], y[new], member[new], 0)[1]
 
 
+def test_without_inputs_the_baseline_is_the_share_of_members_of_each_class():
+    """The AUC is that of shares counted one class at a time; a class that nobody knows has a share of one half."""
+    rng = np.random.default_rng(2)
+    y, member = rng.integers(0, 6, 600), rng.random(600) < 0.5
+    y[member & (rng.random(600) < 0.3)] = 1
+    known, new = np.arange(300)[y[:300] != 5], np.arange(300, 600)
+    nothing = np.empty((600, 0))
+    share = {c: (member[known][y[known] == c].sum() + 1) / ((y[known] == c).sum() + 2) for c in range(6)}
+    assert share[5] == 0.5
+    slow = metrics.auc_interval(np.array([share[c] for c in y[new]]), member[new])
+    found, surely = checks.shift(nothing[known], y[known], member[known], nothing[new], y[new], member[new], 0)
+    assert (found, surely) == (slow, True)
+    drawn = [rng.permutation(member) for _ in range(40)]
+    claims = [checks.shift(nothing[known], y[known], m[known], nothing[new], y[new], m[new], 0)[1] for m in drawn]
+    assert sum(claims) <= 1
+
+
 def test_class_thresholds_equal_a_loop():
     rng = np.random.default_rng(3)
     scores, member, y = rng.normal(size=90), rng.random(90) < 0.5, rng.integers(0, 4, 90)
