@@ -202,6 +202,20 @@ def audit_scores(
     return OneRun(m, delta, level, max(g.epsilon for g in tried), mu, of_mu, tuple(tried))
 
 
+def unlikely_coins(included: Any) -> str:
+    """Why fair coins did not decide on records (m,); empty if their number is possible: a two-sided p of at least 1e-6.
+
+    >>> unlikely_coins([True] * 60 + [False] * 40), unlikely_coins([True] * 90 + [False] * 10)
+    ('', '90 of 100 records are members, which fair coins give with a probability below 1e-6')
+    """
+    from scipy.special import bdtr
+
+    n, inside = len(included), int(np.asarray(included).sum())
+    if 2 * bdtr(min(inside, n - inside), n, 0.5) >= 1e-6:
+        return ""
+    return f"{inside:,} of {n:,} records are members, which fair coins give with a probability below 1e-6"
+
+
 def _check(canaries: int, guesses: int, correct: int, delta: float, level: float) -> None:
     if not 0 <= correct <= guesses <= canaries or canaries < 1:
         raise ValueError(

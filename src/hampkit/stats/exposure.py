@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hampkit.stats import moderated
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.stats.noncentral import noncentrality
+from hampkit.stats.permutation import permutation_p
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -72,6 +73,9 @@ def exposure(signals: Any, members: Any, level: float = 0.95) -> Exposure:
     μ̂ = (1 − 3/(4ν − 1))(m₁ − m₀)/√v (Hedges 1981). The ends of the interval are the noncentralities at which t has the
     probabilities (1 ± level)/2, divided by k; the wider interval is at the level 1 − (1 − level)/N. For ν = ∞ all is normal.
 
+    With few models the t distribution is wrong far out if signals have ties, as the votes of a forest, or two modes. So p is the
+    larger one of t's and `permutation_p`, and an end of an interval is only on the far side of 0 if that test allows it too.
+
     Raises: `ValueError` for other shapes, signals that are not finite, a level outside (0, 1), or no record with three models
     of which both kinds are some.
     """
@@ -93,9 +97,10 @@ def exposure(signals: Any, members: Any, level: float = 0.95) -> Exposure:
     scale = np.sqrt(prior.variances(squares, freedom))
     k = np.sqrt(n1 * n0 / np.maximum(n1 + n0, 1))[usable]
     t = k * gap / scale
+    far = permutation_p(values[:, usable], inside[:, usable])
     levels = (level, bonferroni_level(1 - level, len(t)))
-    ends = [noncentrality(t, nu, (1 + side * each) / 2) / k for each in levels for side in (1, -1)]
-    p = _upper_tail(t, nu)
+    ends = [end / k for each in levels for end in _ends(t, nu, each, far)]
+    p = np.maximum(_upper_tail(t, nu), far[0])
     numbers = ((1 - 3 / (4 * nu - 1)) * gap / scale, *ends, p, benjamini_hochberg(p))
     mu, low, high, low_all, high_all, p, adjusted = (_spread(each, usable) for each in numbers)
     return Exposure(mu, low, high, low_all, high_all, p, adjusted, n1, n0)
@@ -114,6 +119,13 @@ def benjamini_hochberg(p: Any) -> Floats:
     found = np.empty_like(values)
     found[order] = adjusted
     return found
+
+
+def _ends(t: Floats, nu: float, level: float, far: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """The ends (N,) of the interval of t's noncentrality. far: p-values that an end on the far side of 0 must agree with."""
+    error = (1 - level) / 2
+    low, high = noncentrality(t, nu, 1 - error), noncentrality(t, nu, error)
+    return np.where(far[0] > error, np.minimum(low, 0), low), np.where(far[1] > error, np.maximum(high, 0), high)
 
 
 def _gaps(values: Floats, inside: Bools) -> tuple[Floats, Floats]:
