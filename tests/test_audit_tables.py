@@ -8,7 +8,7 @@ import pytest
 
 import hampkit
 from hampkit.cli.app import guarded
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 
 ROWS = 400
 BASIC = ["--label", "y", "--member", "in", "--attacks", "loss"]
@@ -109,10 +109,32 @@ def test_the_class_of_the_only_column_is_noted(answers, tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     y, member, p = answers
     words = np.where(y == 1, "yes", "no")
-    for name, column, positive in (("a.csv", {"p_no": 1 - p}, "no"), ("b.csv", {"score": p}, "yes")):
+    for name, column, more, positive in (
+        ("a.csv", {"p_no": 1 - p}, (), "no"),
+        ("b.csv", {"score": p}, ("--positive", "yes"), "yes"),
+        ("c.csv", {"score": 1 - p}, ("--positive", "no"), "no"),
+    ):
         path = write(tmp_path / name, {"y": words, "in": member.astype(int), **column})
-        notes = audited(path, capsys=capsys)["data"]["notes"]
-        assert any(f"as the probability of class '{positive}'" in note for note in notes)
+        found = audited(path, *more, capsys=capsys)
+        assert any(f"as the probability of class '{positive}'" in note for note in found["data"]["notes"])
+        assert found["accuracy"]["test"] > 0.9
+    numbers = write(tmp_path / "d.csv", {"y": y, "in": member.astype(int), "score": p})
+    assert audited(numbers, capsys=capsys)["accuracy"]["test"] > 0.9
+
+
+def test_a_column_that_may_be_of_either_class_is_refused(answers, tmp_path, capsys, monkeypatch):
+    """The wrong class would turn a leak into its opposite. The advice is followed, and other classes are refused."""
+    monkeypatch.chdir(tmp_path)
+    y, member, p = answers
+    path = write(tmp_path / "a.csv", {"y": np.where(y == 1, "yes", "no"), "in": member.astype(int), "score": p})
+    assert guarded(["audit", str(path), *BASIC]) == 2
+    advice = re.search(r"--positive no or (--positive yes)", capsys.readouterr().err)
+    assert guarded(["audit", str(path), *BASIC, *advice[1].split()]) == 0
+    assert guarded(["audit", str(path), *BASIC, "--positive", "yess"]) == 2
+    assert "did you mean 'yes'" in capsys.readouterr().err
+    two = write(tmp_path / "b.csv", columns(answers))
+    assert guarded(["audit", str(two), *BASIC, "--positive", "1"]) == 2
+    assert "--positive 1 names the class of the only column" in capsys.readouterr().err
 
 
 def test_predicted_labels_are_noted_and_texts_of_labels_refused(answers, tmp_path, capsys, monkeypatch):
@@ -154,3 +176,85 @@ def test_compare_trains_what_run_trained_on_a_table(answers, tmp_path):
     hampkit.compare(data=path, label="y", defenses=["undefended", "round"], options=options, runs_dir=tmp_path)
     trained = [folder.name for folder in tmp_path.iterdir() if folder.name.startswith("t-undefended")]
     assert trained == [found.models[0].run.rsplit("/", 1)[-1]]
+
+
+def test_the_value_of_members_may_be_named(answers, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    y, member, p = answers
+    sides = np.where(member, "Training", "Validierung")
+    path = write(tmp_path / "a.csv", {"y": y, "in": sides, "p_0": 1 - p, "p_1": p})
+    plain = audited(write(tmp_path / "b.csv", columns(answers)), capsys=capsys)
+    assert guarded(["audit", str(path), *BASIC]) == 2
+    assert "--member COLUMN=VALUE" in capsys.readouterr().err
+    words = ["audit", str(path), "--label", "y", "--attacks", "loss", "--json", "--member"]
+    assert guarded([*words, "in=Training"]) == 0
+    assert aucs(json.loads(capsys.readouterr().out)["models"][0]) == aucs(plain)
+    assert guarded([*words, "in=Test"]) == 2
+    assert "there are 'Training', 'Validierung'" in capsys.readouterr().err
+
+
+def test_columns_without_numbers_are_named_together(answers, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    y, member, p = answers
+    more = {"note": ["x"] * ROWS, "date": ["a day"] * ROWS}
+    path = write(tmp_path / "a.csv", {"y": y, "in": member.astype(int), "score": p, **more})
+    assert guarded(["audit", str(path), *BASIC]) == 2
+    error = capsys.readouterr().err
+    assert "'note', 'date'" in error
+    advice = re.search(r"such as (--answers \S+)$", error.strip())[1]
+    assert guarded(["audit", str(path), *BASIC, *advice.split()]) == 0
+    percent = write(tmp_path / "b.csv", {"y": y, "in": member.astype(int), "p_1": [f"{100 * v:.1f}%" for v in p]})
+    assert guarded(["audit", str(percent), *BASIC]) == 2
+    assert "holds percentages" in capsys.readouterr().err
+
+
+def test_a_model_is_warned_of_decimal_commas(answers, tmp_path):
+    y, member, p = answers
+    for side, name in ((member, "m.csv"), (~member, "n.csv")):
+        write(tmp_path / name, {"y": y[side], "score": p[side]}, ";", ",")
+    sides = {"members": tmp_path / "m.csv", "nonmembers": tmp_path / "n.csv", "label": "y", "attacks": ["loss"]}
+    with pytest.warns(Notice, match="decimal commas, such as .* 'decimal=,' reads them as numbers"):
+        hampkit.audit(predict=lambda x: np.full((len(x), 2), 0.5), **sides, inputs="encoded", out=tmp_path / "o")
+
+
+WRONG = {
+    "epsilon": ({"claimed_epsilon": "3"}, "claimed_epsilon='3' must be a number"),
+    "a truth": ({"claimed_delta": True}, "claimed_delta=True must be a number"),
+    "a switch": ({"allow_equal": "no"}, "allow_equal='no' must be True or False"),
+    "policy": ({"policy": ["a"]}, r"policy=\['a'\] must be the path"),
+    "classes": ({"classes": ["a", "a"]}, "has a name twice"),
+    "inputs": ({"inputs": "frame"}, "inputs=frame has no effect"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG, ids=str)
+def test_arguments_of_other_types_are_refused(answers, case):
+    y, member, p = answers
+    given, message = WRONG[case]
+    with pytest.raises(UserError, match=message):
+        hampkit.audit(probabilities=np.c_[1 - p, p], y=y, member=member, **given)
+
+
+def test_the_answers_of_shadow_models_are_named(answers):
+    """The first bad answer, with its model."""
+    y, member, p = answers
+    both = np.c_[1 - p, p]
+    half = np.random.default_rng(0).random((3, ROWS)) < 0.5
+    given = {"probabilities": both, "y": y, "member": member, "shadow_members": np.concatenate([half, ~half])}
+    shadow = np.tile(both, (6, 1, 1))
+    for value, message in (
+        (np.nan, "NaN or infinity in data row 9 of model 3"),
+        (7.0, "no probabilities in data row 9 of model 3"),
+    ):
+        bad = shadow.copy()
+        bad[2, 8, 0] = value
+        with pytest.raises(UserError, match=rf"\(shadow models\) has {message}"):
+            hampkit.audit(**given, shadow_probabilities=bad, kind="probabilities")
+    with pytest.raises(UserError, match=r"beyond 1e\+30"):
+        hampkit.audit(logits=both * 1e300, y=y, member=member)
+
+
+def test_a_label_that_is_no_class_is_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(UserError, match="300 different values in 300 rows, so it is no class"):
+        hampkit.audit(train=lambda x, y, seed: None, data=(rng.normal(size=(300, 2)), rng.normal(size=300)), shadows=4)

@@ -247,7 +247,7 @@ def test_files_that_no_audit_can_use(artifact, capsys, case):
         ({"kind": "logits"}, "--kind has no effect with scores"),
         ({"member": np.ones(3)}, "member as an array has no effect with scores"),
         ({"data": "x.csv"}, "data has no effect with scores"),
-        ({"predict": lambda x: x}, "got predict and scores"),
+        ({"predict": lambda x: x}, "got predict .--model. and scores"),
         ({"scores": 3}, "scores=3 must be a path"),
         ({"options": {"lira-online-fixed.variance": "per-example"}}, "one variance for all examples"),
     ],

@@ -213,7 +213,9 @@ def test_files_that_no_audit_can_use(files, capsys, case):
 
 def test_net_and_split_belong_to_weights(files):
     for name in ("net", "split"):
-        with pytest.raises(UserError, match=f"{name} has no effect with predict; leave it out, or give weights"):
+        with pytest.raises(
+            UserError, match=f"{name} has no effect with predict .--model.; leave it out, or give weights"
+        ):
             hampkit.audit(predict=lambda x: x, **{name: "mlp"})
 
 

@@ -52,15 +52,13 @@ from hampkit.cli.options import (
     only_options,
     split,
 )
-from hampkit.cli.output import replace_unknown_characters, write, write_json
+from hampkit.cli.output import REPLACED, replace_unknown_characters, write, write_json
 from hampkit.errors import Notice, UserError
 
 if TYPE_CHECKING:
     from hampkit.api import Comparison, Results
 
 COMPLETES = "_HAMPKIT_COMPLETE"  # is set by a shell that asks for words, or for its script
-# behind the name of a page
-REPLACED = " (in place of the page of an earlier command; to keep both, add --out with another folder)"
 
 app = typer.Typer(
     name="hampkit",

@@ -25,7 +25,7 @@ from hampkit.cli.options import (
     Workers,
     split,
 )
-from hampkit.cli.output import write, write_json
+from hampkit.cli.output import REPLACED, write, write_json
 from hampkit.cli.progress import Bars
 from hampkit.errors import UserError
 
@@ -48,7 +48,13 @@ Words = Annotated[
 ]
 Label = Annotated[str, _option("--label", panel=_WAYS, help="The column with the true label.", metavar="COLUMN")]
 Member = Annotated[
-    str, _option("--member", panel=_WAYS, help="The column with 1 for training records, else 0.", metavar="COLUMN")
+    str,
+    _option(
+        "--member",
+        panel=_WAYS,
+        help="The column with 1 for training records, else 0; or with VALUE for them.",
+        metavar="COLUMN[=VALUE]",
+    ),
 ]
 Group = Annotated[
     str, _option("--group", panel=_WAYS, help="The column with the person of each record.", metavar="COLUMN")
@@ -60,6 +66,12 @@ By = Annotated[
 Answers = Annotated[
     str,
     _option("--answers", panel=_WAYS, help="A pattern for the columns of answers, such as 'p_*'.", metavar="PATTERN"),
+]
+Positive = Annotated[
+    str,
+    _option(
+        "--positive", panel=_WAYS, help="The class whose probability the only column of answers is.", metavar="CLASS"
+    ),
 ]
 Kind = Annotated[str, _option("--kind", panel=_WAYS, help="probabilities, logits or auto.", metavar="KIND")]
 Model = Annotated[
@@ -150,8 +162,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder for page and results; def
 
 def audit(
     words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", by: By = "",
-    answers: Answers = "", kind: Kind = "auto", model: Model = "", members: Members = None, nonmembers: NonMembers = None,
-    inputs: Inputs = "auto",
+    answers: Answers = "", positive: Positive = "", kind: Kind = "auto", model: Model = "", members: Members = None,
+    nonmembers: NonMembers = None, inputs: Inputs = "auto",
     text: Text = "", train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
     scores: Scores = None, target_scores: TargetScores = None, weights: Weights = None, net: Net = "", split_file: Split = None,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
@@ -177,9 +189,10 @@ def audit(
         from hampkit import api
 
         results = api.audit(
-            file, label=label, member=member, group=group, id=id, by=by, answers=answers, kind=kind, predict=model or None,
-            members=members, nonmembers=nonmembers, inputs=inputs, text=text, train=train or None, data=data,
-            shadows=shadows, workers=workers, scores=scores, target_scores=target_scores, weights=weights, net=net,
+            file, label=label, member=member, group=group, id=id, by=by, answers=answers, positive=positive, kind=kind,
+            predict=model or None, members=members, nonmembers=nonmembers, inputs=inputs, text=text,
+            train=train or None, data=data, shadows=shadows, workers=workers, scores=scores,
+            target_scores=target_scores, weights=weights, net=net,
             split=split_file, attacks=_names(attacks), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), title=title, purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
@@ -223,6 +236,11 @@ def _demonstrate(bars: Bars, folder: Path, seed: int, quiet: bool) -> None:
         _show(results, False, quiet)
 
 
+def _in_subgroup(attack: str, auc: str) -> str:
+    """The AUC in a subgroup with its attack, or why there is none."""
+    return auc if attack == "–" else f"{attack}, AUC {auc}"
+
+
 def _show(results: Results, json: bool, quiet: bool) -> None:
     """The results as a table, what an audit has beside them, and where the page is; or as JSON."""
     if json:
@@ -236,5 +254,6 @@ def _show(results: Results, json: bool, quiet: bool) -> None:
     found = results.models[0].audit
     lines = [f"{line}." for line in (exposure_line(found.get("exposure")), bounds_line(found)) if line]
     rows = subgroup_rows(found)
-    write(*lines, *(f"subgroup {name} ({count}): {attack}, AUC {auc}" for name, count, attack, auc in rows))
-    return write(f"report: {results.files['html']}")
+    write(*lines, *(f"subgroup {name} ({count}): {_in_subgroup(attack, auc)}" for name, count, attack, auc in rows))
+    page = results.files["html"]
+    return write(f"report: {page}{REPLACED if page in results.replaced else ''}")

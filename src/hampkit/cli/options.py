@@ -102,8 +102,8 @@ FLAGS = frozenset({
 # those that audit and bound have beside them
 AUDIT_FLAGS = frozenset({
     "allow_equal", "answers", "attacks", "by", "claimed_delta", "claimed_epsilon", "demo", "id", "included", "inputs", "kind",
-    "level", "member", "members", "membership", "model", "nonmembers", "prior", "purpose", "scores", "split", "target_scores",
-    "text", "title", "weights",
+    "level", "member", "members", "membership", "model", "nonmembers", "positive", "prior", "purpose", "scores", "split",
+    "target_scores", "text", "title", "weights",
 })  # fmt: skip
 
 

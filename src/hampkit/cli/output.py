@@ -10,6 +10,9 @@ from typing import Any, TextIO
 
 from hampkit.errors import visible
 
+# behind the name of a page
+REPLACED = " (in place of the page of an earlier command; to keep both, add --out with another folder)"
+
 
 def write(*lines: object, stream: TextIO | None = None) -> None:
     """Print lines; control and right-to-left characters of names, paths and labels become escapes."""

@@ -6,10 +6,11 @@ import contextlib
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from hampkit.config.content import file_hash
 from hampkit.errors import UserError, one_line
 
 TABLES = (".csv", ".tsv", ".parquet", ".npz")  # files that may hold a user's own data
@@ -79,6 +80,45 @@ def writable(folder: Path, remedy: str = "choose another folder") -> None:
             pass
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise UserError(f"cannot write to {folder}: {in_the_way(folder) or one_line(error)}; {remedy}") from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is that of a file; a text that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """The name, the size in bytes and the SHA-256 of a file, as ``sha256sum`` prints it."""
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_hash(path)}
+
+
+def check_could_write(folder: Path) -> None:
+    """`writable` before any work: a folder that was missing is not left behind.
+
+    Raises: `UserError`.
+    """
+    missing = not folder.exists()
+    writable(folder)
+    if missing:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def check_spared(folder: Path, names: Iterable[str], inputs: Iterable[str | Path | None]) -> None:
+    """Check that no file of a report takes the place of an input. names: of the files; inputs: paths.
+
+    Raises: `UserError`.
+    """
+    given = [path for each in inputs if each and is_file(path := Path(each).expanduser())]
+    for name in names:
+        with contextlib.suppress(OSError):
+            if is_file(folder / name) and any((folder / name).samefile(each) for each in given):
+                raise UserError(
+                    f"{folder / name} is an input, and a file of the report would take its place; choose another folder by --out"
+                )
 
 
 def in_the_way(folder: Path) -> str:

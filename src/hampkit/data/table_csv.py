@@ -125,7 +125,7 @@ def _check_encoding(path: Path) -> None:
     with path.open("rb") as file:
         first = file.read(4)
     if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path} is text in UTF-16 or UTF-32; save it in UTF-8")
+        raise UserError(f"{path} is text in UTF-16 or UTF-32; save it in UTF-8 (Excel: CSV UTF-8)")
     for mark, (kind, remedy) in NO_TEXT.items():
         if first.startswith(mark):
             raise UserError(f"{path} is {kind}, and no text; {remedy}")
@@ -141,7 +141,9 @@ def _check_utf8(path: Path) -> None:
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
-                raise UserError(f"line {number} of {path} is not in UTF-8; save the file in UTF-8") from None
+                raise UserError(
+                    f"line {number} of {path} is not in UTF-8; save the file in UTF-8 (Excel: CSV UTF-8)"
+                ) from None
 
 
 def _check_texts(path: Path, table: Any) -> None:
@@ -154,9 +156,11 @@ def _check_texts(path: Path, table: Any) -> None:
             name for name, kind in zip(table.column_names, table.schema.types, strict=True) if str(kind) == "binary"
         ]
     except UnicodeDecodeError:
-        raise UserError(f"the header of {path} is not in UTF-8; save the file in UTF-8") from None
+        raise UserError(f"the header of {path} is not in UTF-8; save the file in UTF-8 (Excel: CSV UTF-8)") from None
     if names:
-        raise UserError(f"{path} has text that is not in UTF-8, in column {listed(names)}; save the file in UTF-8")
+        raise UserError(
+            f"{path} has text that is not in UTF-8, in column {listed(names)}; save the file in UTF-8 (Excel: CSV UTF-8)"
+        )
 
 
 def _check_lengths(path: Path, form: _Form, block: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.stats.exposure import FDR, Exposure, benjamini_hochberg
+from hampkit.stats.permutation import least_p
 
 COLUMNS = (
     "record", "label", "mu", "low", "high", "low_all", "high_all", "p", "adjusted_p", "exposed", "tpr_at_0.1%_fpr",
@@ -27,6 +28,7 @@ class Records:
     labels: tuple[str, ...]
     exposure: Exposure  # (R,) each
     of: str = "records"  # records or persons
+    persons: tuple[str, ...] = ()  # (R,) the names of the persons, if they have names
 
     @property
     def exposed(self) -> int:
@@ -62,21 +64,27 @@ class Records:
         """The table as text; safe: what makes a user's text harmless in a spreadsheet."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([safe(row[0]), safe(row[1]), *row[2:]] for row in self.rows())
+        writer.writerow((*COLUMNS, *(["person"] if self.persons else [])))
+        persons = [[safe(name)] for name in self.persons] or [[]] * len(self)
+        rows = zip(self.rows(), persons, strict=True)
+        writer.writerows([safe(row[0]), safe(row[1]), *row[2:], *person] for row, person in rows)
         return out.getvalue()
 
     def summary(self) -> dict[str, Any]:
         """The numbers for results.json."""
         models = int((self.exposure.inside + self.exposure.outside).max(initial=0))
         found = {"of": self.of, "exposed": self.exposed, "judged": self.judged, "models": models}
-        return {**found, "false_discovery_rate": FDR}
+        return {**found, "least_p": least_p(models), "false_discovery_rate": FDR}
 
 
 def exposed_records(
-    found: Exposure, names: Sequence[str], labels: Sequence[str], group: NDArray[np.int64] | None = None
+    found: Exposure,
+    names: Sequence[str],
+    labels: Sequence[str],
+    group: NDArray[np.int64] | None = None,
+    persons: Sequence[str] = (),
 ) -> Records:
-    """The table of N records; with groups (N,), of the persons.
+    """The table of N records; with groups (N,), of the persons. persons: (N,) their names, if they have any.
 
     The row of a person is that of the record with the smallest p; its p is multiplied by the number of the person's records
     (Bonferroni), and Benjamini and Hochberg's adjustment is over persons.
@@ -91,12 +99,14 @@ def exposed_records(
     judged = np.isfinite(p)
     adjusted = np.full(len(p), np.nan)
     adjusted[judged] = benjamini_hochberg(p[judged])
-    persons = replace(found.take(first), p=p, adjusted=adjusted)
+    of_persons = replace(found.take(first), p=p, adjusted=adjusted)
     chosen: list[int] = first.tolist()
-    return _sorted(persons, [names[i] for i in chosen], [labels[i] for i in chosen], "persons")
+    named = [persons[i] for i in chosen] if persons else []
+    return _sorted(of_persons, [names[i] for i in chosen], [labels[i] for i in chosen], "persons", named)
 
 
-def _sorted(found: Exposure, names: list[str], labels: list[str], of: str) -> Records:
+def _sorted(found: Exposure, names: list[str], labels: list[str], of: str, persons: Sequence[str] = ()) -> Records:
     low = np.where(np.isfinite(found.low), found.low, -np.inf)
     order = np.lexsort((np.arange(len(low)), np.nan_to_num(found.p, nan=2.0), -low))
-    return Records(tuple(names[i] for i in order), tuple(labels[i] for i in order), found.take(order), of)
+    named: tuple[str, ...] = tuple(str(persons[i]) for i in order) if persons else ()
+    return Records(tuple(names[i] for i in order), tuple(labels[i] for i in order), found.take(order), of, named)

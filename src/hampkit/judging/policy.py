@@ -17,7 +17,8 @@ from hampkit.config.files import plain_file
 from hampkit.config.schema import build
 from hampkit.config.toml import tomllib
 from hampkit.errors import UserError, did_you_mean, one_line
-from hampkit.judging.results.attacks import as_found, deciding_auc, exposure_of, of_models, of_target
+from hampkit.judging.results import FPRS
+from hampkit.judging.results.attacks import deciding_auc, exposure_of, few_models, of_models, of_target
 
 Json = Mapping[str, Any]
 WHAT = (
@@ -28,6 +29,8 @@ _RATE = re.compile(r"(tpr_at_fpr|tnr_at_fnr)\.(\d+\.\d+)\.(value|low|high)")
 _GROUP = re.compile(r"group\.(.+)\.auc\.(value|low|high)")
 _SHORT = re.compile(r"\s*(\S+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
 _OF_ATTACKS = ("auc", "tpr", "tnr", "group.")
+GROUP = "group.NAME.auc.low"
+UNUSABLE = ("null", "constant", "untrained", "shifted")  # flags of numbers on which no limit can be kept
 FORM = "'auc.low>0.6' or 'accuracy.test<0.7'"
 
 
@@ -46,8 +49,15 @@ class Limit:
 
     def __post_init__(self) -> None:
         known = self.what in (*WHAT, "auc", "epsilon", "mu")
-        if not known and not _RATE.fullmatch(self.what) and not _GROUP.fullmatch(self.what):
-            raise UserError(f"{self.what!r} is no number of an audit; {did_you_mean(self.what, WHAT)}")
+        rate = _RATE.fullmatch(self.what)
+        if not known and not rate and not _GROUP.fullmatch(self.what):
+            raise UserError(f"{self.what!r} is no number of an audit; {did_you_mean(self.what, (*WHAT, GROUP))}")
+        if rate and float(rate[2]) not in FPRS:
+            raise UserError(
+                f"{self.what!r}: attacks are read off at {', '.join(map(str, FPRS))} only; take one of these rates"
+            )
+        if self.attack != "any" and not self.what.startswith(_OF_ATTACKS):
+            raise UserError(f"attack={self.attack} has no effect on a limit on {self.what}; leave it out")
         bound = self.at_most if self.at_least is None else self.at_least
         share = self.what.startswith((*_OF_ATTACKS, "accuracy"))
         if bound is not None and not (math.isfinite(bound) and (not share or 0 <= bound <= 1)):
@@ -55,7 +65,9 @@ class Limit:
                 f"the limit {bound:g} on {self.what} must be {'a share in [0, 1]' if share else 'a number'}"
             )
         if (self.at_most is None) == (self.at_least is None):
-            raise UserError(f"the limit on {self.what} needs either at_most or at_least")
+            raise UserError(f"the limit on {self.what} needs one of at_most and at_least, and not both")
+        if bound is not None and bound < 0:
+            raise UserError(f"the limit {bound:g} on {self.what} must be at least 0")
 
     @property
     def text(self) -> str:
@@ -110,7 +122,16 @@ def read_policy(file: str | Path) -> list[Limit]:
     tables = document.get("limit", [])
     if not isinstance(tables, list) or not tables:
         raise UserError(f'policy {path} holds no limit; add [[limit]] with what = "auc.low" and at_most = 0.6')
-    return [build(Limit, table, f"limit {k + 1} of policy {path}") for k, table in enumerate(tables)]
+    return [_built(table, f"limit {k + 1} of policy {path}") for k, table in enumerate(tables)]
+
+
+def _built(table: Any, place: str) -> Limit:
+    """A limit from its table. Raises: `UserError` that names the place."""
+    try:
+        return build(Limit, table, place)
+    except UserError as error:
+        text = str(error).replace(f"{place}.", "")  # keys are those of the table
+        raise UserError(text if place in text else f"{place}: {text}") from None
 
 
 def limit_of(text: str) -> Limit:
@@ -151,12 +172,32 @@ def _outcome(limit: Limit, model: Json) -> Outcome:
     text = f"{limit.what} is {found[worst]:.4g}" + (f" ({worst})" if worst else "")
     if any(not limit.keeps(value) for value in found.values()):
         return Outcome(limit, title, "failed", text)
-    flags = {flag for attack in model["attacks"] for flag in attack["flags"]} & {"null", "constant", "untrained"}
-    if flags and limit.what.startswith(_OF_ATTACKS):
-        why = f"the numbers cannot be relied on: flag {', '.join(sorted(flags))}"
-    if why:
-        return Outcome(limit, title, "unresolved", why)
-    return Outcome(limit, title, "passed", text)
+    why = _unusable(limit, model) or why or _beyond(limit, model)
+    return Outcome(limit, title, "unresolved" if why else "passed", why or text)
+
+
+def _unusable(limit: Limit, model: Json) -> str:
+    """Why the numbers of a model keep no limit; empty if they can. An accuracy is what it is."""
+    flags = {flag for attack in model["attacks"] for flag in attack["flags"]}.intersection(UNUSABLE)
+    if not flags or limit.what.startswith("accuracy"):
+        return ""
+    return f"the numbers cannot be relied on: flag {', '.join(sorted(flags))}"
+
+
+def _beyond(limit: Limit, model: Json) -> str:
+    """Why a limit would be kept whatever the model reveals; empty if it can fail."""
+    name, at_most = limit.what.partition(".")[0], limit.at_most
+    if at_most is None:
+        return ""
+    if name == "records_exposed" and (shown := few_models(exposure_of(model))):
+        return f"{shown}; give 16 or more"
+    bounds = (model.get("audit") or {}).get("bounds") or {}
+    most = (bounds.get("most") or {}).get(name)
+    if most is not None and at_most >= most:
+        return (
+            f"with {bounds['canaries']:,} records {name} is at most {most:.3g}, whatever is revealed: give more records"
+        )
+    return ""
 
 
 def _numbers(limit: Limit, model: Json) -> tuple[dict[str, float], str]:
@@ -191,11 +232,20 @@ def _attacks(limit: Limit, model: Json) -> list[Json]:
 
 
 def _aucs(limit: Limit, model: Json, end: str) -> tuple[dict[str, float], str]:
-    """The AUCs; an attack below 0.5 is turned around. Intervals of attacks on the target allow for the choice among them."""
+    """The AUCs, turned around if that is higher. Intervals of attacks on the target allow for the choice among them."""
     attacks = _attacks(limit, model)
     if not attacks:
         return {}, f"attack {limit.attack} was not made"
-    return {_name(attack): as_found(attack, deciding_auc(attack))[end] for attack in attacks}, ""
+    return {_name(attack): _either_way(deciding_auc(attack), end) for attack in attacks}, ""
+
+
+def _either_way(auc: Json, end: str) -> float:
+    """The value or an end of an AUC, or of 1 − AUC if that is higher: an attacker may turn the attack around.
+
+    >>> _either_way({"low": 0.3, "value": 0.4, "high": 0.55}, "high")
+    0.7
+    """
+    return max(auc[end], 1 - auc[{"low": "high", "high": "low"}.get(end, end)])
 
 
 def _rates(limit: Limit, model: Json, curve: str, rate: str, end: str) -> tuple[dict[str, float], str]:
@@ -214,7 +264,7 @@ def _rates(limit: Limit, model: Json, curve: str, rate: str, end: str) -> tuple[
 
 
 def _of_group(limit: Limit, model: Json, name: str, end: str) -> tuple[dict[str, float], str]:
-    """The AUC of the strongest attack in one subgroup of an audit; below 0.5 it is turned around."""
+    """The AUC of the strongest attack in one subgroup of an audit, turned around if that is higher."""
     every = (model.get("audit") or {}).get("subgroups") or []
     found = next((each for each in every if each["name"] == name), None)
     if found is None:
@@ -222,11 +272,14 @@ def _of_group(limit: Limit, model: Json, name: str, end: str) -> tuple[dict[str,
         return {}, f"no subgroup {name!r}; " + (f"there are {names}" if every else "name their column by --by")
     if "reason" in found:
         return {}, f"too few records in subgroup {name!r}: {found['reason']}"
-    auc, turned = found["auc"], found["auc"]["value"] < 0.5
-    value = 1 - auc[{"low": "high", "high": "low"}.get(end, end)] if turned else auc[end]
     if limit.attack not in ("any", found["attack"]):
         return {}, f"the number of a subgroup is that of its strongest attack, {found['attack']}"
-    return {found["attack"]: value}, ""
+    return {found["attack"]: _either_way(found["auc"], end)}, ""
+
+
+def groups_of(limits: Sequence[Limit]) -> list[str]:
+    """The subgroups that limits are on."""
+    return [match[1] for limit in limits if (match := _GROUP.fullmatch(limit.what))]
 
 
 def _few(attack: Json, curve: str) -> str:

@@ -223,12 +223,20 @@ def _reading(titled: Titled) -> list[str]:
     return said
 
 
+TRAINED = (
+    "{} was trained for this audit, on a random half of the records: it is not the model that you release, which may leak more or"
+    " less"
+)
+
+
 def _caveats(titled: Titled) -> list[dict[str, Any]]:
     """For each flag that changes what a finding means: the models with this flag, and a sentence."""
     found: list[dict[str, Any]] = []
     for flag, text in CAVEATS.items():
         if marked := [title for title, model in titled if flag in flags_of(model)]:
             found.append({"flag": flag, "models": marked, "text": text.format(" and ".join(marked))})
+    if trained := [title for title, model in titled if (model.get("audit") or {}).get("way") == "train"]:
+        found.append({"flag": "trained-for-audit", "models": trained, "text": TRAINED.format(" and ".join(trained))})
     repeated = [attack for _, model in titled for attack in of_models(model)]
     for flag in SAMPLING:
         few = [title for title, model in titled if any(flag in a["flags"] for a in of_target(model))]

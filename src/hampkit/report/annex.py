@@ -54,8 +54,22 @@ def bounds_line(audit: Json) -> str:
         f" {found['canaries']:,} records: epsilon is at least {found['epsilon']:.2f} at delta {found['delta']:g} (Steinke et al."
         " 2023); mu is at"
         f" least {found['mu']:.2f}{of_mu} (Mahloujifar et al. 2024). Bounds from"
-        " one model are loose: the true values may be much higher"
+        f" one model are loose: the true values may be much higher{_claim(audit)}"
     )
+
+
+def _claim(audit: Json) -> str:
+    """Whether the claimed epsilon is refuted; empty without a claim."""
+    claimed, found = (audit.get("declared") or {}).get("claimed_epsilon"), audit["bounds"]
+    if claimed is None:
+        return ""
+    if found["epsilon"] > claimed:
+        least = f"it is at least {found['epsilon']:.2f}"
+        return f". The claimed epsilon of {claimed:g} is refuted at delta {found['delta']:g}: {least}"
+    most = (
+        f"; {found['canaries']:,} records could show {found['most']['epsilon']:.2f} at most" if "most" in found else ""
+    )
+    return f". The claimed epsilon of {claimed:g} is not refuted, which does not confirm it{most}"
 
 
 def predictive_rows(audit: Json) -> list[dict[str, Any]]:
@@ -80,7 +94,11 @@ def subgroup_rows(audit: Json) -> list[tuple[str, ...]]:
     rows = []
     for each in audit.get("subgroups") or []:
         count = f"{each['members']:,} + {each['nonmembers']:,}"
-        auc = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**each["auc"]) if "auc" in each else each["reason"]
+        auc = (
+            "{value:.3f} [{low:.3f}, {high:.3f}]".format(**each["auc"])
+            if "auc" in each
+            else f"no number: {each['reason']}"
+        )
         rows.append((each["name"], count, each.get("attack", "–"), auc))
     return rows
 
@@ -98,12 +116,15 @@ def _measured(model: Json) -> list[str]:
         lines.append(f"{shadow[0]['targets']:,} shadow models, each attacked by the others")
     auc = (model.get("shift") or {}).get("auc")
     if auc:
-        of = "inputs and labels" if model["audit"].get("inputs") else "the labels alone, as no inputs were given"
+        of = "inputs and labels" if model["audit"].get("inputs") else "the labels alone as no inputs are given"
         lines.append(
-            f"without the model, a classifier of membership from {of} has AUC {auc['value']:.3f}"
-            f" [{auc['low']:.3f}, {auc['high']:.3f}]"
+            f"blind baseline: membership inferred without the model, from {of}: AUC {auc['value']:.3f}"
+            f" [{auc['low']:.3f}, {auc['high']:.3f}], where 0.5 is guessing"
         )
     warning = tail_line(model)
+    if model["audit"].get("way") == "train":
+        unit = "person" if model["audit"].get("persons") else "record, or set of equal records"
+        lines.append(f"membership: hampkit drew a fair coin for each {unit}")
     answers = ANSWERS.get(model["audit"]["answers"], model["audit"]["answers"])
     return [*lines, *([warning] if warning else []), f"answers: {answers}"]
 
@@ -111,7 +132,9 @@ def _measured(model: Json) -> list[str]:
 def _declared(audit: Json) -> list[str]:
     found = audit.get("declared") or {}
     lines = [f"{DECLARED.get(key, key)}: {_value(value)}" for key, value in found.items()]
-    given = ["membership, labels and persons" if audit.get("persons") else "membership and labels"]
+    trained = audit.get("way") == "train"
+    given = [*([] if trained else ["membership"]), "labels", *(["persons"] if audit.get("persons") else [])]
+    given = [" and ".join([*([", ".join(given[:-1])] if given[1:] else []), given[-1]])]
     if audit.get("membership") == "coin":
         given.append("a fair coin decided on the membership of each record")
     return [*lines, *(f"{what}: as given, not checked" for what in given)]

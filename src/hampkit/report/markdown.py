@@ -9,7 +9,7 @@ from hampkit.report import rows
 from hampkit.report.annex import annex
 from hampkit.report.findings import findings, reading
 from hampkit.report.markup import code, prose, text
-from hampkit.report.provenance import ANSWERS_HASH
+from hampkit.report.provenance import ANSWERS_HASH, audited_files
 from hampkit.report.rows import AttackRow, Cell, Json, ModelBlock
 
 WITHIN = "AUC within a model (mean)"
@@ -235,6 +235,7 @@ def _provenance(results: Json, blocks: list[ModelBlock]) -> str:
             "seed": ", ".join(map(str, seeds_of(model))),
             ANSWERS_HASH if model.get("audit") else "SHA-256 of the weights": ", ".join(model.get("weights") or []),
             "SHA-256 of the data as read": model["data"]["sha256"],
+            **audited_files(model.get("audit") or {}),
         }
         lines = [f"- {text(block.title)}", *(f"  - {name}: {text(value)}" for name, value in facts.items() if value)]
         parts += [*lines, *(f"  - command: {code(command)}" for command in model.get("commands") or [] if command)]

@@ -60,6 +60,7 @@ def _run(model: Json, source: Json) -> dict[str, Any]:
         "Weights": WEIGHTS if weights and not model.get("audit") else "",
         ANSWERS_HASH if model.get("audit") else "SHA-256 of the weights": ", ".join(weights),
         "Data": f"{model['data']['name']}, {model['data']['rows']:,} rows",
+        **audited_files(model.get("audit") or {}),
         "Data file": PurePath(source.get("file") or "").name,
         "SHA-256 of the data as read": model["data"]["sha256"],
         "Seed": seed,
@@ -71,6 +72,18 @@ def _run(model: Json, source: Json) -> dict[str, Any]:
         "Shadow models": shadows.get("name"),
         "They differ": "; ".join(shadows.get("differences") or []),
     }
+
+
+def audited_files(audit: Json) -> dict[str, str]:
+    """The files of an audit as they were given, with their hashes; the roles of columns, and how files were read."""
+    source = audit.get("source") or {}
+    files = {
+        f"File: {name}": f"{file['name']}, {file['bytes']:,} bytes, SHA-256 {file['sha256']}"
+        for name, file in (source.get("files") or {}).items()
+    }
+    roles = ", ".join(f"{option} {name}" for option, name in (source.get("columns") or {}).items())
+    options = ", ".join(f"{key}={option_text(value)}" for key, value in (source.get("options") or {}).items())
+    return {**files, "Columns": roles, "Read with": options}
 
 
 def _seeds(seeds: Sequence[int], seed: str) -> str:

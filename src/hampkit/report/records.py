@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hampkit.judging.results.attacks import few_models
 from hampkit.judging.results.wording import percent
 from hampkit.report.rows import Json
-
-ENOUGH = 16  # shadow models that show most records with a mu of 2: `python -m benchmarks.exposed`, docs/reading.md
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,9 @@ def exposure_line(found: Json | None) -> str:
     """How many records are exposed; empty without shadow models."""
     if not found:
         return ""
+    if not found["exposed"]:
+        none = f"none of {found['judged']:,} {found['of']} is shown to be exposed, which is no proof that none is"
+        return f"{none}{_few(found)}"
     share = percent(found["false_discovery_rate"], 0)
     return (
         f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims at most {share} are"
@@ -45,9 +47,9 @@ def exposure_line(found: Json | None) -> str:
 
 
 def _few(found: Json) -> str:
-    """What few shadow models cannot show; empty with `ENOUGH` of them."""
-    models = found.get("models", ENOUGH)
-    return "" if models >= ENOUGH else f"; {models} shadow models show few of the records with a mu of 2"
+    """What few shadow models cannot show, for the end of a sentence."""
+    why = few_models(found)
+    return f"; {why}" if why else ""
 
 
 def _cells(record: Json) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ Kind = Literal["auto", "probabilities", "logits", "scores"]
 KINDS = ("auto", "probabilities", "logits")  # those that a user may name
 TOLERANCE = 1e-3  # by which the probabilities of a row may differ from 1 in sum at least, as they were rounded
 _SMALLEST = 1e-300
+LARGEST = 1e30  # of logits
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ def scale_of(what: str, values: Any, kind: Kind, *more: Any) -> Scale:
     what: the place of the answers, for messages.
     Raises: `UserError` for answers that are not finite, for fewer than two classes, and for a kind that the answers do not have.
     """
-    answers = [np.asarray(each) for each in (values, *more)]
-    for each in answers:
-        _check(what, each)
-    found = _kind(what, answers, kind)
+    answers = {what: np.asarray(values)} | {f"{what} (shadow models)": np.asarray(each) for each in more}
+    for place, each in answers.items():
+        _check(place, each)
+    found = _kind(answers, kind)
     if found == "logits":
         return Scale("logits")
-    zeros = any(bool((each == 0).any()) for each in answers)
-    smallest = min(float(np.min(each, where=each > 0, initial=1.0)) for each in answers)
+    zeros = any(bool((each == 0).any()) for each in answers.values())
+    smallest = min(float(np.min(each, where=each > 0, initial=1.0)) for each in answers.values())
     return Scale("probabilities", max(smallest / 2, _SMALLEST) if zeros else 0.0)
 
 
@@ -74,38 +75,46 @@ def _check(what: str, values: NDArray[Any]) -> None:
         raise UserError(f"{what} is {values.dtype} {values.shape}; give numbers of shape (records, classes)")
     if values.shape[-1] < 2:
         raise UserError(f"{what} has shape {values.shape}: answers need at least two classes in the last axis")
-    bad = ~np.isfinite(values).all(-1)
+    bad = np.asarray(~np.isfinite(values).all(-1))
     if bad.any():
-        row = int(np.argwhere(bad)[0][-1])
         raise UserError(
-            f"{what} has NaN or infinity in data row {row + 1} ({int(bad.sum()):,} such rows); leave these records out, or mend"
-            " the model"
+            f"{what} has NaN or infinity in {_first(bad)} ({int(bad.sum()):,} such in all); leave these records out, or mend the"
+            " model"
         )
+    if values.size and max(values.max(), -values.min()) > LARGEST:
+        raise UserError(f"{what} has numbers beyond {LARGEST:g}, which are no logits; mend the model")
 
 
-def _kind(what: str, answers: list[NDArray[Any]], kind: Kind) -> Literal["probabilities", "logits"]:
+def _first(bad: NDArray[np.bool_]) -> str:
+    """The first of the bad rows (N,) or (M, N), in words."""
+    place = [int(k) + 1 for k in np.argwhere(bad)[0]]
+    return f"data row {place[-1]}" + (f" of model {place[0]}" if len(place) > 1 else "")
+
+
+def _kind(answers: dict[str, NDArray[Any]], kind: Kind) -> Literal["probabilities", "logits"]:
     """The kind that was asked for, or that the answers have: rows of probabilities are not negative and sum to 1."""
     if kind == "logits":
         return "logits"
-    within = all(bool(((each >= 0) & (each <= 1)).all()) for each in answers)
-    bad = np.concatenate([off(each).ravel() for each in answers])
-    if not bad.any():
+    rows = {what: off(each) for what, each in answers.items()}
+    what = next((place for place, bad in rows.items() if bad.any()), "")
+    if not what:
         return "probabilities"
-    row = int(bad.argmax())
-    if all(_percentages(each) for each in answers):
+    within = all(bool(((each >= 0) & (each <= 1)).all()) for each in answers.values())
+    number, total = (sum(int(count(bad)) for bad in rows.values()) for count in (np.sum, np.size))
+    if all(_percentages(each) for each in answers.values()):
         raise UserError(
             f"{what} has rows that sum to 100: percentages? divide them by 100; if these are logits, give --kind logits"
             " (in Python: kind='logits')"
         )
     if kind == "probabilities" or within:
         raise UserError(
-            f"{what} has no probabilities in data row {row + 1}: they must not be negative and must sum to 1, up to"
+            f"{what} has no probabilities in {_first(rows[what])}: they must not be negative and must sum to 1, up to"
             " rounding; if these are logits, give --kind logits (in Python: kind='logits')"
         )
-    if bad.mean() < 0.1:
+    if number < 0.1 * total:
         raise UserError(
-            f"{what}: {int(bad.sum()):,} of {len(bad):,} rows are negative or do not sum to 1, data row {row + 1} first, and all"
-            " others are probabilities; correct these rows, or give --kind logits (in Python: kind='logits')"
+            f"{what}: {number:,} of {total:,} rows are negative or do not sum to 1, {_first(rows[what])} first, and all others"
+            " are probabilities; correct these rows, or give --kind logits (in Python: kind='logits')"
         )
     return "logits"
 

@@ -48,6 +48,7 @@ class Audited:
     way: str  # how the model was read: predictions, module, estimator, callable, onnx, train, scores
     ids: tuple[str, ...] = ()  # (P,) the user's names of the records
     by: tuple[str, ...] = ()  # (P,) the subgroups that are judged apart
+    persons: tuple[str, ...] = ()  # (P,) the user's names of the groups
     shadows: ShadowAnswers | None = None
     as_target: int | None = None  # the shadow model that is the target, attacked with the others
     notes: tuple[str, ...] = ()
@@ -136,6 +137,7 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         way=given.way,
         ids=tuple(records.ids[i] for i in order) if records.ids else (),
         by=tuple(records.by[i] for i in order) if records.by else (),
+        persons=tuple(records.persons[i] for i in order) if records.persons else (),
         shadows=shadows,
         as_target=given.as_target,
         notes=(*notes, *scale.notes, *left_out),
@@ -208,8 +210,7 @@ def _note_on_order(given: Given, scale: Scale, views: NDArray[np.float64]) -> li
         f"the answers of {given.what} are right for {share:.1%} of the members, less than by guessing among {classes} classes:"
         " are the columns of answers in the order of the classes?"
     )
-    warnings.warn(note, Notice, stacklevel=2)
-    return [note]
+    return _warned(note)
 
 
 def _note_on_labels(given: Given, scale: Scale) -> list[str]:
@@ -221,7 +222,11 @@ def _note_on_labels(given: Given, scale: Scale) -> list[str]:
         f"the answers of {given.what} are 0 and 1 only, as predicted labels are: attacks see whether the label is right, and"
         " nothing else; give probabilities if users of the model see them"
     )
-    warnings.warn(note, Notice, stacklevel=2)
+    return _warned(note)
+
+
+def _warned(note: str) -> list[str]:
+    warnings.warn(note, Notice, stacklevel=4)
     return [note]
 
 

@@ -48,7 +48,7 @@ def given_of_answers(foreign: Foreign, rows: Rows, answers: Any, classes: tuple[
         raise UserError(f"{what} have one column; an audit needs a column for each class: wrap the model")
     known = classes or _classes(rows.labels, answers.shape[1])
     y = class_codes("the label", rows.labels, known)
-    records = Records(y, rows.member, known, rows.x, rows.group, rows.ids, domain_of(rows.x, ()), rows.by)
+    records = Records(y, rows.member, known, rows.x, rows.group, rows.ids, domain_of(rows.x, ()), rows.by, rows.persons)
     return Given(foreign.title, what, records, answers, way, foreign.kind, notes=rows.notes)
 
 

@@ -38,6 +38,7 @@ class Rows:
     ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     by: tuple[str, ...] = ()  # (P,)
+    persons: tuple[str, ...] = ()  # (P,) the names of the groups
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,7 @@ def labelled(table: Any, member: np.ndarray, what: str, columns: TableColumns) -
         labels=found["--label"],
         member=member,
         group=coded(found["--group"]) if "--group" in found else None,
+        persons=names(found["--group"]) if "--group" in found else (),
         ids=names(found["--id"]) if "--id" in found else (),
         by=names(values_of(what, columns.by, table.column(columns.by))) if columns.by else (),
     )

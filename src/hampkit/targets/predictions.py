@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hampkit.data.table import existing
 from hampkit.data.table_arrays import read_npz
 from hampkit.data.table_cells import is_number, leaving_out
 from hampkit.data.table_values import TableOptions, check_columns, compact, domain_of, listed
-from hampkit.errors import UserError
+from hampkit.errors import UserError, did_you_mean
 from hampkit.targets.answers import KINDS, Kind, off
 from hampkit.targets.base import Given
 from hampkit.targets.reading import Reading
@@ -43,12 +44,13 @@ class Columns:
     """The names of the columns of a table of predictions."""
 
     label: str = ""
-    member: str = ""
+    member: str = ""  # or COLUMN=VALUE, the value of members
     group: str = ""
     id: str = ""
     by: str = ""
     answers: str = ""  # a pattern such as ``p_*``; default: all columns that are not named otherwise
     kind: Kind = "auto"
+    positive: str = ""  # the class whose probability the only column of answers is
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class Columns:
     @property
     def given(self) -> list[str]:
         """The options that were given, for files in which they have no effect."""
-        more = [("--answers", bool(self.answers)), ("--kind", self.kind != "auto")]
+        more = [("--answers", bool(self.answers)), ("--kind", self.kind != "auto"), ("--positive", bool(self.positive))]
         return [*self.named, *(option for option, is_given in more if is_given), *self.reading.given]
 
 
@@ -128,6 +130,7 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
 def _of_table(title: str, what: str, table: Any, columns: Columns) -> Given:
     table = arrow(what, table)
     there = list(table.column_names)
+    columns, of_members = _with_value(columns, there)
     for flag in ("--label", "--member"):
         if flag not in columns.named:
             raise UserError(f"{what} needs {flag} COLUMN, one of {listed(there)}")
@@ -139,8 +142,9 @@ def _of_table(title: str, what: str, table: Any, columns: Columns) -> Given:
     found = {option: values_of(what, name, table.column(name)) for option, name in columns.named.items()}
     chosen = _answer_columns(what, there, columns)
     wanted = set(names(found["--label"]))
+    _check_texts(what, table, chosen)
     answers = np.stack([_numbers(what, table, name, wanted, columns) for name in chosen], axis=1)
-    classes, answers = _classes(what, chosen, answers, wanted)
+    classes, answers = _classes(what, chosen, answers, wanted, columns.positive)
     extra = [name for name, end in zip(chosen, classes, strict=False) if end not in wanted]
     if len(chosen) > 1 and extra and not columns.answers and off(answers).any():
         raise UserError(
@@ -149,16 +153,32 @@ def _of_table(title: str, what: str, table: Any, columns: Columns) -> Given:
         )
     records = Records(
         y=class_codes(f"column {columns.label!r} of {what}", found["--label"], classes),
-        member=membership(f"column {columns.member!r} of {what}", found["--member"]),
+        member=membership(f"column {columns.member!r} of {what}", found["--member"], of_members),
         classes=classes,
         group=coded(found["--group"]) if "--group" in found else None,
+        persons=names(found["--group"]) if "--group" in found else (),
         ids=names(found["--id"]) if "--id" in found else (),
         by=names(found["--by"]) if "--by" in found else (),
     )
-    note = f"answers are the columns {listed(chosen, 4)}"
-    if len(chosen) == 1:
-        note = f"the one column of answers, {chosen[0]!r}, is taken as the probability of class {_positive(chosen[0], classes)!r}"
-    return Given(title, what, records, answers, "predictions", columns.kind, notes=(note,))
+    return Given(
+        title, what, records, answers, "predictions", columns.kind, notes=(_note(what, chosen, classes, columns),)
+    )
+
+
+def _with_value(columns: Columns, there: list[str]) -> tuple[Columns, str]:
+    """The columns, and the value of members if ``member`` is COLUMN=VALUE; a column with such a name comes first."""
+    name, _, value = columns.member.rpartition("=")
+    if columns.member in there or name not in there:
+        return columns, ""
+    return replace(columns, member=name), value
+
+
+def _note(what: str, chosen: list[str], classes: Sequence[str], columns: Columns) -> str:
+    """What was taken for answers."""
+    if len(chosen) > 1:
+        return f"answers are the columns {listed(chosen, 4)}"
+    of = _positive(what, chosen[0], classes, columns.positive)
+    return f"the one column of answers, {chosen[0]!r}, is taken as the probability of class {of!r}"
 
 
 def _records(what: str, given: dict[str, Any], classes: int) -> Records:
@@ -181,6 +201,7 @@ def _records(what: str, given: dict[str, Any], classes: int) -> Records:
         classes=names_of,
         x=x,
         group=coded(np.asarray(given["group"]).tolist()) if "group" in given else None,
+        persons=names(np.asarray(given["group"]).tolist()) if "group" in given else (),
         ids=names(np.asarray(given["id"]).tolist()) if "id" in given else (),
         by=names(np.asarray(given["by"]).tolist()) if "by" in given else (),
         domain=None if x is None else domain_of(x, ()),
@@ -228,9 +249,22 @@ def _numbers(what: str, table: Any, name: str, labels: set[str], columns: Column
     return column.cast(pa.float64(), safe=False).to_numpy()
 
 
+def _check_texts(what: str, table: Any, chosen: list[str]) -> None:
+    """Check that at most one column of answers has no numbers: that one gets a message of its own. Raises: `UserError`."""
+    texts = [name for name in chosen if not is_number(table.column(name).type)]
+    numbers = [name for name in chosen if name not in texts]
+    if len(texts) > 1 and numbers:
+        raise UserError(
+            f"the columns {listed(texts, 8)} of {what} hold no numbers and would be answers, as {listed(numbers, 4)} would; name"
+            f" the columns of answers by --answers, such as --answers {shlex.quote(numbers[0])}"
+        )
+
+
 def _no_numbers(column: Any, labels: set[str]) -> str:
     """What a column without numbers holds, and the first remedy."""
     texts = set(names(column.drop_null().to_pylist()))
+    if texts and all(re.fullmatch(r"\d+([.,]\d+)?\s?%", text) for text in texts):
+        return f"holds percentages, such as {min(texts)!r}; write them as numbers from 0 to 1"
     if texts and texts <= labels:
         return "holds labels, not probabilities; give a column of probabilities for each class"
     if texts and all(re.fullmatch(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?", text) for text in texts):
@@ -247,13 +281,17 @@ def _answer_columns(what: str, there: Sequence[str], columns: Columns) -> list[s
     return found
 
 
-def _classes(what: str, chosen: list[str], answers: Any, wanted: set[str]) -> tuple[tuple[str, ...], Any]:
+def _classes(what: str, chosen: list[str], answers: Any, wanted: set[str], named: str) -> tuple[tuple[str, ...], Any]:
     """The names of the classes: those of the columns, without their common prefix; and the answers (P, C).
 
-    wanted: the labels that occur.
-    A single column is the probability of the second of two classes, in sorted order, or of the class that it is named after.
+    wanted: the labels that occur. named: the class that a single column is the probability of, see `_positive`.
     """
     if len(chosen) > 1:
+        if named:
+            raise UserError(
+                f"--positive {named} names the class of the only column of answers, and {what} has {len(chosen)}:"
+                f" {listed(chosen, 4)}; leave it out, or name the column by --answers"
+            )
         return _named(chosen, wanted), answers
     if len(wanted) != 2:
         raise UserError(
@@ -261,19 +299,36 @@ def _classes(what: str, chosen: list[str], answers: Any, wanted: set[str]) -> tu
             " two classes: give a column per class"
         )
     if ((answers < 0) | (answers > 1)).any():
+        percent = " (percentages are divided by 100 first)" if answers.min() >= 0 and answers.max() <= 100 else ""
         raise UserError(
             f"column {chosen[0]!r} of {what} is the only answer and has values outside [0, 1]; one column is the probability of"
-            " one of two classes: give a column per class for logits"
+            f" one of two classes{percent}: give a column per class for logits"
         )
     first, second = sorted_names(wanted)
     both = np.concatenate([1 - answers, answers], axis=1)
-    return (first, second), both if _positive(chosen[0], (first, second)) == second else both[:, ::-1].copy()
+    of = _positive(what, chosen[0], (first, second), named)
+    return (first, second), both if of == second else both[:, ::-1].copy()
 
 
-def _positive(column: str, classes: Sequence[str]) -> str:
-    """The one of two classes that the only column of answers is named after; the second if it is named after none."""
+def _positive(what: str, column: str, classes: Sequence[str], named: str) -> str:
+    """The one of two classes whose probability the only column of answers is: the one that was named, else the one that the
+    column is named after, else the second of 0 and 1, or of false and true.
+
+    Raises: `UserError` if nothing decides.
+    """
+    if named:
+        if named not in classes:
+            raise UserError(f"--positive {named} is none of the labels of {what}; {did_you_mean(named, classes)}")
+        return named
     ends = [name for name in classes if column == name or column.endswith((f"_{name}", f".{name}", f" {name}"))]
-    return ends[0] if len(ends) == 1 else classes[1]
+    if len(ends) == 1:
+        return ends[0]
+    if [name.lower() for name in classes] in (["0", "1"], ["false", "true"]):
+        return classes[1]
+    raise UserError(
+        f"{what} has one column of answers, {column!r}, which is not named after a class; give the class whose probability it is:"
+        f" --positive {shlex.quote(classes[0])} or --positive {shlex.quote(classes[1])}"
+    )
 
 
 def _named(chosen: list[str], wanted: set[str]) -> tuple[str, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from hampkit.data.table_columns import read_file
 from hampkit.data.table_values import TableOptions, check_columns
-from hampkit.errors import UserError
+from hampkit.errors import Notice, UserError
 
 TEXT_FILES = (".csv", ".tsv")
 
@@ -44,7 +46,9 @@ class Reading:
             decimal=self.decimal,
         )
         table, skipped = read_file(path, options)
-        return self._without(str(path), table), skipped
+        kept = self._without(str(path), table)
+        self._note_commas(path, kept)
+        return kept, skipped
 
     def memory(self, what: str, table: Any) -> Any:
         """A table in memory, without the columns to leave out.
@@ -53,6 +57,14 @@ class Reading:
         """
         self._check_texts(what, "is a table in memory")
         return self._without(what, table)
+
+    def _note_commas(self, path: Path, table: Any) -> None:
+        """Warn of a column of text that holds numbers with decimal commas."""
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            first = [text for text in column.slice(0, 1000).to_pylist() if isinstance(text, str)]
+            if first and self.decimal == "." and all(re.fullmatch(r"[+-]?\d+,\d+", text) for text in first):
+                note = f"column {name!r} of {path} holds numbers with decimal commas, such as {first[0]!r}, and is read as text"
+                warnings.warn(f"{note}; 'decimal=,' reads them as numbers", Notice, stacklevel=4)
 
     def _check_texts(self, what: str, why: str) -> None:
         given = [option for option in self.given if option != "data.drop"]

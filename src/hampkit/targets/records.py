@@ -36,6 +36,7 @@ class Records:
     ids: tuple[str, ...] = ()  # (P,) the user's names; empty: row numbers from 1
     domain: Domain | None = field(default=None, repr=False)
     by: tuple[str, ...] = ()  # (P,) the subgroups that are judged apart
+    persons: tuple[str, ...] = ()  # (P,) the user's names of the groups
 
     def __len__(self) -> int:
         return len(self.y)
@@ -75,7 +76,7 @@ class Records:
 
     def equal(self) -> int:
         """The number of non-members with the inputs of a member, or its name where there are no inputs."""
-        if self.x is not None:
+        if self.x is not None and self.x.numel():
             alike = first_alike(self.x)
         elif self.ids:
             alike = np.unique(np.array(self.ids), return_inverse=True)[1]
@@ -84,11 +85,17 @@ class Records:
         return int(np.isin(alike[~self.member], alike[self.member]).sum())
 
 
-def membership(what: str, values: Sequence[Any]) -> NDArray[np.bool_]:
-    """(P,) bool of values such as 1 and 0, true and false, or member and nonmember.
+def membership(what: str, values: Sequence[Any], of_members: str = "") -> NDArray[np.bool_]:
+    """(P,) bool of values such as 1 and 0, true and false, or member and nonmember; or whether they are that of members.
 
     what: the place, for messages. Raises: `UserError` for another value.
     """
+    if of_members:
+        found = np.array(names(values))
+        if of_members not in found:
+            there = ", ".join(map(repr, np.unique(found)[:4].tolist()))
+            raise UserError(f"{what} has no value {of_members!r}; there are {there}")
+        return found == of_members
     texts, codes = np.unique(np.array([_text(value) for value in values]), return_inverse=True)
     known = {**_MEMBER, **_OTHER}
     for k, text in enumerate(texts):
@@ -96,7 +103,8 @@ def membership(what: str, values: Sequence[Any]) -> NDArray[np.bool_]:
             row = int((codes == k).argmax())
             raise UserError(
                 f"{what} has {values[row]!r} in data row {row + 1}; give 1 for members and 0 for non-members (or true and false,"
-                " member and nonmember)"
+                " yes and no, in and out, train and test, member and nonmember), or name the value of members by --member"
+                " COLUMN=VALUE"
             )
     return np.array([known[text] for text in texts], dtype=bool)[codes]
 

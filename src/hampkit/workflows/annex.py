@@ -25,6 +25,10 @@ NEVER = (  # (what, why): kinds of attack that this tool has not
     ("records that are similar to training records, but not equal", "near copies are not searched for"),
 )
 NO_NAMES = ("non-members that are equal to members", "neither inputs nor names of the records (--id) are given")
+AS_DECLARED = (
+    "whether the declared membership and labels are true",
+    "hampkit cannot see the training of a foreign model",
+)
 WITH_TEXTS = (
     "attacks that change the inputs",
     "the inputs are texts, of which attacks see the numbers of the tokens; a changed number is no similar text",
@@ -82,7 +86,12 @@ def _of_records(results: Json) -> list[tuple[str, str]]:
     audits = [model.get("audit") or {} for model in results["models"]]
     texts = any(audit.get("way") == "hf" for audit in audits)
     nameless = any(not audit.get("inputs", True) and not audit.get("names") for audit in audits)
-    return [*([WITH_TEXTS] if texts else []), *([NO_NAMES] if nameless else [])]
+    declared = any(audit and audit.get("way") != "train" for audit in audits)
+    return [
+        *([WITH_TEXTS] if texts else []),
+        *([NO_NAMES] if nameless else []),
+        *([AS_DECLARED] if declared else []),
+    ]
 
 
 def _reason(cls: Any, results: Json) -> str:

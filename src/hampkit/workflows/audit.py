@@ -30,7 +30,7 @@ from hampkit.registry import ATTACKS
 from hampkit.rng import derive
 from hampkit.runs.environment import environment
 from hampkit.stats import grouped
-from hampkit.stats.bounds import audit_scores
+from hampkit.stats.bounds import audit_scores, unlikely_coins
 from hampkit.stats.exposure import exposure
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.targets.base import Audited, Given, audited
@@ -41,6 +41,9 @@ from hampkit.workflows.report_inputs import answer_histogram, curve
 from hampkit.workflows.session import Session
 
 NOT_RANDOMISED = "not available: membership was not randomised; bounds hold if each record's membership was a fair coin"
+OF_GROUPS = (
+    "not available: they need a coin for each record, and records of one person share theirs; leave the group out"
+)
 NULL_OF_SCORES = "loss-per-class"  # it fits thresholds too, and published scores have no entropy
 BOUND_ATTACKS = ("lira-online", "loss")  # the first that was made decides the bounds: chosen before its scores are seen
 
@@ -81,6 +84,9 @@ class AuditRequest:
     )
     allow_equal: bool = False
     seed: int = 0
+    source: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what was given, see `hampkit.workflows.audit_ways.Ways.source`
 
     def __post_init__(self) -> None:
         if self.membership not in ("given", "coin"):
@@ -243,7 +249,7 @@ def _exposure(subject: Subject) -> Records | None:
         exposed = exposure(found.signals.mean(2), found.members)
     except ValueError:  # no record has models of both kinds
         return None
-    return exposed_records(exposed, names, labels, group)
+    return exposed_records(exposed, names, labels, group, target.persons)
 
 
 def _result(
@@ -308,6 +314,7 @@ def _findings(
         "inputs": subject.target.has_inputs,
         "names": bool(subject.target.ids),
         "declared": request.declared.to_json(),
+        "source": dict(request.source),
         "membership": request.membership,
         "persons": subject.target.pool.group is not None,
         "ppv": [value.to_json() for value in values],
@@ -321,21 +328,25 @@ def _findings(
 
 def _bounds(request: AuditRequest, scores: Scores, known: Scores, subject: Subject) -> dict[str, Any]:
     """The one-run bounds on epsilon and mu of the first of `BOUND_ATTACKS`; the reason where there are none."""
-    case = subject.case
-    if request.membership != "coin" and not subject.target.coins:
+    case, trained = subject.case, subject.target.way == "train"  # there, coins decided whatever is declared
+    if request.membership != "coin" and not trained:
         return {"reason": NOT_RANDOMISED}
+    if subject.target.pool.group is not None:
+        return {"reason": OF_GROUPS}
+    if (trained and not subject.target.coins) or not subject.once.all():
+        return {"reason": "not available: records with equal inputs do not have coins of their own"}
+    if not trained and (why := unlikely_coins(subject.target.membership)):
+        return {"reason": f"not available: {why}"}
     name = next((name for name in BOUND_ATTACKS if name in scores), None)
     if name is None:
         return {"reason": f"not available: none of {', '.join(BOUND_ATTACKS)} was made, which decide the bounds"}
-    if (subject.target.way == "train" and not subject.target.coins) or not subject.once.all():
-        return {"reason": "not available: records with equal inputs do not have coins of their own"}
-    if subject.target.pool.group is not None:
-        return {"reason": "not available: records of one group do not have coins of their own"}
     every = np.r_[scores[name], known[name]], np.r_[case.member, case.known_member]
     delta = request.declared.claimed_delta
     found = audit_scores(*every, delta=1e-5 if delta is None else delta, seed=request.seed)
-    numbers = {key: getattr(found, key) for key in ("canaries", "delta", "level", "epsilon", "mu", "epsilon_of_mu")}
-    return {"attack": name, **numbers}
+    most = audit_scores(every[1].astype(float), every[1], delta=found.delta, seed=request.seed)  # of a perfect attack
+    ends = ("epsilon", "mu", "epsilon_of_mu")
+    numbers = {key: getattr(found, key) for key in ("canaries", "delta", "level", *ends)}
+    return {"attack": name, **numbers, "most": {key: getattr(most, key) for key in ends}}
 
 
 def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[str, Any]:
@@ -345,13 +356,20 @@ def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[
     return {
         "curves": {name: curve(values, subject.case.member) for name, values in scores.items()},
         "histogram": {**answer_histogram(logits, y, target.membership), "label": "The model's answers"},
-        "exposed": [] if records is None else records.rows(10),
+        "exposed": [] if records is None else _first(records),
         "provenance": {
             "versions": {"python": env["python"], **env["versions"]},
             "git": env["git"],
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         },
     }
+
+
+def _first(records: Records) -> list[list[str]]:
+    """The ten most exposed records; that of a person with a name stands behind it."""
+    rows = records.rows(10)
+    named = zip(rows, records.persons, strict=False) if records.persons else ()
+    return [[f"{person} (record {row[0]})", *row[1:]] for row, person in named] or rows
 
 
 def default_folder(runs_dir: Path, result: ModelResult) -> Path:

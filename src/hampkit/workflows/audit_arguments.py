@@ -32,6 +32,7 @@ class AuditArguments(Settings, total=False):
     by: Any  # a column or an array: the subgroups in which attacks are judged apart
     answers: str  # a pattern for the columns of answers
     kind: str  # probabilities, logits or auto
+    positive: str  # the class whose probability the only column of answers is
     probabilities: Any  # (P, C)
     logits: Any  # (P, C)
     y: Any  # (P,)
@@ -64,7 +65,7 @@ class AuditArguments(Settings, total=False):
     fail_if: Sequence[str]
 
 
-COLUMNS = ("label", "member", "group", "id", "by", "answers", "kind")
+COLUMNS = ("label", "member", "group", "id", "by", "answers", "kind", "positive")
 ARRAYS = ("probabilities", "logits", "y", "x", "classes", "shadow_logits", "shadow_probabilities", "shadow_members")
 WAYS = (
     "predict",
@@ -115,9 +116,10 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
     checked = [*Settings.__annotations__, "shadows", "scores", "target_scores", "weights", "split", "fail_if"]
     given = checked_values({**given, "fail_if": given.get("fail_if") or ()}, checked)
-    for name in ("label", "answers", "kind", "inputs", "title", "purpose", "membership", "net", "text"):
+    for name in ("label", "answers", "kind", "positive", "inputs", "title", "purpose", "membership", "net", "text"):
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")
+    _check_types(given)
     texts = {name: given[name] for name in COLUMNS if isinstance(given.get(name), str)}
     values = {
         name: given[name]
@@ -134,6 +136,23 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     release = Release(Gate.of(given.get("policy"), given["fail_if"]), out)
     settings: Any = {name: value for name, value in given.items() if name in Settings.__annotations__}
     return Sorted(ways, request, release, session_of(settings))
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
+    """Raises: `UserError` for a number, a switch, a policy or names of another type than they have."""
+    for name in ("claimed_epsilon", "claimed_delta"):
+        value = given.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.number))):
+            raise UserError(f"{name}={value!r} must be a number")
+    if not isinstance(given.get("allow_equal", False), bool):
+        raise UserError(f"allow_equal={given['allow_equal']!r} must be True or False")
+    if not isinstance(given.get("policy"), (str, Path, type(None))):
+        raise UserError(
+            f"policy={given['policy']!r} must be the path of a TOML file; single limits are given by fail_if"
+        )
+    classes = given.get("classes")
+    if classes is not None and len({*map(str, classes)}) < len(classes):
+        raise UserError(f"classes={list(classes)!r} has a name twice; give one name per class")
 
 
 def _reading(options: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
-from hampkit.config.files import writable
+from hampkit.config.files import check_could_write, check_spared, writable
+from hampkit.errors import Notice, UserError
 from hampkit.judging.exposed import Records
 from hampkit.judging.flags import FLAGS
 from hampkit.judging.results import ModelResult, Results
@@ -30,6 +32,7 @@ from hampkit.workflows.session import Progress, Session
 
 HASHES = "SHA256SUMS"
 OPTIONAL = ("records.csv", JUNIT)  # files that not every audit writes
+FILES = ("results.json", "report.html", "report.md", "results.csv", *OPTIONAL, HASHES)
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,15 @@ def audit_to(ways: Ways, request: AuditRequest, release: Release, session: Sessi
     Raises: `UserError`; nothing is written before the audit is complete.
     """
     if release.out is not None:
-        writable(release.out)
-    return _audited(ways.given(session), request, release, session)
+        check_could_write(release.out)
+        check_spared(release.out, FILES, ways.files().values())
+        _check_own(release.out)
+    by = ways.columns.by or ways.arrays.get("by") is not None
+    if not by:
+        release.gate.check_subgroups(())
+    given = ways.given(session)
+    release.gate.check_subgroups(sorted(set(given.records.by)))
+    return _audited(given, replace(request, source=ways.source()), release, session)
 
 
 def audit_demonstration(folder: Path, seed: int, progress: Progress) -> tuple[Results, Results]:
@@ -101,15 +111,51 @@ def write_audit(found: Found, results: Results, folder: Path, more: Mapping[str,
     }
     writable(folder)
     with reports(folder):
+        before = _content(folder / "results.json")
         write_json(folder / "results.json", document)
         for name, text in texts.items():
             write_file(folder / name, text)
-        for name in set(OPTIONAL) - set(texts):  # of an earlier audit
-            (folder / name).unlink(missing_ok=True)
+        _remove_earlier(folder, set(OPTIONAL) - set(texts))
         write_file(folder / HASHES, _hashes(folder, ["results.json", *texts]))
+        other = before not in (b"", _content(folder / "results.json"))
     kinds = {"html": "report.html", "json": "results.json", "markdown": "report.md", "csv": "results.csv"}
     kinds |= {Path(name).stem: name for name in texts if name not in kinds.values()}
-    return replace(results, files={kind: folder / name for kind, name in kinds.items()})
+    replaced = (folder / "report.html",) if other else ()
+    return replace(results, files={kind: folder / name for kind, name in kinds.items()}, replaced=replaced)
+
+
+def _content(path: Path) -> bytes:
+    """The content of a file; empty if it is not there."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _listed(folder: Path) -> set[str]:
+    """The names of the files of an earlier audit, which `HASHES` lists."""
+    return {line.partition("  ")[2] for line in _content(folder / HASHES).decode(errors="replace").splitlines()}
+
+
+def _check_own(folder: Path) -> None:
+    """Check that a folder has no files that would be replaced and are those of no earlier audit.
+
+    Raises: `UserError`.
+    """
+    there = [name for name in FILES if name != HASHES and (folder / name).exists()]
+    if foreign := [name for name in there if name not in _listed(folder)]:
+        raise UserError(
+            f"{folder / foreign[0]} is not of an audit, and would be replaced; choose another folder by --out, or move the file"
+        )
+
+
+def _remove_earlier(folder: Path, names: Collection[str]) -> None:
+    """Remove files of an earlier audit and name them; others are the user's."""
+    for name in sorted(_listed(folder).intersection(names)):
+        (folder / name).unlink(missing_ok=True)
+        warnings.warn(
+            f"{folder / name} of an earlier audit is removed: this audit has no such file", Notice, stacklevel=2
+        )
 
 
 def _hashes(folder: Path, names: list[str]) -> str:

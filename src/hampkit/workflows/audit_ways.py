@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from hampkit.config.files import plain_file
+from hampkit.config.files import file_facts, is_file, plain_file
 from hampkit.errors import UserError, one_line
 from hampkit.registry import load_own
 from hampkit.targets.base import Given
@@ -25,7 +25,7 @@ from hampkit.targets.model_inputs import (
     rows_of_tables,
 )
 from hampkit.targets.predictions import Columns, from_arrays, from_file, from_table
-from hampkit.targets.records import coded, names
+from hampkit.targets.records import by_option, coded, names
 from hampkit.targets.scores import given_of_scores
 from hampkit.targets.texts import text_rows, text_rows_of_files
 from hampkit.workflows.own_training import OwnTraining, given_of_training
@@ -34,8 +34,8 @@ from hampkit.workflows.session import Session
 
 UNSAFE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".pt2", ".bin", ".h5", ".keras")
 WAYS = (
-    "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict) with members and"
-    " nonmembers, a function (train) with data, folders of published scores, or published weights with data"
+    "predictions (a file, or a data frame), probabilities or logits with y and member, a model (predict, --model) with members"
+    " and nonmembers, a function (train) with data, folders of published scores, or published weights with data"
 )
 OF_ROWS = ("group", "id", "by")  # arrays that belong to pairs (x, y) too, members first
 OWNERS = {  # argument → the ways that it belongs to
@@ -82,7 +82,7 @@ class Ways:
         there = [name for name, value in ways.items() if value is not None]
         there += [name for name in ("probabilities", "logits") if self.arrays.get(name) is not None]
         if len(there) != 1:
-            what = " and ".join(there) if there else "nothing"
+            what = " and ".join(map(_flagged, there)) if there else "nothing"
             raise UserError(f"an audit needs one way in, and got {what}; give {WAYS}")
         self._check_unused(there[0])
         if there[0] == "train":
@@ -101,21 +101,48 @@ class Ways:
             return replace(found, title=self.title or found.title)
         return from_table(self.title or "predictions", "the table", self.predictions, self.columns)
 
+    def files(self) -> dict[str, Path]:
+        """Argument → the file that is read, of those that are files."""
+        names = ("predictions", "predict", "members", "nonmembers", "data", "weights", "split")
+        given = {name: getattr(self, name) for name in names}
+        paths = {
+            name: Path(value).expanduser() for name, value in given.items() if isinstance(value, (str, Path)) and value
+        }
+        return {name: path for name, path in paths.items() if is_file(path)}
+
+    def source(self) -> dict[str, Any]:
+        """What was given, for a report: each file with its size and hash, the roles of columns, how files were read."""
+        columns = self.columns
+        roles = {**columns.named, **by_option(answers=columns.answers, positive=columns.positive, text=self.text)}
+        read = {f"data.{f.name}": getattr(columns.reading, f.name) for f in fields(columns.reading)}
+        options = {key: value for key, value in read.items() if key in columns.reading.given}
+        return {
+            "files": {name: file_facts(path) for name, path in self.files().items()},
+            "columns": roles,
+            "options": {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
+        }
+
     def _check_unused(self, way: str) -> None:
         """Check that nothing is given that this way in has no use for."""
         pairs = (way == "predict" and not is_table(self.members)) or (way == "train" and not is_table(self.data))
         unused = [name for name in self.arrays if not (pairs and name in OF_ROWS)]
         if way not in ("probabilities", "logits") and unused:
             name = unused[0]
-            raise UserError(f"{name} as an array has no effect with {way}; give the name of a column, or leave it out")
+            raise UserError(
+                f"{name} as an array has no effect with {_flagged(way)}; give the name of a column, or leave it out"
+            )
         if (pairs or way in ("probabilities", "logits")) and (given := self.columns.reading.given):
             raise UserError(f"{given[0]} has no effect on arrays; leave it out")
         if way in ("scores", "weights") and (given := self.columns.given):
             raise UserError(f"{given[0]} has no effect with {way}, which have no columns of answers; leave it out")
+        if self.inputs != "auto" and way not in ("predict", "train"):
+            raise UserError(f"inputs={self.inputs} has no effect with {way}, which asks no model; leave it out")
         for name, owners in OWNERS.items():
             value = getattr(self, name)
             if way not in owners and not (value is None or (isinstance(value, (int, str)) and not value)):
-                raise UserError(f"{name} has no effect with {way}; leave it out, or give {' or '.join(owners)}")
+                raise UserError(
+                    f"{name} has no effect with {_flagged(way)}; leave it out, or give {' or '.join(map(_flagged, owners))}"
+                )
 
     def _of_training(self, session: Session) -> Given:
         if self.data is None:
@@ -174,12 +201,21 @@ class Ways:
                     f"{name} has {n:,} values, and there are {len(rows.member):,} rows; give one for each, members first"
                 )
         group, ids, by = (found.get(name) for name in OF_ROWS)
-        coded_group = None if group is None else coded(group)
-        return replace(rows, group=coded_group, ids=names(ids) if ids else (), by=names(by) if by else ())
+        named = {"ids": names(ids or ()), "by": names(by or ()), "persons": names(group or ())}
+        return replace(rows, group=None if group is None else coded(group), **named)
 
     def _tables(self) -> bool:
         """Whether members and non-members are files."""
         return isinstance(self.members, (str, Path)) and isinstance(self.nonmembers, (str, Path))
+
+
+def _flagged(name: str) -> str:
+    """The name of an argument, with its option if that has another name.
+
+    >>> _flagged("predict"), _flagged("train")
+    ('predict (--model)', 'train')
+    """
+    return f"{name} (--model)" if name == "predict" else name
 
 
 def loaded(model: Any) -> tuple[Any, str]:

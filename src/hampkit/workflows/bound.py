@@ -12,7 +12,7 @@ from hampkit.data.table import existing
 from hampkit.data.table_columns import read_file
 from hampkit.data.table_values import TableOptions, check_columns, listed
 from hampkit.errors import Notice, UserError
-from hampkit.stats.bounds import OneRun, audit_scores
+from hampkit.stats.bounds import OneRun, audit_scores, unlikely_coins
 from hampkit.targets.records import membership
 
 LOOSE = (
@@ -39,6 +39,12 @@ def bound_of_file(file: str | Path, included: str, score: str, delta: float, lev
         raise UserError(f"{path} needs --included COLUMN, one of {listed(there)}")
     check_columns(path, there, [(included, "--included"), *([(score, "--score")] if score else [])])
     others = [name for name in there if name != included]
+    if score == included:
+        raise UserError(
+            f"--score and --included name one column, {score!r}; name the column with the scores by --score"
+        )
+    if not table.num_rows:
+        raise UserError(f"{path} has no rows; give one row for each record")
     if not score and len(others) != 1:
         raise UserError(f"{path} has the columns {listed(others)}; name the one with the scores: --score COLUMN")
     name = score or others[0]
@@ -49,6 +55,14 @@ def bound_of_file(file: str | Path, included: str, score: str, delta: float, lev
 
 def bounds(scores: Any, included: Any, delta: float, level: float, seed: int) -> OneRun:
     """`hampkit.stats.bounds.audit_scores` for a user. Raises: `UserError`."""
+    if not 0 <= delta < 1:
+        raise UserError(f"--delta {delta:g} must be at least 0 and below 1")
+    if not 0 < level < 1:
+        raise UserError(f"--level {level:g} must lie between 0 and 1, such as 0.95")
+    if seed < 0:
+        raise UserError(f"--seed {seed} must be at least 0")
+    if why := unlikely_coins(included):
+        raise UserError(f"no bound: {why}; give the records on which fair coins decided")
     try:
         return audit_scores(scores, included, delta=delta, level=level, seed=seed)
     except ValueError as error:

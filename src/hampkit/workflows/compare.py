@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hampkit import __version__
-from hampkit.config.files import is_run, table_advice, writable
+from hampkit.config.files import check_spared, is_run, table_advice, writable
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
 from hampkit.errors import RunBusy, UserError, did_you_mean
@@ -28,7 +28,7 @@ from hampkit.workflows.gate import Gate
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.recipes import RecipeOptions, texts_of
-from hampkit.workflows.report import report_on
+from hampkit.workflows.report import REPORT_FILES, report_on
 from hampkit.workflows.report_inputs import Evaluated
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import plan_shadows
@@ -87,6 +87,7 @@ def compare(request: ComparisonRequest, out: Path | None, session: Session) -> C
     folder = session.runs_dir if out is None else out
     for place in (session.runs_dir, folder):
         writable(place)
+    check_spared(folder, REPORT_FILES, [request.recipe_options.data])
     recipes, left_out = _trainable(request.recipes(), session, strict=bool(request.defenses))
     _announce(request, recipes, left_out, session)
     entries, evaluated = _entries(request, recipes, left_out, session)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hampkit.config.files import expanded, writable
-from hampkit.errors import UserError
-from hampkit.judging.policy import Limit, judged, limit_of, read_policy
+from hampkit.errors import UserError, did_you_mean
+from hampkit.judging.policy import Limit, groups_of, judged, limit_of, read_policy
 from hampkit.judging.results import Results
 from hampkit.registry import ATTACKS
 from hampkit.report.junit import render_junit
@@ -36,6 +36,16 @@ class Gate:
             if limit.attack != "any":
                 ATTACKS.get(limit.attack)  # raises for an unknown name: such a limit could never be decided
         return Gate(limits)
+
+    def check_subgroups(self, names: Sequence[str], column: str = "--by") -> None:
+        """Check that limits on subgroups are on some that there are. names: of the subgroups; column: where they come from.
+
+        Raises: `UserError`.
+        """
+        for name in groups_of(self.limits):
+            if name not in names:
+                there = did_you_mean(name, names) if names else f"name their column by {column}"
+                raise UserError(f"a limit is on the subgroup {name!r}, and there is none of this name; {there}")
 
     def applied(self, results: Results) -> Results:
         """The results with what becomes of the limits."""
@@ -65,6 +75,10 @@ def check_junit(file: str | Path) -> None:
     Raises: `UserError`.
     """
     path = expanded(file, "--junit")
+    if path.suffix.lower() != ".xml" and not path.is_dir():
+        raise UserError(
+            f"--junit {file} is no .xml file, and its content would be replaced; write --junit {path.stem}.xml"
+        )
     if path.is_dir():
         raise UserError(f"--junit {file} is a folder; name a file in it, such as {path / JUNIT}")
     writable(path.parent, "name a file in another folder by --junit")

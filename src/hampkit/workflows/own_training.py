@@ -77,6 +77,11 @@ class OwnTraining:
         classes = sorted_names(names(values))
         if len(classes) < 2:
             raise UserError(f"the label has one class only, {classes[0]!r}; a classifier needs at least two")
+        if 2 * len(classes) > len(values):
+            raise UserError(
+                f"the label has {len(classes):,} different values in {len(values):,} rows, so it is no class; name the column of"
+                " the class by --label"
+            )
         return class_codes("the label", values, classes), tuple(classes)
 
     @cached_property
@@ -141,7 +146,9 @@ def given_of_training(own: OwnTraining, session: Session) -> Given:
         run = Run.create(session.runs_dir, own.folder, lambda folder: write_json(folder / "recipe.json", own.key))
         answers = _trained(own, run, session)
     rows = own.rows
-    records = Records(y, own.masks[0], classes, rows.x, rows.group, rows.ids, domain_of(rows.x, ()), rows.by)
+    records = Records(
+        y, own.masks[0], classes, rows.x, rows.group, rows.ids, domain_of(rows.x, ()), rows.by, rows.persons
+    )
     what = f"the answers of {own.name}"
     given = Given(
         own.name,
@@ -179,6 +186,10 @@ def _trained(own: OwnTraining, run: Run, session: Session) -> NDArray[Any]:
         return _step(m, masks[m], lambda seed: fitted_answers(own.function, inputs, y, masks[m], seed), own.seed)
 
     missing = [m for m in range(len(masks)) if not step(m).done(run)]
+    if found := len(masks) - len(missing):
+        session.progress.say(f"{found} of {len(masks)} models of {own.name} are found in {run.folder}")
+    if not own.shadows:
+        _note_no_shadows()
     jobs = Jobs(session.progress.track, f"models of {own.name}", len(masks), len(masks) - len(missing))
     jobs.show()
     if own.path and len(missing) > 1:
@@ -192,6 +203,15 @@ def _trained(own: OwnTraining, run: Run, session: Session) -> NDArray[Any]:
             step(m).of(run)
             jobs.finish(str(m))
     return np.stack([step(m).of(run) for m in range(len(masks))])
+
+
+def _note_no_shadows() -> None:
+    warnings.warn(
+        "no shadow models: attacks with them find more, and exposed records need them; add --shadows 16 (in Python:"
+        " shadows=16)",
+        Notice,
+        stacklevel=5,
+    )
 
 
 def _say_inline(own: OwnTraining, missing: list[int]) -> None:

@@ -33,6 +33,7 @@ from hampkit.workflows.gate import Gate
 from hampkit.workflows.report_inputs import Evaluated, details_of, paired_difference
 from hampkit.workflows.seeds import one_for_each_recipe
 
+REPORT_FILES = ("results.json", "report.html", "report.md", "results.csv")
 RESULT_KEYS = ("recipe", "defense", "run", "seed", "data", "accuracy", "rows", "known", "judge", "attacks", "null")
 __all__ = ["AttackResult", "ModelResult", "Rate", "Results", "report_on", "write_report"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hampkit.config.files import writable
+from hampkit.config.files import check_spared, writable
 from hampkit.config.recipe import check_effect
 from hampkit.errors import Notice, UserError
 from hampkit.judging.results import Results
@@ -22,7 +22,7 @@ from hampkit.workflows.open_run import open_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.recipes import RecipeOptions, Reference, attack_options
-from hampkit.workflows.report import report_on
+from hampkit.workflows.report import REPORT_FILES, report_on
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import plan_shadows
 from hampkit.workflows.target_jobs import train_targets
@@ -72,6 +72,7 @@ def run(references: Sequence[Reference], recipe_options: RecipeOptions, request:
     folder = session.runs_dir if request.out is None else Path(request.out)
     for place in (session.runs_dir, folder):
         writable(place)
+    check_spared(folder, REPORT_FILES, (recipe.data.options.get("file") for recipe in recipes))
     for problem in problems:
         if lender is not None:
             lender.load_for(problem.shadow_task())  # raises if they do not fit

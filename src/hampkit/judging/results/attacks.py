@@ -84,6 +84,23 @@ def exposure_of(model: Json) -> Json:
     return model.get("exposure") or (model.get("audit") or {}).get("exposure") or {}
 
 
+def few_models(exposure: Json) -> str:
+    """Why so few shadow models cannot show single exposed records; empty if they can show them from 1 % of all records on.
+
+    With p of at least ``least_p``, Benjamini and Hochberg's procedure claims records only if a share least_p / FDR of all has it.
+
+    >>> few_models({"models": 8, "least_p": 1 / 70, "false_discovery_rate": 0.05})
+    '8 shadow models show exposed records only if 29% of all are exposed'
+    """
+    share = exposure.get("least_p", 0.0) / exposure.get("false_discovery_rate", 1.0)
+    if share <= 0.01:
+        return ""
+    models = f"{exposure['models']} shadow models"
+    if share > 1:
+        return f"{models} cannot show that a record is exposed"
+    return f"{models} show exposed records only if {100 * share:.0f}% of all are exposed"
+
+
 def attack_label(attack: Json) -> str:
     """The attack's name with those of its options that are not the defaults, and the variance that it chose by itself.
 

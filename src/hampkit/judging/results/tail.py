@@ -28,5 +28,6 @@ def tail_line(model: Json) -> str:
     low, high, at = point["outer_low"], point["outer_high"], level_label(point["fnr"])
     said = f"The loss attack has a TNR of {percent(point['value'])} [{100 * low:.1f}, {100 * high:.1f}] at {at} FNR"
     warns = "Such a tail warns that attacks with shadow models may find single members"
-    silent = f"The interval includes {at}, so this is no warning, and no proof of safety"
+    where = "includes" if high >= point["fnr"] else "lies below"
+    silent = f"The interval {where} {at}, so this is no warning, and no proof of safety"
     return f"{said}, where guessing has {at}. {warns if low > point['fnr'] else silent}"
