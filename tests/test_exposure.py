@@ -137,18 +137,18 @@ def unequal(rng, models):
     return rng.normal(size=(models, 60)) * np.exp(rng.normal(size=60) / 2)
 
 
-@pytest.mark.parametrize("models", [4, 8, 32])
+@pytest.mark.parametrize("models", [4, 32])
 @pytest.mark.parametrize("signals", [unequal, votes, spikes], ids=lambda f: f.__name__)
 def test_with_shuffled_membership_a_claim_is_rare(signals, models):
-    """Null: of 100 audits, at most 5 % claim a record (upper 99 % binomial end), nor has one an interval for all above 0."""
+    """Null: of 60 audits, at most 5 % claim a record (upper 99 % binomial end), nor has one an interval for all above 0."""
     claims, above = 0, 0
-    for seed in range(100):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         half = rng.random((models // 2, 60)) < 0.5
         found = exposure(signals(rng, models), np.concatenate([half, ~half]))
         claims += bool(found.exposed.any())
         above += bool((found.low_all > 0).any())
-    assert max(claims, above) <= stats.binom.ppf(0.99, 100, FDR)
+    assert max(claims, above) <= stats.binom.ppf(0.99, 60, FDR)
 
 
 def test_exposed_records_are_found_and_few_others():

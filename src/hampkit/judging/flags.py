@@ -27,7 +27,8 @@ FLAGS: dict[str, str] = {
     "inverted": "The AUC is below 0.5, and so is its 99.9 % interval: the attack takes members for non-members. Turned around, "
     "with the AUC 1 − AUC, it finds members.",
     "shifted": "A classifier that never queries the model distinguishes members from non-members: the two groups differ by "
-    "themselves, and an attack may measure that difference instead of a leak.",
+    "themselves, and an attack may measure that difference instead of a leak. Several rows of one person can cause this too: "
+    "name their column by --group.",
     "duplicated": "Rows of other parts of the split have the same features as members: accuracies on these parts are too high. "
     "If several rows have the same features, only one of them is judged: a member, if there is one. If a reference row has these "
     "features too, none of them is judged. judge.copies=keep judges all rows. Near copies are not searched for.",

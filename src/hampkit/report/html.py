@@ -153,6 +153,11 @@ def _needs(results: Json, name: str) -> str:
 def _data(results: Json) -> list[str]:
     """The data sets with their sizes, and what was done to the values of the user's file."""
     sets = [model["data"] for model in results["models"]]
-    size = "{name}: {rows:,} examples, {features:,} features, {classes:,} classes"
     notes = (f"{data['name']}: {note}" for data in sets for note in data.get("notes") or [])
-    return rows.unique([*(size.format(**data) for data in sets), *notes])
+    return rows.unique([*map(_size, sets), *notes])
+
+
+def _size(data: Json) -> str:
+    """The size of a data set; answers alone have no features, and scores no classes."""
+    counts = [f"{data['rows']:,} examples", *(f"{data[of]:,} {of}" for of in ("features", "classes") if data[of])]
+    return f"{data['name']}: {', '.join(counts)}"
