@@ -87,11 +87,11 @@ def task(toy, network):
     )
 
 
-INNER = ("conv-memguard", "conv-advreg")
+INNER = ("conv-memguard", "conv-advreg", "one_by_one_equals_alone[mlp-memguard", "one_by_one_equals_alone[mlp-advreg")
 
 
 def pytest_collection_modifyitems(items):
-    """Contracts of the two defenses with networks of their own are slow with convolutions.
+    """Contracts of the two defenses with networks of their own are slow with convolutions, and the longest of them with an MLP.
 
     These inner networks see answers, not inputs: with an MLP as the target the same is tested in less time.
     """

@@ -61,6 +61,7 @@ def test_a_defense_trains_and_answers_there(defense, device, task_of, short, ste
 
 
 @devices
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in IMAGE_NETS if n not in ("densenet", "wrn-28-10", "wrn-28-2")])
 def test_an_image_network_trains_there_in_a_stack(name, device, short, steps):
     rng = torch.Generator().manual_seed(0)

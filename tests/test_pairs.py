@@ -104,6 +104,7 @@ def test_targets_with_splits_of_their_own_are_judged_on_their_own_examples(perso
         Pairs.joined([Pairs.of(scores, member)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", ["none", "examples", "models"])
 def test_intervals_over_seeds_hold_the_truth(design):
     """Five targets, each judged on its own half of 300 examples; some scores rise with the example, or with the model."""
