@@ -251,7 +251,7 @@ def _address(key: str, document: Mapping[str, Any], known: Catalog) -> Address:
 
 
 def _needs_class(address: Address, origin: str) -> bool:
-    """Whether a value is from a user's file and belongs to a class, which must be imported to check it."""
+    """Whether a value comes from a user's file and can be checked only by importing the class that it belongs to."""
     theirs = origin.endswith(".toml")
     return theirs and address[0] not in SECTIONS and address not in (("data", "name"), ("defense", "name"))
 

@@ -118,7 +118,7 @@ def _explained(error: Exception, argv: list[str]) -> tuple[str, int]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether an exception is an out-of-memory error of Python, NumPy or torch."""
+    """Whether Python, NumPy or torch raised this exception because memory ran out."""
     texts = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

@@ -44,10 +44,8 @@ def plain_file(file: str | Path, place: str) -> Path:
 
 
 def is_run(word: str | Path) -> bool:
-    """Whether a path is that of a run folder."""
-    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
-        return (Path(word) / "recipe.json").is_file()
-    return False
+    """Whether this is the path of a run folder."""
+    return is_file(Path(word) / "recipe.json")
 
 
 def table_advice(name: str, beside: bool = False) -> str:
@@ -64,9 +62,7 @@ def table_advice(name: str, beside: bool = False) -> str:
 
 def with_suffix(name: str) -> str:
     """The table that a name without its suffix stands for; empty if there is none."""
-    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
-        return next((name + suffix for suffix in TABLES if Path(name + suffix).is_file()), "")
-    return ""
+    return next((name + suffix for suffix in TABLES if is_file(Path(name + suffix))), "")
 
 
 def writable(folder: Path, remedy: str = "choose another folder") -> None:
@@ -83,7 +79,7 @@ def writable(folder: Path, remedy: str = "choose another folder") -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path is that of a file; a text that no file can have is none."""
+    """Whether a file exists at this path. A name that no file can have counts as no file."""
     try:
         return path.is_file()
     except (OSError, ValueError):

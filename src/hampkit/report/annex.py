@@ -59,7 +59,7 @@ def bounds_line(audit: Json) -> str:
 
 
 def _claim(audit: Json) -> str:
-    """Whether the claimed epsilon is refuted; empty without a claim."""
+    """The sentence that states whether the bound refutes the claimed epsilon. It is empty if none was claimed."""
     claimed, found = (audit.get("declared") or {}).get("claimed_epsilon"), audit["bounds"]
     if claimed is None:
         return ""
@@ -134,7 +134,7 @@ def _declared(audit: Json) -> list[str]:
     lines = [f"{DECLARED.get(key, key)}: {_value(value)}" for key, value in found.items()]
     trained = audit.get("way") == "train"
     given = [*([] if trained else ["membership"]), "labels", *(["persons"] if audit.get("persons") else [])]
-    given = [" and ".join([*([", ".join(given[:-1])] if given[1:] else []), given[-1]])]
+    given = [f"{', '.join(given[:-1])} and {given[-1]}" if given[1:] else given[0]]
     if audit.get("membership") == "coin":
         given.append("a fair coin decided on the membership of each record")
     return [*lines, *(f"{what}: as given, not checked" for what in given)]

@@ -134,8 +134,13 @@ def replaces(path: Path, content: str) -> bool:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON with sorted keys, the shortest form of every float and no NaN, so that equal documents have equal bytes."""
-    write_file(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write a document as `json_text`."""
+    write_file(path, json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """JSON with sorted keys, the shortest form of every float and no NaN, so that equal documents have equal bytes."""
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path, *needed: str) -> Any:

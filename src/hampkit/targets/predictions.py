@@ -115,7 +115,7 @@ def from_file(file: str | Path, columns: Columns) -> Given:
             )
         return from_arrays(path.stem, str(path), dict(read_npz(path, _known, "probabilities=…, y=…, member=…")))
     table, skipped = columns.reading.file(path, columns.label, columns.group)
-    given = _of_table(path.stem, str(path), table, columns)
+    given = _of_table(path.stem, str(path), arrow(str(path), table), columns)
     return replace(given, notes=(*skipped, *given.notes))
 
 
@@ -128,7 +128,7 @@ def from_table(title: str, what: str, table: Any, columns: Columns) -> Given:
 
 
 def _of_table(title: str, what: str, table: Any, columns: Columns) -> Given:
-    table = arrow(what, table)
+    """Predictions of a pyarrow Table, see `from_table`."""
     there = list(table.column_names)
     columns, of_members = _with_value(columns, there)
     for flag in ("--label", "--member"):

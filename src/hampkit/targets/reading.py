@@ -26,9 +26,10 @@ class Reading:
     decimal: Literal[".", ","] = "."
 
     @property
-    def given(self) -> list[str]:
-        """The options that were given, as they are written."""
-        return [f"data.{f.name}" for f in fields(self) if getattr(self, f.name) != f.default]
+    def given(self) -> dict[str, Any]:
+        """The options that were given, as they are written, with their values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {f"data.{name}": list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def file(self, path: Path, label: str, group: str) -> tuple[Any, tuple[str, ...]]:
         """The table of a .csv, .tsv or .parquet file, and notes. label, group: columns whose texts must stay exact.

@@ -188,6 +188,7 @@ KINDS: dict[str, Callable[[str, Any], Any]] = {
     "policy": _path,
     "fail_if": _texts("a list of texts, such as ['auc.low>0.6']"),
     "force": _of(bool, "True or False"),
+    "allow_equal": _of(bool, "True or False"),
     "wait": _of(bool, "True or False"),
     "session": _of(Session, "a hampkit.Session"),
     "progress": _of(Progress, "a hampkit.Progress, such as hampkit.Progress(say=print)"),

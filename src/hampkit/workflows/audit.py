@@ -366,10 +366,11 @@ def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[
 
 
 def _first(records: Records) -> list[list[str]]:
-    """The ten most exposed records; that of a person with a name stands behind it."""
+    """The ten most exposed records; for persons with names, the name comes before the record."""
     rows = records.rows(10)
-    named = zip(rows, records.persons, strict=False) if records.persons else ()
-    return [[f"{person} (record {row[0]})", *row[1:]] for row, person in named] or rows
+    if not records.persons:
+        return rows
+    return [[f"{person} (record {row[0]})", *row[1:]] for row, person in zip(rows, records.persons, strict=False)]
 
 
 def default_folder(runs_dir: Path, result: ModelResult) -> Path:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hampkit.config.command_line import read_value
 from hampkit.config.schema import build, field_types
 from hampkit.errors import UserError, did_you_mean
 from hampkit.targets.predictions import Columns
@@ -18,7 +17,7 @@ from hampkit.workflows.audit import AuditRequest, Declared
 from hampkit.workflows.audit_report import Release
 from hampkit.workflows.audit_ways import Ways
 from hampkit.workflows.gate import Gate
-from hampkit.workflows.recipes import attack_options
+from hampkit.workflows.recipes import attack_options, option_value
 from hampkit.workflows.session import Session, Settings, session_of
 
 
@@ -114,7 +113,16 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     for name in given:
         if name not in known:
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
-    checked = [*Settings.__annotations__, "shadows", "scores", "target_scores", "weights", "split", "fail_if"]
+    checked = [
+        *Settings.__annotations__,
+        "shadows",
+        "scores",
+        "target_scores",
+        "weights",
+        "split",
+        "fail_if",
+        "allow_equal",
+    ]
     given = checked_values({**given, "fail_if": given.get("fail_if") or ()}, checked)
     for name in ("label", "answers", "kind", "positive", "inputs", "title", "purpose", "membership", "net", "text"):
         if not isinstance(given.get(name, ""), str):
@@ -139,13 +147,11 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
 
 
 def _check_types(given: Mapping[str, Any]) -> None:
-    """Raises: `UserError` for a number, a switch, a policy or names of another type than they have."""
+    """Raises: `UserError` for a number, a policy or names of classes that are of another type."""
     for name in ("claimed_epsilon", "claimed_delta"):
         value = given.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.number))):
             raise UserError(f"{name}={value!r} must be a number")
-    if not isinstance(given.get("allow_equal", False), bool):
-        raise UserError(f"allow_equal={given['allow_equal']!r} must be True or False")
     if not isinstance(given.get("policy"), (str, Path, type(None))):
         raise UserError(
             f"policy={given['policy']!r} must be the path of a TOML file; single limits are given by fail_if"
@@ -165,7 +171,7 @@ def _reading(options: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
         elif name in found:
             raise UserError(f"data.{name} is given twice; leave one out")
         else:
-            found[name] = read_value(value, known[(name,)]) if isinstance(value, str) else value
+            found[name] = option_value(Reading, name, value)
     return build(Reading, found, "data"), rest
 
 

@@ -20,19 +20,19 @@ from hampkit.report import render_csv, render_html, render_markdown
 from hampkit.report.cells import safe
 from hampkit.report.junit import render_junit
 from hampkit.runs.locks import reports
-from hampkit.runs.store import write_file, write_json
+from hampkit.runs.store import json_text, replaces, write_file
 from hampkit.targets.base import Given
 from hampkit.workflows.annex import measured, not_tested
 from hampkit.workflows.audit import AuditRequest, audit, default_folder
 from hampkit.workflows.audit_ways import Ways
 from hampkit.workflows.demo import demonstration
 from hampkit.workflows.gate import JUNIT, Gate
-from hampkit.workflows.report import texts_of
+from hampkit.workflows.report import REPORT_FILES, texts_of
 from hampkit.workflows.session import Progress, Session
 
 HASHES = "SHA256SUMS"
 OPTIONAL = ("records.csv", JUNIT)  # files that not every audit writes
-FILES = ("results.json", "report.html", "report.md", "results.csv", *OPTIONAL, HASHES)
+FILES = (*REPORT_FILES, *OPTIONAL, HASHES)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def write_audit(found: Found, results: Results, folder: Path, more: Mapping[str,
     document = results.to_json()
     words = texts_of(results.models, FLAGS)
     texts = {  # all of them before the first is written
+        "results.json": json_text(document),
         "report.html": render_html(document, [found.details], words),
         "report.md": render_markdown(document, words),
         "results.csv": render_csv(document),
@@ -111,30 +112,24 @@ def write_audit(found: Found, results: Results, folder: Path, more: Mapping[str,
     }
     writable(folder)
     with reports(folder):
-        before = _content(folder / "results.json")
-        write_json(folder / "results.json", document)
+        other = replaces(folder / "results.json", texts["results.json"])
         for name, text in texts.items():
             write_file(folder / name, text)
         _remove_earlier(folder, set(OPTIONAL) - set(texts))
-        write_file(folder / HASHES, _hashes(folder, ["results.json", *texts]))
-        other = before not in (b"", _content(folder / "results.json"))
+        write_file(folder / HASHES, _hashes(folder, list(texts)))
     kinds = {"html": "report.html", "json": "results.json", "markdown": "report.md", "csv": "results.csv"}
     kinds |= {Path(name).stem: name for name in texts if name not in kinds.values()}
     replaced = (folder / "report.html",) if other else ()
     return replace(results, files={kind: folder / name for kind, name in kinds.items()}, replaced=replaced)
 
 
-def _content(path: Path) -> bytes:
-    """The content of a file; empty if it is not there."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
 def _listed(folder: Path) -> set[str]:
-    """The names of the files of an earlier audit, which `HASHES` lists."""
-    return {line.partition("  ")[2] for line in _content(folder / HASHES).decode(errors="replace").splitlines()}
+    """The names of the files of an earlier audit, which `HASHES` lists; none if it cannot be read."""
+    try:
+        lines = (folder / HASHES).read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {line.partition("  ")[2] for line in lines}
 
 
 def _check_own(folder: Path) -> None:
@@ -142,8 +137,8 @@ def _check_own(folder: Path) -> None:
 
     Raises: `UserError`.
     """
-    there = [name for name in FILES if name != HASHES and (folder / name).exists()]
-    if foreign := [name for name in there if name not in _listed(folder)]:
+    own = {*_listed(folder), HASHES}
+    if foreign := [name for name in FILES if name not in own and (folder / name).exists()]:
         raise UserError(
             f"{folder / foreign[0]} is not of an audit, and would be replaced; choose another folder by --out, or move the file"
         )

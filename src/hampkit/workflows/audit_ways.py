@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +114,10 @@ class Ways:
         """What was given, for a report: each file with its size and hash, the roles of columns, how files were read."""
         columns = self.columns
         roles = {**columns.named, **by_option(answers=columns.answers, positive=columns.positive, text=self.text)}
-        read = {f"data.{f.name}": getattr(columns.reading, f.name) for f in fields(columns.reading)}
-        options = {key: value for key, value in read.items() if key in columns.reading.given}
         return {
             "files": {name: file_facts(path) for name, path in self.files().items()},
             "columns": roles,
-            "options": {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
+            "options": columns.reading.given,
         }
 
     def _check_unused(self, way: str) -> None:
@@ -132,7 +130,7 @@ class Ways:
                 f"{name} as an array has no effect with {_flagged(way)}; give the name of a column, or leave it out"
             )
         if (pairs or way in ("probabilities", "logits")) and (given := self.columns.reading.given):
-            raise UserError(f"{given[0]} has no effect on arrays; leave it out")
+            raise UserError(f"{next(iter(given))} has no effect on arrays; leave it out")
         if way in ("scores", "weights") and (given := self.columns.given):
             raise UserError(f"{given[0]} has no effect with {way}, which have no columns of answers; leave it out")
         if self.inputs != "auto" and way not in ("predict", "train"):

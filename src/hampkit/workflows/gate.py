@@ -37,14 +37,14 @@ class Gate:
                 ATTACKS.get(limit.attack)  # raises for an unknown name: such a limit could never be decided
         return Gate(limits)
 
-    def check_subgroups(self, names: Sequence[str], column: str = "--by") -> None:
-        """Check that limits on subgroups are on some that there are. names: of the subgroups; column: where they come from.
+    def check_subgroups(self, names: Sequence[str]) -> None:
+        """Check that each limit on a subgroup names one of the subgroups that exist.
 
         Raises: `UserError`.
         """
         for name in groups_of(self.limits):
             if name not in names:
-                there = did_you_mean(name, names) if names else f"name their column by {column}"
+                there = did_you_mean(name, names) if names else "name their column by --by"
                 raise UserError(f"a limit is on the subgroup {name!r}, and there is none of this name; {there}")
 
     def applied(self, results: Results) -> Results:

@@ -186,11 +186,12 @@ def _trained(own: OwnTraining, run: Run, session: Session) -> NDArray[Any]:
         return _step(m, masks[m], lambda seed: fitted_answers(own.function, inputs, y, masks[m], seed), own.seed)
 
     missing = [m for m in range(len(masks)) if not step(m).done(run)]
-    if found := len(masks) - len(missing):
+    found = len(masks) - len(missing)
+    if found:
         session.progress.say(f"{found} of {len(masks)} models of {own.name} are found in {run.folder}")
     if not own.shadows:
         _note_no_shadows()
-    jobs = Jobs(session.progress.track, f"models of {own.name}", len(masks), len(masks) - len(missing))
+    jobs = Jobs(session.progress.track, f"models of {own.name}", len(masks), found)
     jobs.show()
     if own.path and len(missing) > 1:
         data = Step("data", {"models": len(masks)}, lambda folder: _write_data(own, folder), lambda folder: folder)

@@ -161,16 +161,16 @@ def attack_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for key, value in options.items():
         section, _, name = key.removeprefix("attacks.").rpartition(".")
         if section in ("", "judge") and name in judge:
-            sections["judge"][name] = _read(JudgeConfig, name, value)
+            sections["judge"][name] = option_value(JudgeConfig, name, value)
         elif section in ATTACKS.classes():
-            sections["attacks"].setdefault(section, {})[name] = _read(ATTACKS.get(section), name, value)
+            sections["attacks"].setdefault(section, {})[name] = option_value(ATTACKS.get(section), name, value)
         else:
             hint = ("" if section else option_of_attacks(name)) or unknown_key(key, _attack_keys())
             raise UserError(f"unknown key {key!r}; only judge and attack options have an effect here; {hint}")
     return sections
 
 
-def _read(cls: type, name: str, value: Any) -> Any:
+def option_value(cls: type, name: str, value: Any) -> Any:
     """The value of an option, from its text or as it is."""
     return read_value(value, field_types(cls).get((name,))) if isinstance(value, str) else value
 

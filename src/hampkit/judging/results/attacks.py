@@ -80,7 +80,7 @@ def as_found(attack: Json, auc: Json) -> dict[str, float]:
 
 
 def exposure_of(model: Json) -> Json:
-    """How many records or persons of a model are shown to be exposed; empty without shadow models."""
+    """The summary of a model's exposed records or persons, with their number. It is empty without shadow models."""
     return model.get("exposure") or (model.get("audit") or {}).get("exposure") or {}
 
 
