@@ -9,8 +9,8 @@ from hampkit import UserError
 from hampkit.attacks.lira import LiraOnline, lira_scores
 from hampkit.config.recipe import ShadowConfig, load_recipe
 from hampkit.config.sections import MOST_VIEWS
+from hampkit.nets.augmentations import augmented
 from hampkit.shadow_models.train import folder_of
-from hampkit.targets.augmentations import augmented
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.session import Session
 
@@ -68,7 +68,7 @@ def test_shadow_models_and_target_are_asked_about_every_view(images, tmp_path):
 
 
 def test_answers_about_views_that_are_no_numbers_are_refused_and_not_kept(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("hampkit.workflows.query.augmented", lambda x, v: x * float("nan"))
+    monkeypatch.setattr("hampkit.workflows.query.view", lambda x, v: x * float("nan"))
     options = {**OPTIONS, "shadows.views": 2, "shadows.models": 4, "epochs": 2}
     with pytest.raises(UserError, match="answers of defense undefended hold NaN or infinity"):
         hampkit.run("undefended", data=images, label="y", options=options, workers=1, runs_dir=tmp_path)

@@ -11,7 +11,7 @@ from scipy.special import log_expit, logsumexp
 import hampkit
 from hampkit import UserError
 from hampkit.attacks import Shadows, ShadowScores
-from hampkit.attacks.base import HeldOut
+from hampkit.attacks.held_out import HeldOut
 from hampkit.attacks.lira import FLOOR, VARIANTS, LiraOnlineFixed, LiraOptions, lira_scores
 from hampkit.attacks.reference import AttackR, attack_p_scores, attack_r_scores
 from hampkit.attacks.rmia import GRID, Background, Rmia, RmiaOffline, RmiaOptions, choose_a, log_ratio, rmia_scores

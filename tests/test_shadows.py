@@ -13,7 +13,7 @@ import pytest
 import hampkit
 from hampkit import UserError
 from hampkit.attacks import Shadows
-from hampkit.attacks.base import sides
+from hampkit.attacks.held_out import sides
 from hampkit.attacks.lira import LiraGlobal, LiraOffline, LiraOfflineFixed, LiraOnline, LiraOnlineFixed
 from hampkit.attacks.reference import AttackP, AttackR
 from hampkit.attacks.rmia import Rmia, RmiaOffline

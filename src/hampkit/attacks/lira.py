@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import HeldOut, Scores, Shadows, ShadowScores, SignalAttack, blocks, sides
+from hampkit.attacks.base import Scores, Shadows, ShadowScores, SignalAttack
+from hampkit.attacks.held_out import HeldOut, blocks, sides
 from hampkit.errors import UserError, did_you_mean
 from hampkit.stats import moderated
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import Scores, Shadows, ShadowScores, SignalAttack, blocks, sides
+from hampkit.attacks.base import Scores, Shadows, ShadowScores, SignalAttack
+from hampkit.attacks.held_out import blocks, sides
 from hampkit.errors import UserError
 
 YE = "https://arxiv.org/abs/2111.09679"

@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from hampkit.attacks.base import HeldOut, Left, Scores, Shadows, ShadowScores, SignalAttack, blocks, sides
+from hampkit.attacks.base import Scores, Shadows, ShadowScores, SignalAttack
+from hampkit.attacks.held_out import HeldOut, Left, blocks, sides
 from hampkit.errors import UserError
 from hampkit.stats.roc import auc
 

@@ -27,8 +27,7 @@ from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, save_tensors, write_json
 from hampkit.shadow_models.base import ShadowSet, ShadowTask
 from hampkit.shadow_models.plan import ExecutionMode
-from hampkit.targets.augmentations import augmented
-from hampkit.targets.blackbox import BlackBox, scaled_logits
+from hampkit.targets.blackbox import BlackBox, scaled_logits, view
 from hampkit.training.threads import threads
 
 LAUNCH = "launch"  # the step with the execution mode
@@ -193,7 +192,7 @@ def _query(task: ShadowTask, trained: Models, k: int, seed: int) -> tuple[np.nda
         return scaled_logits(box, x, y, derive(seed, "query", *place))
 
     views = [query(pool.x, pool.y, 0)]
-    views += [query(augmented(pool.x, v), pool.y, 0, v) for v in range(1, task.views)]
+    views += [query(view(pool.x, v), pool.y, 0, v) for v in range(1, task.views)]
     return np.stack(views, axis=-1), query(others.x, others.y, 1)
 
 

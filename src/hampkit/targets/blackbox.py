@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hampkit import signals
 from hampkit.defenses.base import Release
+from hampkit.nets.augmentations import augmented
 from hampkit.rng import derive, torch_rng
 from hampkit.training import Trainer
 from hampkit.training.threads import threads
@@ -41,3 +42,8 @@ class BlackBox:
 def scaled_logits(box: BlackBox, x: Tensor, y: Tensor, seed: int) -> NDArray[np.float32]:
     """Scaled logits (N,) float32 of the released answers to inputs x (N, *shape) with labels y (N,), see `hampkit.signals`."""
     return signals.scaled_logit(box.query(x, seed), y).float().numpy()
+
+
+def view(x: Tensor, k: int) -> Tensor:
+    """View k of images (N, channels, height, width), see `hampkit.nets.augmentations`; view 0 of any inputs is the inputs."""
+    return augmented(x, k) if k else x

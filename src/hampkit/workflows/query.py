@@ -16,7 +16,7 @@ from hampkit.judging import flags
 from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import read_json, write_json
-from hampkit.targets.augmentations import augmented
+from hampkit.targets.blackbox import view
 from hampkit.targets.trained import Trained
 from hampkit.workflows.problem import Problem
 
@@ -54,7 +54,7 @@ def _write(trained: Trained, problem: Problem, folder: Path) -> None:
     again = box.query(pool.x[:REPEATED], derive(seed, "again"))
     own = trained.own_logits
     population = box.query(trained.population.x, derive(seed, "population"))
-    views = [box.query(augmented(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
+    views = [box.query(view(pool.x, v), derive(seed, "view", v)) for v in range(1, problem.views)]
     _check(problem.recipe.defense.name, [released, population, *views], released.argmax(-1) == own.argmax(-1))
     np.save(folder / "released.npy", released.numpy())
     np.save(folder / "population.npy", population.numpy())
