@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from hampkit.config.recipe import TrainConfig
 from hampkit.nets import net_factory
-from hampkit.shadow_models.plan import ExecutionMode
+from hampkit.shadow_models.mode import ExecutionMode
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer
 from hampkit.training.cuda_graphs import Replayed, cuda_graph
 from hampkit.types import Batch

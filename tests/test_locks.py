@@ -176,7 +176,7 @@ def test_a_run_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeyp
 def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypatch):
     """Its parent holds the run's lock and waits for it."""
     from hampkit.shadow_models import train as shadow_training
-    from hampkit.shadow_models.plan import ExecutionMode
+    from hampkit.shadow_models.mode import ExecutionMode
 
     problem, settings = problem_of("toy/undefended", tmp_path)
     run = train.create(problem, settings)

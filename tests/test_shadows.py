@@ -239,7 +239,7 @@ def test_processes_and_one_process_give_the_same_signals(tmp_path):
     """The same threads in both: a matrix product of two threads may differ in the last digit."""
     problem = problem_of(tmp_path)
     run = Run.create(tmp_path, problem.folder, lambda f: write_run(content_of(problem), f))
-    from hampkit.shadow_models.plan import ExecutionMode
+    from hampkit.shadow_models.mode import ExecutionMode
 
     one, two = ExecutionMode(threads=1, job=2), ExecutionMode(threads=1, job=2, workers=2)
 
@@ -284,7 +284,7 @@ def test_killed_while_training_shadows_the_signals_are_the_same_bytes(tmp_path):
     """Ten times, as the next jobs appeared; what was there is never lost, and no worker stays behind."""
     import signal
 
-    from hampkit.shadow_models.plan import ExecutionMode
+    from hampkit.shadow_models.mode import ExecutionMode
 
     models = 40
 
@@ -781,7 +781,7 @@ def measured(monkeypatch, tmp_path):
 
 def test_a_plan_for_what_was_begun_is_about_the_way_it_runs(measured, tmp_path):
     """Its models are stacked by eight, though one by one is much quicker: seconds, memory and words are those of stacks."""
-    from hampkit.shadow_models.plan import ExecutionMode
+    from hampkit.shadow_models.mode import ExecutionMode
 
     problem, settings = problem_of(tmp_path, 16), Session(runs_dir=tmp_path)
     free = plan_shadows(problem, settings)

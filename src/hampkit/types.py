@@ -5,9 +5,11 @@ Axes: N examples, M models, B batch rows, C classes, V views of one example, K k
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -237,6 +239,59 @@ class Target(Protocol):
     def query(self, x: Tensor, seed: int) -> Tensor:
         """Released logits (N, C) float64 for raw inputs x (N, *shape)."""
         ...
+
+
+@dataclass(frozen=True)
+class InputSpace:
+    """What an adversary knows of a model's inputs: the possible ones, their spread, and the candidates."""
+
+    domain: Domain
+    deviation: Tensor  # (*shape) float32: standard deviation of each coordinate over the population
+    rows: Tensor  # (P, *shape) raw inputs of the candidates
+
+    PROJECTED: ClassVar[int] = 128  # coordinates to which longer inputs are projected
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Inputs (N, *shape) in deviations of each coordinate, (N, D) float32, for distances; D is the number of coordinates.
+
+        From 4 · `PROJECTED` coordinates on, D is `PROJECTED`: the inputs are projected to random directions.
+        """
+        span = (self.domain.high - self.domain.low).flatten()
+        unit = torch.maximum(self.deviation.flatten(), 0.01 * span).clamp_min(1e-6)
+        if len(unit) < 4 * self.PROJECTED:
+            return x.flatten(1).float() / unit
+        rng = torch.Generator().manual_seed(0)
+        directions = torch.randn(len(unit), self.PROJECTED, generator=rng) / unit.unsqueeze(1) / self.PROJECTED**0.5
+        return torch.cat([part.flatten(1).float().matmul(directions) for part in x.split(4096)])
+
+    @cached_property
+    def scaled_rows(self) -> Tensor:
+        """The candidates, `scaled`."""
+        return self.scaled(self.rows)
+
+
+@dataclass(frozen=True)
+class Probe(ABC):
+    """R questions about each example, and the k numbers that are kept of the R answers. Target and shadow models are asked alike.
+
+    Subclasses are frozen dataclasses: two probes with equal options are one, and are asked once.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1  # raised when the same options would give other questions or keep other numbers
+    released: ClassVar[bool] = True  # False: the network behind the release is asked, which only its owner can do
+
+    @abstractmethod
+    def questions(self, shape: tuple[int, ...]) -> int:
+        """R, the number of questions about one example of this shape."""
+
+    @abstractmethod
+    def inputs(self, x: Tensor, space: InputSpace, rng: torch.Generator) -> Tensor:
+        """The questions (B, R, *shape) about raw inputs x (B, *shape)."""
+
+    @abstractmethod
+    def keep(self, answers: Tensor, y: Tensor) -> Tensor:
+        """The numbers (B, k) that are kept of the answers (B, R, C) float64 about examples with labels y (B,)."""
 
 
 class Launcher(Protocol):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -20,8 +20,11 @@ from hampkit import signals
 from hampkit.attacks.held_out import HeldOut, sides
 from hampkit.errors import UserError
 from hampkit.registry import ATTACKS
+from hampkit.types import Probe
 
 Scores = NDArray[np.float64]
+# What of an answer an attack uses, from least to most. A service that returns less is not open to it.
+Tier = Literal["label", "ranks", "probabilities", "weights"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Known:
     member: Tensor  # (K,) bool
     fit: Tensor  # (K,) bool: for fitting; the others are for choosing a checkpoint
     rows: Tensor | None = None  # (K,) int64, their rows in the pool of the shadow models
+    probes: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)  # of each (K, k), see `Evidence.probes`
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Shadows:
     rows: NDArray[np.int64]  # (N,) the candidates' rows in the pool
     models: NDArray[np.int64]  # (M,) the models that are used
     counts: NDArray[np.bool_] | None = None  # (M', P): which answers are used; None: all
+    # what each probe kept of their answers, (m, P, k) each, as ``parts``
+    probes: Mapping[Probe, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
 
     @functools.cached_property
     def held_out(self) -> HeldOut:
@@ -110,6 +116,14 @@ class Shadows:
         counts[np.ix_(self.models, self.rows)] = kept
         return replace(self, models=self.models[kept.any(1)], counts=counts)
 
+    def of_probe(self, probe: Probe, signal: Callable[[Any], Any]) -> Shadows:
+        """The same models with signals (m, P, V) = ``signal`` of what the probe kept of their answers (m, P, k)."""
+        parts = tuple(np.asarray(signal(part), dtype=np.float32) for part in self.probes[probe])
+        found = replace(self, parts=parts, population=np.empty((len(self.members), 0), np.float32))
+        if "held_out" in vars(self):  # which depends on the members alone, and takes a while
+            vars(found)["held_out"] = self.held_out
+        return found
+
     def background(self) -> NDArray[np.float32]:
         """(M, Z) scaled logits of the population."""
         return self.population[self.models]
@@ -143,7 +157,34 @@ class Evidence:
     known: Known | None = None  # examples of known membership
     shadows: Shadows | None = None  # models that the adversary trained
     population: Population | None = None  # examples that no model was trained on
-    oracle: Any | None = None  # further queries; no attack uses them yet
+    probes: Mapping[Probe, NDArray[np.float32]] | None = None  # what each probe kept of the target's answers, (N, k)
+    oracle: Oracle | None = None  # further questions of the attack's own choice
+
+
+class BudgetSpent(Exception):
+    """An attack asked more about an example than it may."""
+
+
+class Oracle:
+    """A target that answers questions of an attack's own choice, a limited number about each of N candidates."""
+
+    def __init__(self, answer: Callable[[Tensor], Tensor], candidates: int, budget: int) -> None:
+        """answer: raw inputs (n, *shape) → released logits (n, C) float64. budget: questions about each candidate."""
+        self._answer, self.budget = answer, budget
+        self.asked = np.zeros(candidates, dtype=np.int64)  # questions about each candidate so far
+
+    def __call__(self, about: Any, x: Tensor) -> Tensor:
+        """Released logits (n, C) for questions x (n, *shape), each about one candidate, about (n,).
+
+        Raises: `BudgetSpent` if that is more than the budget for a candidate; nothing is asked then.
+        """
+        places = np.asarray(about, dtype=np.int64)
+        assert len(places) == len(x), (len(places), len(x))
+        asked = self.asked + np.bincount(places, minlength=len(self.asked))
+        if over := int((asked > self.budget).sum()):
+            raise BudgetSpent(f"{over} candidates would be asked about more than {self.budget} times")
+        self.asked = asked
+        return self._answer(x)
 
 
 class Attack(ABC):
@@ -156,11 +197,19 @@ class Attack(ABC):
     paper: ClassVar[str] = ""  # its address
     reference: ClassVar[str] = ""  # authors and year, for the report
     needs: ClassVar[tuple[str, ...]] = ()  # fields of the evidence that must be present: the threat model
-    label_only: ClassVar[bool] = False  # uses only the predicted label of an answer
+    tier: ClassVar[Tier] = "probabilities"  # what of an answer it uses
     scaled_logit_only: ClassVar[bool] = (
         False  # uses only ln p_y − ln(1 − p_y) of an answer, and possibly the true label
     )
     threshold: ClassVar[float | None] = None  # member if score ≥ threshold; None: chosen on the known examples
+
+    def probes(self) -> tuple[Probe, ...]:
+        """What the attack wants asked beyond one question per example; needs then holds "probes"."""
+        return ()
+
+    def queries(self, shape: tuple[int, ...]) -> int:
+        """The questions to the target about each candidate of this shape."""
+        return sum(probe.questions(shape) for probe in self.probes()) or 1
 
     @final
     def __call__(self, evidence: Evidence) -> Scores:
@@ -169,6 +218,8 @@ class Attack(ABC):
         Raises: `ValueError` if needed evidence is missing, `UserError` for scores of another shape or that are not finite.
         """
         missing = [need for need in self.needs if getattr(evidence, need) is None]
+        if not missing and any(probe not in (evidence.probes or {}) for probe in self.probes()):
+            missing = ["the answers to its questions"]
         if missing:
             raise ValueError(f"attack {self.name} needs {', '.join(missing)}, which this evidence lacks")
         scores = np.asarray(self._scores(evidence), dtype=np.float64)
@@ -241,7 +292,7 @@ def family_of(attack: str) -> str:
     cls = ATTACKS.classes().get(attack)
     if cls is None:
         return attack
-    return "label-only" if cls.label_only else cls.__module__.rpartition(".")[2].replace("_", "-")
+    return "label-only" if cls.tier == "label" else cls.__module__.rpartition(".")[2].replace("_", "-")
 
 
 def option_names(attack: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from hampkit import signals
-from hampkit.attacks.base import Attack, Evidence, Scores, first_view
+from hampkit.attacks.base import Attack, Evidence, Scores, Tier, first_view
 from hampkit.stats.roc import best_threshold
 
 SONG = "https://arxiv.org/abs/2003.10595"
@@ -70,7 +70,7 @@ class Correctness(_Threshold):
     name: ClassVar[str] = "correctness"
     paper: ClassVar[str] = YEOM
     reference: ClassVar[str] = "Yeom et al. 2018"
-    label_only: ClassVar[bool] = True
+    tier: ClassVar[Tier] = "label"
     threshold: ClassVar[float | None] = 0.5
 
     def signal(self, logits: Tensor, y: Tensor) -> Tensor:

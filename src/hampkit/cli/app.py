@@ -149,7 +149,7 @@ def shadow(
     words: Keys = None,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", workers: Workers = 0,
-    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of the shadow models too.")] = False,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights, however large.")] = False,
     wait: Wait = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train shadow models of a recipe and print the run folder that holds them."""

@@ -138,7 +138,7 @@ def split(
         options["data.group"] = written(group)
     if keep_models:
         once("--keep-models", options, "shadows.keep_models", "keep_models")
-        options["shadows.keep_models"] = "true"
+        options["shadows.keep_models"] = "yes"
     return names, options
 
 

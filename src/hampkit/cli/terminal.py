@@ -125,7 +125,7 @@ def _five(entry: Mapping[str, Any]) -> list[str]:
 def _show_model(console: Console, model: ModelResult) -> int:
     """The attacks on the target, then those of leave-one-out, in two tables where one is too wide; returns the width of one."""
     from hampkit.report.records import exposure_line
-    from hampkit.report.rows import counts, earlier, tail_line
+    from hampkit.report.rows import counts, earlier, skipped_lines, tail_line
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test") if part in model.accuracy) or "unknown"
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
@@ -142,6 +142,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
         model.facts.get("summary"),
         counts(document),
         earlier(document),
+        *skipped_lines(document),
         _leave_one_out(model),
         exposure_line(model.exposure),
         tail_line(document),

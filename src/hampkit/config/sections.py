@@ -181,7 +181,10 @@ class ShadowConfig:
         "paired"  # paired: model 2i+1 is trained on the examples that 2i is not; published: sizes differ
     )
     seed: int = 0  # of the masks; the same for all defenses, so that their shadow models see the same examples
-    keep_models: bool = False  # keep the weights too, not only the answers that attacks need
+    keep_models: Literal["auto", "yes", "no"] = (
+        "auto"  # keep the weights, so that a later attack can ask them more; auto: if they take at most keep_gb
+    )
+    keep_gb: float = 2.0  # GB that the weights of all shadow models may take with keep_models=auto
     views: int = 1  # queries per example; above 1: an image, its mirror image and shifts of both, at most 18
 
     def __post_init__(self) -> None:
@@ -191,6 +194,8 @@ class ShadowConfig:
             )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"shadows.seed={self.seed} must lie in [0, 2^63)")
+        if not 0 <= self.keep_gb < 1e6:
+            raise UserError(f"shadows.keep_gb={self.keep_gb} must be a number of GB, at least 0")
         if not 1 <= self.views <= MOST_VIEWS:
             raise UserError(f"shadows.views={self.views} must lie between 1 and {MOST_VIEWS}")
 

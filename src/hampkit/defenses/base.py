@@ -19,6 +19,8 @@ from hampkit.types import Domain, Stack, Task
 Predict = Callable[[Tensor], Tensor]  # inputs (B, *shape) → logits (B, C) of the protected network
 
 SMALLEST_REFERENCE = 16  # rows
+# Attacks that suit every defense: no release protects the label, the order of classes, or the network behind it.
+ADAPTIVE = ("label-only", "rank", "stripped-lira", "stripped-rmia")
 
 
 class Release(ABC):
@@ -69,6 +71,7 @@ class Defense(ABC):
     paper: ClassVar[str] = ""  # its address
     needs: ClassVar[tuple[str, ...]] = ()  # "reference": non-members for the defense's own use
     quick: ClassVar[dict[str, Any]] = {}  # options for a cheap training, in tests
+    adaptive: ClassVar[tuple[str, ...]] = ADAPTIVE  # attacks that know this defense: run by default with shadow models
 
     def check(self, task: Task, trainer: Trainer) -> None:
         """Check the options against the task before anything is trained.

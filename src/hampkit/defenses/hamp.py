@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hampkit.defenses.base import Defense, Keyed, Models, Predict, Release
+from hampkit.defenses.base import ADAPTIVE, Defense, Keyed, Models, Predict, Release
 from hampkit.errors import UserError
 from hampkit.rng import derive, torch_rng
 from hampkit.training import MeanLoss, Trainer
@@ -35,6 +35,7 @@ class Hamp(Defense):
 
     name: ClassVar[str] = "hamp"
     paper: ClassVar[str] = "https://arxiv.org/abs/2307.01610"
+    adaptive: ClassVar[tuple[str, ...]] = (*ADAPTIVE, "repeated")
 
     gamma: float = 0.5  # entropy of the soft label as a share of ln C, in [0, 1)
     alpha: float = 0.03  # weight of the entropy term; its scale depends on kl

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
 from hampkit.config.sections import JudgeConfig
 from hampkit.data.candidates import Candidates, candidates
 from hampkit.rng import derive, numpy_rng
-from hampkit.types import Dataset
+from hampkit.types import Dataset, Probe
 
 Bools = NDArray[np.bool_]
 
@@ -58,11 +60,23 @@ class Case:
         sides = {"members": self.member, "nonmembers": ~self.member}
         return {name: len(np.unique(self.group[side])) for name, side in sides.items()}
 
-    def holding(self, shadows: Shadows | None, population: Population | None) -> Case:
-        """The case of an adversary who also holds shadow models of the whole pool, or answers to a population."""
+    def holding(
+        self, shadows: Shadows | None, population: Population | None, probes: Mapping[Probe, Any] | None = None
+    ) -> Case:
+        """The case of an adversary who also holds shadow models of the whole pool, answers to a population, or to probes.
+
+        probes: what each kept of the target's answers about the whole pool, (P, k).
+        """
         assert self.rows is not None
         shadows = None if shadows is None else replace(shadows, rows=self.rows)
-        return replace(self, evidence=replace(self.evidence, shadows=shadows, population=population))
+        evidence = replace(self.evidence, shadows=shadows, population=population)
+        if probes is not None:
+            assert evidence.known is not None
+            assert evidence.known.rows is not None
+            known = {probe: kept[evidence.known.rows.numpy()] for probe, kept in probes.items()}
+            mine = {probe: kept[self.rows] for probe, kept in probes.items()}
+            evidence = replace(evidence, probes=mine, known=replace(evidence.known, probes=known))
+        return replace(self, evidence=evidence)
 
 
 def build_case(pool: Pool, logits: Tensor, judge: JudgeConfig, seed: int) -> Case:
@@ -99,6 +113,9 @@ def everyone(case: Case) -> Evidence:
         x=torch.cat([e.x, e.known.x]),
         y=torch.cat([e.y, e.known.y]),
         logits=torch.cat([e.logits, e.known.logits]),
+        probes=None
+        if e.probes is None
+        else {p: np.concatenate([kept, e.known.probes[p]]) for p, kept in e.probes.items()},
     )
 
 

@@ -49,12 +49,13 @@ class Measured:
             "auc_within": self.auc_within,
         }
 
-    def result(self, attack: Attack, unit: Unit = "target", **more: Any) -> AttackResult:
-        """The result of this attack; more: further fields of `AttackResult`."""
+    def result(self, attack: Attack, unit: Unit = "target", shape: tuple[int, ...] = (), **more: Any) -> AttackResult:
+        """The result of this attack on examples of this shape; more: further fields of `AttackResult`."""
         return AttackResult(
             attack=attack.name,
             needs=attack.needs,
-            label_only=attack.label_only,
+            tier=attack.tier,
+            queries=attack.queries(shape),
             flags=(*self.flags, *more.pop("flags", ())),
             unit=unit,
             options=unusual(attack),
@@ -134,6 +135,7 @@ def judge_scores(attack: Attack, scores: Any, known_scores: Any, case: Case, jud
     shadows = shadows_of_everyone(case.evidence) if "shadows" in attack.needs else None
     return found.result(
         attack,
+        shape=tuple(case.evidence.x.shape[1:]),
         flags=("overlapping",) if overlapping else (),
         balanced_accuracy=found.pairs.balanced_accuracy(threshold),
         left_out=0 if shadows is None else shadows.left_out(),

@@ -142,9 +142,25 @@ def _turned(model: Json) -> bool:
 
 def _unlike(models: Sequence[Json]) -> str:
     """How the treatment of the models differs: attacked, judged, both, or an empty text."""
-    attacked = {_canonical(sorted((a["attack"], _canonical(a.get("options"))) for a in of_target(m))) for m in models}
     judged = {_canonical(m.get("judge")) for m in models}
-    return " or ".join(word for word, ways in (("attacked", attacked), ("judged", judged)) if len(ways) > 1)
+    differs = {"attacked": not _attacked_alike(models), "judged": len(judged) > 1}
+    return " or ".join(word for word, found in differs.items() if found)
+
+
+def _attacked_alike(models: Sequence[Json]) -> bool:
+    """Whether every attack on one model was made on all, with the same options.
+
+    An attack that is made for some defenses may be missing on a model of another defense, or where it would find nothing else.
+    """
+    made = [{a["attack"]: _canonical(a.get("options")) for a in of_target(m)} for m in models]
+    everything = {pair for attacks in made for pair in attacks.items()}
+    names = {name for name, _ in everything}
+    adaptive = {name for m in models for name in m.get("adaptive") or []}
+    for attacks, model in zip(made, models, strict=True):
+        wanted = (names - adaptive) | (names & set(model.get("adaptive") or []))
+        if wanted - set(attacks) - set(model.get("skipped") or {}):
+            return False
+    return len(everything) == len(names)
 
 
 def _canonical(value: Any) -> str:

@@ -283,10 +283,11 @@ def limits(results: Results) -> str:
     needs = {need for model in results.models for attack in model.attacks for need in attack.needs}
     needs |= {"shadows" for model in results.models if model.of("leave-one-out")}
     bound = "What these attacks find is a lower bound on what leaks"
-    if "oracle" not in needs:
+    if not needs & {"oracle", "probes"}:
         each = "Each attack queries the model once per record, or per view of an image"
         bound = f"{each}; what they find is a lower bound on what leaks"
-    missing = [what for need, what in (("shadows", "shadow models"), ("oracle", "many queries")) if need not in needs]
+    missing = [] if "shadows" in needs else ["shadow models"]
+    missing += [] if needs & {"oracle", "probes"} else ["many queries"]
     if missing:
         bound += f": attacks with {' or '.join(missing)} may find more"
     if "shadows" not in needs:

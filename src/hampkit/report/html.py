@@ -147,7 +147,7 @@ def _about(texts: Json, kind: str, name: str, needs: str = "") -> dict[str, str]
 
 def _needs(results: Json, name: str) -> str:
     attacks = (attack for model in results["models"] for attack in model["attacks"])
-    return rows.need_words(next(attack["needs"] for attack in attacks if attack["attack"] == name))
+    return rows.need_words(next(attack for attack in attacks if attack["attack"] == name))
 
 
 def _data(results: Json) -> list[str]:

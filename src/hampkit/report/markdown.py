@@ -171,7 +171,11 @@ def _said(block: ModelBlock) -> list[str]:
 
 
 def _people(block: ModelBlock) -> list[str]:
-    return [text(line) for line in (block.counts, block.tail, _capital(block.earlier)) if line]
+    return [
+        text(line)
+        for line in (block.counts, block.tail, _capital(block.earlier), *map(_capital, block.skipped))
+        if line
+    ]
 
 
 def _null(block: ModelBlock) -> list[str]:
@@ -214,15 +218,15 @@ def _flags(flags: list[str], texts: Json) -> str:
 
 
 def _attacks(results: Json, texts: Json) -> str:
-    needs = {attack["attack"]: attack["needs"] for model in results["models"] for attack in model["attacks"]}
-    if not needs:
+    made = {attack["attack"]: attack for model in results["models"] for attack in model["attacks"]}
+    if not made:
         return ""
     lines = ["## Attacks", ""]
-    for name, need in needs.items():
+    for name, attack in made.items():
         about = rows.about(texts, "attacks", name)
         link = rows.web_link(about["paper"])
         source = f" [{text(about['reference']) or 'paper'}](<{_address(link)}>)" if link else ""
-        lines.append(f"- **{text(name)}** (needs {text(rows.need_words(need))}). {prose(about['summary'])}{source}")
+        lines.append(f"- **{text(name)}** (needs {text(rows.need_words(attack))}). {prose(about['summary'])}{source}")
     return "\n".join(lines)
 
 

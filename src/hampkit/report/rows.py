@@ -20,6 +20,12 @@ NEEDS = {  # the evidence an adversary may hold, in words
     "population": "examples of the same kind",
     "oracle": "queries of its own choice",
 }
+TIERS = {  # what of an answer an attack uses, in words
+    "label": "predicted labels",
+    "ranks": "the order of the classes in answers",
+    "probabilities": "answers",
+    "weights": "the network behind the release",
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class ModelBlock:
     summary: str = ""  # facts of the defense, such as its privacy budget
     tail: str = ""  # what the TNR of the loss attack warns of
     earlier: str = ""  # which attacks an earlier command made
+    skipped: tuple[str, ...] = ()  # which attacks on this defense were not made, and why
 
     def of(self, unit: str) -> list[AttackRow]:
         return [row for row in self.rows if row.unit == unit]
@@ -151,13 +158,31 @@ def web_link(url: str) -> str:
     return url if url.startswith(("https://", "http://")) else ""
 
 
-def need_words(needs: Iterable[str]) -> str:
-    """The threat model as a phrase.
+def need_words(attack: Json) -> str:
+    """The threat model of an attack as a phrase.
 
-    >>> need_words(["known", "shadows"]), need_words([])
+    >>> need_words({"needs": ["known", "shadows"]}), need_words({"needs": []})
     ('answers and true labels; some known members and non-members; shadow models', 'answers and true labels')
+    >>> need_words({"needs": ["shadows", "probes"], "tier": "label", "queries": 32})
+    'predicted labels and true labels; shadow models; 32 questions about each example'
     """
-    return "; ".join(["answers and true labels", *(NEEDS.get(need, need) for need in needs)])
+    others = [NEEDS.get(need, need) for need in attack["needs"] if need != "probes"]
+    asked = attack.get("queries", 1)
+    questions = [f"{asked} questions about each example"] if asked > 1 else []
+    tier = attack.get("tier") or "probabilities"
+    return "; ".join([f"{TIERS.get(tier, tier)} and true labels", *others, *questions])
+
+
+def skipped_lines(model: Json) -> list[str]:
+    """The attacks that are made for the defense and were left out, with the reason, a line for each reason.
+
+    >>> skipped_lines({"skipped": {"a": "no need", "b": "no need"}})
+    ['not made: a, b: no need']
+    """
+    found: dict[str, list[str]] = {}
+    for name, reason in (model.get("skipped") or {}).items():
+        found.setdefault(reason, []).append(name)
+    return [f"not made: {', '.join(names)}: {reason}" for reason, names in found.items()]
 
 
 def _block(model: Json, title: str) -> ModelBlock:
@@ -174,6 +199,7 @@ def _block(model: Json, title: str) -> ModelBlock:
         summary=str((model.get("facts") or {}).get("summary", "")),
         tail=tail_line(model),
         earlier=earlier(model),
+        skipped=tuple(skipped_lines(model)),
         **_repeated(of_models(model), "group" if model.get("groups") else "example", n_seeds(model)),
     )
 

@@ -5,7 +5,9 @@ Axes: M shadow models, P rows of the pool, V views, Z rows of the population.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +17,9 @@ from hampkit.config.recipe import Recipe
 from hampkit.config.sections import ShadowConfig
 from hampkit.data.splits import SplitTable, shadow_members
 from hampkit.defenses import Defense
+from hampkit.targets.probing import input_space
 from hampkit.training import Trainer
-from hampkit.types import Dataset, Domain, Task
+from hampkit.types import Dataset, Domain, InputSpace, Probe, Task
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class ShadowTask:
     units: NDArray[np.int64] = field(repr=False)  # (P,) rows with equal numbers are IN or OUT together
     table: SplitTable = field(repr=False)
     sha256: str = ""  # of the data set, regardless of its order
+    probes: tuple[Probe, ...] = ()  # what the models are asked beyond one question per example
+
+    @cached_property
+    def space(self) -> InputSpace:
+        """What an adversary knows of the inputs."""
+        return input_space(self.domain, self.population.x, self.task.pool.x)
 
     @property
     def config(self) -> ShadowConfig:
@@ -66,6 +75,8 @@ class ShadowSet:
     name: str
     untrained: tuple[int, ...] = ()  # models that learnt almost nothing with any of their seeds
     differences: tuple[str, ...] = ()  # between their training and the target's, in words
+    # what each probe kept of their answers, (m, P, k) each, as ``parts``
+    probes: Mapping[Probe, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.members)

@@ -15,9 +15,9 @@ from hampkit.runs.environment import environment
 from hampkit.runs.store import read_json, write_json
 from hampkit.shadow_models import timing
 from hampkit.shadow_models.base import ShadowTask
+from hampkit.shadow_models.job_models import fits
+from hampkit.shadow_models.mode import ExecutionMode
 from hampkit.text import counted, duration
-from hampkit.training import Trainer
-from hampkit.training.cuda_graphs import cuda_graph
 from hampkit.training.threads import threads
 
 SHORT = 20.0  # seconds of work below which additional processes cost more time than they save
@@ -26,31 +26,6 @@ MOST_WORKERS = 1024  # a larger number is a typing error
 MOST_JOBS = 64  # per set of shadow models: a kill loses the current jobs, and every job is a folder with an open file
 STACKS = (16, 128)  # widths that are measured on a GPU beside 1, see `_candidates`
 NEVER = 1e12  # seconds of a mode that was not measured completely, in JSON, which has no infinity
-
-
-@dataclass(frozen=True)
-class ExecutionMode:
-    """How shadow models are trained: together, in processes, in jobs."""
-
-    width: int = 1  # models of a stack, which are trained together
-    workers: int = 1  # processes
-    threads: int = 1  # of each process, from the recipe
-    job: int = 1  # models whose results are written together
-    cuda_graphs: bool = False  # whether training steps are CUDA graphs
-
-    def of(self, trainer: Trainer) -> Trainer:
-        """A copy of the trainer that runs in this mode."""
-        return replace(trainer, width=self.width, cuda_graphs=cuda_graph if self.cuda_graphs else None)
-
-    def processes(self, models: int) -> int:
-        """Number of processes that get a job."""
-        return min(self.workers, -(-models // self.job))
-
-    def seconds(self, each: float, models: int) -> float:
-        """Expected seconds for all models if one process needs ``each`` seconds per model."""
-        jobs, processes = -(-models // self.job), self.processes(models)
-        largest = min(-(-jobs // processes) * self.job, models)  # models of the process that ends last
-        return each * max(largest, models / at_once(self.threads))  # additional processes share the cores
 
 
 @dataclass(frozen=True)
@@ -68,6 +43,8 @@ class Plan:
     n_members: int  # judged members
     n_nonmembers: int  # judged non-members
     left_out: int  # non-members that would be judged without shadow models
+    weights: int = 0  # bytes of the weights, a part of ``disk`` if they are kept
+    kept: bool = True  # whether they are kept, so that a later attack can ask the models more
     note: str = ""  # why existing shadow models of the run cannot be used, in words
 
     def line(self) -> str:
@@ -82,9 +59,17 @@ class Plan:
         disk = max(1, round(self.disk / 1e6))
         return (
             f"{self.models} shadow models ({how}): about {duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
-            f" {disk} MB of disk; smallest target FPR with enough non-members: {_rate(self.fpr_target)} against the target,"
-            f" {_rate(self.fpr_repeated)} in leave-one-out; {self._judged()}"
+            f" {disk} MB of disk{self._weights()}; smallest target FPR with enough non-members: {_rate(self.fpr_target)} against"
+            f" the target, {_rate(self.fpr_repeated)} in leave-one-out; {self._judged()}"
         ) + (f"; {self.note}" if self.note else "")
+
+    def _weights(self) -> str:
+        """Whether weights are kept."""
+        if self.kept:
+            return ""
+        return (
+            f" (their weights, {self.weights / 1e9:.1f} GB, are not kept: an attack with other questions trains again)"
+        )
 
     def _judged(self) -> str:
         """The judged examples, of which there may be fewer than without shadow models."""
@@ -129,6 +114,8 @@ def plan(task: ShadowTask, judged: Judged, mode: ExecutionMode | None, measuring
         seconds=mode.seconds(each, models) + START * (mode.processes(models) > 1),
         memory=_memory(task, mode, models),
         disk=_disk(task, mode, models),
+        weights=models * _weights_of_one(task),
+        kept=fits(task.config, _weights_of_one(task)),
         fpr_target=10 / judged.independent,
         fpr_repeated=20 / (models * judged.independent_repeated),
         n_members=judged.n_members,
@@ -150,11 +137,20 @@ def _fastest(task: ShadowTask, measuring: Measuring) -> tuple[ExecutionMode, flo
 
 
 def _disk(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
-    """Expected bytes of signals, histories and manifests."""
-    config = task.trainer.config
-    signals = 4 * (len(task.task.pool) * task.views + len(task.population))
+    """Expected bytes of signals, answers to probes (at most a number per answer), weights, histories and manifests."""
+    config, shape = task.trainer.config, task.task.pool.shape
+    asked = task.views + sum(probe.questions(shape) for probe in task.probes)
+    signals = 4 * (len(task.task.pool) * asked + len(task.population))
     history = 100 + (14 * config.epochs if config.select == "best" else 0)  # as JSON
-    return models * (signals + history) + 600 * -(-models // mode.job)
+    each = _weights_of_one(task)
+    weights = each if fits(task.config, each) else 0
+    return models * (signals + history + weights) + 600 * (2 + len(task.probes)) * -(-models // mode.job)
+
+
+def _weights_of_one(task: ShadowTask) -> int:
+    """Bytes of the weights of one model, without what a release needs."""
+    net = task.task.net()
+    return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
 
 
 def _candidates(task: ShadowTask, workers: int) -> list[ExecutionMode]:

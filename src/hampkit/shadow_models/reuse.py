@@ -125,14 +125,14 @@ def finished(run: Run) -> list[ShadowConfig]:
 def _finished_of(run: Run, launch: Path) -> list[ShadowConfig]:
     """The finished sets of one folder of jobs; launch: its step with the execution mode."""
     folder = launch.parent
-    match = re.fullmatch(r"(published|paired)-(\d+)(?:-(\d+))?(?:-views(\d+))?(-kept)?", folder.name)
+    match = re.fullmatch(r"(published|paired)-(\d+)(?:-(\d+))?(?:-views(\d+))?", folder.name)
     if match is None or not run.done(str(launch.relative_to(run.folder))):
         return []
-    scheme, seed, models, views, kept = match.groups()
+    scheme, seed, models, views = match.groups()
     done = {job.name for job in folder.glob("[0-9]*-[0-9]*") if run.done(str(job.relative_to(run.folder)))}
     ends = {int(job.rpartition("-")[2]) + 1 for job in done if re.fullmatch(r"\d+-\d+", job)}
     counts = sorted(n for n in ends if n >= 4 and n % 2 == 0 and n == int(models or n))
-    configs = [ShadowConfig(n, scheme, int(seed), kept is not None, int(views or 1)) for n in counts]  # pyright: ignore[reportArgumentType]
+    configs = [ShadowConfig(n, scheme, int(seed), views=int(views or 1)) for n in counts]  # pyright: ignore[reportArgumentType]
     mode = train.read_mode(launch)
     return [config for config in configs if set(train.job_names(config, mode)) <= done]
 

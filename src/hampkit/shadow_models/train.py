@@ -1,8 +1,8 @@
-"""Training of shadow models: the target's recipe on other halves of the pool. Only the signals of their answers are kept.
+"""Training of shadow models: the target's recipe on other halves of the pool, and the signals of their answers.
 
 They are stored in the target's run folder as jobs that appear only when they are complete. So a kill loses at most the current
 jobs, and only a damaged job is trained again. The name of the folder contains the options of their masks; recipe and data are
-the run's.
+the run's. Weights, and what probes keep, are further steps of a job: see `hampkit.shadow_models.job_models`.
 """
 
 from __future__ import annotations
@@ -24,26 +24,24 @@ from hampkit.launch.progress import reported
 from hampkit.rng import derive
 from hampkit.runs.locks import held_by_parent
 from hampkit.runs.step import Step
-from hampkit.runs.store import Run, read_json, save_tensors, write_json
+from hampkit.runs.store import Run, read_json, write_json
 from hampkit.shadow_models.base import ShadowSet, ShadowTask
-from hampkit.shadow_models.plan import ExecutionMode
+from hampkit.shadow_models.job_models import (
+    Job,
+    JobModels,
+    folder_of,
+    job_name,
+    missing_probes,
+    probe_step,
+    read_probe,
+    seeds_of,
+    weights_step,
+)
+from hampkit.shadow_models.mode import ExecutionMode
 from hampkit.targets.blackbox import BlackBox, scaled_logits, view
 from hampkit.training.threads import threads
 
 LAUNCH = "launch"  # the step with the execution mode
-Job = list[int]  # indices of shadow models whose results are written together
-
-
-def folder_of(config: ShadowConfig) -> str:
-    """The folder of the jobs in the run.
-
-    It contains the number M of models for published masks, because those of M and of 2M models differ; paired masks of M models
-    are the first of those of 2M.
-    """
-    models = f"-{config.models}" if config.scheme == "published" else ""
-    views = f"-views{config.views}" if config.views > 1 else ""
-    kept = "-kept" if config.keep_models else ""
-    return f"shadows/{config.scheme}-{config.seed}{models}{views}{kept}"
 
 
 def name_of(config: ShadowConfig) -> str:
@@ -73,8 +71,13 @@ class JobSignals(NamedTuple):
 
 
 def missing_jobs(task: ShadowTask, run: Run, mode: ExecutionMode) -> list[Job]:
-    """The jobs that are not done."""
-    return [job for job in jobs(task.config, mode) if not job_step(task, job, mode).done(run)]
+    """The jobs that are not done: without signals, without the answers to a probe, or without weights that are to be kept."""
+
+    def done(job: Job) -> bool:
+        kept = task.config.keep_models != "yes" or weights_step(task, job).done(run)
+        return kept and job_step(task, job, mode, run).done(run) and not missing_probes(task, job, run)
+
+    return [job for job in jobs(task.config, mode) if not done(job)]
 
 
 def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Callable[[dict[str, Any]], None]], None]:
@@ -84,26 +87,35 @@ def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Ca
     """
 
     def work(job: Job, send: Callable[[dict[str, Any]], None]) -> None:
-        trainer = replace(task.trainer, track=reported(_name(job), len(job), send))
+        trainer = replace(task.trainer, track=reported(job_name(job), len(job), send))
         with held_by_parent(run.name):
             train_job(replace(task, trainer=trainer), job, run, mode)
-        send({"job": _name(job), "trained": len(job)})
+        send({"job": job_name(job), "trained": len(job)})
 
     return work
 
 
 def train_job(task: ShadowTask, job: Job, run: Run, mode: ExecutionMode) -> None:
-    """Train the shadow models of a job and write the signals of their answers, as one step of the run.
+    """Train the shadow models of a job if they are needed, and write what is missing: signals, answers to probes, weights.
 
     Raises: `UserError` if a model diverged with every seed, or if a signal is not finite.
     """
+    models = JobModels(task, job, mode, run)
     with threads(task.recipe.train.threads):
-        job_step(task, job, mode).folder(run)
+        if task.config.keep_models == "yes":
+            models.keep()
+        _step(task, job, models).folder(run)
+        for probe in task.probes:
+            probe_step(task, job, probe, models).folder(run)
 
 
-def job_step(task: ShadowTask, job: Job, mode: ExecutionMode) -> Step[JobSignals]:
-    """The step of a job. Its folder is named by masks and models; the run's recipe decides the rest."""
-    return Step(_place(task.config, job), None, lambda folder: _write(task, job, mode, folder), _read_job)
+def job_step(task: ShadowTask, job: Job, mode: ExecutionMode, run: Run) -> Step[JobSignals]:
+    """The step of a job's signals. Its folder is named by masks and models; the run's recipe decides the rest."""
+    return _step(task, job, JobModels(task, job, mode, run))
+
+
+def _step(task: ShadowTask, job: Job, models: JobModels) -> Step[JobSignals]:
+    return Step(_place(task.config, job), None, lambda folder: _write(task, job, models, folder), _read_job)
 
 
 def _read_job(folder: Path) -> JobSignals:
@@ -111,31 +123,30 @@ def _read_job(folder: Path) -> JobSignals:
     return JobSignals(mapped, np.load(folder / "population.npy", allow_pickle=False))
 
 
-def _write(task: ShadowTask, job: Job, mode: ExecutionMode, folder: Path) -> None:
-    clock = time.perf_counter()
-    seeds = tuple(derive(task.recipe.seed, "shadow", m) for m in job)
-    trained = task.defense.fit(replace(task.task, members=task.masks()[job], seeds=seeds), mode.of(task.trainer))
-    answers = [_query(task, trained, k, seeds[k]) for k in range(len(job))]
+def _write(task: ShadowTask, job: Job, models: JobModels, folder: Path) -> None:
+    trained, clock = models.get(), time.perf_counter()
+    answers = [_query(task, trained, k, seed) for k, seed in enumerate(seeds_of(task, job))]
     for m, signals in zip(job, answers, strict=True):
         _check_finite(task, m, signals)
     np.save(folder / "scaled_logit.npy", np.stack([pool for pool, _ in answers]))
     np.save(folder / "population.npy", np.stack([others for _, others in answers]))
-    history = {"models": [asdict(h) for h in trained.stack.history], "seconds": round(time.perf_counter() - clock, 3)}
-    write_json(folder / "history.json", history)
-    if task.config.keep_models:
-        save_tensors(folder / "stack.safetensors", trained.tensors())
+    seconds = round(models.seconds + time.perf_counter() - clock, 3)
+    write_json(folder / "history.json", {"models": [asdict(h) for h in trained.stack.history], "seconds": seconds})
 
 
 def read(task: ShadowTask, run: Run, mode: ExecutionMode) -> ShadowSet:
-    """The signals of all shadow models, memory-mapped.
+    """The signals of all shadow models and what probes kept of their answers, memory-mapped.
 
     Raises: `UserError` for a missing or damaged history of a job.
     """
     config = task.config
-    steps = [job_step(task, job, mode) for job in jobs(config, mode)]
+    all_jobs = jobs(config, mode)
+    steps = [job_step(task, job, mode, run) for job in all_jobs]
     found = [step.read(run.folder / step.place) for step in steps]
     parts, population = tuple(s.scaled_logit for s in found), np.concatenate([s.population for s in found])
-    return ShadowSet(parts, task.masks().numpy(), population, name_of(config), untrained(config, run, mode))
+    probes = {probe: tuple(read_probe(task, job, probe, run) for job in all_jobs) for probe in task.probes}
+    names = name_of(config), untrained(config, run, mode)
+    return ShadowSet(parts, task.masks().numpy(), population, *names, probes=probes)
 
 
 def jobs(config: ShadowConfig, mode: ExecutionMode) -> list[Job]:
@@ -145,7 +156,7 @@ def jobs(config: ShadowConfig, mode: ExecutionMode) -> list[Job]:
 
 def job_names(config: ShadowConfig, mode: ExecutionMode) -> list[str]:
     """Names of the jobs' folders in `folder_of`."""
-    return [_name(job) for job in jobs(config, mode)]
+    return [job_name(job) for job in jobs(config, mode)]
 
 
 def untrained(config: ShadowConfig, run: Run, mode: ExecutionMode) -> tuple[int, ...]:
@@ -210,9 +221,5 @@ def _check_finite(task: ShadowTask, m: int, signals: tuple[np.ndarray, np.ndarra
         )
 
 
-def _name(job: Job) -> str:
-    return f"{job[0]:03d}-{job[-1]:03d}"
-
-
 def _place(config: ShadowConfig, job: Job) -> str:
-    return f"{folder_of(config)}/{_name(job)}"
+    return f"{folder_of(config)}/{job_name(job)}"

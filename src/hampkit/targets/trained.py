@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hampkit.defenses import Defense, Models
+from hampkit.defenses.base import Plain
 from hampkit.rng import forked
 from hampkit.runs.store import Run, load_tensors
 from hampkit.targets.blackbox import BlackBox
@@ -57,9 +58,9 @@ class Trained:
         """Released logits (N, C) float64 for raw inputs x (N, *shape); seed: of the release's random numbers."""
         return self.black_box().query(x, seed)
 
-    def black_box(self) -> BlackBox:
-        """The model behind its release, with a new count of queries."""
-        release = self.defense.release(self.models.state_of(0), self.domain)
+    def black_box(self, released: bool = True) -> BlackBox:
+        """The model behind its release, with a new count of queries; released=False: the network itself."""
+        release = self.defense.release(self.models.state_of(0), self.domain) if released else Plain()
         return BlackBox(self.models.stack, release, self.trainer)
 
     def network(self) -> nn.Module:

@@ -44,7 +44,7 @@ def measured(results: Json) -> list[dict[str, Any]]:
 
 def tier(attack: Json) -> str:
     """What of an answer the attack uses: ``label`` or ``probabilities``."""
-    return "label" if attack["label_only"] else "probabilities"
+    return attack.get("tier") or ("label" if attack["label_only"] else "probabilities")
 
 
 def _measured(model: Json, attack: Json) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,20 @@ from hampkit.stats import grouped
 from hampkit.stats.metrics import Interval
 from hampkit.targets.trained import Trained
 from hampkit.training.threads import threads
-from hampkit.workflows.chosen_attacks import choose, earlier
+from hampkit.types import Probe
+from hampkit.workflows.chosen_attacks import choose, earlier, probes_of, suited
 from hampkit.workflows.command import command_of
 from hampkit.workflows.leave_one_out import leave_one_out
 from hampkit.workflows.prepare import usual_threads
 from hampkit.workflows.problem import Problem
-from hampkit.workflows.query import Answers, query_step
+from hampkit.workflows.query import Answers, probe_step, query_step
 from hampkit.workflows.report_inputs import Evaluated, curve, describe, details, with_checksum
 from hampkit.workflows.run_records import RECORDS, first_records
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_target, train_shadow_models
 from hampkit.workflows.train import create, train_locked
 
-ATTACK_VERSION = 7  # raised when an attack or the judge would give other numbers on the same answers
+ATTACK_VERSION = 8  # raised when an attack or the judge would give other numbers on the same answers
 NULL_ATTACK = "modified-entropy-per-class"  # it fits thresholds, so that a leak of membership into the fit would show
 
 
@@ -58,9 +59,25 @@ def evaluate(
     found = None if lender is None else lender.load_for(problem.shadow_task())
     with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         run = create(problem, session)
+        target = train_locked(problem, run)
+        chosen, skipped = suited(chosen, Attacked(problem, target).answers, named=bool(attacks))
+        others = earlier(run, problem.recipe, [attack.name for attack in chosen])
         if found is None and problem.recipe.shadows.models:
-            found = train_shadow_models(problem, run, session)
-        return attack(Attacked(problem, train_locked(problem, run), found), chosen, session)
+            found = train_shadow_models(problem, run, session, [*chosen, *others])
+        attacked = Attacked(problem, target, found, probes_of([*chosen, *others]))
+        return attack(attacked, Attacks(chosen, others, skipped), session)
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """The attacks of a command, and what becomes of others."""
+
+    chosen: Sequence[Attack]
+    earlier: Sequence[Attack] = ()  # of an earlier command on this run, which stay in its result
+    skipped: Mapping[str, str] = field(default_factory=dict)  # made for the defense, but without effect → the reason
+
+    def everyone(self) -> list[Attack]:
+        return [*self.chosen, *self.earlier]
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,7 @@ class Attacked:
     problem: Problem
     target: Trained
     shadow_set: ShadowSet | None = None
+    probes: tuple[Probe, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -90,7 +108,8 @@ class Attacked:
         pool = Pool(self.target.pool, problem.table.n_members, problem.once, units)
         shadows = None if self.shadow_set is None else for_target(self.shadow_set)
         case = build_case(pool, self.answers.released, judge, self.recipe.seed)
-        return case.holding(shadows, self.answers.population)
+        kept = {probe: probe_step(self.target, problem, probe).of(self.target.run) for probe in self.probes}
+        return case.holding(shadows, self.answers.population, kept)
 
     def key(self) -> dict[str, Any]:
         """What decides the numbers of every attack."""
@@ -98,7 +117,7 @@ class Attacked:
         return {"version": ATTACK_VERSION, "model": model, "judge": asdict(self.recipe.judge)}
 
 
-def attack(attacked: Attacked, attacks: list[Attack], session: Session) -> Evaluated:
+def attack(attacked: Attacked, attacks: Attacks, session: Session) -> Evaluated:
     """Attack, judge, write result.json and details.json; the run's lock must be held.
 
     Attacks of an earlier result that was judged in the same way stay in the run's files. Returned are those that were asked for.
@@ -107,7 +126,7 @@ def attack(attacked: Attacked, attacks: list[Attack], session: Session) -> Evalu
     session.progress.track(f"querying {recipe.title}", 0, 1)
     case = attacked.case
     session.progress.track(f"querying {recipe.title}", 1, 1)
-    everyone = [*attacks, *earlier(run, recipe, [attack.name for attack in attacks])]
+    everyone = attacks.everyone()
     steps = {attack.name: _attack_step(attack, attacked) for attack in everyone}
     checks = Step("checks", attacked.key(), lambda f: _write_checks(case, recipe, f), _result)
     found: dict[str, tuple[AttackResult, Any]] = {}
@@ -121,11 +140,11 @@ def attack(attacked: Attacked, attacks: list[Attack], session: Session) -> Evalu
     scores = {name: values for name, (_, values) in found.items()}
     places = {name: f"{step.place}/scores.npz" for name, step in steps.items()}
     result = _assemble(attacked, [r for r, _ in found.values()], scores, checked)
-    result = replace(result, earlier=tuple(attack.name for attack in everyone[len(attacks) :]))
+    result = replace(result, earlier=tuple(attack.name for attack in attacks.earlier), skipped=dict(attacks.skipped))
     result, again = _with_leave_one_out(attacked, everyone, result, session)
     written = _write_result(attacked, result, {"scores": places, "repeated": again}, scores)
-    if len(attacks) < len(everyone):
-        result = _only([attack.name for attack in attacks], result, scores, case)
+    if attacks.earlier:
+        result = _only([attack.name for attack in attacks.chosen], result, scores, case)
     return Evaluated(run, result, written)
 
 
@@ -182,16 +201,21 @@ def _with_leave_one_out(
     # leave-one-out judges the shadow models' own recipe: not this one where they were trained otherwise
     if found is not None and not found.differences:
         repeated = leave_one_out(attacked.problem, attacked.target.run, attacks, found, session)
-        raised = [
-            *(["randomised"] if attacked.answers.randomised else []),
-            *(["duplicated"] if attacked.problem.duplicated else []),
-        ]
-        models = tuple(replace(r, flags=(*r.flags, *raised)) for r in repeated.results)
+        duplicated = ["duplicated"] if attacked.problem.duplicated else []
+        models = tuple(
+            replace(r, flags=(*r.flags, *(["randomised"] if _randomised(r, attacked.answers) else []), *duplicated))
+            for r in repeated.results
+        )
         result = replace(result, attacks=(*result.attacks, *models), exposure=repeated.exposure)
         again = repeated.places
     if not result.of("leave-one-out"):
         _remove_records(attacked.target.folder)
     return result, again
+
+
+def _randomised(result: AttackResult, answers: Answers) -> bool:
+    """Whether an attack's numbers rest on one draw of the release's random numbers."""
+    return answers.randomised and result.tier == "probabilities" and result.queries == 1
 
 
 def _remove_records(folder: Path) -> None:
@@ -254,6 +278,7 @@ def _assemble(
         groups=case.groups(),
         sizes=target.history.get("sizes", {}),
         weights=(target.fingerprint,),
+        adaptive=target.defense.adaptive,
         commands=(_command(attacked),),
     )
 
@@ -271,7 +296,7 @@ def _flagged(
 ) -> list[AttackResult]:
     """The results with the flags that depend on the target, the shadow models or the other attacks."""
     case, answers, found = attacked.case, attacked.answers, attacked.shadow_set
-    label_only = [scores[r.attack] for r in results if r.label_only]
+    label_only = [scores[r.attack] for r in results if r.label_only and r.queries == 1]
     everywhere = {
         "shifted": checked["shifted"],
         "untrained": any(h.diverged for h in attacked.target.models.stack.history),
@@ -284,9 +309,9 @@ def _flagged(
         mine = {
             **everywhere,
             "mismatched": found is not None and bool(found.differences) and "shadows" in ATTACKS.get(r.attack).needs,
-            "randomised": answers.randomised and not r.label_only,
+            "randomised": _randomised(r, answers),
             "masked": answers.modified
-            and not r.label_only
+            and r.tier == "probabilities"
             and any(flags.masked(scores[r.attack], label, case.member, case.group) for label in label_only),
         }
         flagged.append(replace(r, flags=r.flags + tuple(name for name, raised in mine.items() if raised)))

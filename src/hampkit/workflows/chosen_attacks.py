@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from hampkit.attacks import Attack
+from hampkit.attacks.probes import Repeats
 from hampkit.config.recipe import Recipe
 from hampkit.config.schema import build
 from hampkit.errors import UserError
-from hampkit.registry import ATTACKS
+from hampkit.registry import ATTACKS, DEFENSES
 from hampkit.runs.store import Run, read_json
+from hampkit.types import Probe
+from hampkit.workflows.query import Answers
 
 
 def choose(recipe: Recipe, names: Sequence[str]) -> list[Attack]:
     """The named attacks with the recipe's options; without names, all whose evidence the run contains.
 
-    names: of attacks or of families, such as ``lira`` of ``lira-online``.
+    An attack that is made for some defenses is chosen for these alone, see `Defense.adaptive`. names: of attacks or of families,
+    such as ``lira`` of ``lira-online``.
 
     Raises: `UserError` for an unknown name, an invalid option or missing evidence.
     """
     classes, options = ATTACKS.classes(), recipe.attacks
-    available = {"known", "shadows", "population"} if recipe.shadows.models else {"known"}
-    chosen = [name for name, cls in classes.items() if set(cls.needs) <= available]
+    available = {"known", "shadows", "population", "probes"} if recipe.shadows.models else {"known"}
+    others = adaptive_attacks() - set(DEFENSES.get(recipe.defense.name).adaptive)
+    chosen = [name for name, cls in classes.items() if set(cls.needs) <= available and name not in others]
     if names:
         chosen = [attack for name in names for attack in family(name)]
     for name in chosen:
-        missing = set(classes[name].needs) - available - {"population"}
+        missing = set(classes[name].needs) - available - {"population", "probes"}
         if missing:
             raise UserError(f"attack {name} needs {', '.join(sorted(missing))}; add --shadows M")
     return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(chosen)]
+
+
+def suited(attacks: Sequence[Attack], answers: Answers, named: bool) -> tuple[list[Attack], dict[str, str]]:
+    """The attacks that can find something else on a target with these answers, and name → reason for the others.
+
+    named: the user named the attacks; then all of them are made.
+    """
+    skipped: dict[str, str] = {}
+    for attack in () if named else attacks:
+        probes = attack.probes()
+        if probes and not any(probe.released for probe in probes) and not answers.modified:
+            skipped[attack.name] = "the release changes nothing, so that this is the same attack on the answers"
+        elif any(probe.name == Repeats.name for probe in probes) and not answers.randomised:
+            skipped[attack.name] = "equal questions have equal answers"
+    return [attack for attack in attacks if attack.name not in skipped], skipped
+
+
+def adaptive_attacks() -> set[str]:
+    """The attacks that any defense names as made for it."""
+    return {attack for defense in DEFENSES.classes().values() for attack in defense.adaptive}
+
+
+def probes_of(attacks: Iterable[Attack]) -> tuple[Probe, ...]:
+    """What attacks want asked beyond one question per example; equal probes of several attacks once."""
+    return tuple(dict.fromkeys(probe for attack in attacks for probe in attack.probes()))
 
 
 def family(name: str) -> list[str]:

@@ -26,7 +26,7 @@ from hampkit.workflows.run_records import exposure_step, run_records, write_reco
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_each_other
 
-VERSION = 8  # raised when leave-one-out would give other numbers on the same signals
+VERSION = 9  # raised when leave-one-out would give other numbers on the same signals
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
         units = problem.units_of_data[once]
         np.savez(folder / "scores.npz", scores=scores.astype(np.float32), member=shadowed.members, unit=units)
         found = evaluate(scores, shadowed.members, rows=problem.units()[once], strict=strict)
-        more = {"untrained": len(shadows) - len(targets), "left_out": left_out}
+        more: dict[str, Any] = {"untrained": len(shadows) - len(targets), "left_out": left_out}
+        more["shape"] = problem.dataset.shape
         result = found.result(attack, "leave-one-out", variance=variance_used(attack, shadows, targets), **more)
         write_json(folder / "result.json", result.to_json())
 

@@ -49,7 +49,10 @@ def recipe_of_run(training: dict[str, Any], local: dict[str, Any]) -> Recipe:
     if local.get("inputs"):
         document["defense"] = {**document["defense"], "file": local["inputs"]}
     document["split"] = {**document["split"], "permutation": local.get("permutation", "")}
-    sections = {"judge": local["judge"], "attacks": local["attacks"], "shadows": local.get("shadows", {})}
+    shadows = dict(local.get("shadows", {}))
+    if isinstance(shadows.get("keep_models"), bool):  # as earlier versions wrote it
+        shadows["keep_models"] = "yes" if shadows["keep_models"] else "auto"
+    sections = {"judge": local["judge"], "attacks": local["attacks"], "shadows": shadows}
     return recipe_from_dict({**document, **sections}, place="recipe.json")
 
 

@@ -18,7 +18,7 @@ from hampkit.data.splits import SplitTable
 from hampkit.defenses import Defense
 from hampkit.shadow_models.base import ShadowTask
 from hampkit.training import Trainer
-from hampkit.types import Dataset, Task
+from hampkit.types import Dataset, Probe, Task
 
 POPULATION = 10_000  # largest number of rows of the test segment that represent the population
 
@@ -159,8 +159,11 @@ class Problem:
         rows = torch.from_numpy(unseen) if len(unseen) else torch.arange(len(self.test))
         return rows[:POPULATION].clone()
 
-    def shadow_task(self) -> ShadowTask:
-        """The part of the problem that shadow models need. It is not kept, because it holds the population."""
+    def shadow_task(self, probes: tuple[Probe, ...] = ()) -> ShadowTask:
+        """The part of the problem that shadow models need. It is not kept, because it holds the population.
+
+        probes: what the models are asked beyond one question per example.
+        """
         return ShadowTask(
             recipe=self.recipe,
             task=replace(self.task, val=self.shadow_val),
@@ -171,6 +174,7 @@ class Problem:
             units=self.units(),
             table=self.table,
             sha256=self.dataset.sha256,
+            probes=probes,
         )
 
     def rows(self) -> dict[str, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.attacks import Population
@@ -17,7 +18,9 @@ from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import read_json, write_json
 from hampkit.targets.blackbox import view
+from hampkit.targets.probing import ask, input_space
 from hampkit.targets.trained import Trained
+from hampkit.types import Probe
 from hampkit.workflows.problem import Problem
 
 REPEATED = 64  # rows that are queried twice
@@ -44,6 +47,25 @@ def query_step(trained: Trained, problem: Problem) -> Step[Answers]:
         lambda folder: _write(trained, problem, folder),
         lambda folder: _read(trained, problem, folder),
     )
+
+
+def probe_step(trained: Trained, problem: Problem, probe: Probe) -> Step[NDArray[np.float32]]:
+    """What a probe keeps of a target's answers about its pool, (P, k), as a step of its run."""
+
+    def write(folder: Path) -> None:
+        assert trained.population is not None
+        box = trained.black_box(probe.released)
+        space = input_space(trained.domain, trained.population.x, trained.pool.x)
+        (kept,) = ask([box], probe, trained.pool, space, [derive(problem.recipe.seed, "probe", probe.name)])
+        if bad := int((~np.isfinite(kept)).sum()):
+            raise UserError(
+                f"{bad} of {kept.size} numbers that the probe {probe.name} keeps of the answers of defense"
+                f" {problem.recipe.defense.name} are NaN or infinite; correct the release of the defense, then run again"
+            )
+        np.save(folder / "kept.npy", kept)
+
+    key = [trained.fingerprint, len(trained.pool), probe.version, asdict(probe)]
+    return Step(f"probes/{probe.name}", key, write, lambda folder: _load(folder, "kept"))
 
 
 def _write(trained: Trained, problem: Problem, folder: Path) -> None:

@@ -127,14 +127,19 @@ def _texts(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, str]
 
 
 def _threat(cls: Any) -> str:
-    if not hasattr(cls, "label_only"):
+    if not hasattr(cls, "tier"):
         return ""
-    answer = "the predicted label" if cls.label_only else "the released logits"
+    answer = {
+        "label": "the predicted label",
+        "ranks": "the order of the classes",
+        "weights": "the logits of the network behind the release",
+    }.get(cls.tier, "the released logits")
     label = " and the true label"
     if "known" in cls.needs:
         label = ", the true label, and for fitting the membership of a known part of both groups"
     cut = "" if cls.threshold is not None else " The threshold of its balanced accuracy is taken from the known part."
-    return f"One query per candidate: the adversary sees {answer}{label}.{cut}"
+    queries = "Several questions" if "probes" in cls.needs else "One query"
+    return f"{queries} per candidate: the adversary sees {answer}{label}.{cut}"
 
 
 @checked

@@ -11,18 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks import Shadows
+from hampkit.attacks import Attack, Shadows
+from hampkit.config.schema import build
 from hampkit.config.sections import ShadowConfig
 from hampkit.errors import Notice, UserError
 from hampkit.launch.progress import Jobs
+from hampkit.registry import ATTACKS
 from hampkit.runs.locks import locked
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models import train as shadow_training
 from hampkit.shadow_models.base import ShadowSet
-from hampkit.shadow_models.plan import ExecutionMode, Judged, Measuring, Plan, plan
+from hampkit.shadow_models.mode import ExecutionMode
+from hampkit.shadow_models.plan import Judged, Measuring, Plan, plan
 from hampkit.shadow_models.timing import MEASURING
 from hampkit.stats import grouped
 from hampkit.training.threads import threads
+from hampkit.workflows.chosen_attacks import choose, probes_of
 from hampkit.workflows.open_run import recipe_of_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
@@ -36,13 +40,16 @@ def shadow(problem: Problem, session: Session) -> Run:
     """The run of a problem with all shadow models of its recipe; the missing ones are trained."""
     with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         run = create(problem, session)
-        train_shadow_models(problem, run, session)
+        train_shadow_models(problem, run, session, choose(problem.recipe, ()))
     return run
 
 
-def train_shadow_models(problem: Problem, run: Run, session: Session) -> ShadowSet:
-    """The shadow models of a run; the missing ones are trained. The lock of the run must be held."""
-    task = problem.shadow_task()
+def train_shadow_models(problem: Problem, run: Run, session: Session, attacks: Sequence[Attack] = ()) -> ShadowSet:
+    """The shadow models of a run; the missing ones are trained. The lock of the run must be held.
+
+    attacks: whose probes the models are asked.
+    """
+    task = problem.shadow_task(probes_of(attacks))
     step = shadow_training.launch_step(task.config, lambda: plan_shadows(problem, session).mode)
     mode = _resized(step.of(run), session)
     missing = shadow_training.missing_jobs(task, run, mode)
@@ -57,7 +64,9 @@ def train_shadow_models(problem: Problem, run: Run, session: Session) -> ShadowS
             jobs.move(message)
 
     if mode.workers > 1 and len(missing) > 1:
-        session.launcher.limited(mode.workers).map(WORKER, _context(problem, run, mode, session), missing, event)
+        session.launcher.limited(mode.workers).map(
+            WORKER, _context(problem, run, mode, session, attacks), missing, event
+        )
     else:
         work = shadow_training.worker(task, run, mode)
         for job in missing:
@@ -79,7 +88,8 @@ def worker(context: dict[str, Any]) -> Callable[..., None]:
         problem = prepare(replace(recipe, shadows=ShadowConfig(**context["shadows"])), session)
     if problem.folder != run.name:
         raise UserError(f"the data or the code of {run.name} changed during training; run the same command again")
-    return shadow_training.worker(problem.shadow_task(), run, mode)
+    attacks = [build(ATTACKS.get(name), options, f"attacks.{name}") for name, options in context["attacks"]]
+    return shadow_training.worker(problem.shadow_task(probes_of(attacks)), run, mode)
 
 
 def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan:
@@ -92,7 +102,8 @@ def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan
     begun = shadow_training.mode_of(config, run)
     mode = begun and _resized(begun, session)
     measuring = Measuring(session.launcher.workers, session.cache, anew)
-    planned = plan(problem.shadow_task(), judged_of(problem), mode, measuring)
+    probes = probes_of(choose(problem.recipe, ()))
+    planned = plan(problem.shadow_task(probes), judged_of(problem), mode, measuring)
     session.progress.track(MEASURING, 1, 1)
     return planned if mode is not None else replace(planned, note=shadow_training.left_aside(config, run))
 
@@ -119,10 +130,12 @@ def for_each_other(found: ShadowSet) -> Shadows:
 def _evidence(found: ShadowSet, models: Sequence[int], counts: NDArray[np.bool_] | None = None) -> Shadows:
     """These models as evidence about all rows of the pool. counts: (M, P), see `Shadows.counts`."""
     rows = np.arange(found.members.shape[1])
-    return Shadows(found.parts, found.members, found.population, rows, np.array(models), counts)
+    return Shadows(found.parts, found.members, found.population, rows, np.array(models), counts, found.probes)
 
 
-def _context(problem: Problem, run: Run, mode: ExecutionMode, session: Session) -> dict[str, Any]:
+def _context(
+    problem: Problem, run: Run, mode: ExecutionMode, session: Session, attacks: Sequence[Attack]
+) -> dict[str, Any]:
     """The argument of `worker` as JSON values."""
     return {
         "run": str(run.folder.resolve()),
@@ -130,6 +143,7 @@ def _context(problem: Problem, run: Run, mode: ExecutionMode, session: Session) 
         "device": str(problem.trainer.device),
         "shadows": asdict(problem.recipe.shadows),
         "mode": asdict(mode),
+        "attacks": [[attack.name, asdict(attack)] for attack in attacks if attack.probes()],  # pyright: ignore[reportArgumentType]
     }
 
 

@@ -36,7 +36,6 @@ class AttackResult:
 
     attack: str
     needs: tuple[str, ...]
-    label_only: bool
     members: int  # judged pairs of a target and one of its members; of one target, judged members
     nonmembers: int
     auc: Interval  # over all pairs; of seeds the mean of the targets' own
@@ -61,6 +60,13 @@ class AttackResult:
     untrained: int = 0  # shadow models that are no targets: they learnt next to nothing with every seed tried
     left_out: int = 0  # those of them that no attack uses as shadow models either
     variance: str = ""  # of the scores of shadow models on one example; several if it differs between targets
+    tier: str = "probabilities"  # what of an answer the attack uses, see `hampkit.attacks.base.Tier`
+    queries: int = 1  # questions about each example
+
+    @property
+    def label_only(self) -> bool:
+        """Whether the attack uses the predicted label alone."""
+        return self.tier == "label"
 
     @property
     def deciding(self) -> Interval:
@@ -88,6 +94,8 @@ class AttackResult:
             "options": self.options,
             "needs": list(self.needs),
             "label_only": self.label_only,
+            "tier": self.tier,
+            "queries": self.queries,
             "members": self.members,
             "nonmembers": self.nonmembers,
             "auc": asdict(self.auc),
@@ -107,8 +115,12 @@ class AttackResult:
         def interval(name: str) -> Interval | None:
             return Interval(**d[name]) if name in d else None
 
-        plain = ("attack", "label_only", "members", "nonmembers", "unit", "targets")
-        later = {name: d[name] for name in ("same_as", "untrained", "left_out", "variance") if name in d}
+        plain = ("attack", "members", "nonmembers", "unit", "targets")
+        later = {
+            name: d[name] for name in ("same_as", "untrained", "left_out", "variance", "tier", "queries") if name in d
+        }
+        if "tier" not in d:  # of an earlier version
+            later["tier"] = "label" if d["label_only"] else "probabilities"
         return AttackResult(
             **{name: d[name] for name in plain},
             **later,
@@ -156,6 +168,9 @@ class ModelResult:
     # that train and attack each model again; an empty text if a recipe is no shipped one
     commands: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()  # attacks that an earlier command made, and that stay among the run's attacks
+    adaptive: tuple[str, ...] = ()  # attacks that are made for the defense
+    # those of them that were left out → the reason
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def of(self, unit: Unit) -> tuple[AttackResult, ...]:
         """The attacks on the target, which are those on all targets if there are several seeds; or those of leave-one-out."""
@@ -213,6 +228,8 @@ class ModelResult:
             **({"weights": list(self.weights)} if self.weights else {}),
             **({"commands": list(self.commands)} if self.commands else {}),
             **({"earlier": list(self.earlier)} if self.earlier else {}),
+            **({"adaptive": list(self.adaptive)} if self.adaptive else {}),
+            **({"skipped": self.skipped} if self.skipped else {}),
             **({"audit": self.audit} if self.audit else {}),
             **({"exposure": self.exposure} if self.exposure else {}),
             **({"facts": self.facts} if self.facts else {}),
@@ -242,6 +259,8 @@ class ModelResult:
             weights=tuple(d.get("weights", ())),
             commands=tuple(d.get("commands", ())),
             earlier=tuple(d.get("earlier", ())),
+            adaptive=tuple(d.get("adaptive", ())),
+            skipped=d.get("skipped", {}),
             audit=d.get("audit", {}),
             exposure=d.get("exposure", {}),
         )
