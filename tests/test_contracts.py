@@ -25,7 +25,9 @@ pytestmark = pytest.mark.numeric
 defenses = pytest.mark.parametrize(
     "defense", [cls(**cls.quick) for cls in DEFENSES.classes().values()], ids=lambda d: d.name
 )
-attacks = pytest.mark.parametrize("attack", [cls() for cls in ATTACKS.classes().values()], ids=lambda a: a.name)
+ATTACKERS = [cls() for cls in ATTACKS.classes().values()]
+PROBES = list(dict.fromkeys(probe for attack in ATTACKERS for probe in attack.probes()))
+attacks = pytest.mark.parametrize("attack", ATTACKERS, ids=lambda a: a.name)
 
 
 def close(a, b, rtol=1e-9):
@@ -188,16 +190,30 @@ def evidence(seed=0, n=160, known=160, gap=2.0, classes=4):
     x, y, logits, member = side(n)
     kx, ky, klogits, kmember = side(known)
     fit = torch.arange(known) < int(0.8 * known)
-    told = Known(kx, ky, klogits, kmember, fit, torch.arange(n, n + known))
+    asked, kasked = (answered(rng, side, gap, classes) for side in ((y, member), (ky, kmember)))
+    told = Known(kx, ky, klogits, kmember, fit, torch.arange(n, n + known), kasked)
     others = side(80)
     population = Population(
         others[1], others[2] - gap * others[3].view(-1, 1, 1) * one_hot(others[1], classes).unsqueeze(1)
     )
-    return Evidence(x, y, logits, seed, told, shadows(rng, n + known, gap, classes, n), population), member
+    labels = torch.cat([y, ky])
+    return Evidence(x, y, logits, seed, told, shadows(rng, labels, gap, classes, n), population, asked), member
 
 
-def shadows(rng, examples, gap, classes, candidates, models=12):
+def answered(rng, side, gap, classes):
+    """What the probe of every attack keeps of a model's answers about examples with these labels and this membership."""
+    y, member = side
+    found = {}
+    for probe in PROBES:
+        logits = rng.normal(size=(len(y), probe.questions((6,)), classes))
+        logits += (1.5 + gap * member.numpy())[:, None, None] * one_hot(y, classes).numpy()[:, None]
+        found[probe] = probe.keep(torch.from_numpy(logits), y).float().numpy()
+    return found
+
+
+def shadows(rng, labels, gap, classes, candidates, models=12):
     """Models that answer as the target does, each having seen another half of the examples."""
+    examples = len(labels)
 
     def scaled(member):
         logits = rng.normal(size=(*member.shape, classes))
@@ -207,7 +223,9 @@ def shadows(rng, examples, gap, classes, candidates, models=12):
     members = rng.permuted(np.arange(models)[:, None] < np.full(examples, models // 2), axis=0)
     parts = tuple(np.split(scaled(members)[..., None], [5]))
     population = scaled(np.zeros((models, 80), bool))
-    return Shadows(parts, members, population, np.arange(candidates), np.arange(models))
+    asked = [answered(rng, (labels, torch.from_numpy(m)), gap, classes) for m in members]
+    probes = {probe: tuple(np.split(np.stack([kept[probe] for kept in asked]), [5])) for probe in PROBES}
+    return Shadows(parts, members, population, np.arange(candidates), np.arange(models), probes=probes)
 
 
 @attacks
@@ -239,7 +257,8 @@ def test_attack_finds_nothing_where_there_is_nothing(attack):
 def test_scores_permute_with_the_candidates(attack):
     e, _ = evidence(1)
     order = torch.randperm(len(e.y), generator=torch.Generator().manual_seed(0))
-    moved = replace(e, x=e.x[order], y=e.y[order], logits=e.logits[order])
+    probes = {probe: kept[order.numpy()] for probe, kept in e.probes.items()}
+    moved = replace(e, x=e.x[order], y=e.y[order], logits=e.logits[order], probes=probes)
     moved = replace(moved, shadows=replace(e.shadows, rows=e.shadows.rows[order.numpy()]))
     assert np.allclose(attack(e)[order.numpy()], attack(moved), rtol=1e-4, atol=1e-5)
 
@@ -249,15 +268,21 @@ def test_attack_is_deterministic_and_finite_on_extreme_answers(attack):
     e, _ = evidence(2)
     rows = e.logits.clone()
     rows[0], rows[1], rows[2] = 1e4 * torch.eye(4).double()[0], -1e4 * torch.eye(4).double()[1], 0.0
-    extreme = replace(e, logits=rows)
+    asked = {probe: probe.keep(_several(rows, probe.questions((6,))), e.y).float().numpy() for probe in e.probes}
+    extreme = replace(e, logits=rows, probes=asked)
     assert np.isfinite(attack(extreme)).all()
     assert np.array_equal(attack(extreme), attack(extreme))
+
+
+def _several(answers, questions):
+    """The answers (N, 1, C) as answers to so many questions (N, R, C)."""
+    return answers.expand(len(answers), questions, answers.shape[-1])
 
 
 @attacks
 def test_attack_says_what_it_needs(attack):
     e, _ = evidence()
-    for evidence_of in ("known", "shadows", "population"):
+    for evidence_of in ("known", "shadows", "population", "probes"):
         if evidence_of in attack.needs:
             with pytest.raises(ValueError, match=f"needs {evidence_of}"):
                 attack(replace(e, **{evidence_of: None}))
@@ -273,6 +298,18 @@ def test_one_class_among_the_known_examples_is_no_trouble(attack):
     keep = (e.known.y != 3) & ((e.known.y != 0) | e.known.member)
     known = Known(*(t[keep] for t in (e.known.x, e.known.y, e.known.logits, e.known.member, e.known.fit)))
     assert np.isfinite(attack(replace(e, known=known))).all()
+
+
+@attacks
+def test_what_an_attack_asks_is_declared(attack):
+    assert bool(attack.probes()) == ("probes" in attack.needs)
+    assert attack.queries((6,)) == (sum(probe.questions((6,)) for probe in attack.probes()) or 1)
+    assert all(isinstance(hash(probe), int) for probe in attack.probes())
+
+
+def test_the_attacks_on_a_defense_are_registered():
+    for defense in DEFENSES.classes().values():
+        assert set(defense.adaptive) <= set(ATTACKS.classes()), defense.name
 
 
 @pytest.mark.parametrize("registry", [DEFENSES, ATTACKS, GENERATORS], ids=lambda r: r.kind)

@@ -129,9 +129,9 @@ def nearest(x: Tensor, space: InputSpace, count: int) -> Tensor:
     """
     if len(space.rows) <= count:
         raise UserError(f"near-duplicate.neighbours={count} must be below the number of candidates, {len(space.rows)}")
-    rows = space.scaled_rows
-    distances = torch.cdist(space.scaled(x), rows)
-    equal = distances <= 1e-3 * (1 + rows.norm(dim=1))  # float32: the distance of equal rows is not exactly 0
+    rows = space.scaled_rows.double()
+    distances = torch.cdist(space.scaled(x).double(), rows)
+    equal = distances <= 1e-6 * (1 + rows.norm(dim=1))  # rounding: the distance of equal rows is not exactly 0
     return distances.masked_fill(equal, torch.inf).topk(count, dim=1, largest=False).indices
 
 

@@ -117,7 +117,7 @@ def weights_step(task: ShadowTask, job: Job, models: Callable[[], Models] | None
 def probe_step(task: ShadowTask, job: Job, probe: Probe, models: JobModels) -> Step[Any]:
     """The step with what a probe keeps of the answers of a job's models, (m, P, k) float32."""
     return Step(
-        _probe_place(task, job, probe), None, lambda folder: _write_probe(task, job, probe, models, folder), _read
+        _probe_place(task, job, probe), None, lambda folder: _write_probe(task, job, probe, models.get, folder), _read
     )
 
 
@@ -131,8 +131,26 @@ def missing_probes(task: ShadowTask, job: Job, run: Run) -> list[Probe]:
     return [probe for probe in task.probes if not run.done(_probe_place(task, job, probe))]
 
 
-def _write_probe(task: ShadowTask, job: Job, probe: Probe, models: JobModels, folder: Path) -> None:
-    trained, seeds = models.get(), seeds_of(task, job)
+def borrowed_probe(task: ShadowTask, job: Job, probe: Probe, lender: Run, run: Run) -> NDArray[np.float32] | None:
+    """What a probe keeps of the answers of a job's models of another run; None if they were neither asked nor kept.
+
+    They are asked by way of the kept weights, and the answers are written into ``run``.
+    """
+    place = _probe_place(task, job, probe)
+    if lender.done(place):
+        return _read(lender.folder / place)
+    weights = weights_step(task, job)
+    if not weights.done(lender):
+        return None
+
+    def write(folder: Path) -> None:
+        _write_probe(task, job, probe, lambda: weights.of(lender), folder)
+
+    return Step(f"borrowed/{lender.name}/{place}", None, write, _read).of(run)
+
+
+def _write_probe(task: ShadowTask, job: Job, probe: Probe, models: Callable[[], Models], folder: Path) -> None:
+    trained, seeds = models(), seeds_of(task, job)
     asked = [_asked(task, trained, k, probe) for k in range(len(job))]
     kept = ask(asked, probe, task.task.pool, task.space, [derive(seed, "probe", probe.name) for seed in seeds])
     if bad := int((~np.isfinite(kept)).sum()):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from hampkit.runs.run_files import rows_of
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models import train
 from hampkit.shadow_models.base import ShadowSet, ShadowTask
+from hampkit.shadow_models.job_models import borrowed_probe
 from hampkit.text import dotted
+from hampkit.types import Probe
 
 QUERIED = ("members", "nonmembers", "test")  # segments of the pool and of the population
 TRAINING = ("reference", "validation", "remaining")  # other segments that a training may use
@@ -56,8 +59,22 @@ class Lender:
             f"{folder} has {listed} finished shadow models, not {models}; leave --shadows out or take one of these numbers"
         )
 
+    def probes_for(self, task: ShadowTask, run: Run) -> dict[Probe, tuple[NDArray[np.float32], ...]]:
+        """What each of the task's probes keeps of the models' answers, without the probes that cannot be had.
+
+        The models are asked if their weights were kept, and the answers are written into ``run``, whose lock must be held.
+        """
+        own, mode = task.of(self.config), train.read_mode(self.run.folder / train.folder_of(self.config) / train.LAUNCH)
+        found: dict[Probe, tuple[NDArray[np.float32], ...]] = {}
+        for probe in task.probes:
+            parts = (borrowed_probe(own, job, probe, self.run, run) for job in train.jobs(self.config, mode))
+            kept = list(takewhile(lambda part: part is not None, parts))
+            if len(kept) == len(train.jobs(self.config, mode)):
+                found[probe] = tuple(part for part in kept if part is not None)
+        return found
+
     def load_for(self, task: ShadowTask) -> ShadowSet:
-        """The shadow models as evidence about the target of a task.
+        """The shadow models as evidence about the target of a task, without what probes kept.
 
         Raises: `UserError` if they were trained on other data, another split, or (without ``force``) by another recipe.
         """
@@ -71,7 +88,7 @@ class Lender:
                 + "; train new ones (--shadows M), or add --force to attack with these and get the flag mismatched"
             )
         mode = train.read_mode(self.run.folder / train.folder_of(self.config) / train.LAUNCH)
-        found = train.read(task.of(self.config), self.run, mode)
+        found = train.read(replace(task.of(self.config), probes=()), self.run, mode)
         return replace(found, name=f"{self.run.name}-{found.name}", differences=tuple(differences))
 
     def _check_rows(self, task: ShadowTask) -> list[str]:

@@ -24,7 +24,7 @@ from hampkit.registry import ATTACKS
 from hampkit.rng import derive
 from hampkit.runs.locks import locked
 from hampkit.runs.step import Step
-from hampkit.runs.store import read_json, write_json
+from hampkit.runs.store import Run, read_json, write_json
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.reuse import Lender
 from hampkit.stats import grouped
@@ -32,7 +32,7 @@ from hampkit.stats.metrics import Interval
 from hampkit.targets.trained import Trained
 from hampkit.training.threads import threads
 from hampkit.types import Probe
-from hampkit.workflows.chosen_attacks import choose, earlier, probes_of, suited
+from hampkit.workflows.chosen_attacks import choose, earlier, probes_of, suited, without_answers
 from hampkit.workflows.command import command_of
 from hampkit.workflows.leave_one_out import leave_one_out
 from hampkit.workflows.prepare import usual_threads
@@ -56,16 +56,28 @@ def evaluate(
     lender: another run whose shadow models are taken instead of training some.
     """
     chosen = choose(problem.recipe, attacks)
-    found = None if lender is None else lender.load_for(problem.shadow_task())
+    if lender is not None:
+        lender.load_for(problem.shadow_task())  # raises before anything is trained
     with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         run = create(problem, session)
         target = train_locked(problem, run)
         chosen, skipped = suited(chosen, Attacked(problem, target).answers, named=bool(attacks))
         others = earlier(run, problem.recipe, [attack.name for attack in chosen])
-        if found is None and problem.recipe.shadows.models:
+        found = None
+        if lender is not None:
+            found = _borrowed(lender, problem, run, [*chosen, *others])
+            chosen, others, without = without_answers(chosen, others, found, named=bool(attacks))
+            skipped |= without
+        elif problem.recipe.shadows.models:
             found = train_shadow_models(problem, run, session, [*chosen, *others])
         attacked = Attacked(problem, target, found, probes_of([*chosen, *others]))
         return attack(attacked, Attacks(chosen, others, skipped), session)
+
+
+def _borrowed(lender: Lender, problem: Problem, run: Run, attacks: Sequence[Attack]) -> ShadowSet:
+    """The shadow models of another run, and what they answer to the probes of these attacks as far as they can be asked."""
+    task = problem.shadow_task(probes_of(attacks))
+    return replace(lender.load_for(task), probes=lender.probes_for(task, run))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hampkit.config.schema import build
 from hampkit.errors import UserError
 from hampkit.registry import ATTACKS, DEFENSES
 from hampkit.runs.store import Run, read_json
+from hampkit.shadow_models.base import ShadowSet
 from hampkit.types import Probe
 from hampkit.workflows.query import Answers
 
@@ -51,6 +52,27 @@ def suited(attacks: Sequence[Attack], answers: Answers, named: bool) -> tuple[li
         elif any(probe.name == Repeats.name for probe in probes) and not answers.randomised:
             skipped[attack.name] = "equal questions have equal answers"
     return [attack for attack in attacks if attack.name not in skipped], skipped
+
+
+def without_answers(
+    chosen: Sequence[Attack], others: Sequence[Attack], found: ShadowSet, named: bool
+) -> tuple[list[Attack], list[Attack], dict[str, str]]:
+    """The attacks whose probes these shadow models of another run answered, of both lists, and name → reason for the others.
+
+    Raises: `UserError` for an attack that the user named.
+    """
+
+    def answered(attack: Attack) -> bool:
+        return all(probe in found.probes for probe in attack.probes())
+
+    reason = "the weights of the other run's shadow models were not kept, so that they cannot be asked"
+    missing = [attack.name for attack in chosen if not answered(attack)]
+    if missing and named:
+        raise UserError(
+            f"attack {missing[0]} is not possible: {reason}; train them anew with shadows.keep_models=yes, or leave it out"
+        )
+    kept, stay = ([attack for attack in attacks if answered(attack)] for attacks in (chosen, others))
+    return kept, stay, dict.fromkeys(missing, reason)
 
 
 def adaptive_attacks() -> set[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hampkit.config.files import check_spared, writable
 from hampkit.config.recipe import check_effect
+from hampkit.config.sections import ShadowConfig
 from hampkit.errors import Notice, UserError
 from hampkit.judging.results import Results
 from hampkit.registry import check_installed
@@ -95,7 +96,7 @@ def attack(folder: Path, request: Request, session: Session) -> Results:
     overrides = attack_options(request.options)
     lender, attacked, models = request.shadows.lender(), Run.at(folder), request.shadows.models
     if lender is not None:
-        overrides["shadows"] = asdict(lender.config)
+        overrides["shadows"] = _which(lender.config)
     else:
         overrides["shadows"] = {"models": models} if models else _last_shadows(attacked)
     check_installed(folder, attacked.recipe()["defense"]["name"])
@@ -128,7 +129,12 @@ def _last_shadows(run: Run) -> dict[str, Any]:
             Notice,
             stacklevel=3,
         )
-    return {} if own is None else asdict(own)
+    return {} if own is None else _which(own)
+
+
+def _which(config: ShadowConfig) -> dict[str, Any]:
+    """The options that decide which shadow models these are, without those of what is kept of them."""
+    return {name: getattr(config, name) for name in ("models", "scheme", "seed", "views")}
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:
