@@ -21,7 +21,7 @@ from hampkit.text import Address, flatten
 
 BASE = "undefended"  # what a defense without a recipe of its own extends
 LONGEST = 4  # recipes in a chain: in a longer one it is hard to find where a value was set
-KEYS = frozenset({"data", "split", "net", "train", "defense", "seed", "judge", "attacks", "shadows"})
+KEYS = frozenset({"data", "split", "net", "train", "defense", "seed", "judge", "attacks", "shadows", "canaries"})
 
 
 @dataclass(frozen=True)

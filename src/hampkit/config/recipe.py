@@ -24,7 +24,7 @@ from hampkit.config.extends import Resolved, check_keys, from_file, resolve, shi
 from hampkit.config.files import expanded, is_run, table_advice
 from hampkit.config.keys import similar_keys, unknown_key
 from hampkit.config.schema import build, field_types
-from hampkit.config.sections import SECTIONS, JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
+from hampkit.config.sections import SECTIONS, CanaryConfig, JudgeConfig, ShadowConfig, SplitConfig, TrainConfig
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.registry import ATTACKS, DATASETS, DEFENSES, load_own
 from hampkit.text import Address
@@ -58,6 +58,7 @@ class Recipe:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attack name → its options
     shadows: ShadowConfig = field(default_factory=ShadowConfig)
+    canaries: CanaryConfig = field(default_factory=CanaryConfig)
     fingerprint: str = ""  # sha256 of the data, set when they are loaded
 
     @property
@@ -84,6 +85,7 @@ class Recipe:
             "defense": defense,
             "seed": self.seed,
             "code": code,
+            **({"canaries": dataclasses.asdict(self.canaries)} if self.canaries.count else {}),
         }
 
     def code(self) -> dict[str, str]:
@@ -213,6 +215,7 @@ def recipe_from_dict(document: Mapping[str, Any], place: str = "recipe") -> Reci
         judge=build(JudgeConfig, document.get("judge", {}), "judge"),
         attacks=attacks,
         shadows=build(ShadowConfig, document.get("shadows", {}), "shadows"),
+        canaries=build(CanaryConfig, document.get("canaries", {}), "canaries"),
     )
 
 

@@ -11,6 +11,7 @@ from hampkit.errors import UserError
 T = TypeVar("T")
 
 MOST_SHADOWS = 10_000  # more is a typing error: the masks alone would fill the memory
+LEAST_CANARIES, MOST_CANARIES = 20, 1_000_000
 MOST_VIEWS = 18  # an image and its eight shifts, each also mirrored
 LARGEST_BATCH = 2**24  # rows; batches are padded to this size in memory
 MOST_THREADS = 256  # more is a typing error
@@ -200,5 +201,33 @@ class ShadowConfig:
             raise UserError(f"shadows.views={self.views} must lie between 1 and {MOST_VIEWS}")
 
 
+@dataclass(frozen=True)
+class CanaryConfig:
+    """Canaries: records that are made to be remembered, each in the training data by a fair coin, on which attacks are judged.
+
+    Raises: `UserError` for a value out of its range.
+    """
+
+    count: int = 0  # K; 0: none, attacks are judged on members and non-members of the data set
+    kind: Literal["mislabelled", "out-of-support", "near-duplicate", "blank"] = (
+        "mislabelled"  # how they are made; blank: images only
+    )
+    seed: int = 0  # of inputs, labels and coins; the same for all defenses
+
+    def __post_init__(self) -> None:
+        if self.count and not LEAST_CANARIES <= self.count <= MOST_CANARIES:
+            raise UserError(
+                f"canaries.count={self.count} must lie between {LEAST_CANARIES} and {MOST_CANARIES}, or be 0 for none"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"canaries.seed={self.seed} must lie in [0, 2^63)")
+
+
 # the sections of a recipe that belong to no class of a registry, in the order in which they are listed
-SECTIONS = {"split": SplitConfig, "train": TrainConfig, "judge": JudgeConfig, "shadows": ShadowConfig}
+SECTIONS = {
+    "split": SplitConfig,
+    "train": TrainConfig,
+    "judge": JudgeConfig,
+    "shadows": ShadowConfig,
+    "canaries": CanaryConfig,
+}

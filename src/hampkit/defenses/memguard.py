@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from hampkit.defenses.base import Defense, Keyed, Models, Predict, Release
+from hampkit.defenses.base import ADAPTIVE, Defense, Keyed, Models, Predict, Release
 from hampkit.errors import UserError
 from hampkit.nets.attack import SortedNet
 from hampkit.rng import derive, numpy_rng
@@ -45,6 +45,7 @@ class MemGuard(Defense):
     name: ClassVar[str] = "memguard"
     paper: ClassVar[str] = "https://arxiv.org/abs/1909.10594"
     needs: ClassVar[tuple[str, ...]] = ("reference",)
+    adaptive: ClassVar[tuple[str, ...]] = (*ADAPTIVE, "reference")
     quick: ClassVar[dict[str, Any]] = {"surrogate_epochs": 5}
 
     surrogate: Literal["reference", "members"] = "reference"  # training rows of the surrogate

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hampkit.config.sections import TrainOverrides
-from hampkit.defenses.base import Defense, Models
+from hampkit.defenses.base import ADAPTIVE, Defense, Models
 from hampkit.errors import UserError
 from hampkit.rng import derive, numpy_rng
 from hampkit.training import CROSS_ENTROPY, MeanLoss, Trainer
@@ -29,6 +29,7 @@ class Selena(Defense):
 
     name: ClassVar[str] = "selena"
     paper: ClassVar[str] = "https://arxiv.org/abs/2110.08324"
+    adaptive: ClassVar[tuple[str, ...]] = (*ADAPTIVE, "near-duplicate")
     quick: ClassVar[dict[str, Any]] = {"submodels": 4, "left_out": 2}
 
     submodels: int = 25  # K

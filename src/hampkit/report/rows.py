@@ -169,7 +169,7 @@ def need_words(attack: Json) -> str:
     others = [NEEDS.get(need, need) for need in attack["needs"] if need != "probes"]
     asked = attack.get("queries", 1)
     questions = [f"{asked} questions about each example"] if asked > 1 else []
-    tier = attack.get("tier") or "probabilities"
+    tier = str(attack.get("tier") or "probabilities")
     return "; ".join([f"{TIERS.get(tier, tier)} and true labels", *others, *questions])
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,6 +37,7 @@ class ShadowTask:
     table: SplitTable = field(repr=False)
     sha256: str = ""  # of the data set, regardless of its order
     probes: tuple[Probe, ...] = ()  # what the models are asked beyond one question per example
+    drawn: NDArray[np.int64] | None = None  # the rows of which each model has a half, beside all others; None: all rows
 
     @cached_property
     def space(self) -> InputSpace:
@@ -62,7 +64,12 @@ class ShadowTask:
         Raises: `UserError` as `hampkit.data.splits.shadow_members`.
         """
         c = self.config
-        return shadow_members(c.models, len(self.task.pool), c.seed, c.scheme, self.units)
+        if self.drawn is None:
+            return shadow_members(c.models, len(self.task.pool), c.seed, c.scheme, self.units)
+        _, first, of = np.unique(self.units[self.drawn], return_index=True, return_inverse=True)
+        masks = torch.ones(c.models, len(self.task.pool), dtype=torch.bool)
+        masks[:, torch.from_numpy(self.drawn)] = shadow_members(c.models, len(of), c.seed, c.scheme, first[of])
+        return masks
 
 
 @dataclass(frozen=True)
@@ -120,4 +127,5 @@ class ShadowSet:
     def _enough(self, least: int) -> bool:
         """Whether there are at least four trained models, and ``least`` IN and OUT models of every example."""
         members = self.members[self.trained()]
+        members = members[:, ~self.members.all(0)]  # rows that all models were trained on are not attacked
         return len(members) >= 4 and bool((np.minimum(members.sum(0), (~members).sum(0)) >= least).all())

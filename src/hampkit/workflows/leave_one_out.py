@@ -47,7 +47,12 @@ class _Shadowed:
 
     @cached_property
     def shadows(self) -> Shadows:
-        return for_each_other(self.found)
+        return for_each_other(self.found, self.problem.drawn)
+
+    @cached_property
+    def once(self) -> Any:
+        """Which of the rows of ``shadows`` are judged."""
+        return self.problem.once[self.shadows.rows]
 
     @cached_property
     def targets(self) -> list[int]:
@@ -56,7 +61,7 @@ class _Shadowed:
     @cached_property
     def members(self) -> Any:
         """(T, N) bool over the rows that are judged."""
-        return self.shadows.membership()[self.targets][:, self.problem.once]
+        return self.shadows.membership()[self.targets][:, self.once]
 
 
 def leave_one_out(problem: Problem, run: Run, attacks: list[Attack], found: ShadowSet, session: Session) -> Repeated:
@@ -93,11 +98,10 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
     key |= {"left_out": left_out, "code": code_of(type(attack))}
 
     def write(folder: Path) -> None:
-        once = problem.once
-        scores = repeated_scores(attack, shadows, targets, scored)[:, once]
-        units = problem.units_of_data[once]
+        scores = repeated_scores(attack, shadows, targets, scored)[:, shadowed.once]
+        units = problem.units_of_data[problem.once]
         np.savez(folder / "scores.npz", scores=scores.astype(np.float32), member=shadowed.members, unit=units)
-        found = evaluate(scores, shadowed.members, rows=problem.units()[once], strict=strict)
+        found = evaluate(scores, shadowed.members, rows=problem.units()[problem.once], strict=strict)
         more: dict[str, Any] = {"untrained": len(shadows) - len(targets), "left_out": left_out}
         more["shape"] = problem.dataset.shape
         result = found.result(attack, "leave-one-out", variance=variance_used(attack, shadows, targets), **more)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hampkit.config.recipe import Recipe
 from hampkit.data.base import Source
+from hampkit.data.canaries import make_canaries, with_canaries
 from hampkit.data.splits import LAYOUTS, SplitTable, check_classes, data_fingerprint, rare_classes, split_table
 from hampkit.errors import Notice
 from hampkit.nets import net_factory
@@ -42,6 +43,10 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
     problem_checks.check_known(table, recipe)
     problem_checks.warn_of_threads(recipe.train.threads)
     recipe = _completed(recipe, dataset, table)
+    canaries = None
+    if recipe.canaries.count:
+        canaries = make_canaries(dataset, table, recipe.canaries, recipe.seed)
+        dataset, table = with_canaries(dataset, table, canaries)
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
     problem_checks.check_images(recipe, dataset)
     task, trainer = _task(recipe, dataset, table, net), Trainer(recipe.train, device, track=session.progress.track)
@@ -50,7 +55,7 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
     defense = DEFENSES.get(recipe.defense.name)(**recipe.defense.options)
     defense.check(task, trainer)
     test, shadow_val = (dataset.take(rows) for rows in (table.rows("test"), _shadow_val(table)))
-    problem = Problem(recipe, dataset, table, task, defense, trainer, test, shadow_val)
+    problem = Problem(recipe, dataset, table, task, defense, trainer, test, shadow_val, canaries)
     problem_checks.check(problem)
     return problem
 

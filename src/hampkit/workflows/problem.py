@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit.config.recipe import Recipe
+from hampkit.data.canaries import Canaries
 from hampkit.data.candidates import Candidates, candidates
 from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import SplitTable
@@ -43,6 +44,7 @@ class Problem:
     trainer: Trainer
     test: Dataset = field(repr=False)
     shadow_val: Dataset = field(repr=False)  # validation rows of the shadow models, see `hampkit.workflows.prepare`
+    canaries: Canaries | None = None  # the last rows of the data set; then only they are known and judged
 
     @property
     def folder(self) -> str:
@@ -125,8 +127,24 @@ class Problem:
         return dict(zip(xs, np.split(first_alike(torch.cat(list(xs.values()))), ends[:-1]), strict=True))
 
     @cached_property
+    def drawn(self) -> NDArray[np.int64] | None:
+        """The rows of the pool that are canaries, on which the shadow models differ; None: all rows, without canaries."""
+        if self.canaries is None:
+            return None
+        return np.flatnonzero(self.places() >= len(self.dataset) - len(self.canaries))
+
+    @cached_property
     def once(self) -> NDArray[np.bool_]:
-        """(P,) the rows of the pool that may be known or judged: of rows with equal features only the first, a member if any is.
+        """(P,) the rows of the pool that may be known or judged: `distinct` ones; with canaries only canaries."""
+        if self.drawn is None:
+            return self.distinct
+        judged = np.zeros_like(self.distinct)
+        judged[self.drawn] = self.distinct[self.drawn]
+        return judged
+
+    @cached_property
+    def distinct(self) -> NDArray[np.bool_]:
+        """(P,) of rows with equal features only the first, a member if any is.
 
         Rows with the features of a reference row are left out: a defense may learn from it that they are non-members.
         """
@@ -140,7 +158,7 @@ class Problem:
         members = self.table.n_members
         parts = {**self.alike, "nonmembers": self.alike["pool"][members:]}
         found = {name: int((places < members).sum()) for name, places in parts.items() if name != "pool"}
-        return {**found, "left_out": int((~self.once).sum())}
+        return {**found, "left_out": int((~self.distinct).sum())}
 
     @property
     def duplicated(self) -> bool:
@@ -175,6 +193,7 @@ class Problem:
             table=self.table,
             sha256=self.dataset.sha256,
             probes=probes,
+            drawn=self.drawn,
         )
 
     def rows(self) -> dict[str, int]:

@@ -43,7 +43,7 @@ def exposure_step(shadows: Shadows, problem: Problem, used: Any) -> Step[Exposur
 
     used: what identifies the shadow models. Shadow models that learnt next to nothing are left out.
     """
-    once, models = problem.once, np.arange(len(shadows))
+    once, models = problem.once[shadows.rows], np.arange(len(shadows))
     if (counted := shadows.counted()) is not None:
         models = np.flatnonzero(counted.any(1))
 

@@ -122,9 +122,10 @@ def for_target(found: ShadowSet) -> Shadows:
     return _evidence(found, found.for_target())
 
 
-def for_each_other(found: ShadowSet) -> Shadows:
-    """The shadow models as evidence about one another, see `ShadowSet.counts`."""
-    return _evidence(found, range(len(found)), found.counts())
+def for_each_other(found: ShadowSet, rows: NDArray[np.int64] | None = None) -> Shadows:
+    """The shadow models as evidence about one another, see `ShadowSet.counts`; rows: of the pool, default all."""
+    shadows = _evidence(found, range(len(found)), found.counts())
+    return shadows if rows is None else replace(shadows, rows=rows)
 
 
 def _evidence(found: ShadowSet, models: Sequence[int], counts: NDArray[np.bool_] | None = None) -> Shadows:
