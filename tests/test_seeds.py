@@ -242,7 +242,7 @@ def result(attack="loss", value=0.6, **fields):
     """One attack on one model."""
     rate = Rate(0.1, 0.0, 0.3, 0.001, 1, 0, 0.0, 0.3, False)
     auc = Interval(value, value - 0.05, value + 0.05)
-    return AttackResult(attack, (), False, 60, 40, auc, (rate,) * 3, (rate,) * 3, fields.pop("flags", ()), **fields)
+    return AttackResult(attack, (), 60, 40, auc, (rate,) * 3, (rate,) * 3, fields.pop("flags", ()), **fields)
 
 
 def model(seed, *attacks, **fields):

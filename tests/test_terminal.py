@@ -57,7 +57,7 @@ def named(line, text):
 
 
 def attacked(name, auc):
-    return AttackResult(name, (), False, 50, 80, auc, RATES, RATES, FLAGS, auc, options={"epochs": 400})
+    return AttackResult(name, (), 50, 80, auc, RATES, RATES, FLAGS, auc, options={"epochs": 400})
 
 
 def audited():
@@ -65,7 +65,6 @@ def audited():
     loo = AttackResult(
         "lira-online",
         (),
-        False,
         8000,
         8000,
         AUCS[0],

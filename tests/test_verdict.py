@@ -33,7 +33,7 @@ def attack(name="loss", auc=CHANCE, flags=(), members=50, nonmembers=80, needs=(
 
     enough = (nonmembers >= 10_000, members >= 10_000)
     return AttackResult(
-        name, needs, False, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), flags, auc, options=options,
+        name, needs, members, nonmembers, auc, rates(enough[0]), rates(enough[1]), flags, auc, options=options,
         same_as=same, auc_corrected=corrected,
     )  # fmt: skip
 
@@ -407,7 +407,7 @@ def repeated(models=16, examples=1000):
 
 def of_models(name, auc, rates, targets, examples, **more):
     half, unit = targets * examples // 2, "leave-one-out"
-    return AttackResult(name, (), False, half, half, auc, rates, rates, (), unit=unit, targets=targets, **more)
+    return AttackResult(name, (), half, half, auc, rates, rates, (), unit=unit, targets=targets, **more)
 
 
 def test_with_leave_one_out_the_limits_and_the_unresolved_are_not_of_one_model():

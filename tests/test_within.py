@@ -161,7 +161,7 @@ def repeated():
 
 def with_repeated():
     rate, auc = Rate(0.02, 0.01, 0.04, 0.001, 1, 0, 0.003, 0.09, False), Interval(0.6, 0.5, 0.7)
-    attack = AttackResult("loss", (), False, 50, 80, auc, (rate,), (rate,), (), auc)
+    attack = AttackResult("loss", (), 50, 80, auc, (rate,), (rate,), (), auc)
     names = ("toy/new", "toy/old")
     found = (repeated(), replace(repeated(), auc_within=None))
     models = [

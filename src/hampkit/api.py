@@ -16,6 +16,7 @@ from hampkit.workflows import shadow as shadowing
 from hampkit.workflows.arguments import checked
 from hampkit.workflows.audit_arguments import AuditArguments, Common, sorted_arguments
 from hampkit.workflows.audit_report import audit_to
+from hampkit.workflows.canaries import canary_config
 from hampkit.workflows.compare import Comparison
 from hampkit.workflows.gate import Gate
 from hampkit.workflows.prepare import prepare
@@ -51,6 +52,8 @@ def run(
     shadows: int = 0,
     shadows_from: str | Path = "",
     force: bool = False,
+    canaries: int = 0,
+    canary_kind: str = "mislabelled",
     policy: str | Path | None = None,
     fail_if: Sequence[str] = (),
     **settings: Unpack[Settings],
@@ -67,6 +70,7 @@ def run(
     shadows: number of shadow models to train and attack with (LiRA, RMIA); ``progress.say`` gets their plan first.
     shadows_from: a run folder with the same recipe, data and split, whose shadow models are used.
     force: use them even if the recipe differs; results get the flag `mismatched`.
+    canaries, canary_kind: a second model of each recipe is attacked on so many canaries (docs/canaries.md).
     policy, fail_if: limits in a file, and in short (``"auc.low>0.6"``); `Results.passed` is whether they are kept.
     settings: the fields of `Session` (``runs_dir``, ``data_dir``, ``device``, ``launcher``, ``progress``), or ``workers``, or
     ``session``.
@@ -76,8 +80,8 @@ def run(
     >>> results = run("digits/undefended", options={"epochs": 1})  # doctest: +SKIP
     """
     references = recipes or (("undefended", "hamp") if data else DEFAULT_RECIPES)
-    source, gate = ShadowSource(shadows, shadows_from, force), Gate.of(policy, fail_if)
-    request = Request(attacks, options or {}, source, out, gate)
+    source, judged = ShadowSource(shadows, shadows_from, force), canary_config(canaries, canary_kind)
+    request = Request(attacks, options or {}, source, out, Gate.of(policy, fail_if), judged)
     return running.run(references, RecipeOptions(options, seed, data, label), request, session_of(settings))
 
 

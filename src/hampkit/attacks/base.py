@@ -201,6 +201,7 @@ class Attack(ABC):
     scaled_logit_only: ClassVar[bool] = (
         False  # uses only ln p_y − ln(1 − p_y) of an answer, and possibly the true label
     )
+    budget: ClassVar[int] = 100  # questions about each candidate, for an attack that needs the oracle
     threshold: ClassVar[float | None] = None  # member if score ≥ threshold; None: chosen on the known examples
 
     def probes(self) -> tuple[Probe, ...]:

@@ -39,16 +39,44 @@ def bit_scores(bits: Any, members: Any, counted: Any, target: Any) -> Scores:
 def _fitted(x: Scores, member: NDArray[np.bool_], used: NDArray[np.bool_]) -> Scores:
     """Intercept and coefficients (B, 1 + R) by Newton's method; (B, M, R), (B, M) bool, (B, M) bool."""
     features = np.concatenate([np.ones((*x.shape[:2], 1)), x], axis=2)
-    penalty = np.diag([1e-8, *[RIDGE] * x.shape[2]])
+    penalty = np.array([1e-8, *[RIDGE] * x.shape[2]])
     found = np.zeros((len(x), features.shape[2]))
     for _ in range(STEPS):
-        p = 1 / (1 + np.exp(-np.einsum("bmr,br->bm", features, found)))
-        slope = np.einsum("bm,bmr->br", np.where(used, p - member, 0.0), features) + np.einsum(
-            "rs,bs->br", penalty, found
-        )
-        curve = np.einsum("bm,bmr,bms->brs", np.where(used, p * (1 - p), 0.0), features, features) + penalty
-        step = np.linalg.solve(curve, slope[..., None])[..., 0]
+        p = 1 / (1 + np.exp(-_times(features, found)))
+        slope = _transposed(features, np.where(used, p - member, 0.0)) + penalty * found
+        step = _solved(features, np.where(used, p * (1 - p), 0.0), penalty, slope)
         found -= step
         if np.abs(step).max() < TOLERANCE:
             break
     return found
+
+
+def _solved(features: Scores, weights: Scores, penalty: Scores, slope: Scores) -> Scores:
+    """(Fᵀ W F + penalty)⁻¹ slope for each example, by conjugate gradients: sums alone, which no number of threads changes."""
+
+    def curved(v: Scores) -> Scores:
+        return _transposed(features, weights * _times(features, v)) + penalty * v
+
+    found, rest = np.zeros_like(slope), slope.copy()
+    direction, size = rest.copy(), (rest * rest).sum(1, keepdims=True)
+    enough = 1e-24 * size + 1e-300
+    for _ in range(4 * slope.shape[1]):
+        if (size <= enough).all():
+            break
+        image = curved(direction)
+        step = np.where(size > enough, size / np.maximum((direction * image).sum(1, keepdims=True), 1e-300), 0.0)
+        found += step * direction
+        rest -= step * image
+        before, size = size, (rest * rest).sum(1, keepdims=True)
+        direction = rest + np.where(before > enough, size / np.maximum(before, 1e-300), 0.0) * direction
+    return found
+
+
+def _times(features: Scores, v: Scores) -> Scores:
+    """F v: (B, M, R), (B, R) → (B, M)."""
+    return (features * v[:, None, :]).sum(2)
+
+
+def _transposed(features: Scores, v: Scores) -> Scores:
+    """Fᵀ v: (B, M, R), (B, M) → (B, R)."""
+    return (features * v[:, :, None]).sum(1)

@@ -21,6 +21,8 @@ from hampkit.cli.mistyped import check_defenses
 from hampkit.cli.options import (
     AttackOut,
     AttackWords,
+    Canaries,
+    CanaryKind,
     CheckDir,
     CompareWords,
     DataDir,
@@ -58,6 +60,7 @@ from hampkit.errors import Notice, UserError
 if TYPE_CHECKING:
     from hampkit.api import Comparison, Results
 
+FIRST_SHADOWS = 16  # shadow models of each default recipe
 COMPLETES = "_HAMPKIT_COMPLETE"  # is set by a shell that asks for words, or for its script
 
 app = typer.Typer(
@@ -117,10 +120,11 @@ def run(
     words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
     runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", out: Out = None,
     shadows: ShadowCount = 0, workers: Workers = 0,
-    shadows_from: ShadowsFrom = None, force: Force = False, policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
+    shadows_from: ShadowsFrom = None, force: Force = False, canaries: Canaries = 0, canary_kind: CanaryKind = "mislabelled",
+    policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
     wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Train, attack, judge, report. Default: digits/undefended digits/hamp.
+    """Train, attack, judge, report. Default: digits/undefended digits/hamp, with 16 shadow models each.
 
     A RECIPE is DATA/DEFENSE, a .toml file, or a bare DEFENSE together with --data FILE --label COLUMN.
     """
@@ -128,17 +132,19 @@ def run(
 
     recipes, options = split(words or [], group)
     check_gate(junit, policy is not None or bool(fail_if))
+    first = not (recipes or data or shadows or shadows_from or {"shadows.models", "models"} & set(options))
     bars = Bars(not quiet)
     with bars.shown():
         from hampkit import api
 
         results = api.run(
             *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-            out=out, device=device, shadows=shadows, shadows_from=shadows_from or "", force=force, policy=policy,
+            out=out, device=device, shadows=FIRST_SHADOWS if first else shadows, shadows_from=shadows_from or "", force=force,
+            canaries=canaries, canary_kind=canary_kind, policy=policy,
             fail_if=fail_if or (),
             workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
         )  # fmt: skip
-    _show(results, json, quiet)
+    _show(results, json, quiet, first)
     ended(results.policy, junit, quiet or json)
 
 
@@ -365,13 +371,14 @@ def data_check(name: DataSet, data_dir: CheckDir = None, debug: Debug = False) -
     write(*describe_data(name, data_dir, download=False))
 
 
-def _show(results: Results, json: bool, quiet: bool) -> None:
+def _show(results: Results, json: bool, quiet: bool, first: bool = False) -> None:
     if json:
         # not read from results.json, which another process may have replaced by now
         write_json(results.to_json(), sort=True)
     elif not quiet:
-        from hampkit.cli.terminal import show_results, stdout_console
+        from hampkit.cli.terminal import show_first_look, show_results, stdout_console
 
-        show_results(stdout_console(), results)
+        if not first or not show_first_look(stdout_console(), results):
+            show_results(stdout_console(), results)
         page = results.files["html"]
         write(f"report: {page}{REPLACED if page in results.replaced else ''}")

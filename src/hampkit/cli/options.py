@@ -86,6 +86,15 @@ ShadowsFrom = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="With --shadows-from: also from another recipe (flag mismatched).")
 ]
+Canaries = Annotated[
+    int,
+    typer.Option(
+        metavar="K", help="Train each model also with K canaries, records made to be remembered, and attack them."
+    ),
+]
+CanaryKind = Annotated[
+    str, typer.Option(metavar="KIND", help="mislabelled, out-of-support, near-duplicate, or blank (images).")
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for a run that another process works on.")]
 Workers = Annotated[
     int,
@@ -96,8 +105,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 # options of commands that are no keys of a recipe, as somebody might write them who takes them for keys
 FLAGS = frozenset({
-    "data_dir", "debug", "defenses", "device", "fail_if", "force", "json", "junit", "out", "paper", "policy", "quiet", "runs_dir",
-    "seeds", "shadows", "shadows_from", "wait", "workers",
+    "canaries", "canary_kind", "data_dir", "debug", "defenses", "device", "fail_if", "force", "json", "junit", "out", "paper",
+    "policy", "quiet", "runs_dir", "seeds", "shadows", "shadows_from", "wait", "workers",
 })  # fmt: skip
 # those that audit and bound have beside them
 AUDIT_FLAGS = frozenset({

@@ -36,6 +36,21 @@ def show_results(console: Console, results: Results) -> None:
         say(console, f"TNR@0.1%FNR stands in the report, and here if the terminal has {needed} columns.", "dim")
 
 
+def show_first_look(console: Console, results: Results) -> bool:
+    """A small table and a sentence for each model, of a run with the default recipes; False without leave-one-out."""
+    from hampkit.report.first_look import HEAD, first_look
+
+    found = first_look(results.to_json())
+    if found is None:
+        return False
+    columns = [Column(name, "name" if name == "model" else "number") for name in HEAD]
+    show_table(console, "how many members are found", [Form(columns, found.rows)])
+    for line in found.sentences:
+        say(console, line)
+    say(console, found.note, "dim")
+    return True
+
+
 def _one_name(line: str, results: Results) -> str:
     """A line of the verdict with the names that the tables have: without the variance that an attack chose by itself."""
     from hampkit.report.rows import joined_label
@@ -124,13 +139,15 @@ def _five(entry: Mapping[str, Any]) -> list[str]:
 
 def _show_model(console: Console, model: ModelResult) -> int:
     """The attacks on the target, then those of leave-one-out, in two tables where one is too wide; returns the width of one."""
+    from hampkit.report import named
+    from hampkit.report.canaries import about_line, bounds_line
     from hampkit.report.records import exposure_line
     from hampkit.report.rows import counts, earlier, skipped_lines, tail_line
 
     accuracy = ", ".join(_accuracy(model, part) for part in ("train", "test") if part in model.accuracy) or "unknown"
     seeds = f"seed{'s' if model.seeds else ''} {', '.join(map(str, model.seeds or (model.seed,)))}"
-    title = f"{model.recipe}  {seeds}  accuracy: {accuracy}"
     alike, document = _alike(model.attacks), model.to_json()
+    title = f"{named(document)}  {seeds}  accuracy: {accuracy}"
     bold, wide = _strongest(model, alike), _wide(alike, bool(model.seeds))
     if wide.width() <= console.width:
         show_table(console, title, [wide], bold)
@@ -141,6 +158,7 @@ def _show_model(console: Console, model: ModelResult) -> int:
         _variances(model),
         model.facts.get("summary"),
         counts(document),
+        *([about_line(model.canaries), bounds_line(model.canaries)] if model.canaries else []),
         earlier(document),
         *skipped_lines(document),
         _leave_one_out(model),

@@ -97,7 +97,8 @@ def with_canaries(data: Dataset, table: SplitTable, canaries: Canaries) -> tuple
     parts["unused"] = torch.cat([parts["unused"], parts["nonmembers"]])
     parts["nonmembers"] = places[~inside]
     ends = np.cumsum([len(parts[name]) for name in SEGMENTS]).tolist()
-    segments = dict(zip(SEGMENTS, zip([0, *ends[:-1]], ends, strict=True), strict=True))
+    starts = [0, *ends[:-1]]
+    segments = {name: (start, end) for name, start, end in zip(SEGMENTS, starts, ends, strict=True)}
     assert ends[-1] == n + len(canaries), (ends, n)
     whole = torch.cat([parts[name] for name in SEGMENTS])
     return replace(data, x=x, y=y, group=group, row=row), SplitTable(whole, segments)

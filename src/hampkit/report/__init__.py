@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hampkit.judging.results.wording import percent, sampling, verdict_lines
+from hampkit.judging.results.wording import named, percent, sampling, verdict_lines
 from hampkit.report.comparison import (
     COLUMNS,
     about,
@@ -22,6 +22,7 @@ __all__ = [
     "about",
     "comparison_rows",
     "load_schema",
+    "named",
     "paper_layout",
     "percent",
     "render_comparison_html",

@@ -114,15 +114,15 @@ def histogram_chart(histogram: Json, part: str, title: str) -> dict[str, Any]:
         _steps(side["edges"], side["nonmembers"], "non-members", COLOURS[1]),
         _steps(side["edges"], side["members"], "members", COLOURS[0]),
     ]
-    xaxis = _axis(f"{histogram['signal']}{unit}", range=_span(histogram))
+    xaxis = axis(f"{histogram['signal']}{unit}", range=_span(histogram))
     if histogram.get("scale") == "logit":
-        xaxis = _axis(
+        xaxis = axis(
             "probability of the true label (logit scale)", range=_span(histogram), **logit_ticks(*_span(histogram))
         )
-    yaxis = _axis("share of the group", tickformat="~%", range=[0, min(1.0, 1.06 * _tallest(histogram))])
-    figure = _figure(data, go.Layout(xaxis=xaxis, yaxis=yaxis, hovermode="x"))
+    yaxis = axis("share of the group", tickformat="~%", range=[0, min(1.0, 1.06 * _tallest(histogram))])
+    drawn = figure(data, go.Layout(xaxis=xaxis, yaxis=yaxis, hovermode="x"))
     alt = f"Histogram of the {histogram['signal']} of members and non-members of {title}, {part} the release."
-    return {"group": "histogram", "alt": alt, "views": {"only": figure}}
+    return {"group": "histogram", "alt": alt, "views": {"only": drawn}}
 
 
 def roc_floor(results: Json) -> tuple[float, float]:
@@ -154,7 +154,7 @@ def _roc_figure(curves: list[dict[str, Any]], x: str, y: str, floor: tuple[float
     start = max(floor)
     diagonal = _reference([start, 1], [start, 1], "guessing")
     layout = go.Layout(xaxis=_log_axis(x, floor[0]), yaxis=_log_axis(y, floor[1]), hovermode="closest")
-    return _figure([diagonal, *curves], layout)
+    return figure([diagonal, *curves], layout)
 
 
 def _roc_alt(model: Json, title: str) -> str:
@@ -187,18 +187,18 @@ def _scatter(data: list[dict[str, Any]], xaxis: Json, yaxis: Json, guessing: flo
     import plotly.graph_objects as go
 
     layout = go.Layout(xaxis=xaxis, yaxis=yaxis, hovermode="closest", shapes=[_level_line(guessing)])
-    return _figure(data, layout)
+    return figure(data, layout)
 
 
 def _test_axis(ends: Sequence[float]) -> dict[str, Any]:
-    return _axis("test accuracy", tickformat="~%", nticks=8, range=within_one(ends))
+    return axis("test accuracy", tickformat="~%", nticks=8, range=within_one(ends))
 
 
 def _leak_axis(measure: str, ends: Sequence[float]) -> dict[str, Any]:
     """The axis of the AUC from guessing upwards, or of the TPR from 0 upwards, as far as the intervals reach."""
     label = "AUC (0.5 = guessing)" if measure == "auc" else f"TPR at {level_label(LEVEL)} FPR"
     start = [GUESSING[measure]] if measure == "auc" else [0.0, GUESSING[measure]]
-    return _axis(label, tickformat=".2f" if measure == "auc" else "~%", range=within_one([*start, *ends]))
+    return axis(label, tickformat=".2f" if measure == "auc" else "~%", range=within_one([*start, *ends]))
 
 
 def within_one(values: Sequence[float]) -> list[float]:
@@ -261,8 +261,8 @@ def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str
         "x": [point["x"] for point in points],
         "y": [point["value"] for point in points],
         "customdata": [[plain(point["title"]), plain(point["attack"])] for point in points],
-        "error_x": _bars([(point["x"], point["x_low"], point["x_high"]) for point in points]),
-        "error_y": _bars([(point["value"], point["low"], point["high"]) for point in points]),
+        "error_x": bars([(point["x"], point["x_low"], point["x_high"]) for point in points]),
+        "error_y": bars([(point["value"], point["low"], point["high"]) for point in points]),
         "marker": {
             "color": style["color"],
             "size": 12,
@@ -273,7 +273,7 @@ def _points(recipe: str, points: list[dict[str, Any]], style: Json, measure: str
     }
 
 
-def _bars(spans: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+def bars(spans: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
     """Error bars of (value, low, high)."""
     above, below = [high - value for value, _, high in spans], [value - low for value, low, _ in spans]
     return {"array": above, "arrayminus": below, "thickness": 1.25, "width": 4}
@@ -324,16 +324,16 @@ def _log_axis(title: str, start: float) -> dict[str, Any]:
     start = below if below > start / 2 else start  # so that the axis begins at a number when one is near
     powers = [10.0**-k for k in range(9) if 10.0**-k >= start * 0.999]
     ticks = {"tickvals": powers, "ticktext": [level_label(power) for power in powers]}
-    return _axis(title, type="log", range=[log10(start) - 0.06, 0], minor={"showgrid": False}, **ticks)
+    return axis(title, type="log", range=[log10(start) - 0.06, 0], minor={"showgrid": False}, **ticks)
 
 
-def _axis(title: str, **more: Any) -> dict[str, Any]:
+def axis(title: str, **more: Any) -> dict[str, Any]:
     look = {"gridcolor": GRID, "linecolor": NEUTRAL, "showline": True, "zeroline": False, "ticks": "outside"}
     head = {"text": plain(title), "standoff": 8, "font": {"size": 12}}
     return {**look, "tickcolor": NEUTRAL, "ticklen": 4, "automargin": True, "title": head, **more}
 
 
-def _figure(data: list[dict[str, Any]], layout: go.Layout) -> dict[str, Any]:
+def figure(data: list[dict[str, Any]], layout: go.Layout) -> dict[str, Any]:
     import plotly.graph_objects as go
 
     layout.update(

@@ -9,6 +9,8 @@ from hampkit.judging.results.attacks import shown_first
 from hampkit.judging.results.wording import n_seeds
 from hampkit.report import charts, rows
 from hampkit.report.annex import annex
+from hampkit.report.canaries import CANARY_NOTE, canary_blocks
+from hampkit.report.canary_chart import canary_chart
 from hampkit.report.findings import findings, reading
 from hampkit.report.page import rendered
 from hampkit.report.provenance import common_versions, provenance, run_days
@@ -42,6 +44,8 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
         "provenance": [provenance(model, detail) for model, detail in zip(results["models"], details, strict=True)],
         "annex": annex(results, details),
         "policy": results.get("policy") or [],
+        "canaries": canary_blocks(results),
+        "canary_note": CANARY_NOTE,
         **_verdict(results),
         **_tables(results, blocks),
         **_explanations(results, texts),
@@ -58,7 +62,7 @@ def _verdict(results: Json) -> dict[str, Any]:
 def _tables(results: Json, blocks: Sequence[rows.ModelBlock]) -> dict[str, Any]:
     """What the tables and the buttons above them and the charts show."""
     levels = rows.levels(results)
-    level = rows.main_level(levels)
+    level = rows.opening_level(results)
     return {
         "blocks": blocks,
         "folded": any(not row.leads for block in blocks for row in block.rows),
@@ -102,6 +106,8 @@ def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[
     # an audit has one model, and no picture of several
     shown = results["models"] and not any(model.get("audit") for model in results["models"])
     figures: dict[str, Any] = {"tradeoff": charts.tradeoff_chart(results, recipes)} if shown else {}
+    if found := canary_blocks(results):
+        figures["canaries"] = canary_chart(found)
     panels = []
     for i, (model, detail, title) in enumerate(zip(results["models"], details, titles, strict=True)):
         panel: dict[str, Any] = {"title": title, "roc": None, "histograms": {}, "release": detail.get("release") or ""}

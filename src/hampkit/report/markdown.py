@@ -7,6 +7,7 @@ import re
 from hampkit.judging.results.wording import seeds_of, verdict_lines
 from hampkit.report import rows
 from hampkit.report.annex import annex
+from hampkit.report.canaries import CANARY_NOTE, canary_blocks
 from hampkit.report.findings import findings, reading
 from hampkit.report.markup import code, prose, text
 from hampkit.report.provenance import ANSWERS_HASH, audited_files
@@ -34,6 +35,7 @@ def render_markdown(results: Json, texts: Json) -> str:
         *_verdict(verdict_lines(results)),
         _data(results),
         *(_model(block, level) for block in blocks),
+        _canaries(results),
         _repeated(blocks),
         *(["## How to read the tables", _notes(blocks, level)] if blocks else []),
         _annex(results),
@@ -128,6 +130,32 @@ def _repeated(blocks: list[ModelBlock]) -> str:
     return (f"Leave-one-out: {about}. AUC and rates are over all pairs; intervals are clustered by {clustered}.") + (
         listed if places else ""
     )
+
+
+def _canaries(results: Json) -> str:
+    """Attacks on canaries beside those on records of the data set; empty without canaries."""
+    found = canary_blocks(results)
+    if not found:
+        return ""
+    parts = ["## Canaries", CANARY_NOTE]
+    for block in found:
+        level = block.rows[0].level if block.rows else ""
+        head = [
+            "Attack",
+            "Judged on",
+            f"TPR @ {level} FPR",
+            f"on canaries: TPR @ {level} FPR",
+            "AUC",
+            "on canaries: AUC",
+        ]
+        lines = [_line(head), _line(["---"] * len(head))]
+        for row in block.rows:
+            rates = (side.get("text", "–") for side in (row.clean, row.canary))
+            aucs = (side.get("auc", "–") for side in (row.clean, row.canary))
+            lines.append(_line([text(row.attack), row.judged, *map(text, rates), *aucs]))
+        said = "; ".join((block.about, block.accuracy, block.bounds))
+        parts += [f"### {text(block.recipe)}", f"{text(_capital(said))}.", "\n".join(lines)]
+    return "\n\n".join(parts)
 
 
 def _annex(results: Json) -> str:

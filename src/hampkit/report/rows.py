@@ -104,8 +104,19 @@ def levels(results: Json) -> list[str]:
 
 
 def main_level(names: list[str]) -> str:
-    """The operating point that is shown first: 0.1 % if there is one, else the smallest."""
+    """The operating point of tables with only one: 0.1 % if there is one, else the smallest."""
     return "0.1%" if "0.1%" in names or not names else names[0]
+
+
+def opening_level(results: Json) -> str:
+    """The operating point at which the page opens: the smallest from 0.1 % on at which any attack has a rate, not only a count.
+
+    `main_level` if there is none.
+    """
+    names = levels(results)
+    points = [p for model in results["models"] for attack in model["attacks"] for p in attack["tpr_at_fpr"]]
+    rates = {level_label(p["fpr"]) for p in points if not p.get("reason")}
+    return next((name for name in names if name in rates and float(name[:-1]) >= 0.1), main_level(names))
 
 
 def resolved_levels(results: Json, curve: str, everywhere: bool) -> list[str]:
@@ -166,11 +177,11 @@ def need_words(attack: Json) -> str:
     >>> need_words({"needs": ["shadows", "probes"], "tier": "label", "queries": 32})
     'predicted labels and true labels; shadow models; 32 questions about each example'
     """
-    others = [NEEDS.get(need, need) for need in attack["needs"] if need != "probes"]
+    others = [NEEDS.get(need) or need for need in attack["needs"] if need != "probes"]
     asked = attack.get("queries", 1)
     questions = [f"{asked} questions about each example"] if asked > 1 else []
     tier = str(attack.get("tier") or "probabilities")
-    return "; ".join([f"{TIERS.get(tier, tier)} and true labels", *others, *questions])
+    return "; ".join([f"{TIERS.get(tier) or tier} and true labels", *others, *questions])
 
 
 def skipped_lines(model: Json) -> list[str]:

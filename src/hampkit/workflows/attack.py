@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hampkit.attacks import Attack
+from hampkit.attacks.base import Oracle
 from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash
 from hampkit.config.recipe import Recipe
@@ -32,6 +34,7 @@ from hampkit.stats.metrics import Interval
 from hampkit.targets.trained import Trained
 from hampkit.training.threads import threads
 from hampkit.types import Probe
+from hampkit.workflows.canaries import canary_facts
 from hampkit.workflows.chosen_attacks import choose, earlier, probes_of, suited, without_answers
 from hampkit.workflows.command import command_of
 from hampkit.workflows.leave_one_out import leave_one_out
@@ -40,6 +43,7 @@ from hampkit.workflows.problem import Problem
 from hampkit.workflows.query import Answers, probe_step, query_step
 from hampkit.workflows.report_inputs import Evaluated, curve, describe, details, with_checksum
 from hampkit.workflows.run_records import RECORDS, first_records
+from hampkit.workflows.scores import read_scores
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import for_target, train_shadow_models
 from hampkit.workflows.train import create, train_locked
@@ -154,6 +158,8 @@ def attack(attacked: Attacked, attacks: Attacks, session: Session) -> Evaluated:
     result = _assemble(attacked, [r for r, _ in found.values()], scores, checked)
     result = replace(result, earlier=tuple(attack.name for attack in attacks.earlier), skipped=dict(attacks.skipped))
     result, again = _with_leave_one_out(attacked, everyone, result, session)
+    files = {name: read_scores(run, place) for name, place in places.items()} if attacked.problem.canaries else {}
+    result = replace(result, canaries=canary_facts(attacked.problem, result.attacks, files))
     written = _write_result(attacked, result, {"scores": places, "repeated": again}, scores)
     if attacks.earlier:
         result = _only([attack.name for attack in attacks.chosen], result, scores, case)
@@ -181,11 +187,26 @@ def _result(folder: Path) -> dict[str, Any]:
 
 def _write_attack(attack: Attack, attacked: Attacked, folder: Path) -> None:
     case, recipe = attacked.case, attacked.recipe
-    scores, known = score(attack, case)
+    oracle = _oracle(attack, attacked)
+    scores, known = score(attack, replace(case, evidence=replace(case.evidence, oracle=oracle)))
     arrays: dict[str, Any] = {"scores": scores, "known_scores": known, "member": case.member}
     arrays["unit"] = attacked.problem.units_of_judged()[case.rows]
     np.savez(folder / "scores.npz", **arrays, **({"group": case.group} if case.group is not None else {}))  # pyright: ignore[reportArgumentType]
-    write_json(folder / "result.json", judge_scores(attack, scores, known, case, recipe.judge).to_json())
+    found = judge_scores(attack, scores, known, case, recipe.judge)
+    found = found if oracle is None else replace(found, queries=max(1, int(oracle.asked.max())))
+    write_json(folder / "result.json", found.to_json())
+
+
+def _oracle(attack: Attack, attacked: Attacked) -> Oracle | None:
+    """What answers the questions of an attack's own choice, about the candidates and the known examples behind them."""
+    if "oracle" not in attack.needs:
+        return None
+    box, counter = attacked.target.black_box(), itertools.count()
+    seed, rows = (
+        derive(attacked.recipe.seed, "oracle", attack.name),
+        len(attacked.case.member) + len(attacked.case.known_member),
+    )
+    return Oracle(lambda x: box.query(x, derive(seed, next(counter))), rows, attack.budget)
 
 
 def _write_checks(case: Case, recipe: Recipe, folder: Path) -> None:

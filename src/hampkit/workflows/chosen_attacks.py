@@ -27,7 +27,7 @@ def choose(recipe: Recipe, names: Sequence[str]) -> list[Attack]:
     Raises: `UserError` for an unknown name, an invalid option or missing evidence.
     """
     classes, options = ATTACKS.classes(), recipe.attacks
-    available = {"known", "shadows", "population", "probes"} if recipe.shadows.models else {"known"}
+    available = {"known", "shadows", "population", "probes", "oracle"} if recipe.shadows.models else {"known", "oracle"}
     others = adaptive_attacks() - set(DEFENSES.get(recipe.defense.name).adaptive)
     chosen = [name for name, cls in classes.items() if set(cls.needs) <= available and name not in others]
     if names:

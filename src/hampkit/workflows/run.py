@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hampkit.config.files import check_spared, writable
-from hampkit.config.recipe import check_effect
-from hampkit.config.sections import ShadowConfig
+from hampkit.config.recipe import Recipe, check_effect
+from hampkit.config.schema import once
+from hampkit.config.sections import CanaryConfig, ShadowConfig
 from hampkit.errors import Notice, UserError
 from hampkit.judging.results import Results
 from hampkit.registry import check_installed
@@ -56,6 +57,7 @@ class Request:
     shadows: ShadowSource = field(default_factory=ShadowSource)
     out: str | Path | None = None  # default: the runs folder for `run`, the run folder for `attack`
     gate: Gate = field(default_factory=Gate)  # limits of a release
+    canaries: CanaryConfig = field(default_factory=CanaryConfig)  # a second model of each recipe is judged on them
 
 
 def run(references: Sequence[Reference], recipe_options: RecipeOptions, request: Request, session: Session) -> Results:
@@ -69,7 +71,7 @@ def run(references: Sequence[Reference], recipe_options: RecipeOptions, request:
         family(name)
     for recipe in recipes:
         check_effect(recipe, request.options)
-    problems = _distinct([prepare(recipe, session) for recipe in recipes])
+    problems = _distinct([prepare(recipe, session) for recipe in _beside_canaries(recipes, request)])
     folder = session.runs_dir if request.out is None else Path(request.out)
     for place in (session.runs_dir, folder):
         writable(place)
@@ -130,6 +132,22 @@ def _last_shadows(run: Run) -> dict[str, Any]:
             stacklevel=3,
         )
     return {} if own is None else _which(own)
+
+
+def _beside_canaries(recipes: Sequence[Recipe], request: Request) -> list[Recipe]:
+    """The recipes, and behind each the same with canaries if they are asked for.
+
+    Raises: `UserError` if a recipe has canaries already, or with shadow models of another run.
+    """
+    config = request.canaries
+    if not config.count:
+        return list(recipes)
+    for recipe in recipes:
+        once(f"--canaries {config.count}", {"canaries.count": recipe.canaries.count} if recipe.canaries.count else {},
+             "canaries.count")  # fmt: skip
+    if request.shadows.run:
+        raise UserError("--canaries needs shadow models of its own: give --shadows M in place of --shadows-from")
+    return [each for recipe in recipes for each in (recipe, replace(recipe, canaries=config))]
 
 
 def _which(config: ShadowConfig) -> dict[str, Any]:

@@ -167,6 +167,7 @@ class ModelResult:
     exposure: dict[str, Any] = field(default_factory=dict)  # with shadow models: how many records are exposed
     # that train and attack each model again; an empty text if a recipe is no shipped one
     commands: tuple[str, ...] = ()
+    canaries: dict[str, Any] = field(default_factory=dict)  # if canaries are judged: see `hampkit.workflows.canaries`
     earlier: tuple[str, ...] = ()  # attacks that an earlier command made, and that stay among the run's attacks
     adaptive: tuple[str, ...] = ()  # attacks that are made for the defense
     # those of them that were left out → the reason
@@ -231,6 +232,7 @@ class ModelResult:
             **({"adaptive": list(self.adaptive)} if self.adaptive else {}),
             **({"skipped": self.skipped} if self.skipped else {}),
             **({"audit": self.audit} if self.audit else {}),
+            **({"canaries": self.canaries} if self.canaries else {}),
             **({"exposure": self.exposure} if self.exposure else {}),
             **({"facts": self.facts} if self.facts else {}),
             **({"copies": self.copies} if self.copies else {}),
@@ -262,6 +264,7 @@ class ModelResult:
             adaptive=tuple(d.get("adaptive", ())),
             skipped=d.get("skipped", {}),
             audit=d.get("audit", {}),
+            canaries=d.get("canaries", {}),
             exposure=d.get("exposure", {}),
         )
 

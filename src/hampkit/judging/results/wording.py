@@ -66,7 +66,7 @@ def model_titles(results: Json) -> list[str]:
     ['digits/hamp · 2 seeds']
     """
     models = results["models"]
-    plain = [model["recipe"] + (f" · {n_seeds(model)} seeds" if n_seeds(model) > 1 else "") for model in models]
+    plain = [named(model) + (f" · {n_seeds(model)} seeds" if n_seeds(model) > 1 else "") for model in models]
     seeded = [
         f"{name} · seed {', '.join(map(str, seeds_of(model)))}" for name, model in zip(plain, models, strict=True)
     ]
@@ -76,6 +76,16 @@ def model_titles(results: Json) -> list[str]:
         plain[i] if counts[plain[i]] == 1 else seeded[i] if seeded_counts[seeded[i]] == 1 else full[i]
         for i in range(len(models))
     ]
+
+
+def named(model: Json) -> str:
+    """The recipe of a model, and its canaries.
+
+    >>> named({"recipe": "digits/hamp", "canaries": {"count": 500, "kind": "mislabelled"}})
+    'digits/hamp · 500 mislabelled canaries'
+    """
+    found = model.get("canaries")
+    return model["recipe"] + (f" · {found['count']:,} {found['kind']} canaries" if found else "")
 
 
 def seeds_of(model: Json) -> list[int]:
