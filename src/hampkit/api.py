@@ -222,6 +222,8 @@ def compare(
     data: str | Path = "",
     label: str = "",
     out: str | Path | None = None,
+    canaries: int = 0,
+    canary_kind: str = "mislabelled",
     policy: str | Path | None = None,
     fail_if: Sequence[str] = (),
     **settings: Unpack[Settings],
@@ -234,10 +236,12 @@ def compare(
     defenses: names; default: every registered defense, except those that cannot be trained here: the page gives the reason.
     shadows: number of shadow models per defense and seed.
     seeds: number of seeds, counted from ``seed`` (default: the recipe's).
+    canaries, canary_kind: every defense is also judged on so many canaries, beside DP-SGD of equal accuracy.
     data, label: the user's own table instead of a data set. policy, fail_if: limits on every attack. settings: see `run`.
 
     Raises: `UserError`.
     """
     given, gate = RecipeOptions(options, seed, data, label), Gate.of(policy, fail_if)
-    request = comparing.ComparisonRequest(dataset, defenses, given, shadows, seeds, gate)
+    judged = canary_config(canaries, canary_kind)
+    request = comparing.ComparisonRequest(dataset, defenses, given, shadows, seeds, gate, judged)
     return comparing.compare(request, None if out is None else Path(out), session_of(settings))

@@ -256,6 +256,7 @@ def compare(
     paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    canaries: Canaries = 0, canary_kind: CanaryKind = "mislabelled",
     policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
     wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -279,7 +280,7 @@ def compare(
         request = ComparisonRequest(defenses=chosen, recipe_options=RecipeOptions(options))
         check_all(list(folders), request, api.Session(data_dir=data_dir, device="cpu"))
         found = [api.compare(
-            name, defenses=chosen, shadows=shadows, seeds=seeds, options=options,
+            name, defenses=chosen, shadows=shadows, seeds=seeds, options=options, canaries=canaries, canary_kind=canary_kind,
             seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
             out=folder, device=device, workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
             policy=policy, fail_if=fail_if or (),

@@ -78,6 +78,7 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
         return
     for document in documents:
         show_table(console, f"defenses on {document['data']}", _comparison_forms(document))
+        _show_canaries(console, document)
         for name, why in document["left_out"].items():
             say(console, f"left out: {name}: {why}")
         for entry in document["entries"]:
@@ -86,6 +87,18 @@ def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
         for flag, text in document["flags"].items():
             say(console, f"{flag}: {text}", "dim")
     say(console, about(documents))
+
+
+def _show_canaries(console: Console, document: Mapping[str, Any]) -> None:
+    """The table of canaries, if there are any."""
+    from hampkit.report import CANARY_COLUMNS, canary_lines, canary_rows
+
+    rows, shown = canary_rows(dict(document)), (0, 2, 4, 5, 6, 7)
+    if rows:
+        columns = [Column(CANARY_COLUMNS[k], "name" if k in (0, 4) else "number") for k in shown]
+        show_table(console, "canaries", [Form(columns, [[row[k] for k in shown] for row in rows])])
+        for line in canary_lines(dict(document)):
+            say(console, f"{line}.", "dim")
 
 
 def _comparison_forms(document: Mapping[str, Any]) -> list[Form]:

@@ -45,6 +45,15 @@ class Leak:
 
 
 @dataclass(frozen=True)
+class OnCanaries:
+    """A defense trained with canaries, and the worst attack on them."""
+
+    test: Interval  # test accuracy
+    leak: Leak
+    about: tuple[dict[str, Any], ...]  # of each seed: kind, count, hash and bounds
+
+
+@dataclass(frozen=True)
 class Entry:
     """One defense."""
 
@@ -63,6 +72,7 @@ class Entry:
     weights: tuple[str, ...] = ()  # SHA-256 of each model's file of weights, one for each run
     commands: tuple[str, ...] = ()  # that train and attack each model again; an empty text where there is none
     started: tuple[str, ...] = ()  # when the training of each model began
+    canaries: OnCanaries | None = None  # the same recipe, judged on canaries
 
 
 @dataclass(frozen=True)

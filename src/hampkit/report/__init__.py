@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from hampkit.judging.results.wording import named, percent, sampling, verdict_lines
 from hampkit.report.comparison import (
+    CANARY_COLUMNS,
     COLUMNS,
     about,
+    canary_lines,
+    canary_rows,
     comparison_rows,
     paper_layout,
     render_comparison_html,
@@ -17,9 +20,12 @@ from hampkit.report.schema import RESULTS_SCHEMA, load_schema
 from hampkit.report.table_csv import render_csv
 
 __all__ = [
+    "CANARY_COLUMNS",
     "COLUMNS",
     "RESULTS_SCHEMA",
     "about",
+    "canary_lines",
+    "canary_rows",
     "comparison_rows",
     "load_schema",
     "named",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hampkit.report import charts
+from hampkit.report.canaries import about_line
 from hampkit.report.cells import safe
 from hampkit.report.markup import code, prose, text
 from hampkit.report.page import rendered
@@ -18,6 +19,10 @@ Json = dict[str, Any]
 COLUMNS = (
     "defense", "test accuracy", "train accuracy", "worst attack", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR", "flags",
     "members + non-members", "training, s", "passes per answer", "time per answer",
+)  # fmt: skip
+CANARY_COLUMNS = (
+    "defense", "test accuracy", "with canaries", "AUC", "worst attack on canaries", "AUC on canaries", "TPR@0.1%FPR on canaries",
+    "epsilon at least", "mu at least",
 )  # fmt: skip
 OTHER_NUMBERS = (
     "`report.html` and `hampkit run` give other numbers for the same run folders: there every attack is judged on all candidates,"
@@ -80,10 +85,32 @@ def comparison_rows(document: Json) -> list[list[str]]:
     return [_row(entry) for entry in document["entries"]]
 
 
+def canary_rows(document: Json) -> list[list[str]]:
+    """The rows of the table of canaries as text, with the columns `CANARY_COLUMNS`; none without canaries."""
+    return [_canary_row(entry) for entry in document["entries"] if entry.get("canaries")]
+
+
+def canary_lines(document: Json) -> list[str]:
+    """The canaries of a comparison in words; none without them."""
+    first = next((e["canaries"]["about"][0] for e in document["entries"] if e.get("canaries")), None)
+    if first is None:
+        return []
+    return [
+        f"Each defense was trained a second time with {about_line(first)} (first seed), on which alone its attacks are judged"
+        " (docs/canaries.md)",
+        "DP-SGD of equal accuracy has the noise that brings its validation accuracy within a point of the defense's, if five"
+        " trainings find it",
+    ]
+
+
 def render_comparison_markdown(document: Json) -> str:
     """The table with its explanation."""
     lines = [f"# {text(_title(document))}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in comparison_rows(document)]
+    if rows := canary_rows(document):
+        lines += ["", "## Canaries", "", "| " + " | ".join(CANARY_COLUMNS) + " |", "|" + "---|" * len(CANARY_COLUMNS)]
+        lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in rows]
+        lines += ["", f"{'. '.join(map(text, canary_lines(document)))}."]
     lines += ["", f"{about([document])} {OTHER_NUMBERS}.", "", text(_seeds(document)), ""]
     lines += [f"- {text(flag)}: {prose(why)}" for flag, why in document["flags"].items()]
     said = [f"- {text(e['defense'])}: {prose(e['summary'])}" for e in document["entries"] if e["summary"]]
@@ -109,6 +136,9 @@ def render_comparison_html(document: Json) -> str:
         "columns": COLUMNS,
         "measured": ("test accuracy", "AUC", "TPR@0.1%FPR", "TNR@0.1%FNR"),
         "rows": comparison_rows(document),
+        "canary_columns": CANARY_COLUMNS,
+        "canary_rows": canary_rows(document),
+        "canary_lines": canary_lines(document),
         "entries": document["entries"],
         "summaries": [entry for entry in document["entries"] if entry["summary"]],
         "left_out": document["left_out"],
@@ -183,6 +213,23 @@ def _row(e: Json) -> list[str]:
         f"{e['seconds']:.1f}",
         f"{e['queries']:.2g}",
         f"{e['overhead']:.1f} times",
+    ]
+
+
+def _canary_row(e: Json) -> list[str]:
+    found, auc = e["canaries"], e["leak"]["auc"]
+    leak, test = found["leak"], found["test"]
+    bounds = [about["bounds"] for about in found["about"] if "reason" not in about["bounds"]]
+    return [
+        e["defense"],
+        _percent(e["accuracy"]["test"]),
+        f"{_percent(test['value'])} [{100 * test['low']:.1f}, {100 * test['high']:.1f}]",
+        f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]",
+        f"{leak['attack']} ({leak['judged']})",
+        f"{leak['auc']['value']:.3f} [{leak['auc']['low']:.3f}, {leak['auc']['high']:.3f}]",
+        _rate(leak["tpr"], leak["members"]),
+        f"{bounds[0]['epsilon']:.2f}" if bounds else "–",
+        f"{bounds[0]['mu']:.2f}" if bounds else "–",
     ]
 
 

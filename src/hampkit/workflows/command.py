@@ -40,7 +40,7 @@ def command_of(recipe: Recipe, usual_threads: int = 0) -> str:
 
 
 def command_of_comparison(
-    dataset: str, defenses: Sequence[str], given: RecipeOptions, counts: Mapping[str, int | None]
+    dataset: str, defenses: Sequence[str], given: RecipeOptions, counts: Mapping[str, int | str | None]
 ) -> str:
     """``hampkit compare DATA …``, with the name of the user's table but without its folder, as in `command_of`.
 

@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hampkit import __version__
 from hampkit.config.files import check_spared, is_run, table_advice, writable
 from hampkit.config.recipe import Recipe, accepts, with_seed
 from hampkit.config.schema import check_once
+from hampkit.config.sections import CanaryConfig
 from hampkit.errors import RunBusy, UserError, did_you_mean
 from hampkit.judging.strongest import Comparison, Entry
 from hampkit.registry import DATASETS, DEFENSES
@@ -23,8 +23,10 @@ from hampkit.runs.store import read_json, replaces, write_file, write_json
 from hampkit.text import counted, duration
 from hampkit.workflows.attack import evaluate
 from hampkit.workflows.command import command_of_comparison
-from hampkit.workflows.compare_entries import entry_of
+from hampkit.workflows.compare_entries import entry_of, on_canaries
 from hampkit.workflows.gate import Gate
+from hampkit.workflows.matched import NAME as DP_SGD
+from hampkit.workflows.matched import matches
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.recipes import RecipeOptions, texts_of
@@ -48,6 +50,8 @@ class ComparisonRequest:
     shadows: int = 0  # shadow models per defense and seed
     seeds: int = 1  # number of seeds, counted from the given one; default: the recipe's
     gate: Gate = field(default_factory=Gate)  # limits of a release, on every attack on every model
+    # every defense is trained a second time with canaries; DP-SGD of equal accuracy is compared too
+    canaries: CanaryConfig = field(default_factory=CanaryConfig)
 
     def names(self) -> list[str]:
         """Names of the defenses, the baseline first.
@@ -59,17 +63,20 @@ class ComparisonRequest:
     def command(self) -> str:
         """The command line that makes the comparison again."""
         given = self.recipe_options
-        counts = {"seeds": self.seeds if self.seeds > 1 else None, "seed": given.seed, "shadows": self.shadows or None}
+        counts: dict[str, Any] = {"seeds": self.seeds if self.seeds > 1 else None, "seed": given.seed}
+        counts |= {"shadows": self.shadows or None, "canaries": self.canaries.count or None}
+        if self.canaries.kind != CanaryConfig.kind:
+            counts["canary-kind"] = self.canaries.kind
         return command_of_comparison(self.dataset, self.defenses, given, counts)
 
-    def recipes(self) -> list[Recipe]:
-        """Their recipes, with the split, the judge and the masks of the baseline.
+    def recipes(self, *more: str) -> list[Recipe]:
+        """Their recipes, with the split, the judge and the masks of the baseline; more: names of further defenses.
 
         Raises: `UserError`.
         """
         check_once(self.recipe_options.options or {}, self.recipe_options.seed)
         recipe_options = replace(self.recipe_options.with_shadows(self.shadows), seed=None)
-        wanted = _one_split(self.names(), "" if self.recipe_options.data else self.dataset, recipe_options)
+        wanted = _one_split([*self.names(), *more], "" if self.recipe_options.data else self.dataset, recipe_options)
         start = wanted[0].seed if self.recipe_options.seed is None else self.recipe_options.seed
         return [with_seed(recipe, start) for recipe in wanted]
 
@@ -135,10 +142,11 @@ def _entries(
     """
     entries, evaluated = [], []
     seeds = {r.defense.name: [with_seed(r, r.seed + s) for s in range(request.seeds)] for r in recipes}
-    failed = train_targets(_prepared(chain.from_iterable(seeds.values()), session), session)
+    every = [each for own in seeds.values() for each in (*own, *_canaries_of(own, request))]
+    failed = train_targets(_prepared(every, session), session)
     for name, own in seeds.items():
         try:
-            entry, found = _entry(own, session, failed)
+            entry, found = _entry(own, request, session, failed)
         except RunBusy:  # not a failure of the defense
             raise
         except UserError as error:  # the training diverged, or the answers are not finite
@@ -149,7 +157,37 @@ def _entries(
             continue
         entries.append(entry)
         evaluated += found
+    if request.canaries.count:
+        for entry, found in _matched(request, entries, left_out, session):
+            entries.append(entry)
+            evaluated += found
     return entries, evaluated
+
+
+def _canaries_of(recipes: Sequence[Recipe], request: ComparisonRequest) -> list[Recipe]:
+    """The same recipes with canaries; none if they are not asked for."""
+    return [replace(recipe, canaries=request.canaries) for recipe in recipes] if request.canaries.count else []
+
+
+def _matched(
+    request: ComparisonRequest, entries: Sequence[Entry], left_out: dict[str, str], session: Session
+) -> Iterator[tuple[Entry, list[Evaluated]]]:
+    """Entries of DP-SGD that is as accurate as the defenses; if it cannot be trained here, it is added to ``left_out``."""
+    accuracies = {entry.defense: entry.accuracy["val"] for entry in entries if entry.defense != DP_SGD}
+    try:
+        *_, recipe = request.recipes(DP_SGD)
+        found = matches(recipe, accuracies, session)
+        for match in found:
+            session.progress.say(f"{match.title}: {match.summary('')}")
+            own = [with_seed(match.recipe, recipe.seed + s) for s in range(request.seeds)]
+            failed = train_targets(_prepared([*own, *_canaries_of(own, request)], session), session)
+            entry, evaluated = _entry(own, request, session, failed)
+            yield replace(entry, defense=match.title, summary=match.summary(entry.summary)), evaluated
+    except RunBusy:
+        raise
+    except UserError as error:
+        left_out[f"{DP_SGD} of equal accuracy"] = str(error)
+        session.progress.say(f"left out: {DP_SGD} of equal accuracy: {error}")
 
 
 def _shared(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
@@ -251,17 +289,30 @@ def _prepared(recipes: Iterable[Recipe], session: Session) -> Iterator[Problem]:
         yield problem
 
 
-def _entry(recipes: Sequence[Recipe], session: Session, failed: Mapping[str, str]) -> tuple[Entry, list[Evaluated]]:
-    """The entry of one defense with all its seeds; its data are not kept in memory.
+def _entry(
+    recipes: Sequence[Recipe], request: ComparisonRequest, session: Session, failed: Mapping[str, str]
+) -> tuple[Entry, list[Evaluated]]:
+    """The entry of one defense with all its seeds, and with canaries if asked for; its data are not kept in memory.
 
     Raises: `UserError` if the training of a seed failed.
     """
+    problems, evaluated = _evaluated(recipes, session, failed)
+    entry = entry_of(problems, evaluated, session)
+    if request.canaries.count:
+        problems, more = _evaluated(_canaries_of(recipes, request), session, failed)
+        entry, evaluated = replace(entry, canaries=on_canaries(problems, more)), evaluated + more
+    return entry, evaluated
+
+
+def _evaluated(
+    recipes: Sequence[Recipe], session: Session, failed: Mapping[str, str]
+) -> tuple[list[Problem], list[Evaluated]]:
+    """Raises: `UserError` if the training of a recipe failed."""
     problems = [prepare(recipe, session) for recipe in recipes]
     for problem in problems:
         if problem.folder in failed:
             raise UserError(failed[problem.folder])
-    evaluated = [evaluate(problem, session) for problem in problems]
-    return entry_of(problems, evaluated, session), evaluated
+    return problems, [evaluate(problem, session) for problem in problems]
 
 
 def _sources(evaluated: Sequence[Evaluated]) -> dict[str, Any]:

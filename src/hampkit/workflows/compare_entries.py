@@ -16,6 +16,7 @@ from hampkit.judging.strongest import (
     Entry,
     Halves,
     Leak,
+    OnCanaries,
     flagged,
     half_of_each,
     half_of_models,
@@ -59,6 +60,13 @@ def entry_of(problems: Sequence[Problem], evaluated: Sequence[Evaluated], sessio
         commands=tuple(command for r in results for command in r.commands),
         started=tuple(t.history["started"] for t in trained),
     )
+
+
+def on_canaries(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> OnCanaries:
+    """A defense trained with canaries with several seeds, and the worst attack on them."""
+    results = [e.result for e in evaluated]
+    test = test_accuracy_of(results, one_split(problems[0].recipe.training()))
+    return OnCanaries(test, worst(problems, evaluated), tuple(r.canaries for r in results))
 
 
 def worst(problems: Sequence[Problem], evaluated: Sequence[Evaluated]) -> Leak:
