@@ -100,7 +100,7 @@ def test_a_recipe_of_ones_own_is_printed_alike(case, unstored):
 OPTIONS = {  # whether the values are checked without the classes
     "epochs=3 lr=0.5": True,
     "train.milestones=[1,2] schedule=steps judge.strict=true": True,
-    "models=4 split.seed=3 shadows.keep_models=true": True,
+    "models=4 split.seed=3 shadows.keep_models=yes": True,
     "precision=float32 threads=2 layout=with-reference": True,
     "epochs=x": False,
     "epochs=0": False,
@@ -148,7 +148,7 @@ COMMANDS = [
     "recipes digits/hamp epochs=3 train.lr=0.5",
     "recipes digits/hamp split.seed=1 layout=default",
     "recipes digits/hamp judge.strict=true",
-    "recipes digits/hamp models=4 shadows.keep_models=true",
+    "recipes digits/hamp models=4 shadows.keep_models=yes",
     "defenses",
     "attacks",
 ]

@@ -26,7 +26,7 @@ defenses = pytest.mark.parametrize(
     "defense", [cls(**cls.quick) for cls in DEFENSES.classes().values()], ids=lambda d: d.name
 )
 ATTACKERS = [cls() for cls in ATTACKS.classes().values()]
-PROBES = list(dict.fromkeys(probe for attack in ATTACKERS for probe in attack.probes()))
+PROBES = list(dict.fromkeys(probe for attack in ATTACKERS for probe in attack.shadow_probes()))
 attacks = pytest.mark.parametrize("attack", ATTACKERS, ids=lambda a: a.name)
 
 

@@ -86,7 +86,11 @@ def test_keys_that_differ_in_many_letters_are_not_offered():
     assert similar_keys("learning_rate", ["train.lr", "train.decay"]) == []
     assert similar_keys("epoch", ["train.epochs", "attacks.neural.epochs"]) == ["epochs"]
     assert similar_keys("sed", ["data.seed", "split.seed"]) == ["data.seed", "split.seed"], "neither alone is a key"
-    assert [name for name in SECTIONS if sections_of("seed") and name in sections_of("seed")] == ["split", "shadows"]
+    assert [name for name in SECTIONS if sections_of("seed") and name in sections_of("seed")] == [
+        "split",
+        "shadows",
+        "canaries",
+    ]
 
 
 def test_every_option_of_a_command_is_a_key_or_is_explained():
@@ -103,4 +107,4 @@ def test_every_option_of_a_command_is_a_key_or_is_explained():
         if opt.startswith("--")
     }
     assert options - keys - {"help"} <= FLAGS | AUDIT_FLAGS
-    assert not {k for k in FLAGS if k in keys} - {"shadows"}
+    assert not {k for k in FLAGS if k in keys} - {"shadows", "canaries"}

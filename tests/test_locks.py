@@ -186,6 +186,7 @@ def test_a_worker_for_shadow_models_counts_as_a_holder(tmp_path, held, monkeypat
         "device": "cpu",
         "shadows": {"models": 4},
         "mode": vars(ExecutionMode()),
+        "attacks": [],
     }
     held(tmp_path, "a-00000000")
 

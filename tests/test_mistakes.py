@@ -507,7 +507,9 @@ def test_options_of_one_thing_are_listed_alone(cli, refused):
     for name in ("correctness", "confidence"):  # not those of the defense confidence-penalty
         assert keys(name) == [name], "a line says that there are none"
     refused(cli("list", "options", "hmap"), "'hmap'", "did you mean 'hamp'")
-    refused(cli("list", "options", "zzzz"), "'zzzz'", "split, train, judge, shadows, data, defense, generator")
+    refused(
+        cli("list", "options", "zzzz"), "'zzzz'", "split, train, judge, shadows, canaries, data, defense, generator"
+    )
     assert "rmia" not in cli("list", "options", "zzzz")[2]
     refused(
         cli("list", "nets", "hamp"), "hampkit list nets has no 'hamp'", "did you mean 'hampkit list defenses hamp'?"

@@ -60,9 +60,10 @@ def test_a_run_with_shadows_attacks_with_them_and_repeats_them(runs):
     (model,) = results.models
     names = {a.attack for a in model.attacks}
     variants = {f"lira-{v}" for v in ("online", "online-fixed", "offline", "offline-fixed", "global")}
-    assert variants | {"rmia", "rmia-offline", "attack-r", "attack-p", "loss", "neural"} <= names
+    assert variants | {"rmia", "rmia-offline", "attack-r", "attack-p", "loss", "neural", "label-only", "rank"} <= names
     assert len({(a.members, a.nonmembers) for a in model.of("target")}) == 1, "all on the same candidates"
-    assert {r.attack for r in model.of("leave-one-out")} == variants | {"rmia", "rmia-offline", "attack-r", "attack-p"}
+    others = {"rmia", "rmia-offline", "attack-r", "attack-p", "label-only", "rank"}
+    assert {r.attack for r in model.of("leave-one-out")} == variants | others
     online = next(r for r in model.of("leave-one-out") if r.attack == "lira-online")
     assert online.auc.low > 0.5, "models as small as these remember"
     assert (online.targets, online.examples) == (8, len(problem_of(folder).task.pool))
@@ -101,8 +102,9 @@ def test_results_and_tables_name_the_variance_that_was_used(runs, cli):
     (model,) = results.models
     for found in map(model.of, ("target", "leave-one-out")):
         used = {r.attack: r.variance for r in found}
-        assert {v for k, v in used.items() if k.startswith("lira") and k != "lira-global"} == {"pooled"}
-        assert {v for k, v in used.items() if not k.startswith("lira") or k == "lira-global"} == {""}
+        by_lira = {k for k in used if (k.startswith("lira") and k != "lira-global") or k in ("label-only", "rank")}
+        assert {used[k] for k in by_lira} == {"pooled"}
+        assert {used[k] for k in used if k not in by_lira} == {""}
     document = json.loads((folder / "results.json").read_text())["models"][0]
     assert [r["variance"] for r in document["attacks"] if r["attack"] == "lira-online"] == ["pooled", "pooled"]
     assert "lira-online (pooled variance)" in (folder / "report.html").read_text()

@@ -60,8 +60,7 @@ def run(
 ) -> Results:
     """Train every recipe, attack and judge the models, and write the report into ``out`` (default: ``runs_dir``).
 
-    Returns: `Results`; its ``models`` has one `ModelResult` for each recipe. Results of earlier calls with the same recipe, data
-    and seed are read from ``runs_dir`` instead of computed again.
+    Returns: `Results` with one `ModelResult` for each recipe; what earlier calls computed is read from ``runs_dir``.
 
     recipes: ``DATA/DEFENSE``, ``.toml`` files, results of `hampkit.recipe`, or bare defenses together with ``data`` (a table) and
     ``label`` (its column); default: digits/undefended and digits/hamp.
@@ -72,8 +71,7 @@ def run(
     force: use them even if the recipe differs; results get the flag `mismatched`.
     canaries, canary_kind: a second model of each recipe is attacked on so many canaries (docs/canaries.md).
     policy, fail_if: limits in a file, and in short (``"auc.low>0.6"``); `Results.passed` is whether they are kept.
-    settings: the fields of `Session` (``runs_dir``, ``data_dir``, ``device``, ``launcher``, ``progress``), or ``workers``, or
-    ``session``.
+    settings: the fields of `Session` (``runs_dir``, ``data_dir``, ``device``, ``launcher``, ``progress``), or ``workers``.
 
     Raises: `UserError`; every mistake of the user is found before anything is trained or written.
 

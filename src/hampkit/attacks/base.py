@@ -208,6 +208,10 @@ class Attack(ABC):
         """What the attack wants asked beyond one question per example; needs then holds "probes"."""
         return ()
 
+    def shadow_probes(self) -> tuple[Probe, ...]:
+        """What the attack wants shadow models asked: more than the target where only their owner can ask, as they are its own."""
+        return self.probes()
+
     def queries(self, shape: tuple[int, ...]) -> int:
         """The questions to the target about each candidate of this shape."""
         return sum(probe.questions(shape) for probe in self.probes()) or 1

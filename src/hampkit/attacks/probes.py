@@ -90,6 +90,28 @@ class OwnAnswers(Probe):
 
 
 @dataclass(frozen=True)
+class AnswerShape(Probe):
+    """One question. Kept are six numbers of the answer that the noise of a release leaves readable.
+
+    The scaled logit of the label, its rank, the logarithms of the three largest probabilities, and the entropy.
+    """
+
+    name: ClassVar[str] = "shape"
+
+    def questions(self, shape: tuple[int, ...]) -> int:
+        return 1
+
+    def inputs(self, x: Tensor, space: InputSpace, rng: torch.Generator) -> Tensor:
+        return x.unsqueeze(1)
+
+    def keep(self, answers: Tensor, y: Tensor) -> Tensor:
+        z = answers[:, 0]
+        logs = z.log_softmax(-1)
+        top = logs.topk(min(3, z.shape[1]), dim=-1).values
+        return torch.cat([torch.stack([signals.scaled_logit(z, y), ranks(z, y), signals.entropy(z)], 1), top], 1)
+
+
+@dataclass(frozen=True)
 class Neighbours(Probe):
     """Each example and its nearest other candidates. Kept is the scaled logit of the example's own label for each of them."""
 

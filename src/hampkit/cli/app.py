@@ -256,9 +256,8 @@ def compare(
     paper: Annotated[bool, typer.Option("--paper", help="Print the layout of the published comparison.")] = False,
     data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None, runs_dir: RunsDir = Path("runs"),
     seed: Seed = None, device: Device = "auto", out: Out = None, shadows: ShadowCount = 0, workers: Workers = 0,
-    canaries: Canaries = 0, canary_kind: CanaryKind = "mislabelled",
-    policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
-    wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
+    canaries: Canaries = 0, canary_kind: CanaryKind = "mislabelled", policy: Policy = None, fail_if: FailIf = None,
+    junit: Junit = None, wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train and attack every defense on one split, and write one page: accuracy against leakage, table, cost.
 
@@ -281,9 +280,8 @@ def compare(
         check_all(list(folders), request, api.Session(data_dir=data_dir, device="cpu"))
         found = [api.compare(
             name, defenses=chosen, shadows=shadows, seeds=seeds, options=options, canaries=canaries, canary_kind=canary_kind,
-            seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-            out=folder, device=device, workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),
-            policy=policy, fail_if=fail_if or (),
+            seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir, out=folder, device=device,
+            workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)), policy=policy, fail_if=fail_if or (),
         ) for name, folder in folders.items()]  # fmt: skip
     if json:
         write_json([c.to_json() for c in found] if len(found) > 1 else found[0].to_json())

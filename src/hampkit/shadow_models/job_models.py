@@ -131,16 +131,18 @@ def missing_probes(task: ShadowTask, job: Job, run: Run) -> list[Probe]:
     return [probe for probe in task.probes if not run.done(_probe_place(task, job, probe))]
 
 
-def borrowed_probe(task: ShadowTask, job: Job, probe: Probe, lender: Run, run: Run) -> NDArray[np.float32] | None:
+def borrowed_probe(
+    task: ShadowTask, job: Job, probe: Probe, lender: Run, run: Run | None
+) -> NDArray[np.float32] | None:
     """What a probe keeps of the answers of a job's models of another run; None if they were neither asked nor kept.
 
-    They are asked by way of the kept weights, and the answers are written into ``run``.
+    They are asked by way of the kept weights, and the answers are written into ``run``; None: they cannot be asked.
     """
     place = _probe_place(task, job, probe)
     if lender.done(place):
         return _read(lender.folder / place)
     weights = weights_step(task, job)
-    if not weights.done(lender):
+    if run is None or not weights.done(lender):
         return None
 
     def write(folder: Path) -> None:

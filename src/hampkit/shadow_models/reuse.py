@@ -59,10 +59,11 @@ class Lender:
             f"{folder} has {listed} finished shadow models, not {models}; leave --shadows out or take one of these numbers"
         )
 
-    def probes_for(self, task: ShadowTask, run: Run) -> dict[Probe, tuple[NDArray[np.float32], ...]]:
+    def probes_for(self, task: ShadowTask, run: Run | None) -> dict[Probe, tuple[NDArray[np.float32], ...]]:
         """What each of the task's probes keeps of the models' answers, without the probes that cannot be had.
 
-        The models are asked if their weights were kept, and the answers are written into ``run``, whose lock must be held.
+        The models are asked if their weights were kept, and the answers are written into ``run``, whose lock must be held. None:
+        they have another recipe, so that the task's network and release are not theirs.
         """
         own, mode = task.of(self.config), train.read_mode(self.run.folder / train.folder_of(self.config) / train.LAUNCH)
         found: dict[Probe, tuple[NDArray[np.float32], ...]] = {}

@@ -35,7 +35,7 @@ from hampkit.targets.trained import Trained
 from hampkit.training.threads import threads
 from hampkit.types import Probe
 from hampkit.workflows.canaries import canary_facts
-from hampkit.workflows.chosen_attacks import choose, earlier, probes_of, suited, without_answers
+from hampkit.workflows.chosen_attacks import choose, earlier, probes_of, shadow_probes_of, suited, without_answers
 from hampkit.workflows.command import command_of
 from hampkit.workflows.leave_one_out import leave_one_out
 from hampkit.workflows.prepare import usual_threads
@@ -80,8 +80,9 @@ def evaluate(
 
 def _borrowed(lender: Lender, problem: Problem, run: Run, attacks: Sequence[Attack]) -> ShadowSet:
     """The shadow models of another run, and what they answer to the probes of these attacks as far as they can be asked."""
-    task = problem.shadow_task(probes_of(attacks))
-    return replace(lender.load_for(task), probes=lender.probes_for(task, run))
+    task = problem.shadow_task(shadow_probes_of(attacks))
+    found = lender.load_for(task)
+    return replace(found, probes=lender.probes_for(task, None if found.differences else run))
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,16 @@ def without_answers(
     """
 
     def answered(attack: Attack) -> bool:
-        return all(probe in found.probes for probe in attack.probes())
+        return all(probe in found.probes for probe in attack.shadow_probes())
 
     reason = "the weights of the other run's shadow models were not kept, so that they cannot be asked"
+    if found.differences:
+        reason = "the shadow models are of another recipe, and cannot be asked"
     missing = [attack.name for attack in chosen if not answered(attack)]
     if missing and named:
         raise UserError(
-            f"attack {missing[0]} is not possible: {reason}; train them anew with shadows.keep_models=yes, or leave it out"
+            f"attack {missing[0]} is not possible: {reason}; train some of this recipe (--shadows M), with"
+            " shadows.keep_models=yes to lend them, or leave it out"
         )
     kept, stay = ([attack for attack in attacks if answered(attack)] for attacks in (chosen, others))
     return kept, stay, dict.fromkeys(missing, reason)
@@ -83,6 +86,11 @@ def adaptive_attacks() -> set[str]:
 def probes_of(attacks: Iterable[Attack]) -> tuple[Probe, ...]:
     """What attacks want asked beyond one question per example; equal probes of several attacks once."""
     return tuple(dict.fromkeys(probe for attack in attacks for probe in attack.probes()))
+
+
+def shadow_probes_of(attacks: Iterable[Attack]) -> tuple[Probe, ...]:
+    """What attacks want shadow models asked, see `probes_of`."""
+    return tuple(dict.fromkeys(probe for attack in attacks for probe in attack.shadow_probes()))
 
 
 def family(name: str) -> list[str]:

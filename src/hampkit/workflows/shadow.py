@@ -26,7 +26,7 @@ from hampkit.shadow_models.plan import Judged, Measuring, Plan, plan
 from hampkit.shadow_models.timing import MEASURING
 from hampkit.stats import grouped
 from hampkit.training.threads import threads
-from hampkit.workflows.chosen_attacks import choose, probes_of
+from hampkit.workflows.chosen_attacks import choose, shadow_probes_of
 from hampkit.workflows.open_run import recipe_of_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
@@ -49,7 +49,7 @@ def train_shadow_models(problem: Problem, run: Run, session: Session, attacks: S
 
     attacks: whose probes the models are asked.
     """
-    task = problem.shadow_task(probes_of(attacks))
+    task = problem.shadow_task(shadow_probes_of(attacks))
     step = shadow_training.launch_step(task.config, lambda: plan_shadows(problem, session).mode)
     mode = _resized(step.of(run), session)
     missing = shadow_training.missing_jobs(task, run, mode)
@@ -89,7 +89,7 @@ def worker(context: dict[str, Any]) -> Callable[..., None]:
     if problem.folder != run.name:
         raise UserError(f"the data or the code of {run.name} changed during training; run the same command again")
     attacks = [build(ATTACKS.get(name), options, f"attacks.{name}") for name, options in context["attacks"]]
-    return shadow_training.worker(problem.shadow_task(probes_of(attacks)), run, mode)
+    return shadow_training.worker(problem.shadow_task(shadow_probes_of(attacks)), run, mode)
 
 
 def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan:
@@ -102,7 +102,7 @@ def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan
     begun = shadow_training.mode_of(config, run)
     mode = begun and _resized(begun, session)
     measuring = Measuring(session.launcher.workers, session.cache, anew)
-    probes = probes_of(choose(problem.recipe, ()))
+    probes = shadow_probes_of(choose(problem.recipe, ()))
     planned = plan(problem.shadow_task(probes), judged_of(problem), mode, measuring)
     session.progress.track(MEASURING, 1, 1)
     return planned if mode is not None else replace(planned, note=shadow_training.left_aside(config, run))
