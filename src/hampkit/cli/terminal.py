@@ -44,7 +44,7 @@ def show_first_look(console: Console, results: Results) -> bool:
     if found is None:
         return False
     columns = [Column(name, "name" if name == "model" else "number") for name in HEAD]
-    show_table(console, "how many members are found", [Form(columns, found.rows)])
+    show_table(console, "members found at 1 % false positives, in %", [Form(columns, found.rows)])
     for line in found.sentences:
         say(console, line)
     say(console, found.note, "dim")

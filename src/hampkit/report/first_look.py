@@ -57,7 +57,9 @@ def _points(model: Json) -> dict[str, dict[str, Any]]:
 
 def _cells(points: dict[str, dict[str, Any]]) -> list[str]:
     return [
-        f"{percent(p['value'])} [{percent(p['low'])}, {percent(p['high'])}]" if (p := points.get(column)) else "–"
+        f"{percent(p['value'])} [{percent(p['low'])}, {percent(p['high'])}]".replace("%", "")
+        if (p := points.get(column))
+        else "–"
         for column in ATTACKS
     ]
 
