@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from hampkit import signals
 from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
+from hampkit.attacks.probes import ranks
 from hampkit.config.recipe import TrainConfig
 from hampkit.defenses.hamp import Hamp
 from hampkit.errors import UserError
@@ -173,6 +174,9 @@ def test_the_released_label_is_the_models_own(defense, task_of, short):
         assert torch.equal(answers.argmax(-1), own.argmax(-1))
         assert torch.equal(answers, box.query(task.pool.x, seed=1))
         assert box.queries == 2 * len(task.pool)
+        if release.keeps_order:
+            labels = task.pool.y
+            assert torch.equal(ranks(answers, labels), ranks(own.double(), labels))
 
 
 def evidence(seed=0, n=160, known=160, gap=2.0, classes=4):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -450,3 +453,51 @@ def test_the_noise_is_undone_by_models_that_the_adversary_made():
     plain = auc_interval(LiraOnline().score_signals(shape[models, :, :1], np.empty(0), shadows), target)
     assert found.low > plain.high
     assert found.value > 0.85
+
+
+DYING = """
+import os, signal, sys
+from hampkit.cli.app import guarded
+from hampkit.targets import probing
+
+left, ask = int(sys.argv[1]), probing.ask
+
+def dying(*args):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ask(*args)
+
+from hampkit.shadow_models import job_models
+from hampkit.workflows import query
+job_models.ask = query.ask = dying
+sys.exit(guarded(sys.argv[2:]))
+"""
+
+
+def kept(folder):
+    """What every probe kept, by its place in the run."""
+    found = sorted(folder.rglob("kept.npy"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in found if ".partial" not in str(p)}
+
+
+@pytest.mark.slow
+def test_killed_while_it_asks_the_answers_are_the_same_bytes(tmp_path):
+    words = [f"{k}={v}" for k, v in {**QUICK, "neural.epochs": 1}.items()]
+    command = ["run", "toy/hamp", *words, "--shadows", "4", "--workers", "1", "--runs-dir", "r", "--quiet"]
+
+    def start(folder, at):
+        folder.mkdir(exist_ok=True)
+        return subprocess.run([sys.executable, "-c", DYING, str(at), *command], cwd=folder).returncode
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole, 10**9) == 0
+    for at in (1, 2, 3, 4, 5):
+        before = kept(killed)
+        assert start(killed, at) == -signal.SIGKILL
+        assert before.items() <= kept(killed).items()
+    assert start(killed, 10**9) == 0
+    assert len(kept(whole)) == 4 * 3 + 3, "three probes of four shadow models and of the target"
+    assert kept(killed) == kept(whole)
+    assert not list(killed.rglob("*.partial"))

@@ -280,6 +280,8 @@ class Probe(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1  # raised when the same options would give other questions or keep other numbers
     released: ClassVar[bool] = True  # False: the network behind the release is asked, which only its owner can do
+    # whether only the order of the classes in an answer counts: then a release that keeps it need not be computed
+    order_only: ClassVar[bool] = False
 
     @abstractmethod
     def questions(self, shape: tuple[int, ...]) -> int:

@@ -32,6 +32,7 @@ class NoisyCopies(Probe):
     """
 
     name: ClassVar[str] = "noisy"
+    order_only: ClassVar[bool] = True
     copies: int = 32  # R
 
     def __post_init__(self) -> None:

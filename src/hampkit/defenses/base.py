@@ -27,6 +27,7 @@ class Release(ABC):
     """What a service returns in place of its logits. It never changes the predicted label, and its answers are finite."""
 
     about: ClassVar[str]  # one line for the report
+    keeps_order: ClassVar[bool] = False  # whether answers always have the order of the network's own, ties included
 
     @abstractmethod
     def __call__(self, predict: Predict, x: Tensor, rng: torch.Generator) -> Tensor:
@@ -37,6 +38,7 @@ class Plain(Release):
     """Releases the logits unchanged."""
 
     about = "the network's own answers, unmodified"
+    keeps_order = True
 
     def __call__(self, predict: Predict, x: Tensor, rng: torch.Generator) -> Tensor:
         return predict(x)

@@ -149,6 +149,7 @@ class SwapConfidences(Release):
     """HAMP's output modification: each answer is replaced by that to a random input, in the order of the true logits."""
 
     about = "the logits of a random input, in the order of the true logits: only the ranking of the classes is released"
+    keeps_order = True
 
     def __init__(self, domain: Domain, noise: str, secret: Tensor, bank: Tensor | None = None) -> None:
         self.domain = domain  # of the random inputs

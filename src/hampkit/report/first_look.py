@@ -56,12 +56,9 @@ def _points(model: Json) -> dict[str, dict[str, Any]]:
 
 
 def _cells(points: dict[str, dict[str, Any]]) -> list[str]:
-    return [
-        f"{percent(p['value'])} [{percent(p['low'])}, {percent(p['high'])}]".replace("%", "")
-        if (p := points.get(column))
-        else "–"
-        for column in ATTACKS
-    ]
+    """The rates with their intervals, in percent without the sign."""
+    ends = {c: [percent(p[key])[:-1] for key in ("value", "low", "high")] for c, p in points.items()}
+    return [f"{ends[c][0]} [{ends[c][1]}, {ends[c][2]}]" if c in ends else "–" for c in ATTACKS]
 
 
 def _sentence(title: str, points: dict[str, dict[str, Any]]) -> str:

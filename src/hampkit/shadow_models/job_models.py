@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from hampkit.config.content import content_hash
 from hampkit.config.sections import ShadowConfig
 from hampkit.defenses import Models
-from hampkit.defenses.base import Plain
 from hampkit.errors import UserError
 from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, save_tensors, write_json
 from hampkit.shadow_models.base import ShadowTask
 from hampkit.shadow_models.mode import ExecutionMode
-from hampkit.targets.blackbox import BlackBox
+from hampkit.targets.blackbox import BlackBox, release_for
 from hampkit.targets.probing import ask
 from hampkit.targets.trained import read_models
 from hampkit.types import Probe
@@ -165,9 +164,9 @@ def _write_probe(task: ShadowTask, job: Job, probe: Probe, models: Callable[[], 
 
 
 def _asked(task: ShadowTask, trained: Models, k: int, probe: Probe) -> BlackBox:
-    """Model k of a job behind its release, or without it where the probe asks the network itself."""
-    release = task.defense.release(trained.state_of(k), task.domain) if probe.released else Plain()
-    return BlackBox(trained.stack.take([k]), release, task.trainer)
+    """Model k of a job as a probe asks it."""
+    release = task.defense.release(trained.state_of(k), task.domain)
+    return BlackBox(trained.stack.take([k]), release_for(probe, release), task.trainer)
 
 
 def _probe_place(task: ShadowTask, job: Job, probe: Probe) -> str:

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hampkit import signals
-from hampkit.defenses.base import Release
+from hampkit.defenses.base import Plain, Release
 from hampkit.nets.augmentations import augmented
 from hampkit.rng import derive, torch_rng
 from hampkit.training import Trainer
 from hampkit.training.threads import threads
-from hampkit.types import Stack
+from hampkit.types import Probe, Stack
 
 
 class BlackBox:
@@ -37,6 +37,13 @@ class BlackBox:
     def _predict(self, x: Tensor) -> Tensor:
         """The network's own logits (N, C) for x (N, *shape)."""
         return self._trainer.predict(self._stack, x)[0]
+
+
+def release_for(probe: Probe, release: Release) -> Release:
+    """The release through which a probe asks: none if it asks the network, or looks only at what the release keeps."""
+    if not probe.released or (probe.order_only and release.keeps_order):
+        return Plain()
+    return release
 
 
 def scaled_logits(box: BlackBox, x: Tensor, y: Tensor, seed: int) -> NDArray[np.float32]:

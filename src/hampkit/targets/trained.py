@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hampkit.defenses import Defense, Models
-from hampkit.defenses.base import Plain
 from hampkit.rng import forked
 from hampkit.runs.store import Run, load_tensors
-from hampkit.targets.blackbox import BlackBox
+from hampkit.targets.blackbox import BlackBox, release_for
 from hampkit.training import Trainer
-from hampkit.types import Dataset, Domain, History, Stack, Task
+from hampkit.types import Dataset, Domain, History, Probe, Stack, Task
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,10 @@ class Trained:
         """Released logits (N, C) float64 for raw inputs x (N, *shape); seed: of the release's random numbers."""
         return self.black_box().query(x, seed)
 
-    def black_box(self, released: bool = True) -> BlackBox:
-        """The model behind its release, with a new count of queries; released=False: the network itself."""
-        release = self.defense.release(self.models.state_of(0), self.domain) if released else Plain()
-        return BlackBox(self.models.stack, release, self.trainer)
+    def black_box(self, probe: Probe | None = None) -> BlackBox:
+        """The model behind its release, with a new count of queries; as a probe asks it, if one is given."""
+        release = self.defense.release(self.models.state_of(0), self.domain)
+        return BlackBox(self.models.stack, release if probe is None else release_for(probe, release), self.trainer)
 
     def network(self) -> nn.Module:
         """The trained network on the CPU in evaluation mode, without the release: raw inputs (N, *shape) float32 → logits (N, C).

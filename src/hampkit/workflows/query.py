@@ -54,7 +54,7 @@ def probe_step(trained: Trained, problem: Problem, probe: Probe) -> Step[NDArray
 
     def write(folder: Path) -> None:
         assert trained.population is not None
-        box = trained.black_box(probe.released)
+        box = trained.black_box(probe)
         space = input_space(trained.domain, trained.population.x, trained.pool.x)
         (kept,) = ask([box], probe, trained.pool, space, [derive(problem.recipe.seed, "probe", probe.name)])
         if bad := int((~np.isfinite(kept)).sum()):
