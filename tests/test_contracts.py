@@ -198,7 +198,7 @@ def evidence(seed=0, n=160, known=160, gap=2.0, classes=4):
     told = Known(kx, ky, klogits, kmember, fit, torch.arange(n, n + known), kasked)
     others = side(80)
     population = Population(
-        others[1], others[2] - gap * others[3].view(-1, 1, 1) * one_hot(others[1], classes).unsqueeze(1)
+        others[1], others[2] - gap * others[3].view(-1, 1, 1) * one_hot(others[1], classes).unsqueeze(1), others[0]
     )
     labels = torch.cat([y, ky])
     return Evidence(x, y, logits, seed, told, shadows(rng, labels, gap, classes, n), population, asked), member

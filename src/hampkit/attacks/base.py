@@ -144,6 +144,7 @@ class Population:
 
     y: Tensor  # (Z,) int64
     logits: Tensor  # (Z, 1, C) float64, the released answers
+    x: Tensor | None = None  # (Z, *shape) raw inputs
 
 
 @dataclass(frozen=True)

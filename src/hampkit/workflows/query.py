@@ -114,7 +114,7 @@ def _read(trained: Trained, problem: Problem, folder: Path) -> Answers:
     others = _load(folder, "population")[:, None]
     assert trained.population is not None
     found = read_json(folder / "result.json", "randomised", "modified")
-    population = Population(trained.population.y, torch.from_numpy(others))
+    population = Population(trained.population.y, torch.from_numpy(others), trained.population.x)
     constant = flags.constant(_load(folder, "own"))
     return Answers(folder, torch.from_numpy(released), population, found["randomised"], found["modified"], constant)
 
