@@ -257,4 +257,4 @@ def _memory(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
 
 
 def _rate(fpr: float) -> str:
-    return f"{100 * fpr:.2g} %" if fpr <= 1 else "none"
+    return f"{100 * fpr:.2g} %" if fpr < 0.995 else "none"
