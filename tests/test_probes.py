@@ -501,3 +501,11 @@ def test_killed_while_it_asks_the_answers_are_the_same_bytes(tmp_path):
     assert len(kept(whole)) == 4 * 3 + 3, "three probes of four shadow models and of the target"
     assert kept(killed) == kept(whole)
     assert not list(killed.rglob("*.partial"))
+
+
+def test_a_probe_that_would_ask_otherwise_makes_other_steps(monkeypatch):
+    """The files of an attack are named by what it asks, also where its options are the same."""
+    before = {attack.name: attack.asks() for attack in ATTACKS}
+    monkeypatch.setattr(NoisyCopies, "version", 99)
+    changed = {attack.name for attack in ATTACKS if attack.asks() != before[attack.name]}
+    assert changed == {"label-only", "rank"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
@@ -212,6 +212,11 @@ class Attack(ABC):
     def shadow_probes(self) -> tuple[Probe, ...]:
         """What the attack wants shadow models asked: more than the target where only their owner can ask, as they are its own."""
         return self.probes()
+
+    def asks(self) -> dict[str, list[Any]]:
+        """What decides the questions, as JSON values for the key of a step; empty without probes."""
+        found = [[probe.name, probe.version, asdict(probe)] for probe in self.shadow_probes()]
+        return {"probes": found} if found else {}
 
     def queries(self, shape: tuple[int, ...]) -> int:
         """The questions to the target about each candidate of this shape."""

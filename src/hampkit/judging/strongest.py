@@ -244,12 +244,12 @@ def test_accuracy_of(results: Sequence[ModelResult], one_split: bool) -> Interva
 def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool, str]:
     """The attack on the target with the highest rate at 0.1 %, mean over seeds, as in the published comparison.
 
-    The name, the rate, whether it is resolved, and the count that is shown in its place where there are too few examples.
+    Only attacks with one question about each example, on what the release returns, are published ones. The name, the rate, whether it is resolved, and the count that is shown in its place where there are too few examples.
     """
     found: dict[str, list[Rate]] = {}
     judged: dict[str, int] = {}
     for result in results:
-        for attack in result.of("target"):
+        for attack in (a for a in result.of("target") if a.queries == 1 and a.tier != "weights"):
             found.setdefault(attack.attack, []).append(getattr(attack, curve)[0])
             side = attack.members if curve == "tpr_at_fpr" else attack.nonmembers
             judged[attack.attack] = judged.get(attack.attack, 0) + side

@@ -170,6 +170,7 @@ def attack(attacked: Attacked, attacks: Attacks, session: Session) -> Evaluated:
 def _attack_step(attack: Attack, attacked: Attacked) -> Step[tuple[AttackResult, Any]]:
     """The result of one attack and its scores of the candidates (N,)."""
     key = {**attacked.key(), "options": asdict(attack), "code": code_of(type(attack))}  # pyright: ignore[reportArgumentType]
+    key |= attack.asks()
     if attacked.shadow_set is not None and "shadows" in attack.needs:
         key["shadows"] = attacked.shadow_set.used()
 

@@ -95,7 +95,7 @@ def _step(attack: SignalAttack, shadowed: _Shadowed, scored: Callable[[], None])
     strict, left_out = problem.recipe.judge.strict, shadows.left_out()
     options = asdict(attack)  # pyright: ignore[reportArgumentType]
     key = {"version": VERSION, "strict": strict, "options": options, "targets": targets}
-    key |= {"left_out": left_out, "code": code_of(type(attack))}
+    key |= {"left_out": left_out, "code": code_of(type(attack)), **attack.asks()}
 
     def write(folder: Path) -> None:
         scores = repeated_scores(attack, shadows, targets, scored)[:, shadowed.once]
