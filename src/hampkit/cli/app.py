@@ -55,6 +55,7 @@ from hampkit.cli.options import (
     split,
 )
 from hampkit.cli.output import REPLACED, replace_unknown_characters, write, write_json
+from hampkit.cli.reproduce import reproduce_app
 from hampkit.errors import Notice, UserError
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Get and check data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+app.add_typer(reproduce_app, name="reproduce")
 
 
 def guarded(argv: list[str]) -> int:
     """The exit code of a command line; every error is one line on standard error."""
-    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data"}
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data", "reproduce"}
     replace_unknown_characters()
     if COMPLETES in os.environ or {"--install-completion", "--show-completion"} & set(argv):
         completion_shell.prepare()

@@ -64,6 +64,19 @@ def _one_name(line: str, results: Results) -> str:
     return line
 
 
+def show_critique(rows: Sequence[list[str]], lines: Sequence[str]) -> None:
+    """A row per defense: published attacks, attacks that know it, canaries; and how the table is read."""
+    from hampkit.report.critique import COLUMNS
+
+    console, shown = stdout_console(), (0, 1, 3, 4, 5, 6)
+    columns = [Column(COLUMNS[k], "name" if k in (0, 3, 4, 5, 6) else "number") for k in shown]
+    show_table(
+        console, "members found at 0.1 % false positives", [Form(columns, [[row[k] for k in shown] for row in rows])]
+    )
+    for line in lines:
+        say(console, line, "dim")
+
+
 def show_comparison(found: Sequence[Comparison], paper: bool) -> None:
     """A row per defense; ``paper``: in the layout of the published comparison."""
     from hampkit.report import about, paper_layout

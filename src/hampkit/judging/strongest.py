@@ -244,7 +244,8 @@ def test_accuracy_of(results: Sequence[ModelResult], one_split: bool) -> Interva
 def highest(results: Sequence[ModelResult], curve: str) -> tuple[str, float, bool, str]:
     """The attack on the target with the highest rate at 0.1 %, mean over seeds, as in the published comparison.
 
-    Only attacks with one question about each example, on what the release returns, are published ones. The name, the rate, whether it is resolved, and the count that is shown in its place where there are too few examples.
+    Only attacks with one question about each example, on what the release returns, are published ones. The name, the rate,
+    whether it is resolved, and the count that is shown in its place where there are too few examples.
     """
     found: dict[str, list[Rate]] = {}
     judged: dict[str, int] = {}

@@ -123,10 +123,10 @@ def _numbers(attack: Json, level: float) -> dict[str, Any]:
     if not point.get("reason"):
         spans = {"tpr": point["value"], "tpr_low": point["outer_low"], "tpr_high": point["outer_high"]}
     said = f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
-    return {**spans, "text": _rate_text(point, attack["members"]), "auc": said, **auc}
+    return {**spans, "text": rate_text(point, attack["members"]), "auc": said, **auc}
 
 
-def _rate_text(point: Json, members: int) -> str:
+def rate_text(point: Json, members: int) -> str:
     """The rate with its outer interval, or the count where a rate has too few examples."""
     if point.get("reason"):
         return f"{point['tp']:,} of {members:,} (few)"
