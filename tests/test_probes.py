@@ -387,7 +387,9 @@ def test_weights_over_the_budget_are_not_kept_and_models_are_trained_again(small
     assert not list(run.glob("shadows/*/weights"))
     assert auc(found, "rank") == auc(results, "rank")
     kept = hampkit.attack(folder / results.models[0].run, "repeated")
-    again = hampkit.attack(run, "repeated")
+    lines = []
+    again = hampkit.attack(run, "repeated", progress=hampkit.Progress(say=lines.append))
+    assert [line for line in lines if "4 shadow models of toy/hamp are trained again" in line]
     assert auc(again, "repeated") == auc(kept, "repeated"), "the same recipe gives the same models"
     hampkit.shadow("toy/hamp", 4, options={**QUICK, "shadows.keep_models": "yes"}, runs_dir=tmp_path, workers=1)
     assert list(run.glob("shadows/*/weights/*/stack.safetensors"))

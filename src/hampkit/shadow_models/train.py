@@ -80,6 +80,14 @@ def missing_jobs(task: ShadowTask, run: Run, mode: ExecutionMode) -> list[Job]:
     return [job for job in jobs(task.config, mode) if not done(job)]
 
 
+def trained_again(task: ShadowTask, run: Run, mode: ExecutionMode, missing: list[Job]) -> int:
+    """The number of models in these jobs that were trained before, but whose weights were not kept."""
+    before = [
+        job for job in missing if job_step(task, job, mode, run).done(run) and not weights_step(task, job).done(run)
+    ]
+    return sum(map(len, before))
+
+
 def worker(task: ShadowTask, run: Run, mode: ExecutionMode) -> Callable[[Job, Callable[[dict[str, Any]], None]], None]:
     """The function that trains one job in a worker process, see `hampkit.types.Launcher`.
 

@@ -54,6 +54,11 @@ def train_shadow_models(problem: Problem, run: Run, session: Session, attacks: S
     mode = _resized(step.of(run), session)
     missing = shadow_training.missing_jobs(task, run, mode)
     trained = task.config.models - sum(map(len, missing))
+    if again := shadow_training.trained_again(task, run, mode, missing):
+        session.progress.say(
+            f"{again} shadow models of {problem.recipe.title} are trained again, because their weights were not kept and attacks"
+            " ask them more; naming attacks with one question (such as lira) avoids that"
+        )
     jobs = Jobs(session.progress.track, f"shadow models of {problem.recipe.title}", task.config.models, trained)
     jobs.show()
 
