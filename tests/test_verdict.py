@@ -583,3 +583,12 @@ def test_the_tail_of_the_losses_is_a_warning_where_there_are_no_shadow_models():
     assert not tail_line(model("toy/a", replace(attack(), tnr_at_fnr=(few,))).to_json()), "too few members"
     assert not tail_line(model("toy/a", replace(attack(), tnr_at_fnr=(shown,)), repeated()).to_json()), "shadow models"
     assert not tail_line(model("toy/a", replace(attack("entropy"), tnr_at_fnr=(shown,))).to_json()), "not the loss"
+
+
+def test_the_caveat_on_noise_names_the_attack_that_averages_it():
+    noisy = attack(flags=("randomised",))
+    (alone,) = [c for c in concluded(Results((model("toy/hamp", noisy),), "0")).caveats if c["flag"] == "randomised"]
+    assert "who averages many answers may find more" in alone["text"]
+    both = model("toy/hamp", noisy, attack("repeated"))
+    (asked,) = [c for c in concluded(Results((both,), "0")).caveats if c["flag"] == "randomised"]
+    assert "the attack repeated averages over several" in asked["text"]

@@ -42,6 +42,10 @@ CAVEATS = {  # flags that change what a finding means; {} stands for the models 
     "mismatched": "The shadow models for {} were not trained as the target was (mismatched): attacks with them are weaker than "
     "they could be",
 }
+AVERAGED = (
+    "The answers of {} are random (randomised): attacks with one question see one draw of the noise, and the attack repeated"
+    " averages over several"
+)
 WITHOUT_CAVEAT = {  # the other flags, and why none of these lines is about them
     "few": "another sentence names the rate and how many examples it needs",
     "unresolved": "another sentence names the rate and how many examples it needs",
@@ -233,8 +237,11 @@ def _caveats(titled: Titled) -> list[dict[str, Any]]:
     """For each flag that changes what a finding means: the models with this flag, and a sentence."""
     found: list[dict[str, Any]] = []
     for flag, text in CAVEATS.items():
-        if marked := [title for title, model in titled if flag in flags_of(model)]:
-            found.append({"flag": flag, "models": marked, "text": text.format(" and ".join(marked))})
+        marked = [title for title, model in titled if flag in flags_of(model)]
+        asked = [t for t, model in titled if t in marked and _averaged(model)] if flag == "randomised" else []
+        for titles, words in (([t for t in marked if t not in asked], text), (asked, AVERAGED)):
+            if titles:
+                found.append({"flag": flag, "models": titles, "text": words.format(" and ".join(titles))})
     if trained := [title for title, model in titled if (model.get("audit") or {}).get("way") == "train"]:
         found.append({"flag": "trained-for-audit", "models": trained, "text": TRAINED.format(" and ".join(trained))})
     repeated = [attack for _, model in titled for attack in of_models(model)]
@@ -243,6 +250,11 @@ def _caveats(titled: Titled) -> list[dict[str, Any]]:
         texts = _sampled(flag, [model for _, model in titled], repeated)
         found += [{"flag": flag, "models": few, "text": text} for text in texts]
     return found
+
+
+def _averaged(model: Json) -> bool:
+    """Whether an attack averaged several answers to one question."""
+    return any(attack["attack"] == "repeated" for attack in model["attacks"])
 
 
 def _sampled(flag: str, models: Sequence[Json], repeated: Sequence[Json]) -> list[str]:
