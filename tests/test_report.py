@@ -600,6 +600,9 @@ def test_page_in_a_browser(page_file: Path):
         )
         assert tools
         assert not re.search(r"cloud|link|share|upload", " ".join(tools), re.IGNORECASE)
+        pressed = driver.find_element("css selector", "button[data-choose][aria-pressed='true']")
+        assert pressed.get_attribute("data-choose") == rows.opening_level(example_results())
+        driver.find_element("css selector", "button[data-choose='0.1%']").click()
         text = driver.find_element("css selector", "table.results").text
         assert [number for number in numbers(example_results()) if number not in text] == []
         assert severe(driver) == []
