@@ -56,7 +56,20 @@ def offered(line, monkeypatch, capsys):
 
 
 LINES = {
-    "hampkit ": {"run", "shadow", "plan", "train", "attack", "audit", "bound", "compare", "report", "list", "data"},
+    "hampkit ": {
+        "run",
+        "shadow",
+        "plan",
+        "train",
+        "attack",
+        "audit",
+        "bound",
+        "compare",
+        "report",
+        "list",
+        "data",
+        "reproduce",
+    },
     "hampkit run --sh": {"--shadows", "--shadows-from"},
     "hampkit run toy/h": {"toy/hamp"},
     "hampkit run digits/hamp gam": {"gamma="},
