@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -282,6 +282,13 @@ class Probe(ABC):
     released: ClassVar[bool] = True  # False: the network behind the release is asked, which only its owner can do
     # whether only the order of the classes in an answer counts: then a release that keeps it need not be computed
     order_only: ClassVar[bool] = False
+    repeats: ClassVar[bool] = (
+        False  # whether it only repeats one question, which shows nothing where answers are not random
+    )
+
+    def key(self) -> list[Any]:
+        """What decides questions and kept numbers beside the name, as JSON values: a part of the names of steps."""
+        return [self.version, asdict(self)]
 
     @abstractmethod
     def questions(self, shape: tuple[int, ...]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
@@ -206,16 +206,16 @@ class Attack(ABC):
     threshold: ClassVar[float | None] = None  # member if score ≥ threshold; None: chosen on the known examples
 
     def probes(self) -> tuple[Probe, ...]:
-        """What the attack wants asked beyond one question per example; needs then holds "probes"."""
+        """The questions beyond one per example. With any, ``needs`` must list "probes"."""
         return ()
 
     def shadow_probes(self) -> tuple[Probe, ...]:
-        """What the attack wants shadow models asked: more than the target where only their owner can ask, as they are its own."""
+        """The probes for shadow models, by default the same. The adversary owns these and may ask them without a release."""
         return self.probes()
 
     def asks(self) -> dict[str, list[Any]]:
-        """What decides the questions, as JSON values for the key of a step; empty without probes."""
-        found = [[probe.name, probe.version, asdict(probe)] for probe in self.shadow_probes()]
+        """The probes as JSON values, for the key of a step; empty without probes."""
+        found = [[probe.name, *probe.key()] for probe in self.shadow_probes()]
         return {"probes": found} if found else {}
 
     def queries(self, shape: tuple[int, ...]) -> int:

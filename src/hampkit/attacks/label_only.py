@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hampkit.attacks.base import Scores, Shadows, SignalAttack, Tier
 from hampkit.attacks.bits import bit_scores
-from hampkit.attacks.lira import LiraOnline, Variance
+from hampkit.attacks.lira import Variance
 from hampkit.attacks.probe_attack import ProbeAttack
 from hampkit.attacks.probes import NoisyCopies
 from hampkit.types import Probe
@@ -44,9 +44,6 @@ class LabelOnly(ProbeAttack):
         if self.by == "logistic":
             return right.astype(np.float32)
         return logit_of_count(right.sum(-1, keepdims=True), right.shape[-1])
-
-    def comparison(self) -> SignalAttack:
-        return LiraOnline(self.variance)
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         if self.by == "lira":

@@ -10,26 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.attacks.base import Evidence, Scores, Shadows, SignalAttack
+from hampkit.attacks.lira import LiraOnline
 from hampkit.types import Probe
 
 
 class ProbeAttack(SignalAttack):
-    """One probe, signals of what it kept, and an attack that compares the signals with those of shadow models."""
+    """One probe, signals of what it kept, and an attack that compares the signals with those of shadow models.
+
+    Unless a subclass changes it, the signals are the numbers that the probe kept, and LiRA compares them.
+    """
 
     needs = ("shadows", "probes")
     scaled_logit_only = False
+    variance: Any = "auto"  # of the shadow models' signals in LiRA
 
     @abstractmethod
     def probe(self) -> Probe:
-        """What is asked."""
+        """The probe whose answers the attack uses."""
 
-    @abstractmethod
     def signal(self, kept: Any) -> Any:
         """V signals (…, V) of what the probe kept (…, k), each higher for members."""
+        return kept
 
-    @abstractmethod
     def comparison(self) -> SignalAttack:
-        """The attack that compares signals, such as LiRA."""
+        """The attack that compares the signals."""
+        return LiraOnline(self.variance)
 
     def probes(self) -> tuple[Probe, ...]:
         return (self.probe(),)

@@ -58,6 +58,7 @@ class Repeats(Probe):
     """The same question R times. Kept is the mean of the scaled logits of the answers."""
 
     name: ClassVar[str] = "repeats"
+    repeats: ClassVar[bool] = True
     copies: int = 16  # R
 
     def __post_init__(self) -> None:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hampkit.attacks.base import SignalAttack, Tier
+from hampkit.attacks.base import Tier
 from hampkit.attacks.label_only import logit_of_count
-from hampkit.attacks.lira import LiraOnline, Variance
+from hampkit.attacks.lira import Variance
 from hampkit.attacks.probe_attack import ProbeAttack
 from hampkit.attacks.probes import NoisyCopies
 from hampkit.types import Probe
@@ -38,6 +38,3 @@ class Rank(ProbeAttack):
     def signal(self, kept: Any) -> Any:
         reciprocal = (1 / (1 + np.asarray(kept, dtype=np.float64))).sum(-1, keepdims=True)
         return logit_of_count(reciprocal, np.shape(kept)[-1])
-
-    def comparison(self) -> SignalAttack:
-        return LiraOnline(self.variance)

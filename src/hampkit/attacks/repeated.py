@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from hampkit.attacks.base import SignalAttack
-from hampkit.attacks.lira import LiraOnline, Variance
+from hampkit.attacks.lira import Variance
 from hampkit.attacks.probe_attack import ProbeAttack
 from hampkit.attacks.probes import Repeats
 from hampkit.types import Probe
@@ -29,9 +28,3 @@ class Repeated(ProbeAttack):
 
     def probe(self) -> Probe:
         return Repeats(self.copies)
-
-    def signal(self, kept: Any) -> Any:
-        return kept
-
-    def comparison(self) -> SignalAttack:
-        return LiraOnline(self.variance)

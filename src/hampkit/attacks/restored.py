@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hampkit.attacks.base import Scores, Shadows, SignalAttack
-from hampkit.attacks.lira import LiraOnline, Variance
+from hampkit.attacks.base import Scores, Shadows
+from hampkit.attacks.lira import Variance
 from hampkit.attacks.probe_attack import ProbeAttack
 from hampkit.attacks.probes import AnswerShape, OwnAnswers
 from hampkit.rng import derive, numpy_rng
@@ -40,12 +40,6 @@ class Reference(ProbeAttack):
 
     def shadow_probes(self) -> tuple[Probe, ...]:
         return (AnswerShape(), OwnAnswers())
-
-    def signal(self, kept: Any) -> Any:
-        return kept
-
-    def comparison(self) -> SignalAttack:
-        return LiraOnline(self.variance)
 
     def score_signals(self, target: Scores, background: Scores, shadows: Shadows | None) -> Scores:
         assert shadows is not None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hampkit.attacks.base import SignalAttack, Tier
-from hampkit.attacks.lira import LiraOnline, Variance
+from hampkit.attacks.lira import Variance
 from hampkit.attacks.probe_attack import ProbeAttack
 from hampkit.attacks.probes import OwnAnswers
 from hampkit.attacks.rmia import Rmia
@@ -16,14 +16,11 @@ from hampkit.types import Probe
 class _Stripped(ProbeAttack):
     """An attack on the scaled logit before the release."""
 
-    paper = "https://arxiv.org/abs/2404.17399"
-    tier = "weights"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2404.17399"
+    tier: ClassVar[Tier] = "weights"
 
     def probe(self) -> Probe:
         return OwnAnswers()
-
-    def signal(self, kept: Any) -> Any:
-        return kept
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,8 @@ class StrippedLira(_Stripped):
 
     name: ClassVar[str] = "stripped-lira"
     reference: ClassVar[str] = "Aerni et al. 2024; LiRA of Carlini et al. 2022"
-    tier: ClassVar[Tier] = "weights"
 
     variance: Variance = "auto"  # of the shadow models' signals, see lira-online
-
-    def comparison(self) -> SignalAttack:
-        return LiraOnline(self.variance)
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,6 @@ class StrippedRmia(_Stripped):
 
     name: ClassVar[str] = "stripped-rmia"
     reference: ClassVar[str] = "Aerni et al. 2024; RMIA of Zarifzadeh et al. 2024"
-    tier: ClassVar[Tier] = "weights"
 
     def comparison(self) -> SignalAttack:
         return Rmia()

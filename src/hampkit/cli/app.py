@@ -78,7 +78,8 @@ app.add_typer(reproduce_app, name="reproduce")
 
 def guarded(argv: list[str]) -> int:
     """The exit code of a command line; every error is one line on standard error."""
-    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback} | {"data", "reproduce"}
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    commands |= {group.name for group in app.registered_groups if group.name}
     replace_unknown_characters()
     if COMPLETES in os.environ or {"--install-completion", "--show-completion"} & set(argv):
         completion_shell.prepare()

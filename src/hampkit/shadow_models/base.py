@@ -35,9 +35,9 @@ class ShadowTask:
     population: Dataset  # Z rows that no model is trained on or chosen by, which are queried too
     units: NDArray[np.int64] = field(repr=False)  # (P,) rows with equal numbers are IN or OUT together
     table: SplitTable = field(repr=False)
+    drawn: NDArray[np.int64] = field(repr=False)  # the rows of which each model has a half, beside all others
     sha256: str = ""  # of the data set, regardless of its order
     probes: tuple[Probe, ...] = ()  # what the models are asked beyond one question per example
-    drawn: NDArray[np.int64] | None = None  # the rows of which each model has a half, beside all others; None: all rows
 
     @cached_property
     def space(self) -> InputSpace:
@@ -54,6 +54,11 @@ class ShadowTask:
         """Number of views that are queried per example."""
         return self.config.views if self.config.models else 1
 
+    @property
+    def questions(self) -> int:
+        """Number of questions to one model about one candidate."""
+        return self.views + sum(probe.questions(self.task.pool.shape) for probe in self.probes)
+
     def of(self, config: ShadowConfig) -> ShadowTask:
         """A copy with other options of the shadow models."""
         return replace(self, recipe=replace(self.recipe, shadows=config))
@@ -64,8 +69,6 @@ class ShadowTask:
         Raises: `UserError` as `hampkit.data.splits.shadow_members`.
         """
         c = self.config
-        if self.drawn is None:
-            return shadow_members(c.models, len(self.task.pool), c.seed, c.scheme, self.units)
         _, first, of = np.unique(self.units[self.drawn], return_index=True, return_inverse=True)
         masks = torch.ones(c.models, len(self.task.pool), dtype=torch.bool)
         masks[:, torch.from_numpy(self.drawn)] = shadow_members(c.models, len(of), c.seed, c.scheme, first[of])

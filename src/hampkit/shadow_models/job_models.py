@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from hampkit.config.content import content_hash
 from hampkit.config.sections import ShadowConfig
 from hampkit.defenses import Models
-from hampkit.errors import UserError
 from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, save_tensors, write_json
 from hampkit.shadow_models.base import ShadowTask
 from hampkit.shadow_models.mode import ExecutionMode
 from hampkit.targets.blackbox import BlackBox, release_for
-from hampkit.targets.probing import ask
+from hampkit.targets.probing import ask, check_kept
 from hampkit.targets.trained import read_models
 from hampkit.types import Probe
 
@@ -83,7 +82,7 @@ class JobModels:
         return found
 
     def _keep(self, models: Models) -> None:
-        weights_step(self._task, self._job, lambda: models).folder(self._run)
+        weights_step(self._task, self._job, models).folder(self._run)
 
 
 def fits(config: ShadowConfig, each: float) -> bool:
@@ -98,14 +97,13 @@ def size_of(models: Models) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in models.tensors().values())
 
 
-def weights_step(task: ShadowTask, job: Job, models: Callable[[], Models] | None = None) -> Step[Models]:
+def weights_step(task: ShadowTask, job: Job, models: Models | None = None) -> Step[Models]:
     """The step with the weights of a job; models: what is written if they are missing."""
 
     def write(folder: Path) -> None:
         assert models is not None, "weights that were not kept cannot be read"
-        found = models()
-        save_tensors(folder / "stack.safetensors", found.tensors())
-        write_json(folder / "history.json", {"models": [asdict(h) for h in found.stack.history]})
+        save_tensors(folder / "stack.safetensors", models.tensors())
+        write_json(folder / "history.json", {"models": [asdict(h) for h in models.stack.history]})
 
     def read(folder: Path) -> Models:
         return read_models(task.task, folder, read_json(folder / "history.json", "models"))
@@ -154,12 +152,8 @@ def _write_probe(task: ShadowTask, job: Job, probe: Probe, models: Callable[[], 
     trained, seeds = models(), seeds_of(task, job)
     asked = [_asked(task, trained, k, probe) for k in range(len(job))]
     kept = ask(asked, probe, task.task.pool, task.space, [derive(seed, "probe", probe.name) for seed in seeds])
-    if bad := int((~np.isfinite(kept)).sum()):
-        raise UserError(
-            f"shadow models {job_name(job)} of {task.recipe.title}: {bad} of {kept.size} numbers that the probe {probe.name}"
-            f" keeps of the answers of defense {task.recipe.defense.name} are NaN or infinite; correct the release of the"
-            " defense, then run again"
-        )
+    whose = f"shadow models {job_name(job)} of {task.recipe.title}: "
+    check_kept(kept, probe, task.recipe.defense.name, whose)
     np.save(folder / "kept.npy", kept)
 
 
@@ -175,7 +169,7 @@ def _probe_place(task: ShadowTask, job: Job, probe: Probe) -> str:
 
 def place_of(probe: Probe) -> str:
     """The name of a probe's folder, with a hash of its options."""
-    return f"{probe.name}-{content_hash([probe.version, asdict(probe)])[:8]}"
+    return f"{probe.name}-{content_hash(probe.key())[:8]}"
 
 
 def _read(folder: Path) -> NDArray[np.float32]:

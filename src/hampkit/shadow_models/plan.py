@@ -138,9 +138,8 @@ def _fastest(task: ShadowTask, measuring: Measuring) -> tuple[ExecutionMode, flo
 
 def _disk(task: ShadowTask, mode: ExecutionMode, models: int) -> int:
     """Expected bytes of signals, answers to probes (at most a number per answer), weights, histories and manifests."""
-    config, shape = task.trainer.config, task.task.pool.shape
-    asked = task.views + sum(probe.questions(shape) for probe in task.probes)
-    signals = 4 * (len(task.task.pool) * asked + len(task.population))
+    config = task.trainer.config
+    signals = 4 * (len(task.task.pool) * task.questions + len(task.population))
     history = 100 + (14 * config.epochs if config.select == "best" else 0)  # as JSON
     each = _weights_of_one(task)
     weights = each if fits(task.config, each) else 0

@@ -131,8 +131,7 @@ def _querying(task: ShadowTask, models: Models) -> float:
     started = time.perf_counter()
     box.query(rows, seed=0)
     each = (time.perf_counter() - started) / len(rows)
-    asked = task.views + sum(probe.questions(task.task.pool.shape) for probe in task.probes)
-    return each * (len(task.task.pool) * asked + len(task.population))
+    return each * (len(task.task.pool) * task.questions + len(task.population))
 
 
 def _synchronize(device: torch.device) -> None:

@@ -75,16 +75,14 @@ def missing_jobs(task: ShadowTask, run: Run, mode: ExecutionMode) -> list[Job]:
 
     def done(job: Job) -> bool:
         kept = task.config.keep_models != "yes" or weights_step(task, job).done(run)
-        return kept and job_step(task, job, mode, run).done(run) and not missing_probes(task, job, run)
+        return kept and job_step(task, job).done(run) and not missing_probes(task, job, run)
 
     return [job for job in jobs(task.config, mode) if not done(job)]
 
 
-def trained_again(task: ShadowTask, run: Run, mode: ExecutionMode, missing: list[Job]) -> int:
+def trained_again(task: ShadowTask, run: Run, missing: list[Job]) -> int:
     """The number of models in these jobs that were trained before, but whose weights were not kept."""
-    before = [
-        job for job in missing if job_step(task, job, mode, run).done(run) and not weights_step(task, job).done(run)
-    ]
+    before = [job for job in missing if job_step(task, job).done(run) and not weights_step(task, job).done(run)]
     return sum(map(len, before))
 
 
@@ -112,18 +110,22 @@ def train_job(task: ShadowTask, job: Job, run: Run, mode: ExecutionMode) -> None
     with threads(task.recipe.train.threads):
         if task.config.keep_models == "yes":
             models.keep()
-        _step(task, job, models).folder(run)
+        job_step(task, job, models).folder(run)
         for probe in task.probes:
             probe_step(task, job, probe, models).folder(run)
 
 
-def job_step(task: ShadowTask, job: Job, mode: ExecutionMode, run: Run) -> Step[JobSignals]:
-    """The step of a job's signals. Its folder is named by masks and models; the run's recipe decides the rest."""
-    return _step(task, job, JobModels(task, job, mode, run))
+def job_step(task: ShadowTask, job: Job, models: JobModels | None = None) -> Step[JobSignals]:
+    """The step of a job's signals; models: those that are asked if it is missing.
 
+    Its folder is named by masks and models; the run's recipe decides the rest.
+    """
 
-def _step(task: ShadowTask, job: Job, models: JobModels) -> Step[JobSignals]:
-    return Step(_place(task.config, job), None, lambda folder: _write(task, job, models, folder), _read_job)
+    def write(folder: Path) -> None:
+        assert models is not None, "a missing job is only read"
+        _write(task, job, models, folder)
+
+    return Step(_place(task.config, job), None, write, _read_job)
 
 
 def _read_job(folder: Path) -> JobSignals:
@@ -149,7 +151,7 @@ def read(task: ShadowTask, run: Run, mode: ExecutionMode) -> ShadowSet:
     """
     config = task.config
     all_jobs = jobs(config, mode)
-    steps = [job_step(task, job, mode, run) for job in all_jobs]
+    steps = [job_step(task, job) for job in all_jobs]
     found = [step.read(run.folder / step.place) for step in steps]
     parts, population = tuple(s.scaled_logit for s in found), np.concatenate([s.population for s in found])
     probes = {probe: tuple(read_probe(task, job, probe, run) for job in all_jobs) for probe in task.probes}

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hampkit.errors import UserError
 from hampkit.rng import derive, torch_rng
 from hampkit.types import Dataset, Domain, InputSpace, Probe
 
@@ -46,6 +47,15 @@ def ask(
         )
         parts.append(torch.stack([probe.keep(answer, y).float() for answer in answers]))
     return torch.cat(parts, dim=1).numpy()
+
+
+def check_kept(kept: NDArray[np.float32], probe: Probe, defense: str, whose: str = "") -> None:
+    """Raises: `UserError` for numbers that are not finite; whose: a prefix that names the models."""
+    if bad := int((~np.isfinite(kept)).sum()):
+        raise UserError(
+            f"{whose}{bad} of {kept.size} numbers that the probe {probe.name} keeps of the answers of defense {defense} are NaN"
+            " or infinite; correct the release of the defense, then run again"
+        )
 
 
 def input_space(domain: Domain, population: Tensor, rows: Tensor) -> InputSpace:

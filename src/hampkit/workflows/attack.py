@@ -26,7 +26,7 @@ from hampkit.registry import ATTACKS
 from hampkit.rng import derive
 from hampkit.runs.locks import locked
 from hampkit.runs.step import Step
-from hampkit.runs.store import Run, read_json, write_json
+from hampkit.runs.store import read_json, write_json
 from hampkit.shadow_models.base import ShadowSet
 from hampkit.shadow_models.reuse import Lender
 from hampkit.stats import grouped
@@ -60,29 +60,21 @@ def evaluate(
     lender: another run whose shadow models are taken instead of training some.
     """
     chosen = choose(problem.recipe, attacks)
-    if lender is not None:
-        lender.load_for(problem.shadow_task())  # raises before anything is trained
+    found = None if lender is None else lender.load_for(problem.shadow_task())  # raises before anything is trained
     with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         run = create(problem, session)
         target = train_locked(problem, run)
         chosen, skipped = suited(chosen, Attacked(problem, target).answers, named=bool(attacks))
         others = earlier(run, problem.recipe, [attack.name for attack in chosen])
-        found = None
-        if lender is not None:
-            found = _borrowed(lender, problem, run, [*chosen, *others])
+        if lender is not None and found is not None:
+            task = problem.shadow_task(shadow_probes_of([*chosen, *others]))
+            found = replace(found, probes=lender.probes_for(task, None if found.differences else run))
             chosen, others, without = without_answers(chosen, others, found, named=bool(attacks))
             skipped |= without
         elif problem.recipe.shadows.models:
             found = train_shadow_models(problem, run, session, [*chosen, *others])
         attacked = Attacked(problem, target, found, probes_of([*chosen, *others]))
         return attack(attacked, Attacks(chosen, others, skipped), session)
-
-
-def _borrowed(lender: Lender, problem: Problem, run: Run, attacks: Sequence[Attack]) -> ShadowSet:
-    """The shadow models of another run, and what they answer to the probes of these attacks as far as they can be asked."""
-    task = problem.shadow_task(shadow_probes_of(attacks))
-    found = lender.load_for(task)
-    return replace(found, probes=lender.probes_for(task, None if found.differences else run))
 
 
 @dataclass(frozen=True)
@@ -203,12 +195,10 @@ def _oracle(attack: Attack, attacked: Attacked) -> Oracle | None:
     """What answers the questions of an attack's own choice, about the candidates and the known examples behind them."""
     if "oracle" not in attack.needs:
         return None
-    box, counter = attacked.target.black_box(), itertools.count()
-    seed, rows = (
-        derive(attacked.recipe.seed, "oracle", attack.name),
-        len(attacked.case.member) + len(attacked.case.known_member),
-    )
-    return Oracle(lambda x: box.query(x, derive(seed, next(counter))), rows, attack.budget)
+    box, asked, case = attacked.target.black_box(), itertools.count(), attacked.case
+    seed = derive(attacked.recipe.seed, "oracle", attack.name)
+    rows = len(case.member) + len(case.known_member)
+    return Oracle(lambda x: box.query(x, derive(seed, next(asked))), rows, attack.budget)
 
 
 def _write_checks(case: Case, recipe: Recipe, folder: Path) -> None:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from hampkit.attacks import Attack
-from hampkit.attacks.probes import Repeats
 from hampkit.config.recipe import Recipe
 from hampkit.config.schema import build
 from hampkit.errors import UserError
@@ -49,7 +48,7 @@ def suited(attacks: Sequence[Attack], answers: Answers, named: bool) -> tuple[li
         probes = attack.probes()
         if probes and not any(probe.released for probe in probes) and not answers.modified:
             skipped[attack.name] = "the release changes nothing, so that this is the same attack on the answers"
-        elif any(probe.name == Repeats.name for probe in probes) and not answers.randomised:
+        elif any(probe.repeats for probe in probes) and not answers.randomised:
             skipped[attack.name] = "equal questions have equal answers"
     return [attack for attack in attacks if attack.name not in skipped], skipped
 

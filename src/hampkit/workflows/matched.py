@@ -36,12 +36,22 @@ class Match:
         """The name of the entry."""
         return f"{NAME} (as accurate as {', '.join(self.defenses)})"
 
+    @property
+    def noise(self) -> float:
+        """The noise multiplier."""
+        return self.recipe.defense.options["noise_multiplier"]
+
+    def joined(self, other: Match) -> Match:
+        """One match for the defenses of both, which have the same model of DP-SGD; its numbers are those of the nearer one."""
+        nearer = min(other, self, key=lambda m: abs(m.reached - m.target))
+        trainings = max(self.trainings, other.trainings)
+        return replace(nearer, defenses=(*self.defenses, *other.defenses), trainings=trainings)
+
     def summary(self, facts: str) -> str:
         """How it was matched; facts: what DP-SGD reports of the model."""
-        noise = self.recipe.defense.options["noise_multiplier"]
         close = "" if abs(self.reached - self.target) <= CLOSE else ", the nearest that was found"
         said = (
-            f"noise multiplier {noise:.3g} after {counted(self.trainings, 'training')}: validation accuracy"
+            f"noise multiplier {self.noise:.3g} after {counted(self.trainings, 'training')}: validation accuracy"
             f" {100 * self.reached:.1f} % against {100 * self.target:.1f} %{close}"
         )
         return "; ".join(
@@ -57,15 +67,11 @@ def matches(recipe: Recipe, accuracies: Mapping[str, float], session: Session) -
     groups: dict[int, list[str]] = {}
     for name, accuracy in accuracies.items():
         groups.setdefault(round(accuracy / CLOSE), []).append(name)
-    found: dict[str, Match] = {}
+    found: dict[float, Match] = {}
     for names in groups.values():
         match = _match(recipe, names, accuracies[names[0]], session)
-        other = found.setdefault(str(match.recipe.defense.options["noise_multiplier"]), match)
-        if other is not match:  # the same noise is the nearest for both: they are compared with one model
-            nearer = min(match, other, key=lambda m: abs(m.reached - m.target))
-            found[str(match.recipe.defense.options["noise_multiplier"])] = replace(
-                nearer, defenses=(*other.defenses, *match.defenses), trainings=max(match.trainings, other.trainings)
-            )
+        other = found.get(match.noise)
+        found[match.noise] = match if other is None else other.joined(match)
     return list(found.values())
 
 

@@ -127,17 +127,14 @@ class Problem:
         return dict(zip(xs, np.split(first_alike(torch.cat(list(xs.values()))), ends[:-1]), strict=True))
 
     @cached_property
-    def drawn(self) -> NDArray[np.int64] | None:
-        """The rows of the pool that are canaries, on which the shadow models differ; None: all rows, without canaries."""
-        if self.canaries is None:
-            return None
-        return np.flatnonzero(self.places() >= len(self.dataset) - len(self.canaries))
+    def drawn(self) -> NDArray[np.int64]:
+        """The rows of the pool on which the shadow models differ: the canaries if there are any, else all."""
+        others = 0 if self.canaries is None else len(self.dataset) - len(self.canaries)
+        return np.flatnonzero(self.places() >= others)
 
     @cached_property
     def once(self) -> NDArray[np.bool_]:
         """(P,) the rows of the pool that may be known or judged: `distinct` ones; with canaries only canaries."""
-        if self.drawn is None:
-            return self.distinct
         judged = np.zeros_like(self.distinct)
         judged[self.drawn] = self.distinct[self.drawn]
         return judged

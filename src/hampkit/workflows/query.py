@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import read_json, write_json
 from hampkit.targets.blackbox import view
-from hampkit.targets.probing import ask, input_space
+from hampkit.targets.probing import ask, check_kept, input_space
 from hampkit.targets.trained import Trained
 from hampkit.types import Probe
 from hampkit.workflows.problem import Problem
@@ -57,14 +57,10 @@ def probe_step(trained: Trained, problem: Problem, probe: Probe) -> Step[NDArray
         box = trained.black_box(probe)
         space = input_space(trained.domain, trained.population.x, trained.pool.x)
         (kept,) = ask([box], probe, trained.pool, space, [derive(problem.recipe.seed, "probe", probe.name)])
-        if bad := int((~np.isfinite(kept)).sum()):
-            raise UserError(
-                f"{bad} of {kept.size} numbers that the probe {probe.name} keeps of the answers of defense"
-                f" {problem.recipe.defense.name} are NaN or infinite; correct the release of the defense, then run again"
-            )
+        check_kept(kept, probe, problem.recipe.defense.name)
         np.save(folder / "kept.npy", kept)
 
-    key = [trained.fingerprint, len(trained.pool), probe.version, asdict(probe)]
+    key = [trained.fingerprint, len(trained.pool), *probe.key()]
     return Step(f"probes/{probe.name}", key, write, lambda folder: _load(folder, "kept"))
 
 

@@ -54,7 +54,7 @@ def train_shadow_models(problem: Problem, run: Run, session: Session, attacks: S
     mode = _resized(step.of(run), session)
     missing = shadow_training.missing_jobs(task, run, mode)
     trained = task.config.models - sum(map(len, missing))
-    if again := shadow_training.trained_again(task, run, mode, missing):
+    if again := shadow_training.trained_again(task, run, missing):
         session.progress.say(
             f"{again} shadow models of {problem.recipe.title} are trained again, because their weights were not kept and attacks"
             " ask them more; naming attacks with one question (such as lira) avoids that"
@@ -149,7 +149,7 @@ def _context(
         "device": str(problem.trainer.device),
         "shadows": asdict(problem.recipe.shadows),
         "mode": asdict(mode),
-        "attacks": [[attack.name, asdict(attack)] for attack in attacks if attack.probes()],  # pyright: ignore[reportArgumentType]
+        "attacks": [[attack.name, asdict(attack)] for attack in attacks if attack.shadow_probes()],  # pyright: ignore[reportArgumentType]
     }
 
 
