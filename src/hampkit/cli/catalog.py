@@ -251,7 +251,7 @@ def _address(key: str, document: Mapping[str, Any], known: Catalog) -> Address:
 
 
 def _needs_class(address: Address, origin: str) -> bool:
-    """Whether a value comes from a user's file and can be checked only by importing the class that it belongs to."""
+    """Whether the check of a value needs the class that has the option: only for values from a user's file."""
     theirs = origin.endswith(".toml")
     return theirs and address[0] not in SECTIONS and address not in (("data", "name"), ("defense", "name"))
 

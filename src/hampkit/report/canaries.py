@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hampkit.judging.results.attacks import of_models, of_target, ranked
+from hampkit.judging.results.attacks import of_models, of_target, ranked, tpr_at
 from hampkit.judging.results.wording import level_label, percent
-from hampkit.report.rows import Json
+from hampkit.report.rows import Json, judged_on
 
 # the attacks that are shown, in this order, if they were made; and the strongest on canaries, whichever it is
 SHOWN = (
@@ -29,7 +29,7 @@ class CanaryRow:
     attack: str
     judged: str  # target, or how many shadow models in turn
     level: str  # the false-positive rate of both rates
-    # tpr, tpr_low, tpr_high (None where a count stands) and its text; value, low, high and auc, its text; empty if not made
+    # text, of the TPR; value, low, high of the AUC, and auc, their text; empty if the attack was not made
     clean: dict[str, Any]
     canary: dict[str, Any]
 
@@ -89,7 +89,7 @@ def _block(canary: Json, clean: Json | None) -> CanaryBlock:
 def _attacks(canary: Json) -> list[str]:
     made = _of(canary)
     best = [attack["attack"] for attack in ranked(made)[:1]]
-    return list(dict.fromkeys([*(name for name in SHOWN), *best]))
+    return list(dict.fromkeys([*SHOWN, *best]))
 
 
 def _of(model: Json) -> Sequence[Json]:
@@ -110,20 +110,15 @@ def _level(canary: Json) -> float:
 def _row(canary: Json, clean: Json | None, name: str, level: float) -> CanaryRow:
     attack = _attack(canary, name)
     assert attack is not None
-    judged = f"{attack['targets']:,} models" if attack["unit"] == "leave-one-out" else "target"
     other = _attack(clean, name)
     sides = [{} if a is None else _numbers(a, level) for a in (other, attack)]
-    return CanaryRow(canary["recipe"], name, judged, level_label(level), *sides)
+    return CanaryRow(canary["recipe"], name, judged_on(attack), level_label(level), *sides)
 
 
 def _numbers(attack: Json, level: float) -> dict[str, Any]:
-    point = next(p for p in attack["tpr_at_fpr"] if p["fpr"] == level)
     auc = attack["auc"]
-    spans = {"tpr": None, "tpr_low": None, "tpr_high": None}
-    if not point.get("reason"):
-        spans = {"tpr": point["value"], "tpr_low": point["outer_low"], "tpr_high": point["outer_high"]}
     said = f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
-    return {**spans, "text": rate_text(point, attack["members"]), "auc": said, **auc}
+    return {"text": rate_text(tpr_at(attack, level), attack["members"]), "auc": said, **auc}
 
 
 def rate_text(point: Json, members: int) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from hampkit.judging.results.attacks import of_models
+from hampkit.judging.results.attacks import of_models, tier_of, tpr_at
 from hampkit.judging.results.wording import percent
 from hampkit.report.canaries import about_line, rate_text
 from hampkit.report.markup import code, text
@@ -39,9 +38,8 @@ def critique_rows(comparison: Json, results: Json) -> list[CritiqueRow]:
     return [_row(entry, models[2 * i], models[2 * i + 1]) for i, entry in enumerate(comparison["entries"])]
 
 
-def critique_markdown(comparison: Json, results: Json, command: str) -> str:
+def critique_markdown(comparison: Json, rows: Sequence[CritiqueRow], command: str) -> str:
     """The table with its explanation and its command."""
-    rows = critique_rows(comparison, results)
     lines = [f"# {text(title(comparison))}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(text(cell) for cell in row.cells) + " |" for row in rows]
     said = [f"- left out: {text(name)}: {text(why)}" for name, why in comparison["left_out"].items()]
@@ -69,13 +67,13 @@ def about(comparison: Json) -> list[str]:
 def _row(entry: Json, clean: Json, canary: Json) -> CritiqueRow:
     assert canary.get("canaries"), canary["recipe"]
     found = {
-        VIEWS[0]: _best(clean, lambda a: a.get("queries", 1) == 1 and a.get("tier") != "weights"),
+        VIEWS[0]: _best(clean, lambda a: a.get("queries", 1) == 1 and tier_of(a) != "weights"),
         VIEWS[1]: _best(clean, lambda a: True),
         VIEWS[2]: _best(canary, lambda a: True),
     }
     name, value, resolved, count = entry["highest"]["tpr"]
     published = f"{count or percent(value)} ({name}){'' if resolved or count else ' ?'}"
-    rated = [f"{rate_text(_point(a), a['members'])} ({a['attack']})" for a in found.values()]
+    rated = [f"{rate_text(tpr_at(a, LEVEL), a['members'])} ({a['attack']})" for a in found.values()]
     auc = entry["canaries"]["leak"]["auc"]
     cells = (
         entry["defense"],
@@ -85,7 +83,7 @@ def _row(entry: Json, clean: Json, canary: Json) -> CritiqueRow:
         *rated,
         f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}] ({entry['canaries']['leak']['attack']})",
     )
-    points = {view: _point(attack) for view, attack in found.items()}
+    points = {view: tpr_at(attack, LEVEL) for view, attack in found.items()}
     rates = {
         view: {"value": p["value"], "low": p["outer_low"], "high": p["outer_high"]}
         for view, p in points.items()
@@ -96,11 +94,9 @@ def _row(entry: Json, clean: Json, canary: Json) -> CritiqueRow:
 
 def _best(model: Json, wanted: Callable[[Json], bool]) -> Json:
     """The attack of leave-one-out with the highest lower end of the TPR."""
-    return max(filter(wanted, of_models(model)), key=lambda a: (_point(a)["outer_low"], _point(a)["value"]))
-
-
-def _point(attack: Json) -> dict[str, Any]:
-    return next(p for p in attack["tpr_at_fpr"] if p["fpr"] == LEVEL)
+    return max(
+        filter(wanted, of_models(model)), key=lambda a: (tpr_at(a, LEVEL)["outer_low"], tpr_at(a, LEVEL)["value"])
+    )
 
 
 def spans(rows: Sequence[CritiqueRow]) -> list[float]:

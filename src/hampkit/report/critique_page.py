@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from math import log10
 from typing import Any
 
 from hampkit.report.charts import COLOURS, axis, bars, figure, plain
-from hampkit.report.critique import COLUMNS, VIEWS, CritiqueRow, about, critique_rows, spans, title
+from hampkit.report.critique import COLUMNS, VIEWS, CritiqueRow, about, spans, title
 from hampkit.report.page import rendered
 from hampkit.report.rows import Json
 
@@ -14,14 +16,13 @@ SYMBOLS = ("circle-open", "square", "diamond")
 LEAST = 1e-4  # where the axis begins at the latest
 
 
-def critique_html(comparison: Json, results: Json, command: str) -> str:
+def critique_html(comparison: Json, rows: Sequence[CritiqueRow], command: str) -> str:
     """The page, a single file."""
-    rows = critique_rows(comparison, results)
     charts = {"critique": critique_chart(rows)}
-    document = {"rows": [{"cells": row.cells, "rates": row.rates} for row in rows]}
+    document = {"rows": [asdict(row) for row in rows]}
     context = {
         "title": title(comparison),
-        "version": results["hampkit"],
+        "version": comparison["hampkit"],
         "columns": COLUMNS,
         "rows": rows,
         "about": about(comparison),
@@ -41,7 +42,7 @@ def critique_chart(rows: Sequence[CritiqueRow]) -> dict[str, Any]:
     data = [_marks(rows, k, start) for k in range(len(VIEWS))]
     ticks = [10.0**-k for k in range(5)]
     layout = go.Layout(
-        xaxis=axis("TPR at 0.1% FPR", type="log", tickvals=ticks, tickformat="~%", range=[_log(start) - 0.1, 0.05]),
+        xaxis=axis("TPR at 0.1% FPR", type="log", tickvals=ticks, tickformat="~%", range=[log10(start) - 0.1, 0.05]),
         yaxis=axis(
             "",
             tickvals=list(range(len(rows))),
@@ -70,9 +71,3 @@ def _marks(rows: Sequence[CritiqueRow], k: int, start: float) -> dict[str, Any]:
         "marker": {"color": COLOURS[k], "size": 11, "symbol": SYMBOLS[k], "line": {"width": 2, "color": COLOURS[k]}},
         "hovertemplate": "%{customdata}: %{x:.2%}<extra></extra>",
     }
-
-
-def _log(value: float) -> float:
-    from math import log10
-
-    return log10(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hampkit.judging.results.attacks import of_models
+from hampkit.judging.results.attacks import of_models, tpr_at
 from hampkit.judging.results.wording import level_label, model_titles, percent
 from hampkit.report.rows import Json, outer
 
@@ -51,7 +51,7 @@ def _points(model: Json) -> dict[str, dict[str, Any]]:
     for column, name in ATTACKS.items():
         attack = made.get(name) or (made.get("lira-online") if name in (model.get("skipped") or {}) else None)
         if attack is not None:
-            found[column] = next(outer(p) for p in attack["tpr_at_fpr"] if p["fpr"] == FPR)
+            found[column] = outer(tpr_at(attack, FPR))
     return found
 
 

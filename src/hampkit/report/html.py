@@ -30,7 +30,9 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
     """The variables of the template."""
     assert len(details) == len(results["models"]), (len(details), len(results["models"]))
     blocks = rows.blocks(results)
+    canaries = canary_blocks(results)
     figures, panels = _charts(results, details, [block.title for block in blocks])
+    figures |= {"canaries": canary_chart(canaries)} if canaries else {}
     return {
         "results": results,
         "version": results["hampkit"],
@@ -44,7 +46,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
         "provenance": [provenance(model, detail) for model, detail in zip(results["models"], details, strict=True)],
         "annex": annex(results, details),
         "policy": results.get("policy") or [],
-        "canaries": canary_blocks(results),
+        "canaries": canaries,
         "canary_note": CANARY_NOTE,
         **_verdict(results),
         **_tables(results, blocks),
@@ -106,8 +108,6 @@ def _charts(results: Json, details: Sequence[Json], titles: list[str]) -> tuple[
     # an audit has one model, and no picture of several
     shown = results["models"] and not any(model.get("audit") for model in results["models"])
     figures: dict[str, Any] = {"tradeoff": charts.tradeoff_chart(results, recipes)} if shown else {}
-    if found := canary_blocks(results):
-        figures["canaries"] = canary_chart(found)
     panels = []
     for i, (model, detail, title) in enumerate(zip(results["models"], details, titles, strict=True)):
         panel: dict[str, Any] = {"title": title, "roc": None, "histograms": {}, "release": detail.get("release") or ""}

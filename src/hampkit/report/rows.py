@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hampkit.judging.results.attacks import attack_label, family, leaders, of_models, of_target, order_of, strongest
+from hampkit.judging.results.attacks import (
+    attack_label,
+    family,
+    leaders,
+    of_models,
+    of_target,
+    order_of,
+    strongest,
+    tier_of,
+)
 from hampkit.judging.results.tail import tail_line
 from hampkit.judging.results.wording import level_label, model_titles, n_seeds, off_null, percent, runs_of, sampling
 from hampkit.text import counted
@@ -180,7 +189,7 @@ def need_words(attack: Json) -> str:
     others = [NEEDS.get(need) or need for need in attack["needs"] if need != "probes"]
     asked = attack.get("queries", 1)
     questions = [f"{asked} questions about each example"] if asked > 1 else []
-    tier = str(attack.get("tier") or "probabilities")
+    tier = tier_of(attack)
     return "; ".join([f"{TIERS.get(tier) or tier} and true labels", *others, *questions])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hampkit.judging.results.attacks import deciding_auc, exposure_of, of_models, of_target
+from hampkit.judging.results.attacks import deciding_auc, exposure_of, of_models, of_target, tier_of
 from hampkit.registry import ATTACKS
 from hampkit.workflows.audit_attacks import unfit
 
@@ -42,17 +42,12 @@ def measured(results: Json) -> list[dict[str, Any]]:
     ]
 
 
-def tier(attack: Json) -> str:
-    """What of an answer the attack uses: ``label`` or ``probabilities``."""
-    return attack.get("tier") or ("label" if attack["label_only"] else "probabilities")
-
-
 def _measured(model: Json, attack: Json) -> dict[str, Any]:
     return {
         "model": model["recipe"],
         "attack": attack["attack"],
         "unit": attack["unit"],
-        "tier": tier(attack),
+        "tier": tier_of(attack),
         "members": attack["members"],
         "nonmembers": attack["nonmembers"],
         "models": attack["targets"],

@@ -30,13 +30,14 @@ from hampkit.registry import ATTACKS
 from hampkit.rng import derive
 from hampkit.runs.environment import environment
 from hampkit.stats import grouped
-from hampkit.stats.bounds import audit_scores, unlikely_coins
+from hampkit.stats.bounds import unlikely_coins
 from hampkit.stats.exposure import exposure
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.targets.base import Audited, Given, audited
 from hampkit.text import audit_folder
 from hampkit.workflows.attack import NULL_ATTACK
 from hampkit.workflows.audit_attacks import chosen_attacks
+from hampkit.workflows.bound import one_run_bounds
 from hampkit.workflows.report_inputs import answer_histogram, curve
 from hampkit.workflows.session import Session
 
@@ -342,11 +343,7 @@ def _bounds(request: AuditRequest, scores: Scores, known: Scores, subject: Subje
         return {"reason": f"not available: none of {', '.join(BOUND_ATTACKS)} was made, which decide the bounds"}
     every = np.r_[scores[name], known[name]], np.r_[case.member, case.known_member]
     delta = request.declared.claimed_delta
-    found = audit_scores(*every, delta=1e-5 if delta is None else delta, seed=request.seed)
-    most = audit_scores(every[1].astype(float), every[1], delta=found.delta, seed=request.seed)  # of a perfect attack
-    ends = ("epsilon", "mu", "epsilon_of_mu")
-    numbers = {key: getattr(found, key) for key in ("canaries", "delta", "level", *ends)}
-    return {"attack": name, **numbers, "most": {key: getattr(most, key) for key in ends}}
+    return one_run_bounds(name, *every, delta=1e-5 if delta is None else delta, seed=request.seed)
 
 
 def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[str, Any]:

@@ -53,6 +53,15 @@ def bound_of_file(file: str | Path, included: str, score: str, delta: float, lev
     return bounds(values, inside, delta, level, seed)
 
 
+def one_run_bounds(attack: str, scores: Any, included: Any, delta: float, seed: int) -> dict[str, Any]:
+    """The bounds from an attack's scores of all records (m,) as a results document has them, and those of a perfect attack."""
+    inside = np.asarray(included, dtype=bool)
+    found, most = (audit_scores(values, inside, delta=delta, seed=seed) for values in (scores, inside.astype(float)))
+    ends = ("epsilon", "mu", "epsilon_of_mu")
+    numbers = {key: getattr(found, key) for key in ("canaries", "delta", "level", *ends)}
+    return {"attack": attack, **numbers, "most": {key: getattr(most, key) for key in ends}}
+
+
 def bounds(scores: Any, included: Any, delta: float, level: float, seed: int) -> OneRun:
     """`hampkit.stats.bounds.audit_scores` for a user. Raises: `UserError`."""
     if not 0 <= delta < 1:

@@ -11,8 +11,8 @@ from hampkit.config.schema import build
 from hampkit.config.sections import CanaryConfig
 from hampkit.errors import UserError
 from hampkit.judging.results import AttackResult
-from hampkit.stats.bounds import audit_scores
 from hampkit.stats.strength import finding, side
+from hampkit.workflows.bound import one_run_bounds
 from hampkit.workflows.problem import Problem
 
 DELTA = 1e-5  # of the bounds on epsilon
@@ -52,7 +52,6 @@ def _bounds(
     The attack is the strongest of leave-one-out: the shadow models' canaries do not depend on the target's coins, so that the
     choice costs nothing. Without shadow models it is `WITHOUT_MODELS`.
     """
-    assert problem.drawn is not None
     if not problem.once[problem.drawn].all():
         return {"reason": "not available: canaries with inputs that other records have do not have coins of their own"}
     usable = [r for r in results if r.unit == "leave-one-out" and r.attack in scores and "known" not in r.needs]
@@ -64,13 +63,4 @@ def _bounds(
     file = scores[name]
     known = problem.task.members[0].numpy()[problem.candidates().known]
     every, included = np.r_[file["scores"], file["known_scores"]], np.r_[file["member"], known]
-    seed = problem.recipe.canaries.seed
-    bound, most = (
-        audit_scores(values, included, DELTA, seed=seed) for values in (turned * every, included.astype(float))
-    )
-    ends = ("epsilon", "mu", "epsilon_of_mu")
-    return {
-        "attack": name,
-        **{key: getattr(bound, key) for key in ("canaries", "delta", "level", *ends)},
-        "most": {key: getattr(most, key) for key in ends},
-    }
+    return one_run_bounds(name, turned * every, included, DELTA, problem.recipe.canaries.seed)

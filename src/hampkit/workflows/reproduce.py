@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hampkit.config.sections import CanaryConfig
@@ -63,11 +63,10 @@ def reproduce_critique(critique: Critique, out: Path | None, session: Session) -
     )
     comparison = compare(request, out, session).to_json()
     folder = session.runs_dir if out is None else out
-    results, command = read_json(folder / "results.json", "models"), critique.command()
+    rows, command = critique_rows(comparison, read_json(folder / "results.json", "models")), critique.command()
     files = {kind: folder / f"critique.{kind}" for kind in ("json", "md", "html")}
-    rows = critique_rows(comparison, results)
     with reports(folder):
-        write_json(files["json"], {"command": command, "rows": [{"cells": r.cells, "rates": r.rates} for r in rows]})
-        write_file(files["md"], critique_markdown(comparison, results, command))
-        write_file(files["html"], critique_html(comparison, results, command))
+        write_json(files["json"], {"command": command, "rows": [asdict(row) for row in rows]})
+        write_file(files["md"], critique_markdown(comparison, rows, command))
+        write_file(files["html"], critique_html(comparison, rows, command))
     return Reproduced(rows, about(comparison), files)

@@ -72,6 +72,16 @@ def found_side(attack: Json) -> int:
     return side(auc["low"], auc["high"])
 
 
+def tier_of(attack: Json) -> str:
+    """What of an answer the attack uses, see `hampkit.attacks.base.Tier`; documents of earlier versions have ``label_only``."""
+    return attack.get("tier") or ("label" if attack.get("label_only") else "probabilities")
+
+
+def tpr_at(attack: Json, fpr: float) -> Json:
+    """The TPR of an attack at one of the false-positive rates of the document."""
+    return next(point for point in attack["tpr_at_fpr"] if point["fpr"] == fpr)
+
+
 def as_found(attack: Json, auc: Json) -> dict[str, float]:
     """An AUC of this attack with its interval: 1 − AUC where the attack is turned around."""
     if not turned(attack):
