@@ -12,7 +12,7 @@ import hampkit
 from hampkit import UserError
 from hampkit.config.recipe import load_recipe
 from hampkit.config.sections import CanaryConfig, SplitConfig
-from hampkit.data.canaries import make_canaries, with_canaries
+from hampkit.data.canaries import make_canaries, sides_of, with_canaries
 from hampkit.data.splits import split_table
 from hampkit.data.toy import Toy
 from hampkit.rng import numpy_rng
@@ -32,7 +32,7 @@ def toy():
 
 def made(kind="mislabelled", count=100, seed=0, recipe_seed=0):
     data, table = toy()
-    return data, table, make_canaries(data, table, CanaryConfig(count, kind, seed), recipe_seed)
+    return data, table, make_canaries(data, sides_of(table), CanaryConfig(count, kind, seed), recipe_seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,7 +61,7 @@ def test_blank_images_have_one_colour_each_and_tables_have_none():
     x = torch.randint(0, 256, (200, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = Dataset("pictures", x, torch.arange(200) % 4, 4, Domain.grid((3, 8, 8), 0, 255, 1))
     table = split_table(200, SplitConfig(layout="default", seed=1))
-    found = make_canaries(images, table, CanaryConfig(50, "blank"), 0)
+    found = make_canaries(images, sides_of(table), CanaryConfig(50, "blank"), 0)
     flat = found.x.flatten(2)
     assert (flat == flat[:, :, :1]).all()
     assert len({tuple(row.tolist()) for row in flat[:, :, 0]}) > 45
@@ -288,3 +288,16 @@ def test_compare_has_canaries_and_dp_sgd_of_equal_accuracy(cli, tmp_path):
         assert "mislabelled canaries" in text
     models = json.loads((tmp_path / "r" / "results.json").read_text())["models"]
     assert sum(bool(model.get("canaries")) for model in models) == len(entries)
+
+
+def test_near_duplicates_of_a_table_have_one_category_each():
+    rng = torch.Generator().manual_seed(0)
+    hot = torch.nn.functional.one_hot(torch.randint(0, 5, (400,), generator=rng), 5).float()
+    x = torch.cat([torch.randint(0, 2, (400, 3), generator=rng).float(), hot], dim=1)
+    domain = Domain(torch.zeros(8), torch.ones(8), torch.ones(8), ((3, 8),))
+    data = Dataset("towns", x, torch.arange(400) % 3, 3, domain)
+    table = split_table(400, SplitConfig(layout="default", seed=1))
+    found = make_canaries(data, sides_of(table), CanaryConfig(100, "near-duplicate"), 0)
+    assert found.rows is not None
+    assert (found.x[:, 3:].sum(1) == 1).all()
+    assert (found.x[:, 3:] != x[found.rows][:, 3:]).any(), "some have another category"

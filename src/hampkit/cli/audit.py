@@ -12,6 +12,8 @@ from hampkit.cli.gate import check_gate, ended
 from hampkit.cli.options import (
     AUDIT_FLAGS,
     FLAGS,
+    Canaries,
+    CanaryKind,
     DataDir,
     Debug,
     Device,
@@ -163,8 +165,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder for page and results; def
 def audit(
     words: Words = None, label: Label = "", member: Member = "", group: Group = "", id: Id = "", by: By = "",
     answers: Answers = "", positive: Positive = "", kind: Kind = "auto", model: Model = "", members: Members = None,
-    nonmembers: NonMembers = None, inputs: Inputs = "auto",
-    text: Text = "", train: Train = "", data: Data = None, shadows: ShadowCount = 0, workers: Workers = 0,
+    nonmembers: NonMembers = None, inputs: Inputs = "auto", text: Text = "", train: Train = "", data: Data = None,
+    shadows: ShadowCount = 0, workers: Workers = 0, canaries: Canaries = 0, canary_kind: CanaryKind = "mislabelled",
     scores: Scores = None, target_scores: TargetScores = None, weights: Weights = None, net: Net = "", split_file: Split = None,
     attacks: Attacks = "", claimed_epsilon: Epsilon = None, claimed_delta: Delta = None, prior: Prior = None,
     title: Title = "", purpose: Purpose = "", membership: Membership = "given", allow_equal: AllowEqual = False, seed: Seed = 0,
@@ -191,9 +193,9 @@ def audit(
         results = api.audit(
             file, label=label, member=member, group=group, id=id, by=by, answers=answers, positive=positive, kind=kind,
             predict=model or None, members=members, nonmembers=nonmembers, inputs=inputs, text=text,
-            train=train or None, data=data, shadows=shadows, workers=workers, scores=scores,
-            target_scores=target_scores, weights=weights, net=net,
-            split=split_file, attacks=_names(attacks), options=options,
+            train=train or None, data=data, shadows=shadows, canaries=canaries, canary_kind=canary_kind, workers=workers,
+            scores=scores, target_scores=target_scores, weights=weights, net=net, split=split_file, attacks=_names(attacks),
+            options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), title=title, purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
             out=out, runs_dir=runs_dir, data_dir=data_dir, device=device, progress=bars.progress(),
@@ -208,7 +210,8 @@ def _names(text: str) -> list[str]:
 
 def _check_alone(given: Mapping[str, Any]) -> None:
     """Check that the demonstration is asked for alone. given: parameter → value. Raises: `UserError`."""
-    others = [name for name, value in given.items() if value and value not in ("auto", "given") and name not in OF_DEMO]
+    usual = ("auto", "given", "mislabelled")
+    others = [name for name, value in given.items() if value and value not in usual and name not in OF_DEMO]
     if others:
         first = f"--{others[0].replace('_', '-')}" if others[0] != "words" else repr(given["words"][0])
         raise UserError(
@@ -253,6 +256,7 @@ def _show(results: Results, json: bool, quiet: bool) -> None:
     show_results(stdout_console(), results)
     found = results.models[0].audit
     lines = [f"{line}." for line in (exposure_line(found.get("exposure")), bounds_line(found)) if line]
+    lines += [f"On canaries: {bounds_line(model.audit)}." for model in results.models if model.canaries]
     rows = subgroup_rows(found)
     write(*lines, *(f"subgroup {name} ({count}): {_in_subgroup(attack, auc)}" for name, count, attack, auc in rows))
     page = results.files["html"]

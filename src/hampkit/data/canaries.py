@@ -6,7 +6,9 @@ are chosen and hashed before any training.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ class Canaries:
     x: Tensor  # (K, *shape) raw inputs
     y: Tensor  # (K,) int64
     included: NDArray[np.bool_]  # (K,) the coins: whether the target is trained on each
+    rows: Tensor | None = None  # (K,) int64, the rows of the data set that they are made of; None: of none
 
     def __len__(self) -> int:
         return len(self.y)
@@ -40,9 +43,15 @@ class Canaries:
         """A hash of inputs, labels and coins."""
         return fingerprint(self.x, self.y, torch.from_numpy(self.included))
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a report states about them."""
+        inside = int(self.included.sum())
+        return {"kind": self.kind, "count": len(self), "included": inside, "sha256": self.sha256}
 
-def make_canaries(data: Dataset, table: SplitTable, config: CanaryConfig, seed: int) -> Canaries:
-    """K canaries for a data set.
+
+def make_canaries(data: Dataset, sides: Mapping[str, Tensor], config: CanaryConfig, seed: int) -> Canaries:
+    """K canaries for a data set. sides: the rows of its members and of its nonmembers, see `sides_of`.
 
     mislabelled: non-members with another label, drawn uniformly. out-of-support: inputs drawn uniformly from the domain, with a
     uniform label. blank: images of one colour, each its own, with a uniform label. near-duplicate: members of which `FLIPPED` of
@@ -53,16 +62,17 @@ def make_canaries(data: Dataset, table: SplitTable, config: CanaryConfig, seed: 
     """
     kind, k = config.kind, config.count
     rng = numpy_rng(derive(config.seed, "canaries", kind))
+    chosen = None
     if kind in ("mislabelled", "near-duplicate"):
         segment = "nonmembers" if kind == "mislabelled" else "members"
-        rows = table.rows(segment)
+        rows = sides[segment]
         if k > len(rows):
             raise UserError(
                 f"canaries.count={k} must be at most {len(rows)}, the number of {segment} of which {kind} canaries are made; take"
                 " fewer, or canaries.kind=out-of-support"
             )
         chosen = rows[torch.from_numpy(rng.permutation(len(rows))[:k])]
-        x = data.x[chosen] if kind == "mislabelled" else _varied(data, chosen, table.rows("members"), rng)
+        x = data.x[chosen] if kind == "mislabelled" else _varied(data, chosen, sides["members"], rng)
         y = _other_labels(data.y[chosen], data.num_classes, rng)
     else:
         if kind == "blank" and len(data.shape) != 3:
@@ -75,7 +85,12 @@ def make_canaries(data: Dataset, table: SplitTable, config: CanaryConfig, seed: 
         y = torch.from_numpy(rng.integers(0, data.num_classes, k))
     coins = numpy_rng(derive(seed, "coins", config.seed)).random(k) < 0.5
     _check_coins(coins)
-    return Canaries(kind, x, y, coins)
+    return Canaries(kind, x, y, coins, chosen)
+
+
+def sides_of(table: SplitTable) -> dict[str, Tensor]:
+    """The rows of the members and of the non-members."""
+    return {name: table.rows(name) for name in ("members", "nonmembers")}
 
 
 def with_canaries(data: Dataset, table: SplitTable, canaries: Canaries) -> tuple[Dataset, SplitTable]:
@@ -117,6 +132,8 @@ def _varied(data: Dataset, rows: Tensor, members: Tensor, rng: np.random.Generat
     for k in (~swapped.any(1)).nonzero().flatten().tolist():
         if len(differing := (x[k] != others[k]).nonzero().flatten()):
             swapped[k, differing[rng.integers(len(differing))]] = True
+    for start, stop in data.domain.groups:  # a category is one value, and all of its columns are swapped together
+        swapped[:, start:stop] = swapped[:, start:stop].any(1, keepdim=True)
     return torch.where(swapped, others, x).view(len(rows), *data.shape)
 
 

@@ -22,9 +22,10 @@ def comparison(titled: Titled, document: Json) -> tuple[list[str], list[dict[str
     """Sentences on two or more models, and the pairs of which one model is shown to leak less: its title and the other's.
 
     document: results.json with the differences of models on the same candidates. Their intervals allow for the choice among the
-    attacks, and among the pairs if there are several. Models whose numbers mean little are not compared.
+    attacks, and among the pairs if there are several. Models whose numbers mean little are not compared, and neither is a model
+    with its twin without canaries.
     """
-    if len(titled) < 2:
+    if len(titled) < 2 or _twins([model for _, model in titled]):
         return [], []
     if unlike := _unlike([model for _, model in titled]):
         return [f"The models were not {unlike} alike: their numbers cannot be compared"], []
@@ -34,6 +35,12 @@ def comparison(titled: Titled, document: Json) -> tuple[list[str], list[dict[str
     if not found:
         return [_apart(titled)], []
     return _of_two(titled, found[0]) if len(titled) == 2 else _of_several(titled, found)
+
+
+def _twins(models: Sequence[Json]) -> bool:
+    """Whether these are one recipe without canaries and with them."""
+    recipes, kinds = {model["recipe"] for model in models}, {bool(model.get("canaries")) for model in models}
+    return len(models) == 2 and len(recipes) == 1 and len(kinds) == 2
 
 
 def flags_of(model: Json) -> set[str]:

@@ -242,7 +242,8 @@ def _caveats(titled: Titled) -> list[dict[str, Any]]:
         for titles, words in (([t for t in marked if t not in asked], text), (asked, AVERAGED)):
             if titles:
                 found.append({"flag": flag, "models": titles, "text": words.format(" and ".join(titles))})
-    if trained := [title for title, model in titled if (model.get("audit") or {}).get("way") == "train"]:
+    own = [(title, model) for title, model in titled if (model.get("audit") or {}).get("way") == "train"]
+    if trained := [title for title, model in own if not model.get("canaries")]:
         found.append({"flag": "trained-for-audit", "models": trained, "text": TRAINED.format(" and ".join(trained))})
     repeated = [attack for _, model in titled for attack in of_models(model)]
     for flag in SAMPLING:

@@ -17,7 +17,7 @@ from hampkit.errors import Notice, UserError
 from hampkit.rng import derive
 from hampkit.targets.answers import Kind, Scale, logits_of_scores, scale_of
 from hampkit.targets.records import MOST_EQUAL, Records, check_groups, check_sides
-from hampkit.types import Dataset
+from hampkit.types import Dataset, Probe
 
 LEAST_SHADOWS = 4  # shadow models
 ROUNDING = 1e-5  # of equal signals, relative to the largest: several layers round, and batches of other sizes otherwise
@@ -30,9 +30,37 @@ class ShadowAnswers:
     signals: NDArray[Any]  # (M, P, V) scaled logits ln p_y − ln(1 − p_y), float32, or float64 as they were published
     members: NDArray[np.bool_]  # (M, P): model m was trained on record i
 
+    probes: Mapping[Probe, NDArray[np.float32]] = field(
+        default_factory=dict
+    )  # what each kept of their answers, (M, P, k)
+
     def take(self, order: NDArray[np.int64]) -> ShadowAnswers:
         """The answers about these records, in this order."""
-        return ShadowAnswers(np.ascontiguousarray(self.signals[:, order]), np.ascontiguousarray(self.members[:, order]))
+        kept = {probe: np.ascontiguousarray(each[:, order]) for probe, each in self.probes.items()}
+        members = np.ascontiguousarray(self.members[:, order])
+        return ShadowAnswers(np.ascontiguousarray(self.signals[:, order]), members, kept)
+
+    def only(self, models: NDArray[np.bool_]) -> ShadowAnswers:
+        """The answers of these models, (M,) bool."""
+        kept = {probe: each[models] for probe, each in self.probes.items()}
+        return ShadowAnswers(self.signals[models], self.members[models], kept)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What probes kept of the answers to their questions about P records."""
+
+    target: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)  # (P, k)
+    shadows: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)  # (M, P, k)
+    failed: Mapping[Probe, str] = field(default_factory=dict)  # why the models cannot answer the questions of others
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a target was trained whose audited records are not all records."""
+
+    accuracy: Mapping[str, float]  # "train" and "test"; empty if it cannot be measured
+    rows: Mapping[str, int]  # the numbers of records behind them
 
 
 @dataclass(frozen=True)
@@ -56,6 +84,10 @@ class Audited:
     folder: str = ""  # of the models, if they were trained here
     population: Dataset | None = None
     own_logits: Tensor | None = None
+    probes: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)  # what each kept of the answers, (P, k)
+    failed: Mapping[Probe, str] = field(default_factory=dict)  # why the model cannot answer the questions of others
+    canaries: Mapping[str, Any] = field(default_factory=dict)  # if the records are canaries: see `Canaries.facts`
+    trained: Trained | None = None  # if the audited records are not all records
 
     @property
     def has_inputs(self) -> bool:
@@ -106,6 +138,9 @@ class Given:
     coins: bool = False  # an independent fair coin decided on each record
     folder: str = ""  # of the models, where the files of the audit go too
     as_target: int | None = None  # the shadow model whose answers these are
+    probed: Probed = field(default_factory=Probed)
+    canaries: Mapping[str, Any] = field(default_factory=dict)  # if the records are canaries: see `Canaries.facts`
+    trained: Trained | None = None  # if the audited records are not all records
 
 
 def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
@@ -143,6 +178,10 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         notes=(*notes, *scale.notes, *left_out),
         coins=given.coins,
         folder=given.folder,
+        probes={probe: kept[order] for probe, kept in given.probed.target.items()},
+        failed=given.probed.failed,
+        canaries=given.canaries,
+        trained=given.trained,
     )
 
 
@@ -178,7 +217,9 @@ def _check_equal(given: Given, allow: bool) -> list[str]:
         return []
     kind = "the inputs" if given.records.x is not None else "the name"
     found = f"{equal:,} of {n:,} non-members of {given.what} have {kind} of a member"
-    if equal > MOST_EQUAL * n and not allow:
+    if (
+        equal > MOST_EQUAL * n and not allow and not given.canaries
+    ):  # canaries with equal inputs have coins of their own
         raise UserError(
             f"{found}: attacks cannot tell them apart, and the numbers would be too low; remove them, or add --allow-equal"
         )
@@ -249,7 +290,7 @@ def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
         return ShadowAnswers(np.asarray(given.shadow_answers), members)
     y = given.records.y
     kept = np.stack([signals.scaled_logit(scale.logits(answers), y) for answers in given.shadow_answers])
-    return ShadowAnswers(kept.astype(np.float32)[..., None], members)
+    return ShadowAnswers(kept.astype(np.float32)[..., None], members, given.probed.shadows)
 
 
 def _without_collapsed(given: Given, found: ShadowAnswers) -> tuple[ShadowAnswers, tuple[str, ...]]:
@@ -264,7 +305,7 @@ def _without_collapsed(given: Given, found: ShadowAnswers) -> tuple[ShadowAnswer
         return found, ()
     models, left_out = len(collapsed), int(collapsed.sum())
     note = f"{left_out} of {models} shadow models give every record of a class the same answer"
-    kept = ShadowAnswers(found.signals[~collapsed], found.members[~collapsed])
+    kept = found.only(~collapsed)
     if models - left_out < LEAST_SHADOWS or _few_of_a_side(kept.members):
         return found, (f"{note}: they stay, because too few others remain",)
     return kept, (f"{note}: they are left out",)

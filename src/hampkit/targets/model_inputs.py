@@ -14,16 +14,15 @@ from torch import Tensor
 
 from hampkit.data.table import existing
 from hampkit.data.table_arrays import read_npz
-from hampkit.data.table_cells import is_number
-from hampkit.data.table_values import check_columns, compact, encode, listed
+from hampkit.data.table_values import check_columns, compact, listed
 from hampkit.errors import UserError
+from hampkit.targets.encoding import Encoding, Place, encoded, floats, is_numeric
 from hampkit.targets.reading import Reading
 from hampkit.targets.records import arrow, by_option, coded, names, values_of
 
 Inputs = Literal["auto", "array", "frame", "encoded"]  # as a user names them
 INPUTS = ("auto", "array", "frame", "encoded")
 LABEL = "\x00label"  # the column of y beside a table x: no column of a user has this name
-MOST_CATEGORIES = 100  # of a text column that attacks see; other columns, such as names, are left out of their encoding
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,12 @@ class Rows:
     notes: tuple[str, ...] = ()
     by: tuple[str, ...] = ()  # (P,)
     persons: tuple[str, ...] = ()  # (P,) the names of the groups
+    places: tuple[Place, ...] = ()  # where the columns of a table lie in x
+
+    @property
+    def encoding(self) -> Encoding:
+        """The records as the model receives them, and as attacks see them."""
+        return Encoding(self.inputs, self.x, self.places if hasattr(self.inputs, "iloc") else ())
 
 
 @dataclass(frozen=True)
@@ -242,9 +247,9 @@ def _joined(first: Any, second: Any, what: str) -> tuple[Any, np.ndarray, str]:
 
 def _rows_of(table: Any, member: np.ndarray, what: str, columns: TableColumns) -> Rows:
     features = features_of(table, what, columns)
-    x, notes = _encoded(table, features)
+    x, places, notes = encoded(table, features)
     inputs = _inputs(table.select(features), x, columns.inputs, what)
-    return replace(labelled(table, member, what, columns), inputs=inputs, x=x, notes=notes)
+    return replace(labelled(table, member, what, columns), inputs=inputs, x=x, places=places, notes=notes)
 
 
 def features_of(table: Any, what: str, columns: TableColumns) -> list[str]:
@@ -277,7 +282,7 @@ def _inputs(features: Any, x: Tensor, inputs: Inputs, what: str) -> Any:
     if inputs == "encoded":
         return x.float().numpy().copy()
     texts = [
-        name for name, column in zip(features.column_names, features.columns, strict=True) if not _is_number(column)
+        name for name, column in zip(features.column_names, features.columns, strict=True) if not is_numeric(column)
     ]
     if inputs == "array" and texts:
         raise UserError(
@@ -290,41 +295,4 @@ def _inputs(features: Any, x: Tensor, inputs: Inputs, what: str) -> Any:
                 " 'hampkit[pandas]', or give --inputs encoded"
             )
         return features.to_pandas()
-    return np.stack([_floats(column) for column in features.columns], axis=1)
-
-
-def _is_number(column: Any) -> bool:
-    return is_number(column.type) or str(column.type) == "bool"
-
-
-def _floats(column: Any) -> np.ndarray:
-    """(P,) float32; a missing value is NaN."""
-    import pyarrow as pa
-
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
-
-
-def _encoded(table: Any, features: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
-    """The features as attacks see them: numbers with medians for missing values, texts as one-hot blocks."""
-    blocks, left = [], []
-    for name in features:
-        column = table.column(name)
-        if _is_number(column):
-            values = _floats(column)
-            usual = np.nanmedian(values) if np.isfinite(values).any() else 0.0
-            blocks.append(np.where(np.isfinite(values), values, usual).astype(np.float32)[:, None])
-            continue
-        codes, texts = encode(column.to_pylist())
-        if len(texts) > MOST_CATEGORIES:
-            left.append(name)
-        else:
-            blocks.append(np.eye(len(texts), dtype=np.float32)[codes])
-    note = (
-        (f"attacks do not see the columns {listed(left, 5)}, which have more than {MOST_CATEGORIES} values",)
-        if left
-        else ()
-    )
-    x = np.concatenate(blocks, axis=1) if blocks else np.zeros((table.num_rows, 0), dtype=np.float32)
-    return torch.from_numpy(x), note
+    return np.stack([floats(column) for column in features.columns], axis=1)

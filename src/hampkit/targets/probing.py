@@ -6,7 +6,7 @@ Axes: M models, P examples, R questions about each, k numbers that are kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,15 +38,19 @@ def ask(
     one of each model's release.
     """
     parts = []
-    for start, block in _blocks(probe, data):
-        x, y = data.x[block], data.y[block]
-        questions = probe.inputs(x, space, torch_rng(derive(0, "probe", probe.name, start)))
-        flat, shape = questions.flatten(0, 1), questions.shape[:2]
+    for block, asked in questions(probe, data, space):
+        flat, shape = asked.flatten(0, 1), asked.shape[:2]
         answers = (
-            m.query(flat, derive(seed, start)).unflatten(0, shape) for m, seed in zip(models, seeds, strict=True)
+            m.query(flat, derive(seed, block.start)).unflatten(0, shape) for m, seed in zip(models, seeds, strict=True)
         )
-        parts.append(torch.stack([probe.keep(answer, y).float() for answer in answers]))
+        parts.append(torch.stack([probe.keep(answer, data.y[block]).float() for answer in answers]))
     return torch.cat(parts, dim=1).numpy()
+
+
+def questions(probe: Probe, data: Dataset, space: InputSpace) -> Iterator[tuple[slice, Tensor]]:
+    """The questions (B, R, *shape) about the examples of ``data``, in blocks, each with its slice of the examples."""
+    for block in _blocks(probe, data):
+        yield block, probe.inputs(data.x[block], space, torch_rng(derive(0, "probe", probe.name, block.start)))
 
 
 def check_kept(kept: NDArray[np.float32], probe: Probe, defense: str, whose: str = "") -> None:
@@ -65,7 +69,7 @@ def input_space(domain: Domain, population: Tensor, rows: Tensor) -> InputSpace:
     return InputSpace(domain, deviation.float().view(population.shape[1:]), rows)
 
 
-def _blocks(probe: Probe, data: Dataset) -> list[tuple[int, slice]]:
-    """Slices of the examples, each with its start; their size depends on the questions alone."""
+def _blocks(probe: Probe, data: Dataset) -> list[slice]:
+    """Slices of the examples; their size depends on the questions alone."""
     size = max(1, BLOCK // (probe.questions(data.shape) * max(1, math.prod(data.shape))))
-    return [(start, slice(start, min(start + size, len(data)))) for start in range(0, len(data), size)]
+    return [slice(start, min(start + size, len(data))) for start in range(0, len(data), size)]

@@ -1,26 +1,47 @@
-"""A user's own training function: from labelled records to a model, which is asked about all records."""
+"""A user's own training function: from labelled records to a model, which is asked about records and what probes ask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hampkit.errors import UserError, one_line
+from hampkit.targets.answers import Kind, scale_of
+from hampkit.targets.encoding import Encoding
 from hampkit.targets.model import answers_of
+from hampkit.targets.probing import input_space, questions
+from hampkit.types import Dataset, InputSpace, Probe
 
 Fit = Callable[[Any, Any, int], Any]  # (x, y, seed) → a model
+SAME_ANSWERS = "equal questions have equal answers"
+SAME = 1e-5  # by which two answers to one question may differ where nothing is random: batches round in other orders
 
 
-def fitted_answers(fit: Fit, inputs: Any, y: NDArray[np.int64], member: NDArray[np.bool_], seed: int) -> Any:
-    """The answers (N, C) to all records of the model that ``fit`` makes of the members, with numbers as labels.
+@dataclass(frozen=True)
+class Fitted:
+    """A model that a training function made."""
 
-    C is the number of classes of all labels; an estimator that never saw a class answers 0 for it.
-    Raises: `UserError` with the seed if the function fails, or if its model cannot answer.
+    model: Any
+    classes: int  # C of all labels; an estimator that never saw a class answers 0 for it
+    seed: int
+
+    def answers(self, inputs: Any) -> NDArray[Any]:
+        """The answers (N, C). Raises: `UserError` with the seed if the model cannot answer."""
+        found, classes, _ = answers_of(self.model, inputs)
+        return _spread(found, classes, self.classes, self.seed)
+
+
+def fitted(fit: Fit, inputs: Any, y: NDArray[np.int64], member: NDArray[np.bool_], seed: int) -> Fitted:
+    """The model that ``fit`` makes of the members, with numbers as labels.
+
+    Raises: `UserError` with the seed if the function fails.
     """
-    n = int(y.max()) + 1
     rows = inputs[member] if isinstance(inputs, np.ndarray) else inputs.loc[member].reset_index(drop=True)
     try:
         model = fit(rows, y[member], seed)
@@ -30,8 +51,49 @@ def fitted_answers(fit: Fit, inputs: Any, y: NDArray[np.int64], member: NDArray[
         raise UserError(f"the training function fails with seed {seed}: {one_line(error, named=True)}") from error
     if model is None:
         raise UserError(f"the training function returned nothing with seed {seed}; it must return the model")
-    answers, classes, _ = answers_of(model, inputs.copy())
-    return _spread(answers, classes, n, seed)
+    return Fitted(model, int(y.max()) + 1, seed)
+
+
+@dataclass(frozen=True)
+class About:
+    """The records that the models are asked about."""
+
+    encoding: Encoding  # of all records
+    y: NDArray[np.int64]  # (N,) of all records
+    rows: NDArray[np.int64]  # (P,) those that are asked about
+
+    @cached_property
+    def data(self) -> Dataset:
+        """These records as attacks see them."""
+        places, encoding = torch.from_numpy(self.rows), self.encoding
+        y = torch.from_numpy(self.y)[places]
+        return Dataset("records", encoding.x[places], y, int(self.y.max()) + 1, encoding.domain)
+
+    @cached_property
+    def space(self) -> InputSpace:
+        """What an adversary knows of the inputs."""
+        return input_space(self.encoding.domain, self.encoding.x, self.data.x)
+
+
+def kept_answers(model: Fitted, probe: Probe, about: About, answers: Any, kind: Kind) -> NDArray[np.float32]:
+    """The numbers (P, k) that a probe keeps of the model's answers to its questions about P records.
+
+    answers: (N, C) those to all records as they are. Raises: `UserError` if the model cannot answer, or if a probe that repeats
+    one question would get the same answer again.
+    """
+    what = f"the answers of the model with seed {model.seed}"
+    scale, data, inputs = scale_of(what, answers, kind), about.data, about.encoding.inputs
+    if probe.repeats and np.allclose(model.answers(inputs.copy()), answers, rtol=SAME, atol=SAME):
+        raise UserError(SAME_ANSWERS)
+    parts = []
+    for block, asked in questions(probe, data, about.space):
+        rows = about.rows[block].repeat(asked.shape[1])
+        found = model.answers(about.encoding.decoded(asked.flatten(0, 1), rows))
+        if bad := int((~np.isfinite(found)).any(1).sum()):
+            raise UserError(f"{what} to the questions of the probe {probe.name} have NaN or infinity in {bad:,} rows")
+        logits = torch.from_numpy(scale.logits(found)).unflatten(0, asked.shape[:2])
+        parts.append(probe.keep(logits, data.y[block]).float())
+    return torch.cat(parts).numpy()
 
 
 def _spread(answers: Any, classes: Sequence[str], n: int, seed: int) -> Any:

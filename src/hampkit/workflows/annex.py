@@ -14,10 +14,12 @@ LACKING = {  # evidence that an attack needs → why it was not made
     "shadows": "no shadow models: models that were trained like this one, on other records",
     "population": "no further records of the same kind that no model was trained on",
     "known": "no records for the adversary to fit on",
+    "probes": "no new questions: hampkit asks them of its own runs, and with --train and --shadows",
+    "oracle": "no new questions: hampkit asks them of its own runs",
+    "reference": "no model that the adversary trained on further records",
 }
 NEVER = (  # (what, why): kinds of attack that this tool has not
     ("attacks with access to weights or gradients", "hampkit sees the answers of a model only"),
-    ("label-only attacks with many queries per record", "no attack of this kind is part of hampkit"),
     (
         "extraction of training data, inversion and inference of attributes",
         "hampkit measures membership inference only",
@@ -69,7 +71,7 @@ def not_tested(results: Json) -> list[dict[str, str]]:
     left: dict[str, list[str]] = {}
     for name, cls in ATTACKS.classes().items():
         if name not in made:
-            left.setdefault(_reason(cls, results), []).append(name)
+            left.setdefault(_reason(name, cls, results), []).append(name)
     return [
         *({"what": ", ".join(names), "why": why} for why, names in left.items()),
         *({"what": what, "why": why} for what, why in (*_of_records(results), *NEVER)),
@@ -89,7 +91,9 @@ def _of_records(results: Json) -> list[tuple[str, str]]:
     ]
 
 
-def _reason(cls: Any, results: Json) -> str:
+def _reason(name: str, cls: Any, results: Json) -> str:
+    if why := next((model["skipped"][name] for model in results["models"] if name in (model.get("skipped") or {})), ""):
+        return why
     held = {need for model in results["models"] for attack in model["attacks"] for need in attack["needs"]}
     held |= {"shadows" for model in results["models"] if exposure_of(model)}
     held |= {"known" for model in results["models"] if any((model.get("known") or {}).values())}

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hampkit.attacks import Attack, Shadows, SignalAttack
 from hampkit.config.schema import build
 from hampkit.config.sections import JudgeConfig
-from hampkit.data.copies import first_alike
 from hampkit.errors import UserError
 from hampkit.judging import flags
-from hampkit.judging.case import Case, Pool, build_case, score, shuffled
+from hampkit.judging.case import score, shuffled
 from hampkit.judging.evaluate import evaluate, judge_scores, judged_together
 from hampkit.judging.exposed import Records, exposed_records
 from hampkit.judging.leave_one_out import repeated_scores, variance_used
@@ -30,23 +27,15 @@ from hampkit.registry import ATTACKS
 from hampkit.rng import derive
 from hampkit.runs.environment import environment
 from hampkit.stats import grouped
-from hampkit.stats.bounds import unlikely_coins
 from hampkit.stats.exposure import exposure
 from hampkit.stats.intervals import bonferroni_level
 from hampkit.targets.base import Audited, Given, audited
 from hampkit.text import audit_folder
-from hampkit.workflows.attack import NULL_ATTACK
 from hampkit.workflows.audit_attacks import chosen_attacks
-from hampkit.workflows.bound import one_run_bounds
+from hampkit.workflows.audit_bounds import Made, Scores, audit_bounds
+from hampkit.workflows.audit_subject import Subject
 from hampkit.workflows.report_inputs import answer_histogram, curve
 from hampkit.workflows.session import Session
-
-NOT_RANDOMISED = "not available: membership was not randomised; bounds hold if each record's membership was a fair coin"
-OF_GROUPS = (
-    "not available: they need a coin for each record, and records of one person share theirs; leave the group out"
-)
-NULL_OF_SCORES = "loss-per-class"  # it fits thresholds too, and published scores have no entropy
-BOUND_ATTACKS = ("lira-online", "loss")  # the first that was made decides the bounds: chosen before its scores are seen
 
 
 @dataclass(frozen=True)
@@ -94,62 +83,6 @@ class AuditRequest:
             raise UserError(f"membership={self.membership!r} must be given or coin")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A foreign model as the attacks see it."""
-
-    target: Audited
-    judge: JudgeConfig
-    seed: int
-
-    @cached_property
-    def once(self) -> NDArray[np.bool_]:
-        """(P,) the records that take part: of records with equal inputs only the first, a member if any is."""
-        n = len(self.target.pool)
-        if not self.target.has_inputs or self.judge.copies == "keep":
-            return np.ones(n, dtype=bool)
-        return first_alike(self.target.pool.x) == np.arange(n)
-
-    @cached_property
-    def case(self) -> Case:
-        target = self.target
-        group = target.pool.group  # a person may have members and non-members, which count as two groups then
-        pool = Pool(target.pool, int(target.membership.sum()), self.once, None if group is None else group.numpy())
-        return build_case(pool, target.views, self.judge, self.seed).holding(self.others, None)
-
-    @property
-    def known_group(self) -> NDArray[np.int64] | None:
-        """(K,) the groups of the known records; None without groups."""
-        known, group = self.case.evidence.known, self.target.pool.group
-        return None if group is None or known is None or known.rows is None else group.numpy()[known.rows.numpy()]
-
-    @cached_property
-    def shadows(self) -> Shadows | None:
-        """The shadow models as evidence about all records."""
-        found = self.target.shadows
-        if found is None:
-            return None
-        models, n = found.members.shape
-        empty = np.empty((models, 0), dtype=np.float32)
-        return Shadows((found.signals,), found.members, empty, np.arange(n), np.arange(models))
-
-    @property
-    def others(self) -> Shadows | None:
-        """The shadow models that attack the target: all of them, or as in leave-one-out if the target is one of them."""
-        t = self.target.as_target
-        return self.shadows if t is None or self.shadows is None else self.shadows.without(t)
-
-    @property
-    def answers(self) -> dict[str, Any]:
-        """What an attack may use of the answers, see `hampkit.workflows.audit_attacks.unfit`."""
-        return {"answers": self.target.scale.kind, "labels": self.target.has_labels}
-
-    @property
-    def null_attack(self) -> str:
-        """The attack that must find nothing on shuffled membership."""
-        return NULL_OF_SCORES if self.target.scale.kind == "scores" else NULL_ATTACK
-
-
 def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelResult, dict[str, Any], Records | None]:
     """The result of an audit, its details for a page, and the exposure of each record where there are shadow models.
 
@@ -159,22 +92,21 @@ def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelR
     judge = build(JudgeConfig, request.options.get("judge", {}), "judge")
     subject = Subject(target, judge, request.seed)
     options = request.options.get("attacks", {})
-    attacks = chosen_attacks(request.attacks, options, subject.answers, subject.case)
-    results, scores, known = _attacked(attacks, subject, session)
-    again = _repeated(attacks, subject, session)
+    attacks, skipped = chosen_attacks(request.attacks, options, subject.evident)
+    made = _attacked(attacks, subject, session)
     checks = _checks(subject)
     records = _exposure(subject)
-    result = _result(subject, request, _flagged(results, checks, subject), again, scores, checks)
-    found = _findings(request, scores, known, subject, records)
-    result = replace(result, audit=found)
-    return result, _details(subject, scores, records), records
+    made = made._replace(results=_flagged(made.results, checks, subject))
+    result = _result(subject, request, made, checks)
+    found = _findings(request, made, subject, records)
+    if target.canaries:
+        result = replace(result, canaries={**target.canaries, "bounds": found["bounds"]})
+    result = replace(result, audit=found, skipped=skipped)
+    return result, _details(subject, made.scores, records), records
 
 
-Scores = dict[str, NDArray[np.float64]]
-
-
-def _attacked(attacks: list[Attack], subject: Subject, session: Session) -> tuple[list[AttackResult], Scores, Scores]:
-    """The results of the attacks on the target, and their scores of the candidates (N,) and of the known records (K,)."""
+def _attacked(attacks: list[Attack], subject: Subject, session: Session) -> Made:
+    """The results of the attacks on the target and on the shadow models, and their scores."""
     results, scores, known = [], {}, {}
     for k, attack in enumerate(attacks):
         session.progress.track(f"attacking {subject.target.title}", k, len(attacks))
@@ -183,7 +115,7 @@ def _attacked(attacks: list[Attack], subject: Subject, session: Session) -> tupl
         # leave-one-out leaves models out on purpose: none of them is unusable
         results.append(found if subject.target.as_target is None else replace(found, left_out=0))
     session.progress.track(f"attacking {subject.target.title}", len(attacks), len(attacks))
-    return results, scores, known
+    return Made(results, scores, known, _repeated(attacks, subject, session))
 
 
 def _repeated(attacks: list[Attack], subject: Subject, session: Session) -> list[AttackResult]:
@@ -207,7 +139,8 @@ def _on_shadows(attack: SignalAttack, subject: Subject, shadows: Shadows, level:
     measured = evaluate(scores, members, rows=rows, strict=subject.judge.strict)
     variance = variance_used(attack, shadows, range(len(shadows)))
     corrected = measured.pairs.auc(level)
-    return measured.result(attack, "leave-one-out", variance=variance, auc_corrected=corrected)
+    shape = tuple(subject.target.pool.shape)
+    return measured.result(attack, "leave-one-out", shape, variance=variance, auc_corrected=corrected)
 
 
 def _checks(subject: Subject) -> dict[str, Any]:
@@ -253,16 +186,9 @@ def _exposure(subject: Subject) -> Records | None:
     return exposed_records(exposed, names, labels, group, target.persons)
 
 
-def _result(
-    subject: Subject,
-    request: AuditRequest,
-    judged: list[AttackResult],
-    again: list[AttackResult],
-    scores: Scores,
-    checks: Mapping[str, Any],
-) -> ModelResult:
+def _result(subject: Subject, request: AuditRequest, made: Made, checks: Mapping[str, Any]) -> ModelResult:
     target, case, pool = subject.target, subject.case, subject.target.pool
-    together = judged_together(judged, scores, case.member, case.group)
+    together = judged_together(made.results, made.scores, case.member, case.group)
     member = target.membership
     return ModelResult(
         recipe=target.title,
@@ -277,11 +203,13 @@ def _result(
             "sha256": pool.sha256,
             "notes": list(target.notes),
         },
-        accuracy=_accuracy(target),
-        rows={"train": int(member.sum()), "test": int((~member).sum())},
+        accuracy=dict(target.trained.accuracy) if target.trained else _accuracy(target),
+        rows=dict(target.trained.rows)
+        if target.trained
+        else {"train": int(member.sum()), "test": int((~member).sum())},
         known={"members": int(case.known_member.sum()), "nonmembers": int((~case.known_member).sum())},
         judge=asdict(subject.judge),
-        attacks=(*together, *again),
+        attacks=(*together, *made.again),
         null=checks["null"],
         null_attack=subject.null_attack,
         off_null=checks["off_null"],
@@ -301,11 +229,10 @@ def _accuracy(target: Audited) -> dict[str, float]:
     return {"train": float(right[member].mean()), "test": float(right[~member].mean())}
 
 
-def _findings(
-    request: AuditRequest, scores: Scores, known: Scores, subject: Subject, records: Records | None
-) -> dict[str, Any]:
+def _findings(request: AuditRequest, made: Made, subject: Subject, records: Records | None) -> dict[str, Any]:
     """What an audit has beside the numbers of attacks: predictive values, exposure, bounds, and what the user declared."""
-    case, priors = subject.case, request.declared.prior or PRIORS
+    case, priors, declared = subject.case, request.declared.prior or PRIORS, request.declared
+    scores, known = made.scores, made.known
     fixed = [name for name in scores if "known" not in ATTACKS.get(name).needs] or list(scores)
     sides = {name: (scores[name], known[name]) for name in fixed}
     values = predictive(sides, case.member, case.known_member, priors, (case.group, subject.known_group))
@@ -314,36 +241,17 @@ def _findings(
         **subject.answers,
         "inputs": subject.target.has_inputs,
         "names": bool(subject.target.ids),
-        "declared": request.declared.to_json(),
+        "declared": declared.to_json(),
         "source": dict(request.source),
         "membership": request.membership,
         "persons": subject.target.pool.group is not None,
         "ppv": [value.to_json() for value in values],
-        "bounds": _bounds(request, scores, known, subject),
+        "bounds": audit_bounds(subject, made, request.membership == "coin", declared.claimed_delta),
     }
     if subject.target.by and case.rows is not None:
         by = [subject.target.by[row] for row in case.rows]
         found["subgroups"] = subgroups(scores, case.member, by, case.group)
     return found | ({} if records is None else {"exposure": records.summary()})
-
-
-def _bounds(request: AuditRequest, scores: Scores, known: Scores, subject: Subject) -> dict[str, Any]:
-    """The one-run bounds on epsilon and mu of the first of `BOUND_ATTACKS`; the reason where there are none."""
-    case, trained = subject.case, subject.target.way == "train"  # there, coins decided whatever is declared
-    if request.membership != "coin" and not trained:
-        return {"reason": NOT_RANDOMISED}
-    if subject.target.pool.group is not None:
-        return {"reason": OF_GROUPS}
-    if (trained and not subject.target.coins) or not subject.once.all():
-        return {"reason": "not available: records with equal inputs do not have coins of their own"}
-    if not trained and (why := unlikely_coins(subject.target.membership)):
-        return {"reason": f"not available: {why}"}
-    name = next((name for name in BOUND_ATTACKS if name in scores), None)
-    if name is None:
-        return {"reason": f"not available: none of {', '.join(BOUND_ATTACKS)} was made, which decide the bounds"}
-    every = np.r_[scores[name], known[name]], np.r_[case.member, case.known_member]
-    delta = request.declared.claimed_delta
-    return one_run_bounds(name, *every, delta=1e-5 if delta is None else delta, seed=request.seed)
 
 
 def _details(subject: Subject, scores: Scores, records: Records | None) -> dict[str, Any]:

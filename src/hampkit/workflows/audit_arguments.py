@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hampkit.config.schema import build, field_types
+from hampkit.config.sections import CanaryConfig
 from hampkit.errors import UserError, did_you_mean
 from hampkit.targets.predictions import Columns
 from hampkit.targets.reading import Reading
@@ -16,6 +17,7 @@ from hampkit.workflows.arguments import checked_values
 from hampkit.workflows.audit import AuditRequest, Declared
 from hampkit.workflows.audit_report import Release
 from hampkit.workflows.audit_ways import Ways
+from hampkit.workflows.canaries import canary_config
 from hampkit.workflows.gate import Gate
 from hampkit.workflows.recipes import attack_options, option_value
 from hampkit.workflows.session import Session, Settings, session_of
@@ -48,6 +50,8 @@ class AuditArguments(Settings, total=False):
     train: Any  # a training function
     data: Any  # a table or a pair (x, y), for ``train``; the name of a data set, for ``weights``
     shadows: int
+    canaries: int  # for ``train``: a second target is trained with so many canaries, and attacked on them
+    canary_kind: str
     scores: str | Path | None  # a folder with published scores of shadow models
     target_scores: str | Path | None  # a folder with those of the target
     weights: str | Path | None  # a published checkpoint, of a network and a data set that hampkit has
@@ -82,6 +86,17 @@ WAYS = (
     "split",
     "title",
 )
+CHECKED = (
+    "shadows",
+    "canaries",
+    "canary_kind",
+    "scores",
+    "target_scores",
+    "weights",
+    "split",
+    "fail_if",
+    "allow_equal",
+)
 DECLARED = ("claimed_epsilon", "claimed_delta", "purpose")
 REQUEST = ("membership", "allow_equal")
 
@@ -113,17 +128,7 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     for name in given:
         if name not in known:
             raise TypeError(f"audit() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}")
-    checked = [
-        *Settings.__annotations__,
-        "shadows",
-        "scores",
-        "target_scores",
-        "weights",
-        "split",
-        "fail_if",
-        "allow_equal",
-    ]
-    given = checked_values({**given, "fail_if": given.get("fail_if") or ()}, checked)
+    given = checked_values({**given, "fail_if": given.get("fail_if") or ()}, [*Settings.__annotations__, *CHECKED])
     for name in ("label", "answers", "kind", "positive", "inputs", "title", "purpose", "membership", "net", "text"):
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")
@@ -136,7 +141,9 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
     }
     reading, rest = _reading(common.options or {})
     columns = Columns(**texts, reading=reading)
-    ways = Ways(predictions, columns, _arrays(values), seed=common.seed, **_chosen(given, WAYS))
+    canaries = canary_config(given.get("canaries", 0), given.get("canary_kind", CanaryConfig.kind))
+    chosen = _chosen(given, WAYS)
+    ways = Ways(predictions, columns, _arrays(values), seed=common.seed, canaries=canaries, **chosen)
     declared = Declared(**_chosen(given, DECLARED), prior=_numbers("prior", given.get("prior")))
     options = attack_options(rest)
     request = AuditRequest(tuple(common.attacks), options, declared, seed=common.seed, **_chosen(given, REQUEST))

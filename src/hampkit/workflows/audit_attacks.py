@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hampkit.attacks import Attack
@@ -11,8 +12,13 @@ from hampkit.config.schema import build
 from hampkit.errors import UserError
 from hampkit.judging.case import Case
 from hampkit.registry import ATTACKS
-from hampkit.workflows.chosen_attacks import family
+from hampkit.types import Probe
+from hampkit.workflows.chosen_attacks import adaptive_attacks, family
+from hampkit.workflows.own_training import Asked
 
+USUAL = ("label-only", "rank", "repeated")  # know a defense, and are made on every model that answers new questions
+NETWORK = ("stripped-lira", "stripped-rmia")  # know a defense, and attack the network behind the release
+NO_NETWORK = "what a training function returns is attacked, and no network behind it"
 STEPS = 300  # of the neural attack at most, but two epochs at least: twice as many found no more
 SCORES_ONLY = (
     "published scores are the scaled logit of the true label alone, and the attack uses the other probabilities"
@@ -20,24 +26,90 @@ SCORES_ONLY = (
 NO_LABELS = "no labels beside the published scores, which the attack needs"
 
 
+@dataclass(frozen=True)
+class Evident:
+    """What an audit has for its attacks."""
+
+    case: Case
+    answers: Mapping[str, Any]  # what the answers are, see `unfit`
+    trained: bool = False  # by a training function, so that the models could be asked what probes ask
+    failed: Mapping[Probe, str] = field(default_factory=dict)  # why the models cannot answer the questions of a probe
+
+    @property
+    def held(self) -> set[str]:
+        """The evidence that an attack may need."""
+        e = self.case.evidence
+        return {"known", *(["shadows"] if e.shadows is not None else []), *(["probes"] if e.probes else [])}
+
+
+def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int) -> Asked:
+    """The attacks with questions of their own that models of a training function are asked; without names the usual ones.
+
+    Raises: `UserError` for an unknown name, an option out of range, and an attack that no training function allows: before
+    anything is trained.
+    """
+    usual = tuple(_built(name, options) for name in USUAL) if shadows else ()
+    if not names:
+        return Asked(usual, usual)
+    wanted = dict.fromkeys(attack for name in names for attack in family(name))
+    for name in wanted:
+        cls = ATTACKS.get(name)
+        if "shadows" in cls.needs and not shadows:
+            raise UserError(f"attack {name} needs shadow models; add --shadows 16")
+        if missing := sorted(set(cls.needs) - {"known", "shadows", "probes"}):
+            raise UserError(f"attack {name} needs {', '.join(missing)}, which this audit has not; leave it out")
+    attacks = [_built(name, options) for name in wanted if "probes" in ATTACKS.get(name).needs]
+    for attack in attacks:
+        if not all(probe.released for probe in attack.shadow_probes()):
+            raise UserError(f"attack {attack.name} is not possible: {NO_NETWORK}; leave it out")
+    return Asked(tuple(attacks), usual)
+
+
 def chosen_attacks(
-    names: Sequence[str], options: Mapping[str, Any], audit: Mapping[str, Any], case: Case
-) -> list[Attack]:
-    """The attacks with their options. audit: what the answers are, see `unfit`.
+    names: Sequence[str], options: Mapping[str, Any], evident: Evident
+) -> tuple[list[Attack], dict[str, str]]:
+    """The attacks with their options, and name → reason for those that know a defense and are left out.
 
     Raises: `UserError` for an unknown name, or an attack whose evidence is not there.
     """
-    classes = ATTACKS.classes()
-    there = {"known", *(["shadows"] if case.evidence.shadows is not None else [])}
+    classes, there = ATTACKS.classes(), evident.held
     wanted = [attack for name in names for attack in family(name)]
     for name in wanted:
+        if why := _failed(_built(name, options), evident):
+            raise UserError(f"attack {name} is not possible: {why}; leave it out")
         if missing := set(classes[name].needs) - there:
             raise UserError(f"attack {name} needs {', '.join(sorted(missing))}, which this audit has not; leave it out")
-        if why := unfit(classes[name], audit):
+        if why := unfit(classes[name], evident.answers):
             raise UserError(f"attack {name} is not possible: {why}; leave it out")
-    wanted = wanted or [name for name, cls in classes.items() if set(cls.needs) <= there and not unfit(cls, audit)]
-    given = {"neural": {"epochs": _epochs(case)}, **options}
-    return [build(classes[name], given.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(wanted)]
+    skipped: dict[str, str] = {}
+    if not wanted:
+        others = adaptive_attacks() - set(USUAL)
+        wanted = [
+            name
+            for name, cls in classes.items()
+            if set(cls.needs) <= there and not unfit(cls, evident.answers) and name not in others
+        ]
+        skipped = _skipped(options, evident)
+    given = {"neural": {"epochs": _epochs(evident.case)}, **options}
+    return [_built(name, given) for name in dict.fromkeys(wanted) if name not in skipped], skipped
+
+
+def _skipped(options: Mapping[str, Any], evident: Evident) -> dict[str, str]:
+    """Name → reason for the attacks that know a defense and cannot be made on models of a training function."""
+    if not evident.trained or "shadows" not in evident.held:
+        return {}
+    found = {name: _failed(_built(name, options), evident) for name in USUAL}
+    own = dict.fromkeys(NETWORK, NO_NETWORK)
+    return {name: why for name, why in (found | own).items() if why}
+
+
+def _failed(attack: Attack, evident: Evident) -> str:
+    """Why the models cannot answer what an attack wants asked; empty if they can."""
+    return next((evident.failed[probe] for probe in attack.probes() if probe in evident.failed), "")
+
+
+def _built(name: str, options: Mapping[str, Any]) -> Attack:
+    return build(ATTACKS.get(name), options.get(name, {}), f"attacks.{name}")
 
 
 def unfit(attack: type[Attack], audit: Mapping[str, Any]) -> str:

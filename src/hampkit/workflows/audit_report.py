@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from hampkit.runs.store import json_text, replaces, write_file
 from hampkit.targets.base import Given
 from hampkit.workflows.annex import measured, not_tested
 from hampkit.workflows.audit import AuditRequest, audit, default_folder
+from hampkit.workflows.audit_attacks import asked_attacks
 from hampkit.workflows.audit_ways import Ways
 from hampkit.workflows.demo import demonstration
 from hampkit.workflows.gate import JUNIT, Gate
+from hampkit.workflows.own_training import Asked
 from hampkit.workflows.report import REPORT_FILES, texts_of
 from hampkit.workflows.session import Progress, Session
 
@@ -64,50 +66,60 @@ def audit_to(ways: Ways, request: AuditRequest, release: Release, session: Sessi
     by = ways.columns.by or ways.arrays.get("by") is not None
     if not by:
         release.gate.check_subgroups(())
-    given = ways.given(session)
-    release.gate.check_subgroups(sorted(set(given.records.by)))
+    given = ways.given(session, _asked(ways, request))
+    release.gate.check_subgroups(sorted(set(given[0].records.by)))
     return _audited(given, replace(request, source=ways.source()), release, session)
 
 
 def audit_demonstration(folder: Path, seed: int, progress: Progress) -> tuple[Results, Results]:
     """Audit a model that memorises and one that does not, each into a folder of its own."""
     request, session = AuditRequest(seed=seed), Session(runs_dir=folder, progress=progress)
-    first, second = (_audited(given, request, Release(), session) for given in demonstration(seed))
+    first, second = (_audited([given], request, Release(), session) for given in demonstration(seed))
     return first, second
 
 
-def _audited(given: Given, request: AuditRequest, release: Release, session: Session) -> Results:
-    found = Found(*audit(given, request, session))
+def _asked(ways: Ways, request: AuditRequest) -> Asked:
+    """The attacks whose questions a training function's models are asked; none in other audits, which have no models to ask."""
+    if ways.train is None:
+        return Asked()
+    return asked_attacks(request.attacks, request.options.get("attacks", {}), ways.shadows)
+
+
+def _audited(given: Sequence[Given], request: AuditRequest, release: Release, session: Session) -> Results:
+    found = [Found(*audit(each, request, session)) for each in given]
     results = release.gate.applied(results_of(found))
     more = {JUNIT: render_junit(results.policy)} if results.policy else {}
-    return write_audit(found, results, release.out or default_folder(session.runs_dir, found.result), more)
+    return write_audit(found, results, release.out or default_folder(session.runs_dir, found[0].result), more)
 
 
-def results_of(found: Found) -> Results:
+def results_of(found: Sequence[Found]) -> Results:
     """The results of one audit, with the verdict and its annex."""
-    results = concluded(Results((found.result,), __version__))
+    results = concluded(Results(tuple(each.result for each in found), __version__))
     document = results.to_json()
     annex = {
         "measured": measured(document),
-        "declared": found.result.audit.get("declared", {}),
+        "declared": found[0].result.audit.get("declared", {}),
         "not_tested": not_tested(document),
     }
     return replace(results, verdict={**results.verdict, **annex})
 
 
-def write_audit(found: Found, results: Results, folder: Path, more: Mapping[str, str] | None = None) -> Results:
+def write_audit(
+    found: Sequence[Found], results: Results, folder: Path, more: Mapping[str, str] | None = None
+) -> Results:
     """Write results.json, report.html, report.md, results.csv, records.csv, further files and `HASHES` into a folder.
 
-    more: name → text. Raises: `UserError` if the folder cannot be written.
+    records.csv is of the first model, which has no canaries. more: name → text.
+    Raises: `UserError` if the folder cannot be written.
     """
-    document = results.to_json()
+    document, records = results.to_json(), found[0].records
     words = texts_of(results.models, FLAGS)
     texts = {  # all of them before the first is written
         "results.json": json_text(document),
-        "report.html": render_html(document, [found.details], words),
+        "report.html": render_html(document, [each.details for each in found], words),
         "report.md": render_markdown(document, words),
         "results.csv": render_csv(document),
-        **({} if found.records is None else {"records.csv": found.records.to_csv(safe)}),
+        **({} if records is None else {"records.csv": records.to_csv(safe)}),
         **(more or {}),
     }
     writable(folder)

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from hampkit.config.files import file_facts, is_file, plain_file
+from hampkit.config.sections import CanaryConfig
 from hampkit.errors import UserError, one_line
 from hampkit.registry import load_own
 from hampkit.targets.base import Given
@@ -28,7 +29,8 @@ from hampkit.targets.predictions import Columns, from_arrays, from_file, from_ta
 from hampkit.targets.records import by_option, coded, names
 from hampkit.targets.scores import given_of_scores
 from hampkit.targets.texts import text_rows, text_rows_of_files
-from hampkit.workflows.own_training import OwnTraining, given_of_training
+from hampkit.workflows.own_canaries import with_canaries
+from hampkit.workflows.own_training import Asked, OwnTraining, given_of_training
 from hampkit.workflows.published_weights import PublishedWeights
 from hampkit.workflows.session import Session
 
@@ -44,6 +46,7 @@ OWNERS = {  # argument → the ways that it belongs to
     "text": ("predict",),
     "data": ("train", "weights"),
     "shadows": ("train",),
+    "canaries": ("train",),
     "target_scores": ("scores",),
     "net": ("weights",),
     "split": ("weights",),
@@ -66,6 +69,7 @@ class Ways:
     train: Any = None  # a function (x, y, seed) → model, or package.module:function
     data: Any = None  # a pair (x, y) or a table, for ``train``; the name of a data set, for ``weights``
     shadows: int = 0
+    canaries: CanaryConfig = field(default_factory=CanaryConfig)  # for ``train``
     seed: int = 0
     scores: Any = None  # a folder with the published scores of shadow models
     target_scores: Any = None  # a folder with those of the target; default: the last model is the target
@@ -73,11 +77,19 @@ class Ways:
     net: str = ""  # its network; default: that of the recipe of the data set
     split: Any = None  # a file with the permutation that decided on its members
 
-    def given(self, session: Session) -> Given:
-        """What the one complete way in gives.
+    def given(self, session: Session, asked: Asked) -> list[Given]:
+        """What the one complete way in gives: one model, and behind it one with canaries.
 
-        Raises: `UserError` for none or several ways, and for what each of them refuses.
+        asked: what models of a training function are asked. Raises: `UserError` for none or several ways, and for what each of
+        them refuses.
         """
+        way = self._way()
+        if way == "train":
+            return [given_of_training(own, session) for own in self._trainings(asked)]
+        return [self._of(way, session)]
+
+    def _way(self) -> str:
+        """The one way in. Raises: `UserError` for none or several, and for what it has no use for."""
         ways = {name: getattr(self, name) for name in ("predictions", "predict", "train", "scores", "weights")}
         there = [name for name, value in ways.items() if value is not None]
         there += [name for name in ("probabilities", "logits") if self.arrays.get(name) is not None]
@@ -85,16 +97,17 @@ class Ways:
             what = " and ".join(map(_flagged, there)) if there else "nothing"
             raise UserError(f"an audit needs one way in, and got {what}; give {WAYS}")
         self._check_unused(there[0])
-        if there[0] == "train":
-            return self._of_training(session)
-        if there[0] == "predict":
+        return there[0]
+
+    def _of(self, way: str, session: Session) -> Given:
+        if way == "predict":
             return self._of_model(session)
-        if there[0] == "scores":
+        if way == "scores":
             return given_of_scores(self.scores, self.target_scores, self.title)
-        if there[0] == "weights":
+        if way == "weights":
             data = "" if self.data is None else self.data
             return PublishedWeights(self.weights, data, self.net, self.split or "", self.title).given(session)
-        if there[0] != "predictions":
+        if way != "predictions":
             return from_arrays(self.title or "model", "the arrays", self.arrays)
         if isinstance(self.predictions, (str, Path)):
             found = from_file(self.predictions, self.columns)
@@ -136,21 +149,22 @@ class Ways:
         if self.inputs != "auto" and way not in ("predict", "train"):
             raise UserError(f"inputs={self.inputs} has no effect with {way}, which asks no model; leave it out")
         for name, owners in OWNERS.items():
-            value = getattr(self, name)
+            value = self.canaries.count if name == "canaries" else getattr(self, name)
             if way not in owners and not (value is None or (isinstance(value, (int, str)) and not value)):
                 raise UserError(
                     f"{name} has no effect with {_flagged(way)}; leave it out, or give {' or '.join(map(_flagged, owners))}"
                 )
 
-    def _of_training(self, session: Session) -> Given:
+    def _trainings(self, asked: Asked) -> list[OwnTraining]:
+        """The training function, and the same with canaries if there are to be any."""
         if self.data is None:
             raise UserError("a training function needs data; give a table, or a pair (x, y)")
         if is_table(self.data):
             rows = rows_of_file(self.data, self._table_columns())
         else:
             rows = self._named(rows_of_pair(self.data, inputs_as=self.inputs))
-        own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title, self.columns.kind)
-        return given_of_training(own, session)
+        own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title, self.columns.kind, asked)
+        return [own, *([with_canaries(own, self.canaries)] if self.canaries.count else [])]
 
     def _table_columns(self) -> TableColumns:
         columns = self.columns

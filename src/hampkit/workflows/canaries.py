@@ -39,28 +39,34 @@ def canary_facts(
     found = problem.canaries
     if found is None:
         return {}
-    inside = int(found.included.sum())
-    numbers = {"kind": found.kind, "count": len(found), "included": inside, "sha256": found.sha256}
-    return {**numbers, "bounds": _bounds(problem, results, scores)}
+    return {**found.facts, "bounds": _bounds(problem, results, scores)}
 
 
 def _bounds(
     problem: Problem, results: Sequence[AttackResult], scores: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The one-run bounds of one attack on all canaries; the reason where there are none.
-
-    The attack is the strongest of leave-one-out: the shadow models' canaries do not depend on the target's coins, so that the
-    choice costs nothing. Without shadow models it is `WITHOUT_MODELS`.
-    """
+    """The bounds of all canaries of a run; the reason where there are none."""
     if not problem.once[problem.drawn].all():
         return {"reason": "not available: canaries with inputs that other records have do not have coins of their own"}
+    known = problem.task.members[0].numpy()[problem.candidates().known]
+    every = {name: np.r_[file["scores"], file["known_scores"]] for name, file in scores.items()}
+    included = next((np.r_[file["member"], known] for file in scores.values()), known)
+    return strongest_bounds(results, every, included, DELTA, problem.recipe.canaries.seed)
+
+
+def strongest_bounds(
+    results: Sequence[AttackResult], scores: Mapping[str, Any], included: Any, delta: float, seed: int
+) -> dict[str, Any]:
+    """The one-run bounds of one attack on canaries; the reason where there are none.
+
+    The attack is the strongest of leave-one-out: the shadow models' canaries do not depend on the target's coins, so that the
+    choice costs nothing. Without shadow models it is `WITHOUT_MODELS`. scores: attack → its scores of all canaries (K,), in the
+    order of their coins, included (K,).
+    """
     usable = [r for r in results if r.unit == "leave-one-out" and r.attack in scores and "known" not in r.needs]
     best = max(usable, key=lambda r: finding(**vars(r.deciding)), default=None)
     name = WITHOUT_MODELS if best is None else best.attack
     if name not in scores:
         return {"reason": f"not available: without shadow models {name} decides the bounds, and it was not made"}
     turned = -1.0 if best is not None and side(best.auc.low, best.auc.high) < 0 else 1.0
-    file = scores[name]
-    known = problem.task.members[0].numpy()[problem.candidates().known]
-    every, included = np.r_[file["scores"], file["known_scores"]], np.r_[file["member"], known]
-    return one_run_bounds(name, turned * every, included, DELTA, problem.recipe.canaries.seed)
+    return one_run_bounds(name, turned * scores[name], included, delta, seed)

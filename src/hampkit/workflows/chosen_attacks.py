@@ -13,6 +13,7 @@ from hampkit.errors import UserError
 from hampkit.registry import ATTACKS, DEFENSES
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models.base import ShadowSet
+from hampkit.targets.training_function import SAME_ANSWERS
 from hampkit.types import Probe
 from hampkit.workflows.query import Answers
 
@@ -49,7 +50,7 @@ def suited(attacks: Sequence[Attack], answers: Answers, named: bool) -> tuple[li
         if probes and not any(probe.released for probe in probes) and not answers.modified:
             skipped[attack.name] = "the release changes nothing, so that this is the same attack on the answers"
         elif any(probe.repeats for probe in probes) and not answers.randomised:
-            skipped[attack.name] = "equal questions have equal answers"
+            skipped[attack.name] = SAME_ANSWERS
     return [attack for attack in attacks if attack.name not in skipped], skipped
 
 

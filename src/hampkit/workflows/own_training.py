@@ -6,22 +6,22 @@ import inspect
 import json
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hampkit.attacks import Attack
 from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash
 from hampkit.data.base import fingerprint
+from hampkit.data.canaries import Canaries
 from hampkit.data.copies import first_alike, joined
 from hampkit.data.splits import shadow_members
-from hampkit.data.table_values import domain_of
 from hampkit.errors import Notice, UserError
 from hampkit.launch.progress import Jobs
 from hampkit.registry import load_own
@@ -30,15 +30,36 @@ from hampkit.runs.locks import locked
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, write_json
 from hampkit.targets.answers import Kind
-from hampkit.targets.base import Given
+from hampkit.targets.base import Given, Probed, Trained
 from hampkit.targets.model_inputs import Rows
 from hampkit.targets.records import Records, class_codes, names, sorted_names
-from hampkit.targets.training_function import fitted_answers
+from hampkit.targets.training_function import About
 from hampkit.text import audit_folder
+from hampkit.types import Probe
+from hampkit.workflows.chosen_attacks import shadow_probes_of
+from hampkit.workflows.own_models import ModelAnswers, OwnModels, asked_in, records_step
 from hampkit.workflows.session import Session
 
-WORKER = "hampkit.workflows.own_training:worker"
+WORKER = "hampkit.workflows.own_models:worker"
 VERSION = 1  # raised when the same function and data would give other models
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The attacks with questions of their own, which the models are asked as soon as they are trained."""
+
+    attacks: tuple[Attack, ...] = ()
+    usual: tuple[Attack, ...] = ()  # those of an audit that names no attacks: its models answered their questions too
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        return shadow_probes_of(self.attacks)
+
+    @property
+    def other(self) -> tuple[Probe, ...] | None:
+        """The questions of an audit that names no attacks, if they contain these."""
+        usual = shadow_probes_of(self.usual)
+        return usual if set(self.probes) < set(usual) else None
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,9 @@ class OwnTraining:
     seed: int = 0
     title: str = ""
     kind: Kind = "auto"  # of the models' answers
+    asked: Asked = Asked()
+    canaries: Canaries | None = None  # the last rows; then all others are in training, and canaries alone are audited
+    true_labels: Any = None  # (K,) the classes that mislabelled canaries had before
 
     @cached_property
     def function(self) -> Callable[[Any, Any, int], Any]:
@@ -85,6 +109,12 @@ class OwnTraining:
         return class_codes("the label", values, classes), tuple(classes)
 
     @cached_property
+    def audited(self) -> NDArray[np.int64]:
+        """(P,) the rows on which attacks are judged: all, or the canaries."""
+        n = len(self.rows.x)
+        return np.arange(0 if self.canaries is None else n - len(self.canaries), n)
+
+    @cached_property
     def units(self) -> NDArray[np.int64]:
         """(N,) the first record of each record's unit: records of one group or with equal inputs are trained on together."""
         alike = first_alike(self.rows.x)
@@ -92,21 +122,27 @@ class OwnTraining:
 
     @property
     def coins(self) -> bool:
-        """Whether an independent fair coin decided on each single record of the target."""
-        return bool((self.units == np.arange(len(self.units))).all())
+        """Whether an independent fair coin decided on each single record of the target that is audited."""
+        return self.canaries is not None or bool((self.units == np.arange(len(self.units))).all())
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:
         """(1 + M, N) bool: which records the target, then each shadow model, is trained on.
 
-        A fair coin decides on each unit of the target, and shadow models are trained on halves, in pairs.
+        A fair coin decides on each unit of the target, and shadow models are trained on halves, in pairs. With canaries all other
+        records are always in training.
         """
-        n = len(self.units)
-        target = (numpy_rng(derive(self.seed, "target")).random(n) < 0.5)[self.units]
-        if not self.shadows:
-            return target[None]
-        shadows = shadow_members(self.shadows, n, derive(self.seed, "shadows") % 2**32, "paired", self.units).numpy()
-        return np.concatenate([target[None], shadows])
+        n, units, seed = len(self.units), self.units, derive(self.seed, "shadows") % 2**32
+        if self.canaries is None:
+            target = (numpy_rng(derive(self.seed, "target")).random(n) < 0.5)[units]
+            found, together = target[None], units
+        else:
+            found, together = self.canaries.included[None], None
+        if self.shadows:
+            shadows = shadow_members(self.shadows, found.shape[1], seed, "paired", together).numpy()
+            found = np.concatenate([found, shadows])
+        others = np.ones((len(found), n - found.shape[1]), dtype=bool)
+        return np.concatenate([others, found], axis=1)
 
     @cached_property
     def key(self) -> dict[str, Any]:
@@ -116,7 +152,8 @@ class OwnTraining:
         data = fingerprint(self.rows.x, torch.from_numpy(y))
         inputs = self.rows.inputs
         given = content_hash(inputs.to_json()) if hasattr(inputs, "to_json") else fingerprint(torch.from_numpy(inputs))
-        return {"version": VERSION, "code": code or uuid.uuid4().hex, "data": data, "inputs": given, "seed": self.seed}
+        found = {"version": VERSION, "code": code or uuid.uuid4().hex, "data": data, "inputs": given, "seed": self.seed}
+        return found | ({} if self.canaries is None else {"canaries": self.canaries.sha256})
 
     def _code(self) -> str:
         """A hash of the function's code; empty if other values decide what it does, such as those of a closure."""
@@ -135,6 +172,12 @@ class OwnTraining:
         """The title of the report."""
         return self.title or getattr(self.function, "__name__", "train")
 
+    @cached_property
+    def models(self) -> OwnModels:
+        """The models, of which none is trained yet."""
+        about = About(self.rows.encoding, self.labels[0], self.audited)
+        return OwnModels(self.function, about, self.masks, self.seed, self.kind)
+
 
 def given_of_training(own: OwnTraining, session: Session) -> Given:
     """The answers of the target and of its shadow models; what is missing is trained.
@@ -144,66 +187,86 @@ def given_of_training(own: OwnTraining, session: Session) -> Given:
     y, classes = own.labels
     with locked(session.runs_dir, own.folder, session.wait):
         run = Run.create(session.runs_dir, own.folder, lambda folder: write_json(folder / "recipe.json", own.key))
-        answers = _trained(own, run, session)
-    rows = own.rows
+        target, *shadows = _trained(own, run, session)
+    rows, at = own.rows, own.audited
     records = Records(
-        y, own.masks[0], classes, rows.x, rows.group, rows.ids, domain_of(rows.x, ()), rows.by, rows.persons
-    )
-    what = f"the answers of {own.name}"
+        y[at], own.masks[0][at], classes, rows.x[torch.from_numpy(at)], _at(rows.group, at), _of(rows.ids, at),
+        rows.encoding.domain, _of(rows.by, at), _of(rows.persons, at),
+    )  # fmt: skip
+    what, notes = f"the answers of {own.name}", (*rows.notes, _note(own))
     given = Given(
-        own.name,
-        what,
-        records,
-        answers[0],
-        "train",
-        own.kind,
-        notes=(*rows.notes, _note(own)),
-        coins=own.coins,
-        folder=own.folder,
+        own.name, what, records, target.records[at], "train", own.kind, notes=notes, coins=own.coins, folder=own.folder
     )
-    return given if not own.shadows else replace(given, shadow_answers=answers[1:], shadow_members=own.masks[1:])
+    if own.canaries is not None:
+        given = replace(given, canaries=own.canaries.facts, trained=_trained_on(own, target.records))
+    if not shadows:
+        return given
+    answers = np.stack([model.records[at] for model in shadows])
+    given = replace(given, shadow_answers=answers, shadow_members=own.masks[1:, at])
+    return replace(given, probed=_probed(own, target, shadows))
 
 
-def worker(context: dict[str, Any]) -> Callable[..., None]:
-    """The function that trains one model in a worker process, see `hampkit.types.Launcher`."""
-    run, function = Run(Path(context["run"])), load_own(context["train"])
-    inputs, y = _read_data(run.folder / context["data"])
-    masks = np.load(run.folder / context["data"] / "masks.npy", allow_pickle=False)
-
-    def job(m: int, send: Callable[[dict[str, Any]], None]) -> None:
-        _step(m, masks[m], lambda seed: fitted_answers(function, inputs, y, masks[m], seed), context["seed"]).of(run)
-        send({"job": str(m), "trained": 1})
-
-    return job
+def _probed(own: OwnTraining, target: ModelAnswers, shadows: Sequence[ModelAnswers]) -> Probed:
+    """What probes kept of the answers of all models, and why some cannot be asked."""
+    failed = {probe: why for model in (target, *shadows) for probe, why in model.failed.items()}
+    answered = [probe for probe in own.asked.probes if probe not in failed]
+    return Probed(
+        {probe: target.probes[probe] for probe in answered},
+        {probe: np.stack([model.probes[probe] for model in shadows]) for probe in answered},
+        failed,
+    )
 
 
-def _trained(own: OwnTraining, run: Run, session: Session) -> NDArray[Any]:
-    """(1 + M, N, C) the answers of all models. Importable functions are trained in processes, others here."""
-    y, _ = own.labels
-    masks, inputs = own.masks, own.rows.inputs
+def _trained_on(own: OwnTraining, answers: NDArray[Any]) -> Trained:
+    """How many records the target was trained on, and its accuracy on them and on others.
 
-    def step(m: int) -> Step[Any]:
-        return _step(m, masks[m], lambda seed: fitted_answers(own.function, inputs, y, masks[m], seed), own.seed)
+    The others are mislabelled canaries that are not in training, with the labels that they had before. Other kinds of canaries
+    have no such labels, and leave no other record: then the accuracy is not known.
+    """
+    assert own.canaries is not None
+    if own.true_labels is None:
+        return Trained({}, {"train": int(own.masks[0].sum()), "test": 0})
+    found, outside = answers.argmax(1), ~own.canaries.included
+    test = (found[own.audited] == own.true_labels)[outside]
+    train = (found == own.labels[0])[own.masks[0]]
+    accuracy = {"train": float(train.mean()), "test": float(test.mean())}
+    return Trained(accuracy, {"train": len(train), "test": len(test)})
 
-    missing = [m for m in range(len(masks)) if not step(m).done(run)]
-    found = len(masks) - len(missing)
+
+def _trained(own: OwnTraining, run: Run, session: Session) -> list[ModelAnswers]:
+    """The answers of all models. Importable functions are trained in processes, others here."""
+    models, steps = own.models, _steps(own, run)
+    missing = [m for m, step in enumerate(steps) if not step.done(run)]
+    found = len(steps) - len(missing)
     if found:
-        session.progress.say(f"{found} of {len(masks)} models of {own.name} are found in {run.folder}")
+        session.progress.say(f"{found} of {len(steps)} models of {own.name} are found in {run.folder}")
     if not own.shadows:
         _note_no_shadows()
-    jobs = Jobs(session.progress.track, f"models of {own.name}", len(masks), found)
+    jobs = Jobs(session.progress.track, f"models of {own.name}", len(steps), found)
     jobs.show()
     if own.path and len(missing) > 1:
-        data = Step("data", {"models": len(masks)}, lambda folder: _write_data(own, folder), lambda folder: folder)
+        data = records_step(models)
         data.of(run)
         context = {"run": str(run.folder.resolve()), "train": own.path, "data": data.place, "seed": own.seed}
+        context |= {"kind": own.kind, "attacks": asked_in(own.asked.attacks)}
         session.launcher.map(WORKER, context, missing, lambda e: jobs.finish(e["job"], e["trained"]))
     else:
         _say_inline(own, missing)
         for m in missing:
-            step(m).of(run)
+            steps[m].of(run)
             jobs.finish(str(m))
-    return np.stack([step(m).of(run) for m in range(len(masks))])
+    return [step.of(run) for step in steps]
+
+
+def _steps(own: OwnTraining, run: Run) -> list[Step[ModelAnswers]]:
+    """The step of each model: one that exists, in which the model answered these questions and others, or its own."""
+    steps = []
+    for m in range(len(own.models)):
+        step, other = own.models.step(m, own.asked.probes), own.asked.other
+        if other is not None and not step.done(run) and own.models.step(m, other).done(run):
+            step = own.models.step(m, other)
+        steps.append(step)
+    return steps
 
 
 def _note_no_shadows() -> None:
@@ -225,33 +288,12 @@ def _say_inline(own: OwnTraining, missing: list[int]) -> None:
         )
 
 
-def _step(m: int, mask: NDArray[np.bool_], answers: Callable[[int], Any], seed: int) -> Step[Any]:
-    """The answers (N, C) of model m; 0 is the target."""
-
-    def write(folder: Path) -> None:
-        np.save(folder / "answers.npy", np.asarray(answers(derive(seed, "own model", m) % 2**31)))
-
-    key = {"members": fingerprint(torch.from_numpy(mask))}
-    return Step(f"models/{m:03d}", key, write, lambda folder: np.load(folder / "answers.npy", allow_pickle=False))
+def _at(values: Any, rows: NDArray[np.int64]) -> Any:
+    return None if values is None else values[rows]
 
 
-def _write_data(own: OwnTraining, folder: Path) -> None:
-    inputs = own.rows.inputs
-    if isinstance(inputs, np.ndarray):
-        np.save(folder / "inputs.npy", inputs)
-    else:
-        inputs.to_parquet(folder / "inputs.parquet")
-    np.save(folder / "y.npy", own.labels[0])
-    np.save(folder / "masks.npy", own.masks)
-
-
-def _read_data(folder: Path) -> tuple[Any, NDArray[np.int64]]:
-    y = np.load(folder / "y.npy", allow_pickle=False)
-    if (folder / "inputs.npy").exists():
-        return np.load(folder / "inputs.npy", allow_pickle=False), y
-    import pyarrow.parquet
-
-    return pyarrow.parquet.read_table(folder / "inputs.parquet").to_pandas(), y
+def _of(values: Sequence[str], rows: NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(values[int(row)] for row in rows) if values else ()
 
 
 def _source(function: Any) -> str:
@@ -263,5 +305,6 @@ def _source(function: Any) -> str:
 
 
 def _note(own: OwnTraining) -> str:
-    masks = own.masks
-    return f"trained here on {int(masks[0].sum()):,} of {masks.shape[1]:,} records, with {len(masks) - 1} shadow models"
+    n, of = int(own.masks[0].sum()), own.masks.shape[1]
+    with_canaries = "" if own.canaries is None else f", canaries among them, of which {len(own.canaries):,} are audited"
+    return f"trained here on {n:,} of {of:,} records{with_canaries}, with {len(own.masks) - 1} shadow models"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hampkit.config.recipe import Recipe
 from hampkit.data.base import Source
-from hampkit.data.canaries import make_canaries, with_canaries
+from hampkit.data.canaries import make_canaries, sides_of, with_canaries
 from hampkit.data.splits import LAYOUTS, SplitTable, check_classes, data_fingerprint, rare_classes, split_table
 from hampkit.errors import Notice
 from hampkit.nets import net_factory
@@ -45,7 +45,7 @@ def prepare(recipe: Recipe, session: Session) -> Problem:
     recipe = _completed(recipe, dataset, table)
     canaries = None
     if recipe.canaries.count:
-        canaries = make_canaries(dataset, table, recipe.canaries, recipe.seed)
+        canaries = make_canaries(dataset, sides_of(table), recipe.canaries, recipe.seed)
         dataset, table = with_canaries(dataset, table, canaries)
     net = net_factory(recipe.net, dataset.shape, dataset.num_classes, _normalize(dataset, recipe.train.standardize))
     problem_checks.check_images(recipe, dataset)

@@ -1,0 +1,132 @@
+"""The encoding of records that attacks see, and the way back: the inputs that a model receives for an encoded record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hampkit.data.table_cells import is_number
+from hampkit.data.table_values import domain_of, encode, listed
+from hampkit.types import Domain
+
+MOST_CATEGORIES = 100  # of a text column that attacks see; other columns, such as names, are left out of their encoding
+
+
+class Place(NamedTuple):
+    """Where a column of a table lies among the encoded columns: one of a number, the one-hot block of a text."""
+
+    name: str
+    start: int
+    stop: int
+    text: bool
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Records as a model receives them, and as attacks see them."""
+
+    inputs: Any  # (P, …) numbers, or a pandas DataFrame
+    x: Tensor  # (P, *shape) uint8 or float32
+    places: tuple[Place, ...] = ()  # of the columns of a DataFrame; columns without a place are not seen
+
+    @property
+    def domain(self) -> Domain:
+        """The bounds of the encoded inputs."""
+        return domain_of(self.x, tuple((place.start, place.stop) for place in self.places if place.text))
+
+    def decoded(self, x: Tensor, rows: NDArray[np.int64]) -> Any:
+        """What the model receives for encoded inputs x (n, *shape) that were made of these records (n,).
+
+        A value that is that of its record stays what the model received for it, to the last bit, and a missing value stays
+        missing. A column without a place keeps its value.
+        """
+        new, old = x.float().numpy(), self.x[torch.from_numpy(rows)].float().numpy()
+        if isinstance(self.inputs, np.ndarray):
+            given = self.inputs[rows]
+            return np.where((new != old) & ~np.isnan(given), new.astype(given.dtype), given)
+        found = self.inputs.iloc[rows].reset_index(drop=True)
+        for place in self.places:
+            column, part = self.inputs[place.name], slice(place.start, place.stop)
+            decoded = self._texts if place.text else _numbers
+            found[place.name] = decoded(column, new[:, part], old[:, part], rows)
+        return found
+
+    def _texts(self, column: Any, new: Any, old: Any, rows: NDArray[np.int64]) -> Any:
+        """The texts of one-hot blocks (n, K): each that of the first record that has it."""
+        block = next(place for place in self.places if place.name == column.name)
+        first = self.x[:, block.start : block.stop].argmax(0).numpy()
+        taken = np.where((new != old).any(1), first[new.argmax(1)], rows)
+        return column.iloc[taken].reset_index(drop=True)
+
+
+def encoded(table: Any, features: Sequence[str]) -> tuple[Tensor, tuple[Place, ...], tuple[str, ...]]:
+    """The features (P, D) of a pyarrow table as attacks see them, their places, and notes on those that they do not see.
+
+    Numbers have medians for missing values, texts are one-hot blocks.
+    """
+    blocks: list[Any] = []
+    places: list[Place] = []
+    left, start = [], 0
+    for name in features:
+        block = _block(table.column(name))
+        if block is None:
+            left.append(name)
+            continue
+        places.append(Place(name, start, start + block.shape[1], not is_numeric(table.column(name))))
+        blocks.append(block)
+        start = places[-1].stop
+    note = (
+        (f"attacks do not see the columns {listed(left, 5)}, which have more than {MOST_CATEGORIES} values",)
+        if left
+        else ()
+    )
+    x = np.concatenate(blocks, axis=1) if blocks else np.zeros((table.num_rows, 0), dtype=np.float32)
+    return torch.from_numpy(x), tuple(places), note
+
+
+def is_numeric(column: Any) -> bool:
+    """Whether a pyarrow column holds numbers or truth values."""
+    return is_number(column.type) or str(column.type) == "bool"
+
+
+def floats(column: Any) -> NDArray[np.float32]:
+    """(P,) the numbers of a pyarrow column; a missing value is NaN."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
+
+
+def _block(column: Any) -> Any:
+    """The encoded columns (P, K) float32 of a column; None for a text with too many values."""
+    if is_numeric(column):
+        values = floats(column)
+        usual = np.nanmedian(values) if np.isfinite(values).any() else 0.0
+        return np.where(np.isfinite(values), values, usual).astype(np.float32)[:, None]
+    codes, texts = encode(column.to_pylist())
+    return np.eye(len(texts), dtype=np.float32)[codes] if len(texts) <= MOST_CATEGORIES else None
+
+
+def _numbers(column: Any, new: Any, old: Any, rows: NDArray[np.int64]) -> Any:
+    """A column of numbers with changed values (n, 1) in its own type: whole numbers are rounded, truth values cut at one half."""
+    found = column.iloc[rows].reset_index(drop=True).copy()
+    changed = (new != old)[:, 0] & found.notna().to_numpy()
+    if not changed.any():
+        return found
+    values, example = new[changed, 0], found[changed].iloc[0]
+    if found.dtype.kind == "f":
+        found[changed] = values.astype(found.dtype)
+    elif isinstance(example, (bool, np.bool_)):
+        found[changed] = values >= 0.5
+    elif isinstance(example, (int, np.integer)):
+        found[changed] = np.rint(values).astype(np.int64).astype(found.dtype)
+    else:
+        found[changed] = [type(example)(str(value)) for value in values.tolist()]
+    return found

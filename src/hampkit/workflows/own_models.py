@@ -1,0 +1,136 @@
+"""The models of a user's own training function: each is trained, asked and written as one step of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hampkit.attacks import Attack
+from hampkit.config.schema import build
+from hampkit.data.base import fingerprint
+from hampkit.errors import UserError
+from hampkit.registry import ATTACKS, load_own
+from hampkit.rng import derive
+from hampkit.runs.step import Step
+from hampkit.runs.store import Run, read_json, write_json
+from hampkit.targets.answers import Kind
+from hampkit.targets.encoding import Encoding, Place
+from hampkit.targets.training_function import About, Fit, fitted, kept_answers
+from hampkit.types import Probe
+from hampkit.workflows.chosen_attacks import shadow_probes_of
+
+FAILED = "failed.json"  # probe → why the model cannot answer its questions
+
+
+class ModelAnswers(NamedTuple):
+    """What one model answered."""
+
+    records: NDArray[Any]  # (N, C) to all records as they are
+    probes: dict[Probe, NDArray[np.float32]]  # what each probe kept, (P, k)
+    failed: dict[Probe, str]  # why the model cannot answer the questions of others
+
+
+@dataclass(frozen=True)
+class OwnModels:
+    """Models of one training function on one table, model 0 the target."""
+
+    function: Fit
+    about: About  # the records, and those that probes ask about
+    masks: NDArray[np.bool_]  # (1 + M, N): which records each is trained on
+    seed: int
+    kind: Kind = "auto"  # of the answers
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def step(self, m: int, probes: Sequence[Probe]) -> Step[ModelAnswers]:
+        """The answers of model m. Without probes the step has the name that it had before there were any."""
+        key: dict[str, Any] = {"members": fingerprint(torch.from_numpy(self.masks[m]))}
+        if probes:
+            key["probes"] = sorted([probe.name, *probe.key()] for probe in probes)
+        return Step(
+            f"models/{m:03d}", key, lambda folder: self._write(m, probes, folder), lambda folder: _read(folder, probes)
+        )
+
+    def _write(self, m: int, probes: Sequence[Probe], folder: Path) -> None:
+        encoding, y = self.about.encoding, self.about.y
+        model = fitted(self.function, encoding.inputs, y, self.masks[m], derive(self.seed, "own model", m) % 2**31)
+        answers = model.answers(encoding.inputs.copy())
+        np.save(folder / "answers.npy", np.asarray(answers))
+        failed = {}
+        for probe in probes:
+            try:
+                kept = kept_answers(model, probe, self.about, answers, self.kind)
+            except UserError as error:  # a model need not accept records that were changed: attacks without them go on
+                failed[probe.name] = str(error)
+            else:
+                np.save(folder / f"{probe.name}.npy", kept)
+        if failed:
+            write_json(folder / FAILED, failed)
+
+
+def asked_in(attacks: Iterable[Attack]) -> list[list[Any]]:
+    """Attacks as JSON values, for worker processes."""
+    return [[attack.name, asdict(attack)] for attack in attacks]  # pyright: ignore[reportArgumentType]
+
+
+def worker(context: dict[str, Any]) -> Callable[..., None]:
+    """The function that trains one model in a worker process, see `hampkit.types.Launcher`."""
+    run, function = Run(Path(context["run"])), load_own(context["train"])
+    folder = run.folder / context["data"]
+    masks = np.load(folder / "masks.npy", allow_pickle=False)
+    models = OwnModels(function, read_records(folder), masks, context["seed"], context["kind"])
+    probes = shadow_probes_of(build(ATTACKS.get(name), given, f"attacks.{name}") for name, given in context["attacks"])
+
+    def job(m: int, send: Callable[[dict[str, Any]], None]) -> None:
+        models.step(m, probes).of(run)
+        send({"job": str(m), "trained": 1})
+
+    return job
+
+
+def records_step(models: OwnModels) -> Step[Path]:
+    """The records and masks for worker processes."""
+
+    def write(folder: Path) -> None:
+        about = models.about
+        inputs = about.encoding.inputs
+        if isinstance(inputs, np.ndarray):
+            np.save(folder / "inputs.npy", inputs)
+        else:
+            inputs.to_parquet(folder / "inputs.parquet")
+        np.save(folder / "x.npy", about.encoding.x.numpy())
+        np.save(folder / "y.npy", about.y)
+        np.save(folder / "rows.npy", about.rows)
+        np.save(folder / "masks.npy", models.masks)
+        (folder / "places.json").write_text(json.dumps(about.encoding.places))
+
+    return Step("records", {"models": len(models)}, write, lambda folder: folder)
+
+
+def read_records(folder: Path) -> About:
+    """The records that `records_step` wrote."""
+    x, y, rows = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("x", "y", "rows"))
+    places = tuple(Place(*place) for place in json.loads((folder / "places.json").read_text()))
+    if (folder / "inputs.npy").exists():
+        inputs = np.load(folder / "inputs.npy", allow_pickle=False)
+    else:
+        import pyarrow.parquet
+
+        inputs = pyarrow.parquet.read_table(folder / "inputs.parquet").to_pandas()
+    return About(Encoding(inputs, torch.from_numpy(x), places), y, rows)
+
+
+def _read(folder: Path, probes: Sequence[Probe]) -> ModelAnswers:
+    answers = np.load(folder / "answers.npy", allow_pickle=False)
+    said = read_json(folder / FAILED) if (folder / FAILED).exists() else {}
+    failed = {probe: said[probe.name] for probe in probes if probe.name in said}
+    kept = {p: np.load(folder / f"{p.name}.npy", allow_pickle=False) for p in probes if p not in failed}
+    return ModelAnswers(answers, kept, failed)
