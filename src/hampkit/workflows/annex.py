@@ -13,6 +13,7 @@ Json = Mapping[str, Any]
 LACKING = {  # evidence that an attack needs → why it was not made
     "shadows": "no shadow models: models that were trained like this one, on other records",
     "population": "no further records of the same kind that no model was trained on",
+    "reference": "no reference model: one that was trained like this one, on further records of the same kind",
     "known": "no records for the adversary to fit on",
 }
 NEVER = (  # (what, why): kinds of attack that this tool has not
