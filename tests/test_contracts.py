@@ -275,6 +275,7 @@ def test_scores_permute_with_the_candidates(attack):
     probes = {probe: kept[order.numpy()] for probe, kept in e.probes.items()}
     moved = replace(e, x=e.x[order], y=e.y[order], logits=e.logits[order], probes=probes)
     moved = replace(moved, shadows=replace(e.shadows, rows=e.shadows.rows[order.numpy()]))
+    assert e.reference is not None
     moved = replace(moved, reference=replace(e.reference, rows=e.reference.rows[order.numpy()]))
     assert np.allclose(attack(e)[order.numpy()], attack(moved), rtol=1e-4, atol=1e-5)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hampkit import signals
 from hampkit.attacks.base import Attack, Evidence, Reference, Scores, first_view
@@ -56,7 +57,7 @@ class LastLayer(Attack):
         deviation = np.maximum(sampled.std(0, ddof=1), FLOOR)
         return (mine - sampled.mean(0)) / (deviation * np.sqrt(1 + 1 / self.samples))
 
-    def _sampled(self, reference: Reference, y: Scores, noise: Scores) -> Scores:
+    def _sampled(self, reference: Reference, y: NDArray[np.int64], noise: Scores) -> Scores:
         """Scaled logits (M, N) of the labels y (N,) from samples of the posterior of the logits; noise: (M, C) standard normal.
 
         The logits of an example are normal, with the covariance l · (√n · G + √τ · I)⁻¹ and the leverage

@@ -30,15 +30,17 @@ class LastLayer:
 
         Raises: `UserError` for a network that does not end in a linear layer.
         """
-        called: list[nn.Linear] = []
-        linear = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+        called: list[nn.Module] = []
         with torch.no_grad(), contextlib.ExitStack() as hooks:
-            for layer in linear:
-                hooks.enter_context(layer.register_forward_hook(lambda m, *_: called.append(m)))
+            for layer in net.modules():
+                if isinstance(layer, nn.Linear):
+                    hooks.enter_context(layer.register_forward_pre_hook(lambda module, _: called.append(module)))
             out = net(x)
         if not called or called.count(called[-1]) > 1:
             raise UserError(NOT_LINEAR)
-        return LastLayer(net, called[-1], _factor(net, called[-1], x, out))
+        layer = called[-1]
+        assert isinstance(layer, nn.Linear)
+        return LastLayer(net, layer, _factor(net, layer, x, out))
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:

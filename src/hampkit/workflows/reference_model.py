@@ -16,7 +16,6 @@ import torch
 from hampkit.attacks import Attack, Reference
 from hampkit.defenses import Models
 from hampkit.errors import UserError
-from hampkit.registry import ATTACKS
 from hampkit.rng import derive, forked
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, save_tensors, write_json
@@ -25,7 +24,7 @@ from hampkit.targets.trained import Trained, network_of, read_models
 from hampkit.training import Trainer
 from hampkit.training.layout import rows_at_once
 from hampkit.types import Task
-from hampkit.workflows.chosen_attacks import family
+from hampkit.workflows.chosen_attacks import choose
 from hampkit.workflows.problem import Problem
 
 FEWEST = 20  # rows, as in a split: with fewer there is nothing to learn
@@ -38,12 +37,11 @@ def needed(attacks: Sequence[Attack]) -> list[str]:
 
 
 def check_named(problem: Problem, names: Sequence[str]) -> None:
-    """Check, before anything is trained, that the reference model of named attacks can be trained.
+    """Check, before anything is trained, that there will be the evidence that named attacks need, reference models included.
 
     Raises: `UserError`.
     """
-    attacks = [attack for name in names for attack in family(name)]
-    named = [attack for attack in attacks if "reference" in ATTACKS.get(attack).needs]
+    named = needed(choose(problem.recipe, names)) if names else []
     if named and (why := obstacle(problem)):
         raise UserError(_refusal(named[0], why))
 
@@ -94,8 +92,7 @@ def missing_share(problem: Problem, run: Run, attacks: Sequence[Attack]) -> floa
 
 def reference_task(problem: Problem) -> Task:
     """The training task of the reference model: as many rows of the population as the target has members, or all."""
-    pool = problem.population()
-    pool = pool.take(torch.arange(min(len(pool), problem.table.n_members)))
+    pool = problem.test.take(_rows(problem))
     members, seeds = torch.ones(1, len(pool), dtype=torch.bool), (derive(problem.recipe.seed, PLACE),)
     return replace(problem.task, pool=pool, members=members, seeds=seeds, val=problem.shadow_val)
 
@@ -114,7 +111,7 @@ def reference_step(problem: Problem) -> Step[Models]:
     def read(folder: Path) -> Models:
         return read_models(task, folder, read_json(folder / "history.json", "models"))
 
-    return Step(PLACE, problem.population_rows[: len(task.pool)].tolist(), write, read)
+    return Step(PLACE, _rows(problem).tolist(), write, read)
 
 
 def reference_of(problem: Problem, target: Trained) -> Reference:
@@ -143,6 +140,13 @@ def reference_of(problem: Problem, target: Trained) -> Reference:
         trained_on=posterior.rows,
         rows=np.arange(len(pool)),
     )
+
+
+def _rows(problem: Problem) -> torch.Tensor:
+    """The rows (n,) of the test segment that the reference model is trained on, without copies of the candidates."""
+    rows = problem.population_rows
+    unseen = problem.alike["test"][rows.numpy()] >= len(problem.task.pool)
+    return rows[torch.from_numpy(unseen)][: problem.table.n_members]
 
 
 def _failure(problem: Problem, run: Run) -> str:
