@@ -410,6 +410,13 @@ def test_too_few_rows_leave_it_out_by_default_with_the_reason(tmp_path):
     )
 
 
+def test_a_population_of_one_class_teaches_nothing(tmp_path):
+    problem = problem_of(tmp_path)
+    one = replace(problem, test=replace(problem.test, y=torch.zeros_like(problem.test.y)))
+    assert not reference_model.obstacle(problem)
+    assert "rows of two classes" in reference_model.obstacle(one)
+
+
 def test_a_population_of_copies_of_the_candidates_is_none(tmp_path):
     """It would be trained on the rows that are judged."""
     problem = problem_of(tmp_path, {"features": 3, "judge.copies": "keep"})

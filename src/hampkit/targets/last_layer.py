@@ -97,15 +97,15 @@ def _factor(net: nn.Module, layer: nn.Linear, x: Tensor, out: Tensor) -> float:
     Raises: `UserError` if there is none.
     """
     drawn = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out.device, out.dtype)
-    shapes: list[bool] = []
+    fits: list[bool] = []
 
     def put(_: nn.Module, args: tuple[Tensor, ...], own: Tensor) -> Tensor | None:
-        shapes.append(own.shape == out.shape and args[0].ndim == 2)
-        return drawn if shapes[-1] else None
+        fits.append(own.shape == out.shape)
+        return drawn if fits[-1] else None
 
     with layer.register_forward_hook(put):
         found = net(x)
     factor = float((found * drawn).sum() / (drawn * drawn).sum())
-    if not all(shapes) or not factor or not torch.allclose(found, factor * drawn, rtol=1e-4, atol=1e-5 * abs(factor)):
+    if not all(fits) or not factor or not torch.allclose(found, factor * drawn, rtol=1e-4, atol=1e-5 * abs(factor)):
         raise UserError(NOT_LINEAR)
     return 1.0 if abs(factor - 1) < 1e-6 else factor
