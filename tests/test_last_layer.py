@@ -27,12 +27,14 @@ from hampkit.runs.store import Run
 from hampkit.stats.metrics import auc_interval
 from hampkit.targets import last_layer
 from hampkit.targets.last_layer import NOT_LINEAR, Posterior
+from hampkit.targets.trained import network_of
 from hampkit.training.trainer import Diverged
 from hampkit.workflows import reference_model
+from hampkit.workflows.attack import Attacked
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import plan_shadows
-from hampkit.workflows.train import content_of
+from hampkit.workflows.train import content_of, target_step
 
 pytestmark = pytest.mark.numeric
 
@@ -351,6 +353,34 @@ def test_damaged_weights_are_trained_again_to_the_same_bytes(runs):
     weights.write_bytes(before[:-4] + b"spam")
     hampkit.attack(run, "last-layer", out=folder / "again")
     assert weights.read_bytes() == before
+
+
+def test_a_run_passes_the_models_answers_and_features_to_the_attack(tmp_path):
+    options = {**QUICK, "rows": 600, "epochs": 3}
+    results = hampkit.run("toy/undefended", options=options, attacks=["last-layer"], runs_dir=tmp_path)
+    run = Run.at(tmp_path / results.models[0].run)
+    problem = problem_of(tmp_path, options)
+    target = target_step(problem, run).of(run)
+    found = reference_model.reference_of(problem, target)
+    task, models = reference_model.reference_task(problem), reference_model.reference_step(problem).of(run)
+    logits = problem.trainer.predict(models.stack, target.pool.x)[0].double().numpy()
+    assert np.allclose(found.logits, logits, atol=1e-4)
+    known, lengths = (_features(models.stack, x) ** 2 for x in (task.pool.x, target.pool.x))
+    assert np.isclose(found.feature_curvature.sum(), known.sum(1).mean(), rtol=1e-5)
+    assert np.allclose(found.squares.sum(1), lengths.sum(1), rtol=1e-5)
+    assert found.trained_on == len(task.pool)
+    case = Attacked(problem, target).case.holding_reference(found)
+    (file,) = run.folder.glob("attacks/last-layer-*/scores.npz")
+    with np.load(file) as stored:
+        for name, mine in zip(("scores", "known_scores"), score(LastLayer(), case), strict=True):
+            assert np.allclose(stored[name], mine)
+
+
+def _features(stack, x):
+    """The inputs of the classifier of an MLP, and the one of its bias."""
+    net = network_of(stack)
+    hidden = net.get_submodule("features")(x.float()).detach().double().numpy()
+    return np.c_[hidden, np.ones(len(hidden))]
 
 
 def test_it_is_trained_on_rows_that_nobody_is_judged_or_trained_on(tmp_path):
