@@ -26,8 +26,8 @@ class LastLayer(Attack):
     Samples are the reference model's own answers: of a release they contain nothing.
 
     The posterior precision of the weights is (√n · A + √τ · I) ⊗ (√n · G + √τ · I), with n training rows, the prior precision τ
-    and the factors A of features and G of classes (Ritter et al. 2018). The authors' package `laplace` adds τ to the product of
-    the factors by default; its default of τ is 1, as here.
+    and the factors A of features and G of classes (Ritter et al. 2018). Other implementations add τ to the product of
+    the factors.
     """
 
     name: ClassVar[str] = "last-layer"
