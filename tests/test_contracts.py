@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from hampkit import signals
-from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
+from hampkit.attacks import Attack, Evidence, Known, Population, Reference, Shadows
 from hampkit.attacks.probes import ranks
 from hampkit.config.recipe import TrainConfig
 from hampkit.defenses.hamp import Hamp
@@ -201,7 +201,18 @@ def evidence(seed=0, n=160, known=160, gap=2.0, classes=4):
         others[1], others[2] - gap * others[3].view(-1, 1, 1) * one_hot(others[1], classes).unsqueeze(1), others[0]
     )
     labels = torch.cat([y, ky])
-    return Evidence(x, y, logits, seed, told, shadows(rng, labels, gap, classes, n), population, asked), member
+    models = shadows(rng, labels, gap, classes, n), population, reference(rng, labels.numpy(), classes, n)
+    return Evidence(x, y, logits, seed, told, *models, asked), member
+
+
+def reference(rng, labels, classes, candidates, features=5):
+    """A model that answers as the target answers non-members, and the posterior of its last layer."""
+    logits = rng.normal(size=(len(labels), classes))
+    logits[np.arange(len(labels)), labels] += 1.5
+    squares = rng.random((len(labels), features))
+    directions, _ = np.linalg.qr(rng.normal(size=(classes, classes)))
+    curvature = rng.random(features), rng.random(classes)
+    return Reference(logits, squares, *curvature, directions, 80, np.arange(candidates))
 
 
 def answered(rng, side, gap, classes):
@@ -264,6 +275,8 @@ def test_scores_permute_with_the_candidates(attack):
     probes = {probe: kept[order.numpy()] for probe, kept in e.probes.items()}
     moved = replace(e, x=e.x[order], y=e.y[order], logits=e.logits[order], probes=probes)
     moved = replace(moved, shadows=replace(e.shadows, rows=e.shadows.rows[order.numpy()]))
+    assert e.reference is not None
+    moved = replace(moved, reference=replace(e.reference, rows=e.reference.rows[order.numpy()]))
     assert np.allclose(attack(e)[order.numpy()], attack(moved), rtol=1e-4, atol=1e-5)
 
 
@@ -286,7 +299,7 @@ def _several(answers, questions):
 @attacks
 def test_attack_says_what_it_needs(attack):
     e, _ = evidence()
-    for evidence_of in ("known", "shadows", "population", "probes"):
+    for evidence_of in ("known", "shadows", "population", "reference", "probes"):
         if evidence_of in attack.needs:
             with pytest.raises(ValueError, match=f"needs {evidence_of}"):
                 attack(replace(e, **{evidence_of: None}))

@@ -4,6 +4,6 @@ Attacks see answers, never networks and never true membership. So this package i
 `signals`, `nets`, `stats.roc` and `stats.moderated`; `tests/test_structure.py` checks it.
 """
 
-from hampkit.attacks.base import Attack, Evidence, Known, Population, Shadows, ShadowScores, SignalAttack
+from hampkit.attacks.base import Attack, Evidence, Known, Population, Reference, Shadows, ShadowScores, SignalAttack
 
-__all__ = ["Attack", "Evidence", "Known", "Population", "ShadowScores", "Shadows", "SignalAttack"]
+__all__ = ["Attack", "Evidence", "Known", "Population", "Reference", "ShadowScores", "Shadows", "SignalAttack"]

@@ -1,6 +1,7 @@
 """Attacks: from the evidence of an adversary to one score per candidate.
 
-Axes: N candidates, K known examples, M shadow models, P examples of their pool, Z examples of a population, V views, C classes.
+Axes: N candidates, K known examples, M shadow models, P examples of their pool, Z examples of a population, V views, C classes,
+D features.
 """
 
 from __future__ import annotations
@@ -148,6 +149,23 @@ class Population:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """One model that the adversary trained like the target, on a population, with the posterior of its last layer.
+
+    The weights W (C, D) of that layer have the curvature n · A ⊗ G, see `hampkit.targets.last_layer.Posterior`. A and G are given
+    by their eigenvalues and eigenvectors, and features φ (D,) by their squared coordinates in the eigenvectors of A.
+    """
+
+    logits: Scores  # (P, C) the model's own answers to a pool, without a release
+    squares: Scores  # (P, D) squared coordinates of the features
+    feature_curvature: Scores  # (D,) eigenvalues of A
+    class_curvature: Scores  # (C,) eigenvalues of G
+    class_directions: Scores  # (C, C) eigenvectors of G, as columns
+    trained_on: int  # n, rows
+    rows: NDArray[np.int64]  # (N,) the candidates' rows in the pool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that an adversary has on N candidates. Their true membership is not part of it."""
 
@@ -158,6 +176,7 @@ class Evidence:
     known: Known | None = None  # examples of known membership
     shadows: Shadows | None = None  # models that the adversary trained
     population: Population | None = None  # examples that no model was trained on
+    reference: Reference | None = None  # one model that the adversary trained on such examples
     probes: Mapping[Probe, NDArray[np.float32]] | None = None  # what each probe kept of the target's answers, (N, k)
     oracle: Oracle | None = None  # further questions of the attack's own choice
 

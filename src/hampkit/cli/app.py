@@ -19,6 +19,7 @@ from hampkit.cli.failures import exit_code
 from hampkit.cli.gate import check_gate, ended
 from hampkit.cli.mistyped import check_defenses
 from hampkit.cli.options import (
+    AttackNames,
     AttackOut,
     AttackWords,
     Canaries,
@@ -122,7 +123,7 @@ def _root(
 def run(
     words: Words = None, data: Table = None, label: Label = "", group: Group = "", data_dir: DataDir = None,
     runs_dir: RunsDir = Path("runs"), seed: Seed = None, device: Device = "auto", out: Out = None,
-    shadows: ShadowCount = 0, workers: Workers = 0,
+    attacks: AttackNames = "", shadows: ShadowCount = 0, workers: Workers = 0,
     shadows_from: ShadowsFrom = None, force: Force = False, canaries: Canaries = 0, canary_kind: CanaryKind = "mislabelled",
     policy: Policy = None, fail_if: FailIf = None, junit: Junit = None,
     wait: Wait = False, json: Json = False, quiet: Quiet = False, debug: Debug = False,
@@ -135,14 +136,16 @@ def run(
 
     recipes, options = split(words or [], group)
     check_gate(junit, policy is not None or bool(fail_if))
-    first = not (recipes or data or shadows or shadows_from or {"shadows.models", "models"} & set(options))
+    names = [name.strip() for name in attacks.split(",")] if attacks else []
+    first = not (recipes or data or names or shadows or shadows_from or {"shadows.models", "models"} & set(options))
     bars = Bars(not quiet)
     with bars.shown():
         from hampkit import api
 
         results = api.run(
-            *recipes, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir, runs_dir=runs_dir,
-            out=out, device=device, shadows=FIRST_SHADOWS if first else shadows, shadows_from=shadows_from or "", force=force,
+            *recipes, attacks=names, options=options, seed=seed, data=data or "", label=label, data_dir=data_dir,
+            runs_dir=runs_dir, out=out, device=device, shadows=FIRST_SHADOWS if first else shadows,
+            shadows_from=shadows_from or "", force=force,
             canaries=canaries, canary_kind=canary_kind, policy=policy,
             fail_if=fail_if or (),
             workers=workers, wait=wait, progress=bars.progress(sayer(quiet or json)),

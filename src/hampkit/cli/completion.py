@@ -70,9 +70,18 @@ def dataset(incomplete: str) -> list[str]:
 
 def defenses(incomplete: str) -> list[str]:
     """The last of several defenses that are separated by commas."""
+    return _last_of(incomplete, _defenses())
+
+
+def attacks(incomplete: str) -> list[str]:
+    """The last of several attacks that are separated by commas."""
+    return _last_of(incomplete, _names("attacks"))
+
+
+def _last_of(incomplete: str, offered: Sequence[str]) -> list[str]:
+    """The last of several words that are separated by commas."""
     before, comma, last = incomplete.rpartition(",")
-    given = before.split(",")
-    return [before + comma + name for name in _starting(last, _defenses(), given)]
+    return [before + comma + name for name in _starting(last, offered, before.split(","))]
 
 
 def device(incomplete: str) -> list[str]:

@@ -95,6 +95,15 @@ Canaries = Annotated[
 CanaryKind = Annotated[
     str, typer.Option(metavar="KIND", help="mislabelled, out-of-support, near-duplicate, or blank (images).")
 ]
+AttackNames = Annotated[
+    str,
+    typer.Option(
+        "--attacks",
+        metavar="NAME,…",
+        help="Names, separated by commas; default: all whose evidence there is.",
+        autocompletion=completion.attacks,
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for a run that another process works on.")]
 Workers = Annotated[
     int,
@@ -105,12 +114,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 # options of commands that are no keys of a recipe, as somebody might write them who takes them for keys
 FLAGS = frozenset({
-    "canaries", "canary_kind", "data_dir", "debug", "defenses", "device", "fail_if", "force", "json", "junit", "out", "paper",
-    "policy", "quiet", "runs_dir", "seeds", "shadows", "shadows_from", "wait", "workers",
+    "attacks", "canaries", "canary_kind", "data_dir", "debug", "defenses", "device", "fail_if", "force", "json", "junit", "out",
+    "paper", "policy", "quiet", "runs_dir", "seeds", "shadows", "shadows_from", "wait", "workers",
 })  # fmt: skip
 # those that audit and bound have beside them
 AUDIT_FLAGS = frozenset({
-    "allow_equal", "answers", "attacks", "by", "claimed_delta", "claimed_epsilon", "demo", "id", "included", "inputs", "kind",
+    "allow_equal", "answers", "by", "claimed_delta", "claimed_epsilon", "demo", "id", "included", "inputs", "kind",
     "level", "member", "members", "membership", "model", "nonmembers", "positive", "prior", "purpose", "scores", "split",
     "target_scores", "text", "title", "weights",
 })  # fmt: skip

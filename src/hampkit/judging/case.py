@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hampkit.attacks import Attack, Evidence, Known, Population, Shadows
+from hampkit.attacks import Attack, Evidence, Known, Population, Reference, Shadows
 from hampkit.config.sections import JudgeConfig
 from hampkit.data.candidates import Candidates, candidates
 from hampkit.rng import derive, numpy_rng
@@ -78,6 +78,13 @@ class Case:
             evidence = replace(evidence, probes=mine, known=replace(evidence.known, probes=known))
         return replace(self, evidence=evidence)
 
+    def holding_reference(self, reference: Reference | None) -> Case:
+        """The case of an adversary who also holds a reference model with answers to the whole pool."""
+        if reference is None:
+            return self
+        assert self.rows is not None
+        return replace(self, evidence=replace(self.evidence, reference=replace(reference, rows=self.rows)))
+
 
 def build_case(pool: Pool, logits: Tensor, judge: JudgeConfig, seed: int) -> Case:
     """Candidates and known examples of a pool, in random order; logits: (P, C), the target's answers."""
@@ -110,6 +117,9 @@ def everyone(case: Case) -> Evidence:
     return replace(
         e,
         shadows=shadows_of_everyone(e),
+        reference=None
+        if e.reference is None
+        else replace(e.reference, rows=_rows_of_everyone(e.reference.rows, e.known)),
         x=torch.cat([e.x, e.known.x]),
         y=torch.cat([e.y, e.known.y]),
         logits=torch.cat([e.logits, e.known.logits]),
@@ -124,8 +134,13 @@ def shadows_of_everyone(e: Evidence) -> Shadows | None:
     if e.shadows is None:
         return None
     assert e.known is not None
-    assert e.known.rows is not None
-    return replace(e.shadows, rows=np.r_[e.shadows.rows, e.known.rows.numpy()])
+    return replace(e.shadows, rows=_rows_of_everyone(e.shadows.rows, e.known))
+
+
+def _rows_of_everyone(rows: NDArray[np.int64], known: Known) -> NDArray[np.int64]:
+    """(N + K,) the candidates' places in the pool (N,) and, behind them, those of the known examples."""
+    assert known.rows is not None
+    return np.r_[rows, known.rows.numpy()]
 
 
 def shuffled(case: Case, seed: int) -> Case:

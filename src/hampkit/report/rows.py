@@ -27,6 +27,7 @@ NEEDS = {  # the evidence an adversary may hold, in words
     "known": "some known members and non-members",
     "shadows": "shadow models",
     "population": "examples of the same kind",
+    "reference": "one model of its own, trained on examples of the same kind",
     "oracle": "queries of its own choice",
 }
 TIERS = {  # what of an answer an attack uses, in words

@@ -45,6 +45,7 @@ class Plan:
     left_out: int  # non-members that would be judged without shadow models
     weights: int = 0  # bytes of the weights, a part of ``disk`` if they are kept
     kept: bool = True  # whether they are kept, so that a later attack can ask the models more
+    reference: float = 0.0  # seconds of the training of one reference model for attacks without shadow models; 0: none
     note: str = ""  # why existing shadow models of the run cannot be used, in words
 
     def line(self) -> str:
@@ -61,7 +62,12 @@ class Plan:
             f"{self.models} shadow models ({how}): about {duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory,"
             f" {disk} MB of disk{self._weights()}; smallest target FPR with enough non-members: {_rate(self.fpr_target)} against"
             f" the target, {_rate(self.fpr_repeated)} in leave-one-out; {self._judged()}"
-        ) + (f"; {self.note}" if self.note else "")
+        ) + self._more()
+
+    def _more(self) -> str:
+        """The reference model, and why existing shadow models cannot be used."""
+        reference = f"one reference model: about {duration(self.reference)}" if self.reference else ""
+        return "".join(f"; {part}" for part in (reference, self.note) if part)
 
     def _weights(self) -> str:
         """Whether weights are kept."""

@@ -67,12 +67,18 @@ class Trained:
 
         To serve HAMP's release too, wrap the network in `hampkit.nn.HampModel`.
         """
-        net, values = copy.deepcopy(self.models.stack.net).cpu().eval(), self.models.stack.state(0)
-        with torch.no_grad():  # load_state_dict would leave out buffers that are not persistent
-            for name, tensor in (*net.named_parameters(), *net.named_buffers()):
-                if name in values:
-                    tensor.copy_(values[name])
-        return net
+        return network_of(self.models.stack)
+
+
+def network_of(stack: Stack) -> nn.Module:
+    """The one network of a stack on the CPU in evaluation mode."""
+    assert len(stack) == 1, f"one network, not {len(stack)}"
+    net, values = copy.deepcopy(stack.net).cpu().eval(), stack.state(0)
+    with torch.no_grad():  # load_state_dict would leave out buffers that are not persistent
+        for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+            if name in values:
+                tensor.copy_(values[name])
+    return net
 
 
 def read_models(task: Task, folder: Path, history: Mapping[str, Any]) -> Models:

@@ -13,6 +13,7 @@ Json = Mapping[str, Any]
 LACKING = {  # evidence that an attack needs → why it was not made
     "shadows": "no shadow models: models that were trained like this one, on other records",
     "population": "no further records of the same kind that no model was trained on",
+    "reference": "no reference model: one that was trained like this one, on further records of the same kind",
     "known": "no records for the adversary to fit on",
     "probes": "no new questions: hampkit asks them of its own runs, and with --train and --shadows",
     "oracle": "no new questions: hampkit asks them of its own runs",

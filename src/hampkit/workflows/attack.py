@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hampkit.attacks import Attack
+from hampkit.attacks import Attack, Reference
 from hampkit.attacks.base import Oracle
 from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash
@@ -41,6 +41,7 @@ from hampkit.workflows.leave_one_out import leave_one_out
 from hampkit.workflows.prepare import usual_threads
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.query import Answers, probe_step, query_step
+from hampkit.workflows.reference_model import check_named, reference_of, reference_step, with_reference
 from hampkit.workflows.report_inputs import Evaluated, curve, describe, details, with_checksum
 from hampkit.workflows.run_records import RECORDS, first_records
 from hampkit.workflows.scores import read_scores
@@ -60,12 +61,15 @@ def evaluate(
     lender: another run whose shadow models are taken instead of training some.
     """
     chosen = choose(problem.recipe, attacks)
+    check_named(problem, attacks)
     found = None if lender is None else lender.load_for(problem.shadow_task())  # raises before anything is trained
     with locked(session.runs_dir, problem.folder, session.wait), threads(problem.recipe.train.threads):
         run = create(problem, session)
         target = train_locked(problem, run)
         chosen, skipped = suited(chosen, Attacked(problem, target).answers, named=bool(attacks))
         others = earlier(run, problem.recipe, [attack.name for attack in chosen])
+        chosen, others, without = with_reference(problem, run, (chosen, others), named=bool(attacks))
+        skipped |= without
         if lender is not None and found is not None:
             task = problem.shadow_task(shadow_probes_of([*chosen, *others]))
             found = replace(found, probes=lender.probes_for(task, None if found.differences else run))
@@ -109,6 +113,11 @@ class Attacked:
     @cached_property
     def answers(self) -> Answers:
         return self.queries.of(self.target.run)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference model; computed only where an attack that needs it is made."""
+        return reference_of(self.problem, self.target)
 
     @cached_property
     def case(self) -> Case:
@@ -165,6 +174,8 @@ def _attack_step(attack: Attack, attacked: Attacked) -> Step[tuple[AttackResult,
     key |= attack.asks()
     if attacked.shadow_set is not None and "shadows" in attack.needs:
         key["shadows"] = attacked.shadow_set.used()
+    if "reference" in attack.needs:
+        key["reference"] = reference_step(attacked.problem).place
 
     def write(folder: Path) -> None:
         _write_attack(attack, attacked, folder)
@@ -182,6 +193,7 @@ def _result(folder: Path) -> dict[str, Any]:
 def _write_attack(attack: Attack, attacked: Attacked, folder: Path) -> None:
     case, recipe = attacked.case, attacked.recipe
     oracle = _oracle(attack, attacked)
+    case = case.holding_reference(attacked.reference if "reference" in attack.needs else None)
     scores, known = score(attack, replace(case, evidence=replace(case.evidence, oracle=oracle)))
     arrays: dict[str, Any] = {"scores": scores, "known_scores": known, "member": case.member}
     arrays["unit"] = attacked.problem.units_of_judged()[case.rows]

@@ -27,13 +27,15 @@ def choose(recipe: Recipe, names: Sequence[str]) -> list[Attack]:
     Raises: `UserError` for an unknown name, an invalid option or missing evidence.
     """
     classes, options = ATTACKS.classes(), recipe.attacks
-    available = {"known", "shadows", "population", "probes", "oracle"} if recipe.shadows.models else {"known", "oracle"}
+    available = {"known", "oracle"}
+    if recipe.shadows.models:
+        available |= {"shadows", "population", "reference", "probes"}
     others = adaptive_attacks() - set(DEFENSES.get(recipe.defense.name).adaptive)
     chosen = [name for name, cls in classes.items() if set(cls.needs) <= available and name not in others]
     if names:
         chosen = [attack for name in names for attack in family(name)]
     for name in chosen:
-        missing = set(classes[name].needs) - available - {"population", "probes"}
+        missing = set(classes[name].needs) - available - {"population", "reference", "probes"}
         if missing:
             raise UserError(f"attack {name} needs {', '.join(sorted(missing))}; add --shadows M")
     return [build(classes[name], options.get(name, {}), f"attacks.{name}") for name in dict.fromkeys(chosen)]

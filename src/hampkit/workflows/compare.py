@@ -266,16 +266,18 @@ def _plan(recipes: Sequence[Recipe], session: Session, seeds: int) -> None:
     """Measure and report the expected time of all shadow models and targets."""
     if not recipes[0].shadows.models:
         return
-    shadows = targets = 0.0
+    shadows = references = targets = 0.0
     say = session.progress.say
     for recipe in recipes:
         planned = plan_shadows(prepare(recipe, session), session)
         shadows += planned.seconds * seeds
+        references += planned.reference * seeds
         targets += planned.each * seeds / (session.launcher.at_once(planned.mode.threads))
         say(f"{recipe.title}: {planned.line()}")
+    more = f", {duration(references)} for reference models" if references else ""
     say(
-        f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {duration(shadows)} for shadow models and"
-        f" {duration(targets)} for targets; attacks come on top"
+        f"all {len(recipes)} defenses, {seeds} seed{'s' if seeds > 1 else ''}: about {duration(shadows)} for shadow models{more}"
+        f" and {duration(targets)} for targets; attacks come on top"
     )
 
 

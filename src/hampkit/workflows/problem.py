@@ -166,10 +166,11 @@ class Problem:
     def population(self) -> Dataset:
         """At most `POPULATION` test rows, which no model is trained on or chosen by, without copies of the pool if possible."""
         # not kept: a command may hold many problems, and of CIFAR this is 31 MB
-        return self.test.take(self._population_rows)
+        return self.test.take(self.population_rows)
 
     @cached_property
-    def _population_rows(self) -> Tensor:
+    def population_rows(self) -> Tensor:
+        """(Z,) the places of the population in the test segment."""
         unseen = np.flatnonzero(self.alike["test"] >= len(self.task.pool))
         rows = torch.from_numpy(unseen) if len(unseen) else torch.arange(len(self.test))
         return rows[:POPULATION].clone()

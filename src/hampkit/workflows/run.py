@@ -24,6 +24,7 @@ from hampkit.workflows.open_run import open_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
 from hampkit.workflows.recipes import RecipeOptions, Reference, attack_options
+from hampkit.workflows.reference_model import check_named
 from hampkit.workflows.report import REPORT_FILES, report_on
 from hampkit.workflows.session import Session
 from hampkit.workflows.shadow import plan_shadows
@@ -77,10 +78,11 @@ def run(references: Sequence[Reference], recipe_options: RecipeOptions, request:
         writable(place)
     check_spared(folder, REPORT_FILES, (recipe.data.options.get("file") for recipe in recipes))
     for problem in problems:
+        check_named(problem, request.attacks)
         if lender is not None:
             lender.load_for(problem.shadow_task())  # raises if they do not fit
         elif problem.recipe.shadows.models:
-            session.progress.say(plan_shadows(problem, session).line())
+            session.progress.say(plan_shadows(problem, session, attacks=request.attacks).line())
     for message in train_targets(problems, session).values():
         raise UserError(message)
     return report_on(

@@ -30,6 +30,7 @@ from hampkit.workflows.chosen_attacks import choose, shadow_probes_of
 from hampkit.workflows.open_run import recipe_of_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
+from hampkit.workflows.reference_model import missing_share
 from hampkit.workflows.session import Session
 from hampkit.workflows.train import create
 
@@ -97,10 +98,11 @@ def worker(context: dict[str, Any]) -> Callable[..., None]:
     return shadow_training.worker(problem.shadow_task(shadow_probes_of(attacks)), run, mode)
 
 
-def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan:
-    """The expected cost of the shadow models; if training has started already, in its execution mode.
+def plan_shadows(problem: Problem, session: Session, anew: bool = False, attacks: Sequence[str] = ()) -> Plan:
+    """The expected cost of the shadow models, and of a reference model if attacks need one that is missing.
 
-    anew: measure even if the cache contains a measurement for this device and network.
+    If training has started already, it is in its execution mode.
+    anew: measure even if the cache contains a measurement for this device and network. attacks: the names; default: all.
     """
     run, config = Run(session.runs_dir / problem.folder), problem.recipe.shadows
     session.progress.track(MEASURING, 0, 1)
@@ -110,6 +112,7 @@ def plan_shadows(problem: Problem, session: Session, anew: bool = False) -> Plan
     probes = shadow_probes_of(choose(problem.recipe, ()))
     planned = plan(problem.shadow_task(probes), judged_of(problem), mode, measuring)
     session.progress.track(MEASURING, 1, 1)
+    planned = replace(planned, reference=planned.each * missing_share(problem, run, choose(problem.recipe, attacks)))
     return planned if mode is not None else replace(planned, note=shadow_training.left_aside(config, run))
 
 
