@@ -17,7 +17,6 @@ LACKING = {  # evidence that an attack needs → why it was not made
     "known": "no records for the adversary to fit on",
     "probes": "no new questions: hampkit asks them of its own runs, and with --train and --shadows",
     "oracle": "no new questions: hampkit asks them of its own runs",
-    "reference": "no model that the adversary trained on further records",
 }
 NEVER = (  # (what, why): kinds of attack that this tool has not
     ("attacks with access to weights or gradients", "hampkit sees the answers of a model only"),
