@@ -224,6 +224,28 @@ def test_arrays_are_given_back_to_the_bit_where_nothing_changed_and_missing_valu
     assert found.dtype == np.float32
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_images_are_shifted_and_mirrored_wherever_their_channels_are(last):
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16)).astype(np.float32)
+    inputs = np.moveaxis(images, 1, -1) if last else images
+    about = About(rows_of_pair((inputs, np.arange(4) % 2)).encoding, np.arange(4) % 2, np.arange(4))
+    assert about.data.shape == (3, 16, 16)
+    ((_, asked),) = questions(NoisyCopies(18), about.data, about.space)
+    found = about.encoding.decoded(asked.flatten(0, 1), np.arange(4).repeat(18))
+    assert found.shape == (72, *inputs.shape[1:])
+    mirrored = {image.tobytes() for image in np.flip(images, 3)}
+    got = np.moveaxis(found, -1, 1) if last else found
+    assert mirrored <= {np.ascontiguousarray(image).tobytes() for image in got}
+    blank = with_canaries(
+        OwnTraining(nearest, rows_of_pair((np.repeat(inputs, 200, 0), np.arange(800) % 2)), 0),
+        CanaryConfig(300, "blank"),
+    )
+    made = blank.rows.inputs[blank.audited]
+    flat = made.reshape(300, -1, 3) if last else made.reshape(300, 3, -1).swapaxes(1, 2)
+    assert (flat == flat[:, :1]).all()
+    assert blank.rows.x.shape[1:] == inputs.shape[1:]
+
+
 def test_a_data_frame_is_given_with_its_own_types(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(
@@ -410,3 +432,17 @@ def test_every_usual_attack_is_one_that_asks():
         assert "probes" in ATTACKS.get(attack.name).needs
         assert attack.shadow_probes()
     assert asked_attacks((), {}, 0).attacks == ()
+
+
+def test_limits_on_accuracy_and_subgroups_are_those_of_the_model_without_canaries():
+    by = np.array(["a", "b"])[np.arange(ROWS) % 2]
+    limits = ["group.a.auc.low>0.99", "accuracy.test<0.1", "auc.low>0.5"]
+    found = audited(nearest, canaries=300, shadows=0, attacks=["loss"], by=by, fail_if=limits).policy
+    names = [(each["limit"]["what"], each["model"]) for each in found]
+    canaries = "nearest · 300 mislabelled canaries"
+    assert names == [
+        ("group.a.auc.low", "nearest"),
+        ("accuracy.test", "nearest"),
+        ("auc.low", "nearest"),
+        ("auc.low", canaries),
+    ]

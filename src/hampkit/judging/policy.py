@@ -19,6 +19,7 @@ from hampkit.config.toml import tomllib
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.judging.results import FPRS
 from hampkit.judging.results.attacks import deciding_auc, exposure_of, few_models, of_models, of_target
+from hampkit.judging.results.wording import named
 
 Json = Mapping[str, Any]
 WHAT = (
@@ -159,13 +160,24 @@ def limit_of(text: str) -> Limit:
 
 
 def judged(limits: Sequence[Limit], results: Json) -> list[Outcome]:
-    """What becomes of each limit on each model of a results document."""
-    return [_outcome(limit, model) for limit in limits for model in results["models"]]
+    """What becomes of each limit on each model of a results document.
+
+    A limit on the accuracy or on a subgroup is not one on a model with canaries whose twin without them is there.
+    """
+    models = results["models"]
+    clean = {(model["recipe"], model.get("seed")) for model in models if not model.get("canaries")}
+    twins = [bool(model.get("canaries")) and (model["recipe"], model.get("seed")) in clean for model in models]
+    return [
+        _outcome(limit, model)
+        for limit in limits
+        for model, twin in zip(models, twins, strict=True)
+        if not (twin and limit.what.startswith(("accuracy", "group.")))
+    ]
 
 
 def _outcome(limit: Limit, model: Json) -> Outcome:
     found, why = _numbers(limit, model)
-    title = model["recipe"]
+    title = named(model)
     if not found:
         return Outcome(limit, title, "unresolved", why)
     worst = max(found, key=lambda name: found[name] if limit.at_most is not None else -found[name])

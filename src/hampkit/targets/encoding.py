@@ -18,6 +18,9 @@ from hampkit.types import Domain
 MOST_CATEGORIES = 100  # of a text column that attacks see; other columns, such as names, are left out of their encoding
 
 
+CHANNELS = (1, 3, 4)  # numbers of channels of images
+
+
 class Place(NamedTuple):
     """Where a column of a table lies among the encoded columns: one of a number, the one-hot block of a text."""
 
@@ -36,17 +39,31 @@ class Encoding:
     places: tuple[Place, ...] = ()  # of the columns of a DataFrame; columns without a place are not seen
 
     @property
+    def channels_last(self) -> bool:
+        """Whether the records are images with their channels in the last axis."""
+        return self.x.dim() == 4 and self.x.shape[-1] in CHANNELS and self.x.shape[1] not in CHANNELS
+
+    @property
+    def seen(self) -> Tensor:
+        """The encoded inputs (P, *shape) as probes and canaries take them, images with channels first."""
+        return self.x.movedim(-1, 1) if self.channels_last else self.x
+
+    @property
     def domain(self) -> Domain:
-        """The bounds of the encoded inputs."""
-        return domain_of(self.x, tuple((place.start, place.stop) for place in self.places if place.text))
+        """The bounds of the inputs."""
+        return domain_of(self.seen, tuple((place.start, place.stop) for place in self.places if place.text))
+
+    def stored(self, x: Tensor) -> Tensor:
+        """Inputs (n, *shape) that are like `seen`, in the order of the axes of ``x``."""
+        return x.movedim(1, -1) if self.channels_last else x
 
     def decoded(self, x: Tensor, rows: NDArray[np.int64]) -> Any:
-        """What the model receives for encoded inputs x (n, *shape) that were made of these records (n,).
+        """What the model receives for inputs x (n, *shape), which are like `seen`, and were made of these records (n,).
 
         A value that is that of its record stays what the model received for it, to the last bit, and a missing value stays
         missing. A column without a place keeps its value.
         """
-        new, old = x.float().numpy(), self.x[torch.from_numpy(rows)].float().numpy()
+        new, old = self.stored(x).float().numpy(), self.x[torch.from_numpy(rows)].float().numpy()
         if isinstance(self.inputs, np.ndarray):
             given = self.inputs[rows]
             return np.where((new != old) & ~np.isnan(given), new.astype(given.dtype), given)

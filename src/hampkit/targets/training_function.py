@@ -67,12 +67,12 @@ class About:
         """These records as attacks see them."""
         places, encoding = torch.from_numpy(self.rows), self.encoding
         y = torch.from_numpy(self.y)[places]
-        return Dataset("records", encoding.x[places], y, int(self.y.max()) + 1, encoding.domain)
+        return Dataset("records", encoding.seen[places], y, int(self.y.max()) + 1, encoding.domain)
 
     @cached_property
     def space(self) -> InputSpace:
         """What an adversary knows of the inputs."""
-        return input_space(self.encoding.domain, self.encoding.x, self.data.x)
+        return input_space(self.encoding.domain, self.encoding.seen, self.data.x)
 
 
 def kept_answers(model: Fitted, probe: Probe, about: About, answers: Any, kind: Kind) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ def with_canaries(own: OwnTraining, config: CanaryConfig) -> OwnTraining:
             " fewer, or --canary-kind out-of-support"
         )
     places = torch.arange(n)
-    data = Dataset(own.name, encoding.x, torch.from_numpy(y), len(classes), encoding.domain)
+    data = Dataset(own.name, encoding.seen, torch.from_numpy(y), len(classes), encoding.domain)
     made = make_canaries(data, {"members": places, "nonmembers": places}, config, own.seed)
     _check_sides(made)
     if made.rows is None:  # columns that attacks do not see are those of any record
@@ -54,7 +54,7 @@ def _behind(rows: Rows, stay: NDArray[np.int64], made: Canaries, inputs: Any, la
         import pandas  # pyright: ignore[reportMissingImports]
 
         whole = pandas.concat([rows.inputs.iloc[stay], inputs], ignore_index=True)
-    x = torch.cat([rows.x[torch.from_numpy(stay)], made.x.to(rows.x.dtype)])
+    x = torch.cat([rows.x[torch.from_numpy(stay)], rows.encoding.stored(made.x).to(rows.x.dtype)])
     values = list(rows.labels)
     return Rows(
         whole,
