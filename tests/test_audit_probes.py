@@ -414,7 +414,7 @@ def test_the_command_line_has_bounds_of_canaries(tmp_path, capsys):
     assert len(json.loads(folder.read_text())["models"]) == 2
 
 
-@pytest.mark.numeric
+@pytest.mark.slow
 def test_canaries_prove_nothing_about_a_model_that_never_saw_them(tmp_path):
     """A null through the whole audit: the nominal error is 5 %, of 60 audits at most 8 (99.9 % of Bin(60, 0.05))."""
     above = 0
