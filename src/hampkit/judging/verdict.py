@@ -62,7 +62,7 @@ def concluded(results: Results) -> Results:
     models = [_model(title, model) for title, model in titled]
     compared, pairs = comparison(titled, document)
     found = {
-        "text": sentences([*(model["text"] for model in models), *compared, *_reading(titled)]),
+        "text": sentences([*(model["text"] for model in models), *_claims(titled), *compared, *_reading(titled)]),
         "models": models,
         "comparison": ". ".join(compared),
         "leaks_less": pairs[0]["leaks_less"] if len(titled) == 2 and pairs else "",
@@ -74,6 +74,29 @@ def concluded(results: Results) -> Results:
 
 def _titled(document: Json) -> Titled:
     return list(zip(model_titles(document), document["models"], strict=True))
+
+
+def _claims(titled: Titled) -> list[str]:
+    """The sentence on an epsilon that was claimed; none where none was."""
+    audits = [(title, model.get("audit") or {}) for title, model in titled]
+    claims = [
+        (title, audit["declared"]["claimed_epsilon"], audit["bounds"]) for title, audit in audits if _claimed(audit)
+    ]
+    if not claims:
+        return []
+    said = f"The claimed epsilon of {claims[0][1]:g} is"
+    proved = [(title, bounds) for title, _, bounds in claims if "epsilon" in bounds]
+    if not proved:
+        return [f"{said} not tested: there are no bounds on epsilon"]
+    title, best = max(proved, key=lambda each: each[1]["epsilon"])
+    found = f"epsilon is at least {best['epsilon']:.4g} at delta {best['delta']:g}, on {title}, with {percent(best['level'], 0)}"
+    if best["epsilon"] > claims[0][1]:
+        return [f"{said} refuted: {found} confidence"]
+    return [f"{said} not refuted, which does not confirm it: {found} confidence"]
+
+
+def _claimed(audit: Json) -> bool:
+    return (audit.get("declared") or {}).get("claimed_epsilon") is not None and bool(audit.get("bounds"))
 
 
 def _distinct(model: Json) -> int:
@@ -113,7 +136,12 @@ def _leave_one_out(model: Json) -> dict[str, Any]:
     if best is None or not found_side(best):
         return {}
     auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)}
-    return {"attack": best["attack"], "targets": best["targets"], "auc": auc}
+    found = {"attack": best["attack"], "targets": best["targets"], "auc": auc}
+    highest = max(of_models(model), key=_height)
+    if order_of(highest) == order_of(best) or _height(highest) <= _height(best):
+        return found
+    higher = {**as_found(highest, deciding_auc(highest)), "turned": turned(highest)}
+    return {**found, "highest": {"attack": highest["attack"], "auc": higher}}
 
 
 def _repeated_words(found: Json) -> str:
@@ -121,9 +149,14 @@ def _repeated_words(found: Json) -> str:
     if not found:
         return ""
     side = ", turned around," if found["auc"]["turned"] else ""
+    said = f"over {found['targets']:,} shadow models, {found['attack']}{side} has"
+    higher = found.get("highest")
+    if higher is None:
+        return f"; in leave-one-out membership can be inferred: {said} AUC {_interval(found['auc'])}"
+    side = ", turned around," if higher["auc"]["turned"] else ""
     return (
-        f"; in leave-one-out membership can be inferred: over {found['targets']:,} shadow models, {found['attack']}{side} has AUC"
-        f" {_interval(found['auc'])}"
+        f"; in leave-one-out membership can be inferred: {said} the highest lower bound, AUC {_interval(found['auc'])}, and"
+        f" {higher['attack']}{side} the highest AUC, {_interval(higher['auc'])}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hampkit.judging.results.attacks import exposure_of
 from hampkit.judging.results.tail import tail_line
-from hampkit.judging.results.wording import level_label, percent
+from hampkit.judging.results.wording import level_label, named, percent
 from hampkit.report.records import exposure_line
 from hampkit.report.rows import Json
 
@@ -26,7 +26,7 @@ def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
     verdict = results.get("verdict") or {}
     return [
         {
-            "title": model["recipe"],
+            "title": named(model),
             "measured": _measured(model),
             "declared": _declared(model["audit"]),
             "not_tested": [f"{each['what']}: {each['why']}" for each in verdict.get("not_tested") or []],
@@ -48,9 +48,16 @@ def bounds_line(audit: Json) -> str:
         return f"Bounds on epsilon and mu: {found['reason']}"
     if not found:
         return ""
-    of_mu = f", which is an epsilon of {found['epsilon_of_mu']:.2f}" if found["delta"] else ""
+    of_mu = (
+        f", an epsilon of {found['epsilon_of_mu']:.2f} if the training is a Gaussian mechanism"
+        if found["delta"]
+        else ""
+    )
+    coins = "If a fair coin decided on each record, then with"
+    if audit.get("way") == "train":
+        coins = "A fair coin was drawn for each record, so that with"
     return (
-        f"If a fair coin decided on each record, then with {percent(found['level'], 0)} confidence, by {found['attack']} on"
+        f"{coins} {percent(found['level'], 0)} confidence, by {found['attack']} on"
         f" {found['canaries']:,} records: epsilon is at least {found['epsilon']:.2f} at delta {found['delta']:g} (Steinke et al."
         " 2023); mu is at"
         f" least {found['mu']:.2f}{of_mu} (Mahloujifar et al. 2024). Bounds from"
@@ -64,7 +71,8 @@ def _claim(audit: Json) -> str:
     if claimed is None:
         return ""
     if found["epsilon"] > claimed:
-        least = f"it is at least {found['epsilon']:.2f}"
+        digits = 2 if found["epsilon"] - claimed >= 0.01 else 4
+        least = f"it is at least {found['epsilon']:.{digits}f}"
         return f". The claimed epsilon of {claimed:g} is refuted at delta {found['delta']:g}: {least}"
     most = (
         f"; {found['canaries']:,} records could show {found['most']['epsilon']:.2f} at most" if "most" in found else ""

@@ -131,8 +131,8 @@ def rate_text(point: Json, members: int) -> str:
 
 def _accuracy(canary: Json, clean: Json | None) -> str:
     """The test accuracy without canaries and with them."""
-    sides = [(model["accuracy"].get("test"), word) for model, word in ((clean, "without"), (canary, "with")) if model]
-    said = [f"{percent(rate)} {word}" for rate, word in sides if rate is not None]
+    sides = [(model, word) for model, word in ((clean, "without"), (canary, "with")) if model and model["accuracy"]]
+    said = [f"{percent(m['accuracy']['test'])} (n = {m['rows']['test']:,}) {word}" for m, word in sides]
     return (
         f"test accuracy {', '.join(said)} canaries" if said else "no test accuracy: all other records are in training"
     )

@@ -32,6 +32,9 @@ def record_table(detail: Json, title: str, run: str) -> RecordTable | None:
     return RecordTable(title + of, first[0]["attack"], file, said, tuple(_cells(record) for record in first))
 
 
+LARGEST = 100  # of an exposure that is shown
+
+
 def exposure_line(found: Json | None) -> str:
     """How many records are exposed; empty without shadow models."""
     if not found:
@@ -42,7 +45,7 @@ def exposure_line(found: Json | None) -> str:
     share = percent(found["false_discovery_rate"], 0)
     return (
         f"{found['exposed']:,} of {found['judged']:,} {found['of']} are shown to be exposed; of such claims at most {share} are"
-        f" wrong in expectation{_few(found)}"
+        " wrong in expectation"
     )
 
 
@@ -67,4 +70,7 @@ def _cells(record: Json) -> tuple[str, ...]:
 
 
 def _decimal(number: str) -> str:
-    return f"{float(number):.2f}".replace("-", "−")
+    value = float(number)
+    if abs(value) > LARGEST:  # answers that hardly vary: the number of deviations is arbitrary
+        return f"> {LARGEST}" if value > 0 else f"< −{LARGEST}"
+    return f"{value:.2f}".replace("-", "−")

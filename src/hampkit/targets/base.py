@@ -100,6 +100,17 @@ class Audited:
         return self.views[:, 0]
 
     @property
+    def labels_only(self) -> bool:
+        """Whether the answers are predicted labels: probabilities of 0 and 1 alone."""
+        z = self.logits
+        return self.scale.kind == "probabilities" and self.scale.floor > 0 and bool(((z == 0) | (z == z.min())).all())
+
+    @property
+    def randomised(self) -> bool:
+        """Whether equal questions have different answers; False where nobody asked twice."""
+        return any(probe.repeats for probe in self.probes)
+
+    @property
     def has_labels(self) -> bool:
         """Whether the labels of the records are given; score files may come without them."""
         return self.pool.classes != ("",)
@@ -151,7 +162,8 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     """
     records = given.records
     _check_lengths(given)
-    check_sides(given.what, records.member)
+    if not given.canaries:  # their numbers are checked before anything is trained
+        check_sides(given.what, records.member)
     check_groups(given.what, records)
     notes = [*given.notes, *_check_equal(given, allow_equal), *_note_on_groups(records)]
     scale, views = _views(given)
@@ -248,7 +260,7 @@ def _note_on_order(given: Given, scale: Scale, views: NDArray[np.float64]) -> li
     if share + 3 * np.sqrt(0.25 / member.sum()) >= 1 / classes:
         return []
     note = (
-        f"the answers of {given.what} are right for {share:.1%} of the members, less than by guessing among {classes} classes:"
+        f"{given.what} are right for {share:.1%} of the members, less than by guessing among {classes} classes:"
         " are the columns of answers in the order of the classes?"
     )
     return _warned(note)
@@ -260,8 +272,8 @@ def _note_on_labels(given: Given, scale: Scale) -> list[str]:
     if scale.kind != "probabilities" or not ((values == 0) | (values == 1)).all():
         return []
     note = (
-        f"the answers of {given.what} are 0 and 1 only, as predicted labels are: attacks see whether the label is right, and"
-        " nothing else; give probabilities if users of the model see them"
+        f"{given.what} are 0 and 1 only, as predicted labels are: attacks see labels, and no probabilities; give"
+        " probabilities if users of the model see them"
     )
     return _warned(note)
 

@@ -26,8 +26,9 @@ def callable_answers(function: Callable[[Any], Any], x: Any) -> Any:
     except Exception as error:  # the function is the user's: it may raise anything
         raise UserError(f"{name} fails on the records: {one_line(error, named=True)}") from error
     if answers.ndim != 2 or len(answers) != len(x) or answers.dtype.kind not in "biuf":
+        labels = "; for predicted labels return numpy.eye(classes)[labels]" if answers.shape == (len(x),) else ""
         raise UserError(
             f"{name} returned {answers.dtype} {answers.shape} for {len(x):,} records; it must return numbers of shape"
-            f" ({len(x)}, classes)"
+            f" ({len(x)}, classes){labels}"
         )
     return answers

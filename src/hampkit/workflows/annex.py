@@ -7,17 +7,9 @@ from typing import Any
 
 from hampkit.judging.results.attacks import deciding_auc, exposure_of, of_models, of_target, tier_of
 from hampkit.registry import ATTACKS
-from hampkit.workflows.audit_attacks import unfit
+from hampkit.workflows.audit_attacks import LACKING, unfit
 
 Json = Mapping[str, Any]
-LACKING = {  # evidence that an attack needs → why it was not made
-    "shadows": "no shadow models: models that were trained like this one, on other records",
-    "population": "no further records of the same kind that no model was trained on",
-    "reference": "no reference model: one that was trained like this one, on further records of the same kind",
-    "known": "no records for the adversary to fit on",
-    "probes": "no new questions: hampkit asks them of its own runs, and with --train and --shadows",
-    "oracle": "no new questions: hampkit asks them of its own runs",
-}
 NEVER = (  # (what, why): kinds of attack that this tool has not
     ("attacks with access to weights or gradients", "hampkit sees the answers of a model only"),
     (

@@ -96,7 +96,7 @@ def audit(given: Given, request: AuditRequest, session: Session) -> tuple[ModelR
     made = _attacked(attacks, subject, session)
     checks = _checks(subject)
     records = _exposure(subject)
-    made = made._replace(results=_flagged(made.results, checks, subject))
+    made = made._replace(results=_flagged(made.results, checks, subject), again=_randomised(made.again, subject))
     result = _result(subject, request, made, checks)
     found = _findings(request, made, subject, records)
     if target.canaries:
@@ -168,7 +168,15 @@ def _flagged(results: list[AttackResult], checks: Mapping[str, Any], subject: Su
         "null": checks["off_null"],
     }
     more = tuple(name for name, is_raised in raised.items() if is_raised)
-    return [replace(r, flags=r.flags + more) for r in results]
+    return _randomised([replace(r, flags=r.flags + more) for r in results], subject)
+
+
+def _randomised(results: list[AttackResult], subject: Subject) -> list[AttackResult]:
+    """The results with the flag of attacks that see one draw of random answers."""
+    if not subject.target.randomised:
+        return results
+    one = [r.tier == "probabilities" and r.queries == 1 for r in results]
+    return [replace(r, flags=(*r.flags, "randomised")) if once else r for r, once in zip(results, one, strict=True)]
 
 
 def _exposure(subject: Subject) -> Records | None:

@@ -16,8 +16,17 @@ from hampkit.types import Probe
 from hampkit.workflows.chosen_attacks import adaptive_attacks, family
 from hampkit.workflows.own_training import Asked
 
+LACKING = {  # evidence that an attack needs → why it was not made
+    "shadows": "no shadow models: models that were trained like this one, on other records",
+    "population": "no further records of the same kind that no model was trained on",
+    "reference": "no reference model: one that was trained like this one, on further records of the same kind",
+    "known": "no records for the adversary to fit on",
+    "probes": "no new questions: hampkit asks them of its own runs, and with --train and --shadows",
+    "oracle": "no new questions: hampkit asks them of its own runs",
+}
 USUAL = ("label-only", "rank", "repeated")  # know a defense, and are made on every model that answers new questions
 NETWORK = ("stripped-lira", "stripped-rmia")  # know a defense, and attack the network behind the release
+NO_ORDER = "the answers are predicted labels, and the other classes have no order"
 NO_NETWORK = "what a training function returns is attacked, and no network behind it"
 STEPS = 300  # of the neural attack at most, but two epochs at least: twice as many found no more
 SCORES_ONLY = (
@@ -34,6 +43,7 @@ class Evident:
     answers: Mapping[str, Any]  # what the answers are, see `unfit`
     trained: bool = False  # by a training function, so that the models could be asked what probes ask
     failed: Mapping[Probe, str] = field(default_factory=dict)  # why the models cannot answer the questions of a probe
+    labels_only: bool = False  # the answers are predicted labels
 
     @property
     def held(self) -> set[str]:
@@ -57,7 +67,7 @@ def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int
         if "shadows" in cls.needs and not shadows:
             raise UserError(f"attack {name} needs shadow models; add --shadows 16")
         if missing := sorted(set(cls.needs) - {"known", "shadows", "probes"}):
-            raise UserError(f"attack {name} needs {', '.join(missing)}, which this audit has not; leave it out")
+            raise UserError(f"attack {name} is not possible: {lacking(missing)}; leave it out")
     attacks = [_built(name, options) for name in wanted if "probes" in ATTACKS.get(name).needs]
     for attack in attacks:
         if not all(probe.released for probe in attack.shadow_probes()):
@@ -78,7 +88,7 @@ def chosen_attacks(
         if why := _failed(_built(name, options), evident):
             raise UserError(f"attack {name} is not possible: {why}; leave it out")
         if missing := set(classes[name].needs) - there:
-            raise UserError(f"attack {name} needs {', '.join(sorted(missing))}, which this audit has not; leave it out")
+            raise UserError(f"attack {name} is not possible: {lacking(sorted(missing))}; leave it out")
         if why := unfit(classes[name], evident.answers):
             raise UserError(f"attack {name} is not possible: {why}; leave it out")
     skipped: dict[str, str] = {}
@@ -99,6 +109,8 @@ def _skipped(options: Mapping[str, Any], evident: Evident) -> dict[str, str]:
     if not evident.trained or "shadows" not in evident.held:
         return {}
     found = {name: _failed(_built(name, options), evident) for name in USUAL}
+    if evident.labels_only:
+        found |= {name: NO_ORDER for name in USUAL if ATTACKS.get(name).tier == "ranks"}
     own = dict.fromkeys(NETWORK, NO_NETWORK)
     return {name: why for name, why in (found | own).items() if why}
 
@@ -110,6 +122,11 @@ def _failed(attack: Attack, evident: Evident) -> str:
 
 def _built(name: str, options: Mapping[str, Any]) -> Attack:
     return build(ATTACKS.get(name), options.get(name, {}), f"attacks.{name}")
+
+
+def lacking(needs: Sequence[str]) -> str:
+    """Why an audit has not the evidence that an attack needs."""
+    return "; ".join(LACKING.get(need, need) for need in needs)
 
 
 def unfit(attack: type[Attack], audit: Mapping[str, Any]) -> str:

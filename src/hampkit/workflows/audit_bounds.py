@@ -32,24 +32,26 @@ class Made(NamedTuple):
 
 
 def audit_bounds(subject: Subject, made: Made, coins: bool, delta: float | None) -> dict[str, Any]:
-    """The one-run bounds on epsilon and mu of the first of `BOUND_ATTACKS`; the reason where there are none.
+    """The one-run bounds on epsilon and mu; the reason where there are none.
 
-    On canaries the strongest attack of leave-one-out decides, see `strongest_bounds`. coins: whether the user declares that a
-    fair coin decided on each record. delta: the claimed one; None: `DELTA`.
+    Where the target was trained here, the strongest attack of leave-one-out decides, see `strongest_bounds`; else the first of
+    `BOUND_ATTACKS`. Of copies, which share a coin, one is judged. coins: whether the user declares that a fair coin decided on
+    each record. delta: the claimed one; None: `DELTA`.
     """
     case, trained = subject.case, subject.target.way == "train"  # there, coins decided whatever is declared
+    copies = not subject.target.coins and subject.judge.copies == "keep" if trained else not subject.once.all()
     if not coins and not trained:
         return {"reason": NOT_RANDOMISED}
     if subject.target.pool.group is not None:
         return {"reason": OF_GROUPS}
-    if (trained and not subject.target.coins) or not subject.once.all():
+    if copies:
         return {"reason": "not available: records with equal inputs do not have coins of their own"}
     if not trained and (why := unlikely_coins(subject.target.membership)):
         return {"reason": f"not available: {why}"}
     delta = DELTA if delta is None else delta
     every = {name: np.r_[scores, made.known[name]] for name, scores in made.scores.items()}
     included = np.r_[case.member, case.known_member]
-    if subject.target.canaries:
+    if trained:
         return strongest_bounds(made.again, every, included, delta, subject.seed)
     name = next((name for name in BOUND_ATTACKS if name in every), None)
     if name is None:

@@ -78,7 +78,8 @@ class Subject:
     @property
     def evident(self) -> Evident:
         """What there is for attacks."""
-        return Evident(self.case, self.answers, self.target.way == "train", self.target.failed)
+        target = self.target
+        return Evident(self.case, self.answers, target.way == "train", target.failed, target.labels_only)
 
     @property
     def null_attack(self) -> str:

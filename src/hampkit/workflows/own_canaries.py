@@ -14,9 +14,10 @@ from hampkit.data.canaries import Canaries, make_canaries
 from hampkit.errors import UserError
 from hampkit.rng import derive, numpy_rng
 from hampkit.targets.model_inputs import Rows
-from hampkit.targets.records import LEAST
 from hampkit.types import Dataset
 from hampkit.workflows.own_training import OwnTraining
+
+LEAST = 50  # canaries in training, and others
 
 
 def with_canaries(own: OwnTraining, config: CanaryConfig) -> OwnTraining:
@@ -80,5 +81,5 @@ def _check_sides(made: Canaries) -> None:
     if min(inside, len(made) - inside) < LEAST:
         raise UserError(
             f"of {len(made)} canaries {inside} are in training by their coins and {len(made) - inside} are not; an audit needs at"
-            f" least {LEAST} of each: take --canaries {3 * LEAST} or more"
+            f" least {LEAST} of each: take --canaries 200 or more"
         )

@@ -306,5 +306,8 @@ def _source(function: Any) -> str:
 
 def _note(own: OwnTraining) -> str:
     n, of = int(own.masks[0].sum()), own.masks.shape[1]
-    with_canaries = "" if own.canaries is None else f", canaries among them, of which {len(own.canaries):,} are audited"
-    return f"trained here on {n:,} of {of:,} records{with_canaries}, with {len(own.masks) - 1} shadow models"
+    records = f"{n:,} of {of:,} records"
+    if own.canaries is not None:
+        inside, every = int(own.canaries.included.sum()), len(own.canaries)
+        records = f"{n - inside:,} records and {inside:,} of {every:,} canaries"
+    return f"trained here on {records}, with {len(own.masks) - 1} shadow models"
