@@ -23,7 +23,16 @@ from hampkit.judging.results.attacks import (
     strongest,
     turned,
 )
-from hampkit.judging.results.wording import Json, level_label, model_titles, n_seeds, percent, sampling, sentences
+from hampkit.judging.results.wording import (
+    Json,
+    at_least,
+    level_label,
+    model_titles,
+    n_seeds,
+    percent,
+    sampling,
+    sentences,
+)
 
 WIDE = 0.6  # an interval of an AUC that reaches further leaves room for a leak that matters
 CAVEATS = {  # flags that change what a finding means; {} stands for the models that carry them
@@ -89,7 +98,8 @@ def _claims(titled: Titled) -> list[str]:
     if not proved:
         return [f"{said} not tested: there are no bounds on epsilon"]
     title, best = max(proved, key=lambda each: each[1]["epsilon"])
-    found = f"epsilon is at least {best['epsilon']:.4g} at delta {best['delta']:g}, on {title}, with {percent(best['level'], 0)}"
+    found = f"epsilon is at least {at_least(best['epsilon'], 4)} at delta {best['delta']:g}, on {title}, with"
+    found = f"{found} {percent(best['level'], 0)}"
     if best["epsilon"] > claims[0][1]:
         return [f"{said} refuted: {found} confidence"]
     return [f"{said} not refuted, which does not confirm it: {found} confidence"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from hampkit.judging.results.attacks import exposure_of
 from hampkit.judging.results.tail import tail_line
-from hampkit.judging.results.wording import level_label, named, percent
+from hampkit.judging.results.wording import at_least, level_label, named, percent
 from hampkit.report.records import exposure_line
 from hampkit.report.rows import Json
 
@@ -49,7 +49,7 @@ def bounds_line(audit: Json) -> str:
     if not found:
         return ""
     of_mu = (
-        f", an epsilon of {found['epsilon_of_mu']:.2f} if the training is a Gaussian mechanism"
+        f", an epsilon of {at_least(found['epsilon_of_mu'])} if the training is a Gaussian mechanism"
         if found["delta"]
         else ""
     )
@@ -58,9 +58,9 @@ def bounds_line(audit: Json) -> str:
         coins = "A fair coin was drawn for each record, so that with"
     return (
         f"{coins} {percent(found['level'], 0)} confidence, by {found['attack']} on"
-        f" {found['canaries']:,} records: epsilon is at least {found['epsilon']:.2f} at delta {found['delta']:g} (Steinke et al."
-        " 2023); mu is at"
-        f" least {found['mu']:.2f}{of_mu} (Mahloujifar et al. 2024). Bounds from"
+        f" {found['canaries']:,} records: epsilon is at least {at_least(found['epsilon'])} at delta {found['delta']:g}"
+        " (Steinke et al. 2023); mu is at"
+        f" least {at_least(found['mu'])}{of_mu} (Mahloujifar et al. 2024). Bounds from"
         f" one model are loose: the true values may be much higher{_claim(audit)}"
     )
 
@@ -71,11 +71,12 @@ def _claim(audit: Json) -> str:
     if claimed is None:
         return ""
     if found["epsilon"] > claimed:
-        digits = 2 if found["epsilon"] - claimed >= 0.01 else 4
-        least = f"it is at least {found['epsilon']:.{digits}f}"
+        least = f"it is at least {at_least(found['epsilon'], 2 if found['epsilon'] - claimed >= 0.01 else 6)}"
         return f". The claimed epsilon of {claimed:g} is refuted at delta {found['delta']:g}: {least}"
     most = (
-        f"; {found['canaries']:,} records could show {found['most']['epsilon']:.2f} at most" if "most" in found else ""
+        f"; {found['canaries']:,} records could show {at_least(found['most']['epsilon'])} at most"
+        if "most" in found
+        else ""
     )
     return f". The claimed epsilon of {claimed:g} is not refuted, which does not confirm it{most}"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hampkit.judging.results.attacks import of_models, of_target, ranked, tpr_at
-from hampkit.judging.results.wording import level_label, percent
+from hampkit.judging.results.wording import at_least, level_label, percent
 from hampkit.report.rows import Json, judged_on
 
 # the attacks that are shown, in this order, if they were made; and the strongest on canaries, whichever it is
@@ -74,8 +74,8 @@ def bounds_line(canaries: Json) -> str:
         return f"bounds on epsilon: {found['reason']}"
     return (
         f"at {100 * found['level']:.0f} % confidence, from the coins of {found['canaries']:,} canaries and {found['attack']}:"
-        f" epsilon ≥ {found['epsilon']:.2f} at delta = {found['delta']:g} (at most {found['most']['epsilon']:.2f} can be shown),"
-        f" mu ≥ {found['mu']:.2f}"
+        f" epsilon ≥ {at_least(found['epsilon'])} at delta = {found['delta']:g} (at most"
+        f" {at_least(found['most']['epsilon'])} can be shown), mu ≥ {at_least(found['mu'])}"
     )
 
 

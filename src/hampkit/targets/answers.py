@@ -66,8 +66,13 @@ def scale_of(what: str, values: Any, kind: Kind, *more: Any) -> Scale:
     if found == "logits":
         return Scale("logits")
     zeros = any(bool((each == 0).any()) for each in answers.values())
-    smallest = min(float(np.min(each, where=each > 0, initial=1.0)) for each in answers.values())
-    return Scale("probabilities", max(smallest / 2, _SMALLEST) if zeros else 0.0)
+    return Scale("probabilities", min(map(floor_of, answers.values())) if zeros else 0.0)
+
+
+def floor_of(values: Any) -> float:
+    """What takes the place of a probability of 0 among probabilities: half of the smallest positive one."""
+    found = np.asarray(values)
+    return max(float(np.min(found, where=found > 0, initial=1.0)) / 2, _SMALLEST)
 
 
 def _check(what: str, values: NDArray[Any]) -> None:

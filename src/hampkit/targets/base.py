@@ -56,7 +56,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedOn:
     """How a target was trained whose audited records are not all records."""
 
     accuracy: Mapping[str, float]  # "train" and "test"; empty if it cannot be measured
@@ -87,7 +87,8 @@ class Audited:
     probes: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)  # what each kept of the answers, (P, k)
     failed: Mapping[Probe, str] = field(default_factory=dict)  # why the model cannot answer the questions of others
     canaries: Mapping[str, Any] = field(default_factory=dict)  # if the records are canaries: see `Canaries.facts`
-    trained: Trained | None = None  # if the audited records are not all records
+    trained: TrainedOn | None = None  # if the audited records are not all records
+    alike: NDArray[np.int64] | None = field(default=None, repr=False)  # (P,) see `Records.alike`
 
     @property
     def has_inputs(self) -> bool:
@@ -151,7 +152,7 @@ class Given:
     as_target: int | None = None  # the shadow model whose answers these are
     probed: Probed = field(default_factory=Probed)
     canaries: Mapping[str, Any] = field(default_factory=dict)  # if the records are canaries: see `Canaries.facts`
-    trained: Trained | None = None  # if the audited records are not all records
+    trained: TrainedOn | None = None  # if the audited records are not all records
 
 
 def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
@@ -194,6 +195,7 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         failed=given.probed.failed,
         canaries=given.canaries,
         trained=given.trained,
+        alike=None if records.alike is None else records.alike[order],
     )
 
 

@@ -23,7 +23,7 @@ def callable_answers(function: Callable[[Any], Any], x: Any) -> Any:
         answers = np.asarray(found)
     except UserError:
         raise
-    except Exception as error:  # the function is the user's: it may raise anything
+    except (Exception, SystemExit) as error:  # the function is the user's: it may raise anything
         raise UserError(f"{name} fails on the records: {one_line(error, named=True)}") from error
     if answers.ndim != 2 or len(answers) != len(x) or answers.dtype.kind not in "biuf":
         labels = "; for predicted labels return numpy.eye(classes)[labels]" if answers.shape == (len(x),) else ""

@@ -16,15 +16,13 @@ from hampkit.data.table_values import domain_of, encode, listed
 from hampkit.types import Domain
 
 MOST_CATEGORIES = 100  # of a text column that attacks see; other columns, such as names, are left out of their encoding
-
-
-CHANNELS = (1, 3, 4)  # numbers of channels of images
+CHANNELS = (1, 3, 4)  # numbers of channels of an image; an axis of another length is one of pixels
 
 
 class Place(NamedTuple):
     """Where a column of a table lies among the encoded columns: one of a number, the one-hot block of a text."""
 
-    name: str
+    column: int
     start: int
     stop: int
     text: bool
@@ -57,29 +55,30 @@ class Encoding:
         """Inputs (n, *shape) that are like `seen`, in the order of the axes of ``x``."""
         return x.movedim(1, -1) if self.channels_last else x
 
-    def decoded(self, x: Tensor, rows: NDArray[np.int64]) -> Any:
+    def decoded(self, x: Tensor, rows: NDArray[np.int64], filled: bool = False) -> Any:
         """What the model receives for inputs x (n, *shape), which are like `seen`, and were made of these records (n,).
 
-        A value that is that of its record stays what the model received for it, to the last bit, and a missing value stays
-        missing. A column without a place keeps its value.
+        A value that is that of its record stays what the model received for it, to the last bit. A missing value stays missing,
+        unless it is to be ``filled``. A column without a place keeps its value.
         """
         new, old = self.stored(x).float().numpy(), self.x[torch.from_numpy(rows)].float().numpy()
         if isinstance(self.inputs, np.ndarray):
             given = self.inputs[rows]
-            return np.where((new != old) & ~np.isnan(given), new.astype(given.dtype), given)
+            return np.where((new != old) & (filled | ~np.isnan(given)), new.astype(given.dtype), given)
         found = self.inputs.iloc[rows].reset_index(drop=True)
         for place in self.places:
-            column, part = self.inputs[place.name], slice(place.start, place.stop)
-            decoded = self._texts if place.text else _numbers
-            found[place.name] = decoded(column, new[:, part], old[:, part], rows)
+            column, part = self.inputs.iloc[:, place.column], slice(place.start, place.stop)
+            there = column.notna().to_numpy()
+            changed = (new[:, part] != old[:, part]).any(1) & (filled | there[rows])
+            if place.text:  # a missing text is a category of its own, which no other value turns into
+                first = self.x[:, part].argmax(0).numpy()[new[:, part].argmax(1)]  # the first record with the new text
+                changed &= filled | there[first]
+                values = column.iloc[first[changed]].array
+            else:
+                values = _numbers(column, new[changed, part])
+            if changed.any():
+                found.isetitem(place.column, _changed(found.iloc[:, place.column], changed, values))
         return found
-
-    def _texts(self, column: Any, new: Any, old: Any, rows: NDArray[np.int64]) -> Any:
-        """The texts of one-hot blocks (n, K): each that of the first record that has it."""
-        block = next(place for place in self.places if place.name == column.name)
-        first = self.x[:, block.start : block.stop].argmax(0).numpy()
-        taken = np.where((new != old).any(1), first[new.argmax(1)], rows)
-        return column.iloc[taken].reset_index(drop=True)
 
 
 def encoded(table: Any, features: Sequence[str]) -> tuple[Tensor, tuple[Place, ...], tuple[str, ...]]:
@@ -90,12 +89,12 @@ def encoded(table: Any, features: Sequence[str]) -> tuple[Tensor, tuple[Place, .
     blocks: list[Any] = []
     places: list[Place] = []
     left, start = [], 0
-    for name in features:
+    for number, name in enumerate(features):
         block = _block(table.column(name))
         if block is None:
             left.append(name)
             continue
-        places.append(Place(name, start, start + block.shape[1], not is_numeric(table.column(name))))
+        places.append(Place(number, start, start + block.shape[1], not is_numeric(table.column(name))))
         blocks.append(block)
         start = places[-1].stop
     note = (
@@ -131,19 +130,25 @@ def _block(column: Any) -> Any:
     return np.eye(len(texts), dtype=np.float32)[codes] if len(texts) <= MOST_CATEGORIES else None
 
 
-def _numbers(column: Any, new: Any, old: Any, rows: NDArray[np.int64]) -> Any:
-    """A column of numbers with changed values (n, 1) in its own type: whole numbers are rounded, truth values cut at one half."""
-    found = column.iloc[rows].reset_index(drop=True).copy()
-    changed = (new != old)[:, 0] & found.notna().to_numpy()
-    if not changed.any():
-        return found
-    values, example = new[changed, 0], found[changed].iloc[0]
-    if found.dtype.kind == "f":
-        found[changed] = values.astype(found.dtype)
-    elif isinstance(example, (bool, np.bool_)):
-        found[changed] = values >= 0.5
-    elif isinstance(example, (int, np.integer)):
-        found[changed] = np.rint(values).astype(np.int64).astype(found.dtype)
-    else:
-        found[changed] = [type(example)(str(value)) for value in values.tolist()]
+def _numbers(column: Any, blocks: Any) -> list[Any]:
+    """Numbers (n, 1) as values of a column: between its least and largest one; whole, or a truth value, if all of them are."""
+    known = column[column.notna()]
+    if not len(blocks) or not len(known):
+        return [np.nan] * len(blocks)
+    kind, least, largest = type(known.iloc[0]), known.min(), known.max()
+    values = blocks[:, 0].tolist()
+    if issubclass(kind, (bool, np.bool_)):
+        return [value >= 0.5 for value in values]
+    if issubclass(kind, (int, np.integer)):
+        return [min(max(round(value), int(least)), int(largest)) for value in values]
+    if issubclass(kind, (float, np.floating)):
+        whole = bool((known % 1 == 0).all())
+        return [float(round(value)) if whole else value for value in values]
+    return [kind(str(value)) for value in values]
+
+
+def _changed(column: Any, changed: NDArray[np.bool_], values: Any) -> Any:
+    """A column (n,) with other values where it changed, in its own type."""
+    found = column.copy()
+    found[changed] = values if column.dtype == object else type(column)(values, dtype=column.dtype).array
     return found

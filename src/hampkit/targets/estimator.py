@@ -22,7 +22,7 @@ def estimator_answers(model: Any, x: Any) -> tuple[Any, tuple[str, ...]]:
         )
     try:
         answers = model.predict_proba(x)
-    except Exception as error:  # the model is the user's: it may raise anything
+    except (Exception, SystemExit) as error:  # the model is the user's: it may raise anything
         raise UserError(
             f"{name}.predict_proba fails on these inputs: {one_line(error, named=True)}; give the columns that it was trained on,"
             " in their order"

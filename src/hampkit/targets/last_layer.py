@@ -83,6 +83,9 @@ class Posterior:
         n, p = len(features), logits.softmax(-1)
         a, u = torch.linalg.eigh(features.T @ features / n)
         g, v = torch.linalg.eigh(p.mean(0).diag() - p.T @ p / n)
+        v = (
+            v * v.gather(0, v.abs().argmax(0, keepdim=True)).sign()
+        )  # the sign of an eigenvector is arbitrary, samples use it
         return Posterior(n, a.clamp_min(0), u, g.clamp_min(0), v)  # rounding may leave values of −1e-17
 
     def squares(self, features: Tensor) -> Tensor:

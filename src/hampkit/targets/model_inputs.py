@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hampkit.data.copies import first_alike
 from hampkit.data.table import existing
 from hampkit.data.table_arrays import read_npz
 from hampkit.data.table_values import check_columns, compact, listed
@@ -40,10 +42,26 @@ class Rows:
     persons: tuple[str, ...] = ()  # (P,) the names of the groups
     places: tuple[Place, ...] = ()  # where the columns of a table lie in x
 
+    @cached_property
+    def alike(self) -> np.ndarray:
+        """(P,) int64: the first record with the same inputs as each, as the model receives them."""
+        if isinstance(self.inputs, np.ndarray):
+            given = self.inputs + 0.0  # -0.0 is 0
+            return first_alike(torch.from_numpy(np.where(np.isnan(given), np.inf, given)))
+        _, first, of = np.unique(_row_hashes(self.inputs), return_index=True, return_inverse=True)
+        return first[of]
+
     @property
     def encoding(self) -> Encoding:
         """The records as the model receives them, and as attacks see them."""
-        return Encoding(self.inputs, self.x, self.places if hasattr(self.inputs, "iloc") else ())
+        return Encoding(self.inputs, self.x, self.places)
+
+
+def _row_hashes(frame: Any) -> np.ndarray:
+    """(P,) a hash of each row of a data frame."""
+    from pandas.util import hash_pandas_object  # pyright: ignore[reportMissingImports]
+
+    return np.asarray(hash_pandas_object(frame, index=False))  # pyright: ignore[reportCallIssue]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def module_answers(net: nn.Module, x: Any) -> Any:
             parts = [_answer(net, rows.to(first.device)) for rows in inputs.split(BATCH)]
     except UserError:
         raise
-    except Exception as error:  # the module is the user's: it may raise anything
+    except (Exception, SystemExit) as error:  # the module is the user's: it may raise anything
         raise UserError(
             f"{type(net).__name__} cannot answer inputs of shape {tuple(inputs.shape)}, {inputs.dtype}:"
             f" {one_line(error, named=True)}; give what it was trained on"

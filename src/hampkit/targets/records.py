@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hampkit.data.copies import first_alike
 from hampkit.data.table_values import listed
-from hampkit.errors import UserError, did_you_mean
+from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.rng import derive, numpy_rng
 from hampkit.types import Dataset, Domain
 
@@ -37,6 +37,8 @@ class Records:
     domain: Domain | None = field(default=None, repr=False)
     by: tuple[str, ...] = ()  # (P,) the subgroups that are judged apart
     persons: tuple[str, ...] = ()  # (P,) the user's names of the groups
+    # (P,) one number for equal inputs, where attacks do not see all of what the model receives; None: those of ``x``
+    alike: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -76,7 +78,9 @@ class Records:
 
     def equal(self) -> int:
         """The number of non-members with the inputs of a member, or its name where there are no inputs."""
-        if self.x is not None and self.x.numel():
+        if self.alike is not None:
+            alike = self.alike
+        elif self.x is not None and self.x.numel():
             alike = first_alike(self.x)
         elif self.ids:
             alike = np.unique(np.array(self.ids), return_inverse=True)[1]
@@ -222,7 +226,11 @@ def arrow(what: str, table: Any) -> Any:
                 f"{what} is a {type(table).__name__}; give a file, or a table with the Arrow stream protocol, such as a data"
                 " frame of pandas 2.2 or polars"
             )
-        table = pa.table(table)
+        try:
+            table = pa.table(table)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            why = one_line(error)
+            raise UserError(f"{what} cannot be read: {why}; give each column values of one kind") from error
     kept = [name for name in table.column_names if not name.startswith("__index_level_")]  # the index of pandas
     twice = sorted({name for name in kept if kept.count(name) > 1})
     if twice:

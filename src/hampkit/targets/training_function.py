@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hampkit.errors import UserError, one_line
-from hampkit.targets.answers import Kind, scale_of
+from hampkit.targets.answers import Kind, Scale, floor_of, scale_of
 from hampkit.targets.encoding import Encoding
 from hampkit.targets.model import answers_of
 from hampkit.targets.probing import input_space, questions
@@ -37,23 +37,6 @@ class Fitted:
         return _spread(found, classes, self.classes, self.seed)
 
 
-def fitted(fit: Fit, inputs: Any, y: NDArray[np.int64], member: NDArray[np.bool_], seed: int) -> Fitted:
-    """The model that ``fit`` makes of the members, with numbers as labels.
-
-    Raises: `UserError` with the seed if the function fails.
-    """
-    rows = inputs[member] if isinstance(inputs, np.ndarray) else inputs.loc[member].reset_index(drop=True)
-    try:
-        model = fit(rows, y[member], seed)
-    except UserError:
-        raise
-    except Exception as error:  # the function is the user's: it may raise anything
-        raise UserError(f"the training function fails with seed {seed}: {one_line(error, named=True)}") from error
-    if model is None:
-        raise UserError(f"the training function returned nothing with seed {seed}; it must return the model")
-    return Fitted(model, int(y.max()) + 1, seed)
-
-
 @dataclass(frozen=True)
 class About:
     """The records that the models are asked about."""
@@ -61,18 +44,37 @@ class About:
     encoding: Encoding  # of all records
     y: NDArray[np.int64]  # (N,) of all records
     rows: NDArray[np.int64]  # (P,) those that are asked about
+    classes: int  # C
 
     @cached_property
     def data(self) -> Dataset:
         """These records as attacks see them."""
         places, encoding = torch.from_numpy(self.rows), self.encoding
         y = torch.from_numpy(self.y)[places]
-        return Dataset("records", encoding.seen[places], y, int(self.y.max()) + 1, encoding.domain)
+        return Dataset("records", encoding.seen[places], y, self.classes, encoding.domain)
 
     @cached_property
     def space(self) -> InputSpace:
         """What an adversary knows of the inputs."""
         return input_space(self.encoding.domain, self.encoding.seen, self.data.x)
+
+
+def fitted(fit: Fit, about: About, member: NDArray[np.bool_], seed: int) -> Fitted:
+    """The model that ``fit`` makes of the members (N,), with numbers as labels.
+
+    Raises: `UserError` with the seed if the function fails.
+    """
+    inputs = about.encoding.inputs
+    rows = inputs[member] if isinstance(inputs, np.ndarray) else inputs.loc[member].reset_index(drop=True)
+    try:
+        model = fit(rows, about.y[member], seed)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # the function is the user's: it may raise anything
+        raise UserError(f"the training function fails with seed {seed}: {one_line(error, named=True)}") from error
+    if model is None:
+        raise UserError(f"the training function returned nothing with seed {seed}; it must return the model")
+    return Fitted(model, about.classes, seed)
 
 
 def kept_answers(model: Fitted, probe: Probe, about: About, answers: Any, kind: Kind) -> NDArray[np.float32]:
@@ -83,6 +85,8 @@ def kept_answers(model: Fitted, probe: Probe, about: About, answers: Any, kind: 
     """
     what = f"the answers of the model with seed {model.seed}"
     scale, data, inputs = scale_of(what, answers, kind), about.data, about.encoding.inputs
+    if scale.kind == "probabilities":  # where these have no zero, answers to other questions may have some
+        scale = Scale(scale.kind, floor_of(answers))
     if probe.repeats and np.allclose(model.answers(inputs.copy()), answers, rtol=SAME, atol=SAME):
         raise UserError(SAME_ANSWERS)
     parts = []
@@ -93,7 +97,10 @@ def kept_answers(model: Fitted, probe: Probe, about: About, answers: Any, kind: 
             raise UserError(f"{what} to the questions of the probe {probe.name} have NaN or infinity in {bad:,} rows")
         logits = torch.from_numpy(scale.logits(found)).unflatten(0, asked.shape[:2])
         parts.append(probe.keep(logits, data.y[block]).float())
-    return torch.cat(parts).numpy()
+    kept = torch.cat(parts).numpy()
+    if not np.isfinite(kept).all():
+        raise UserError(f"{what} to the questions of the probe {probe.name} have no finite scaled logits")
+    return kept
 
 
 def _spread(answers: Any, classes: Sequence[str], n: int, seed: int) -> Any:

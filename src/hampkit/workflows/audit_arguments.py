@@ -133,6 +133,8 @@ def sorted_arguments(predictions: Any, common: Common, given: Mapping[str, Any])
         if not isinstance(given.get(name, ""), str):
             raise UserError(f"{name}={given[name]!r} must be a text")
     _check_types(given)
+    if common.seed < 0:
+        raise UserError(f"seed={common.seed} must be at least 0")
     texts = {name: given[name] for name in COLUMNS if isinstance(given.get(name), str)}
     values = {
         name: given[name]

@@ -14,7 +14,7 @@ from hampkit.judging.case import Case
 from hampkit.registry import ATTACKS
 from hampkit.types import Probe
 from hampkit.workflows.chosen_attacks import adaptive_attacks, family
-from hampkit.workflows.own_training import Asked
+from hampkit.workflows.own_training import Questions
 
 LACKING = {  # evidence that an attack needs → why it was not made
     "shadows": "no shadow models: models that were trained like this one, on other records",
@@ -52,7 +52,7 @@ class Evident:
         return {"known", *(["shadows"] if e.shadows is not None else []), *(["probes"] if e.probes else [])}
 
 
-def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int) -> Asked:
+def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int) -> Questions:
     """The attacks with questions of their own that models of a training function are asked; without names the usual ones.
 
     Raises: `UserError` for an unknown name, an option out of range, and an attack that no training function allows: before
@@ -60,7 +60,7 @@ def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int
     """
     usual = tuple(_built(name, options) for name in USUAL) if shadows else ()
     if not names:
-        return Asked(usual, usual)
+        return Questions(usual, usual)
     wanted = dict.fromkeys(attack for name in names for attack in family(name))
     for name in wanted:
         cls = ATTACKS.get(name)
@@ -72,7 +72,7 @@ def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int
     for attack in attacks:
         if not all(probe.released for probe in attack.shadow_probes()):
             raise UserError(f"attack {attack.name} is not possible: {NO_NETWORK}; leave it out")
-    return Asked(tuple(attacks), usual)
+    return Questions(tuple(attacks), usual)
 
 
 def chosen_attacks(

@@ -28,7 +28,7 @@ from hampkit.workflows.audit_attacks import asked_attacks
 from hampkit.workflows.audit_ways import Ways
 from hampkit.workflows.demo import demonstration
 from hampkit.workflows.gate import JUNIT, Gate
-from hampkit.workflows.own_training import Asked
+from hampkit.workflows.own_training import Questions
 from hampkit.workflows.report import REPORT_FILES, texts_of
 from hampkit.workflows.session import Progress, Session
 
@@ -66,7 +66,7 @@ def audit_to(ways: Ways, request: AuditRequest, release: Release, session: Sessi
     by = ways.columns.by or ways.arrays.get("by") is not None
     if not by:
         release.gate.check_subgroups(())
-    given = ways.given(session, _asked(ways, request))
+    given = ways.given(session, _questions(ways, request))
     release.gate.check_subgroups(sorted(set(given[0].records.by)))
     return _audited(given, replace(request, source=ways.source()), release, session)
 
@@ -78,15 +78,18 @@ def audit_demonstration(folder: Path, seed: int, progress: Progress) -> tuple[Re
     return first, second
 
 
-def _asked(ways: Ways, request: AuditRequest) -> Asked:
+def _questions(ways: Ways, request: AuditRequest) -> Questions:
     """The attacks whose questions a training function's models are asked; none in other audits, which have no models to ask."""
     if ways.train is None:
-        return Asked()
+        return Questions()
     return asked_attacks(request.attacks, request.options.get("attacks", {}), ways.shadows)
 
 
 def _audited(given: Sequence[Given], request: AuditRequest, release: Release, session: Session) -> Results:
-    found = [Found(*audit(each, request, session)) for each in given]
+    *others, last = given
+    # A claim is tested once: on canaries if there are any, which were made for it.
+    plain = replace(request, declared=replace(request.declared, claimed_epsilon=None))
+    found = [Found(*audit(each, plain, session)) for each in others] + [Found(*audit(last, request, session))]
     results = release.gate.applied(results_of(found))
     more = {JUNIT: render_junit(results.policy)} if results.policy else {}
     return write_audit(found, results, release.out or default_folder(session.runs_dir, found[0].result), more)
@@ -98,7 +101,7 @@ def results_of(found: Sequence[Found]) -> Results:
     document = results.to_json()
     annex = {
         "measured": measured(document),
-        "declared": found[0].result.audit.get("declared", {}),
+        "declared": found[-1].result.audit.get("declared", {}),
         "not_tested": not_tested(document),
     }
     return replace(results, verdict={**results.verdict, **annex})

@@ -35,8 +35,11 @@ class Subject:
         Canaries all take part, as each has a coin of its own.
         """
         n = len(self.target.pool)
-        if self.target.canaries or not self.target.has_inputs or self.judge.copies == "keep":
+        alike = self.target.alike
+        if self.target.canaries or self.judge.copies == "keep" or (alike is None and not self.target.has_inputs):
             return np.ones(n, dtype=bool)
+        if alike is not None:
+            return np.isin(np.arange(n), np.unique(alike, return_index=True)[1])
         return first_alike(self.target.pool.x) == np.arange(n)
 
     @cached_property

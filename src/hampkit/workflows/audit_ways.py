@@ -29,8 +29,8 @@ from hampkit.targets.predictions import Columns, from_arrays, from_file, from_ta
 from hampkit.targets.records import by_option, coded, names
 from hampkit.targets.scores import given_of_scores
 from hampkit.targets.texts import text_rows, text_rows_of_files
-from hampkit.workflows.own_canaries import with_canaries
-from hampkit.workflows.own_training import Asked, OwnTraining, given_of_training
+from hampkit.workflows.own_canaries import own_with_canaries
+from hampkit.workflows.own_training import OwnTraining, Questions, given_of_training
 from hampkit.workflows.published_weights import PublishedWeights
 from hampkit.workflows.session import Session
 
@@ -77,7 +77,7 @@ class Ways:
     net: str = ""  # its network; default: that of the recipe of the data set
     split: Any = None  # a file with the permutation that decided on its members
 
-    def given(self, session: Session, asked: Asked) -> list[Given]:
+    def given(self, session: Session, asked: Questions) -> list[Given]:
         """What the one complete way in gives: one model, and behind it one with canaries.
 
         asked: what models of a training function are asked. Raises: `UserError` for none or several ways, and for what each of
@@ -155,7 +155,7 @@ class Ways:
                     f"{name} has no effect with {_flagged(way)}; leave it out, or give {' or '.join(map(_flagged, owners))}"
                 )
 
-    def _trainings(self, asked: Asked) -> list[OwnTraining]:
+    def _trainings(self, asked: Questions) -> list[OwnTraining]:
         """The training function, and the same with canaries if there are to be any."""
         if self.data is None:
             raise UserError("a training function needs data; give a table, or a pair (x, y)")
@@ -164,7 +164,7 @@ class Ways:
         else:
             rows = self._named(rows_of_pair(self.data, inputs_as=self.inputs))
         own = OwnTraining(self.train, rows, self.shadows, self.seed, self.title, self.columns.kind, asked)
-        return [own, *([with_canaries(own, self.canaries)] if self.canaries.count else [])]
+        return [own, *([own_with_canaries(own, self.canaries)] if self.canaries.count else [])]
 
     def _table_columns(self) -> TableColumns:
         columns = self.columns
@@ -267,7 +267,7 @@ def _made(text: str) -> Any:
         return found()
     except UserError:
         raise
-    except Exception as error:  # the function is the user's: it may raise anything
+    except (Exception, SystemExit) as error:  # the function is the user's: it may raise anything
         raise UserError(
             f"{text} fails: {one_line(error, named=True)}; it must be a function without arguments that returns the model"
         ) from error

@@ -20,7 +20,7 @@ from hampkit.workflows.own_training import OwnTraining
 LEAST = 50  # canaries in training, and others
 
 
-def with_canaries(own: OwnTraining, config: CanaryConfig) -> OwnTraining:
+def own_with_canaries(own: OwnTraining, config: CanaryConfig) -> OwnTraining:
     """The training function with K canaries behind its records. Mislabelled ones take the place of the records they are made of.
 
     Raises: `UserError` for a number that these records do not allow, and for blank canaries of a table.
@@ -30,7 +30,7 @@ def with_canaries(own: OwnTraining, config: CanaryConfig) -> OwnTraining:
     if 2 * config.count > n and config.kind in ("mislabelled", "near-duplicate"):
         raise UserError(
             f"canaries={config.count} must be at most half of the {n:,} records, of which {config.kind} canaries are made; take"
-            " fewer, or --canary-kind out-of-support"
+            " fewer, more records, or --canary-kind out-of-support"
         )
     places = torch.arange(n)
     data = Dataset(own.name, encoding.seen, torch.from_numpy(y), len(classes), encoding.domain)
@@ -42,9 +42,11 @@ def with_canaries(own: OwnTraining, config: CanaryConfig) -> OwnTraining:
         origin = made.rows.numpy()
     mislabelled = config.kind == "mislabelled"
     stay = np.setdiff1d(np.arange(n), origin) if mislabelled else np.arange(n)
-    whole = _behind(rows, stay, made, encoding.decoded(made.x, origin), [classes[c] for c in made.y.tolist()])
+    whole = _behind(
+        rows, stay, made, encoding.decoded(made.x, origin, filled=True), [classes[c] for c in made.y.tolist()]
+    )
     whole = replace(whole, ids=("",) * len(stay) + _names(rows, made))
-    return replace(own, rows=whole, canaries=made, true_labels=y[origin] if mislabelled else None)
+    return replace(own, rows=whole, canaries=made, true_labels=y[origin] if mislabelled else None, classes=classes)
 
 
 def _behind(rows: Rows, stay: NDArray[np.int64], made: Canaries, inputs: Any, labels: list[str]) -> Rows:

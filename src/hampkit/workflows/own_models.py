@@ -20,6 +20,7 @@ from hampkit.registry import ATTACKS, load_own
 from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, write_json
+from hampkit.shadow_models.job_models import place_of
 from hampkit.targets.answers import Kind
 from hampkit.targets.encoding import Encoding, Place
 from hampkit.targets.training_function import About, Fit, fitted, kept_answers
@@ -54,26 +55,33 @@ class OwnModels:
         """The answers of model m. Without probes the step has the name that it had before there were any."""
         key: dict[str, Any] = {"members": fingerprint(torch.from_numpy(self.masks[m]))}
         if probes:
-            key["probes"] = sorted([probe.name, *probe.key()] for probe in probes)
+            key |= {"probes": sorted(map(place_of, probes)), "kind": self.kind}
         return Step(
             f"models/{m:03d}", key, lambda folder: self._write(m, probes, folder), lambda folder: _read(folder, probes)
         )
 
     def _write(self, m: int, probes: Sequence[Probe], folder: Path) -> None:
-        encoding, y = self.about.encoding, self.about.y
-        model = fitted(self.function, encoding.inputs, y, self.masks[m], derive(self.seed, "own model", m) % 2**31)
-        answers = model.answers(encoding.inputs.copy())
+        model = fitted(self.function, self.about, self.masks[m], derive(self.seed, "own model", m) % 2**31)
+        answers = model.answers(self.about.encoding.inputs.copy())
         np.save(folder / "answers.npy", np.asarray(answers))
         failed = {}
         for probe in probes:
             try:
                 kept = kept_answers(model, probe, self.about, answers, self.kind)
             except UserError as error:  # a model need not accept records that were changed: attacks without them go on
-                failed[probe.name] = str(error)
+                if _passing(error):
+                    raise
+                failed[place_of(probe)] = str(error)
             else:
-                np.save(folder / f"{probe.name}.npy", kept)
+                np.save(folder / f"{place_of(probe)}.npy", kept)
         if failed:
             write_json(folder / FAILED, failed)
+
+
+def _passing(error: UserError) -> bool:
+    """Whether the cause of an error is one of the machine, such as too little memory, which another try may not have."""
+    cause = error.__cause__
+    return isinstance(cause, (MemoryError, OSError)) or any(word in str(cause) for word in ("out of memory", "CUDA"))
 
 
 def asked_in(attacks: Iterable[Attack]) -> list[list[Any]]:
@@ -86,7 +94,8 @@ def worker(context: dict[str, Any]) -> Callable[..., None]:
     run, function = Run(Path(context["run"])), load_own(context["train"])
     folder = run.folder / context["data"]
     masks = np.load(folder / "masks.npy", allow_pickle=False)
-    models = OwnModels(function, read_records(folder), masks, context["seed"], context["kind"])
+    about = read_records(folder, context["classes"])
+    models = OwnModels(function, about, masks, context["seed"], context["kind"])
     probes = shadow_probes_of(build(ATTACKS.get(name), given, f"attacks.{name}") for name, given in context["attacks"])
 
     def job(m: int, send: Callable[[dict[str, Any]], None]) -> None:
@@ -100,7 +109,6 @@ def records_step(models: OwnModels) -> Step[Path]:
     """The records and masks for worker processes."""
 
     def write(folder: Path) -> None:
-        about = models.about
         inputs = about.encoding.inputs
         if isinstance(inputs, np.ndarray):
             np.save(folder / "inputs.npy", inputs)
@@ -112,10 +120,12 @@ def records_step(models: OwnModels) -> Step[Path]:
         np.save(folder / "masks.npy", models.masks)
         (folder / "places.json").write_text(json.dumps(about.encoding.places))
 
-    return Step("records", {"models": len(models)}, write, lambda folder: folder)
+    about = models.about
+    given = fingerprint(*(torch.from_numpy(each) for each in (models.masks, about.rows, about.y)))
+    return Step("records", given, write, lambda folder: folder)
 
 
-def read_records(folder: Path) -> About:
+def read_records(folder: Path, classes: int) -> About:
     """The records that `records_step` wrote."""
     x, y, rows = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("x", "y", "rows"))
     places = tuple(Place(*place) for place in json.loads((folder / "places.json").read_text()))
@@ -125,12 +135,12 @@ def read_records(folder: Path) -> About:
         import pyarrow.parquet
 
         inputs = pyarrow.parquet.read_table(folder / "inputs.parquet").to_pandas()
-    return About(Encoding(inputs, torch.from_numpy(x), places), y, rows)
+    return About(Encoding(inputs, torch.from_numpy(x), places), y, rows, classes)
 
 
 def _read(folder: Path, probes: Sequence[Probe]) -> ModelAnswers:
     answers = np.load(folder / "answers.npy", allow_pickle=False)
     said = read_json(folder / FAILED) if (folder / FAILED).exists() else {}
-    failed = {probe: said[probe.name] for probe in probes if probe.name in said}
-    kept = {p: np.load(folder / f"{p.name}.npy", allow_pickle=False) for p in probes if p not in failed}
+    failed = {probe: said[place_of(probe)] for probe in probes if place_of(probe) in said}
+    kept = {p: np.load(folder / f"{place_of(p)}.npy", allow_pickle=False) for p in probes if p not in failed}
     return ModelAnswers(answers, kept, failed)

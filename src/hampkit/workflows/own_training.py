@@ -20,7 +20,7 @@ from hampkit.code_hash import code_of
 from hampkit.config.content import content_hash
 from hampkit.data.base import fingerprint
 from hampkit.data.canaries import Canaries
-from hampkit.data.copies import first_alike, joined
+from hampkit.data.copies import joined
 from hampkit.data.splits import shadow_members
 from hampkit.errors import Notice, UserError
 from hampkit.launch.progress import Jobs
@@ -30,9 +30,9 @@ from hampkit.runs.locks import locked
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, write_json
 from hampkit.targets.answers import Kind
-from hampkit.targets.base import Given, Probed, Trained
+from hampkit.targets.base import Given, Probed, TrainedOn
 from hampkit.targets.model_inputs import Rows
-from hampkit.targets.records import Records, class_codes, names, sorted_names
+from hampkit.targets.records import Records, check_sides, class_codes, names, sorted_names
 from hampkit.targets.training_function import About
 from hampkit.text import audit_folder
 from hampkit.types import Probe
@@ -45,7 +45,7 @@ VERSION = 1  # raised when the same function and data would give other models
 
 
 @dataclass(frozen=True)
-class Asked:
+class Questions:
     """The attacks with questions of their own, which the models are asked as soon as they are trained."""
 
     attacks: tuple[Attack, ...] = ()
@@ -72,9 +72,10 @@ class OwnTraining:
     seed: int = 0
     title: str = ""
     kind: Kind = "auto"  # of the models' answers
-    asked: Asked = Asked()
+    asked: Questions = Questions()
     canaries: Canaries | None = None  # the last rows; then all others are in training, and canaries alone are audited
     true_labels: Any = None  # (K,) the classes that mislabelled canaries had before
+    classes: tuple[str, ...] = ()  # names; empty: those of the labels
 
     @cached_property
     def function(self) -> Callable[[Any, Any, int], Any]:
@@ -98,7 +99,7 @@ class OwnTraining:
             raise UserError(
                 f"the label has no value in data row {missing[0] + 1} ({len(missing):,} such rows); leave them out"
             )
-        classes = sorted_names(names(values))
+        classes = list(self.classes) or sorted_names(names(values))
         if len(classes) < 2:
             raise UserError(f"the label has one class only, {classes[0]!r}; a classifier needs at least two")
         if 2 * len(classes) > len(values):
@@ -117,7 +118,7 @@ class OwnTraining:
     @cached_property
     def units(self) -> NDArray[np.int64]:
         """(N,) the first record of each record's unit: records of one group or with equal inputs are trained on together."""
-        alike = first_alike(self.rows.x)
+        alike = self.rows.alike
         return alike if self.rows.group is None else joined(alike, self.rows.group)
 
     @property
@@ -175,7 +176,8 @@ class OwnTraining:
     @cached_property
     def models(self) -> OwnModels:
         """The models, of which none is trained yet."""
-        about = About(self.rows.encoding, self.labels[0], self.audited)
+        y, classes = self.labels
+        about = About(self.rows.encoding, y, self.audited, len(classes))
         return OwnModels(self.function, about, self.masks, self.seed, self.kind)
 
 
@@ -185,13 +187,14 @@ def given_of_training(own: OwnTraining, session: Session) -> Given:
     Raises: `UserError` for a function that fails, and for data that cannot be used.
     """
     y, classes = own.labels
+    _check(own)
     with locked(session.runs_dir, own.folder, session.wait):
         run = Run.create(session.runs_dir, own.folder, lambda folder: write_json(folder / "recipe.json", own.key))
         target, *shadows = _trained(own, run, session)
     rows, at = own.rows, own.audited
     records = Records(
         y[at], own.masks[0][at], classes, rows.x[torch.from_numpy(at)], _at(rows.group, at), _of(rows.ids, at),
-        rows.encoding.domain, _of(rows.by, at), _of(rows.persons, at),
+        rows.encoding.domain, _of(rows.by, at), _of(rows.persons, at), rows.alike[at],
     )  # fmt: skip
     what, notes = f"the answers of {own.name}", (*rows.notes, _note(own))
     given = Given(
@@ -206,6 +209,12 @@ def given_of_training(own: OwnTraining, session: Session) -> Given:
     return replace(given, probed=_probed(own, target, shadows))
 
 
+def _check(own: OwnTraining) -> None:
+    """Raises: `UserError` if so few records have coins of their own that the target has too few members, or too many."""
+    if own.canaries is None:
+        check_sides(f"the data of {own.name}", own.masks[0])
+
+
 def _probed(own: OwnTraining, target: ModelAnswers, shadows: Sequence[ModelAnswers]) -> Probed:
     """What probes kept of the answers of all models, and why some cannot be asked."""
     failed = {probe: why for model in (target, *shadows) for probe, why in model.failed.items()}
@@ -217,7 +226,7 @@ def _probed(own: OwnTraining, target: ModelAnswers, shadows: Sequence[ModelAnswe
     )
 
 
-def _trained_on(own: OwnTraining, answers: NDArray[Any]) -> Trained:
+def _trained_on(own: OwnTraining, answers: NDArray[Any]) -> TrainedOn:
     """How many records the target was trained on, and its accuracy on them and on others.
 
     The others are mislabelled canaries that are not in training, with the labels that they had before. Other kinds of canaries
@@ -225,12 +234,12 @@ def _trained_on(own: OwnTraining, answers: NDArray[Any]) -> Trained:
     """
     assert own.canaries is not None
     if own.true_labels is None:
-        return Trained({}, {"train": int(own.masks[0].sum()), "test": 0})
+        return TrainedOn({}, {"train": int(own.masks[0].sum()), "test": 0})
     found, outside = answers.argmax(1), ~own.canaries.included
     test = (found[own.audited] == own.true_labels)[outside]
     train = (found == own.labels[0])[own.masks[0]]
     accuracy = {"train": float(train.mean()), "test": float(test.mean())}
-    return Trained(accuracy, {"train": len(train), "test": len(test)})
+    return TrainedOn(accuracy, {"train": len(train), "test": len(test)})
 
 
 def _trained(own: OwnTraining, run: Run, session: Session) -> list[ModelAnswers]:
@@ -248,7 +257,7 @@ def _trained(own: OwnTraining, run: Run, session: Session) -> list[ModelAnswers]
         data = records_step(models)
         data.of(run)
         context = {"run": str(run.folder.resolve()), "train": own.path, "data": data.place, "seed": own.seed}
-        context |= {"kind": own.kind, "attacks": asked_in(own.asked.attacks)}
+        context |= {"kind": own.kind, "classes": len(own.labels[1]), "attacks": asked_in(own.asked.attacks)}
         session.launcher.map(WORKER, context, missing, lambda e: jobs.finish(e["job"], e["trained"]))
     else:
         _say_inline(own, missing)

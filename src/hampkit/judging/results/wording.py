@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,6 +55,15 @@ def sampling(point: Json) -> str:
     if point.get("reason"):
         return "few"
     return "" if point["resolved"] else "unresolved"
+
+
+def at_least(value: float, digits: int = 2) -> str:
+    """A lower bound with some digits, rounded down.
+
+    >>> at_least(1.6461), at_least(2.9999, 3), at_least(0.57)
+    ('1.64', '2.999', '0.57')
+    """
+    return f"{math.floor(value * 10**digits * (1 + 1e-12)) / 10**digits:.{digits}f}"
 
 
 def model_titles(results: Json) -> list[str]:
