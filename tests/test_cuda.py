@@ -79,7 +79,7 @@ def test_an_image_network_trains_there_in_a_stack(name, device, short, steps):
 
 @devices
 def test_every_attack_runs_against_a_model_that_was_trained_there(device, tmp_path):
-    options = {"rows": 400, "features": 12, "classes": 3, "epochs": 2, "neural.epochs": 2}
+    options = {"rows": 800, "features": 40, "classes": 3, "epochs": 2, "neural.epochs": 2}
     found = hampkit.run("toy/hamp", options=options, shadows=4, device=device, workers=1, runs_dir=tmp_path)
     others = {name for defense in DEFENSES.classes().values() for name in defense.adaptive} - set(Hamp.adaptive)
     assert {a.attack for a in found.models[0].attacks} == set(ATTACKS.classes()) - others

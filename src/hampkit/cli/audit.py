@@ -134,8 +134,13 @@ Split = Annotated[
 Attacks = Annotated[
     str, typer.Option(metavar="NAME,…", help="Names, separated by commas; default: all that are possible.")
 ]
-Epsilon = Annotated[float | None, _option("--claimed-epsilon", panel=_MEANING, help="The epsilon that was claimed; coins can refute it.")]
-Delta = Annotated[float | None, _option("--claimed-delta", panel=_MEANING, help="The delta that was claimed; default: 1e-5.")]
+Epsilon = Annotated[
+    float | None,
+    _option("--claimed-epsilon", panel=_MEANING, help="The epsilon that was claimed; coins can refute it."),
+]
+Delta = Annotated[
+    float | None, _option("--claimed-delta", panel=_MEANING, help="The delta that was claimed; default: 1e-5.")
+]
 Prior = Annotated[
     list[float] | None,
     _option("--prior", panel=_MEANING, help="Share of members among the records that an attacker tests."),

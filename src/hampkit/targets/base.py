@@ -170,10 +170,7 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     scale, views = _views(given)
     notes += [*_note_on_order(given, scale, views), *_note_on_labels(given, scale)]
     order = records.order(derive(seed, "audit"))
-    shadows, left_out = (
-        (None, ()) if given.shadow_answers is None else _without_collapsed(given, _shadows(given, scale))
-    )
-    shadows = None if shadows is None else shadows.take(order)
+    shadows, left_out = _without_collapsed(given, scale)
     fingerprint = _hash(views if views.shape[1] > 1 else views[:, 0], records)
     return Audited(
         title=given.title,
@@ -183,10 +180,10 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         views=torch.from_numpy(np.ascontiguousarray(views[order])),
         scale=scale,
         way=given.way,
-        ids=tuple(records.ids[i] for i in order) if records.ids else (),
-        by=tuple(records.by[i] for i in order) if records.by else (),
-        persons=tuple(records.persons[i] for i in order) if records.persons else (),
-        shadows=shadows,
+        ids=_ordered(records.ids, order),
+        by=_ordered(records.by, order),
+        persons=_ordered(records.persons, order),
+        shadows=None if shadows is None else shadows.take(order),
         as_target=given.as_target,
         notes=(*notes, *scale.notes, *left_out),
         coins=given.coins,
@@ -197,6 +194,10 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         trained=given.trained,
         alike=None if records.alike is None else records.alike[order],
     )
+
+
+def _ordered(names: tuple[str, ...], order: NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(names[i] for i in order) if names else ()
 
 
 def _views(given: Given) -> tuple[Scale, NDArray[np.float64]]:
@@ -307,13 +308,15 @@ def _shadows(given: Given, scale: Scale) -> ShadowAnswers:
     return ShadowAnswers(kept.astype(np.float32)[..., None], members, given.probed.shadows)
 
 
-def _without_collapsed(given: Given, found: ShadowAnswers) -> tuple[ShadowAnswers, tuple[str, ...]]:
+def _without_collapsed(given: Given, scale: Scale) -> tuple[ShadowAnswers | None, tuple[str, ...]]:
     """The shadow models that learnt something, and a note on those that give one answer to all records: they are left out.
 
     Such a model is a training that collapsed. It would widen the distributions of every record, and an adversary sees it. As in
     a run, it stays if too few others remain.
     """
-    y = np.asarray(given.records.y)
+    if given.shadow_answers is None:
+        return None, ()
+    found, y = _shadows(given, scale), np.asarray(given.records.y)
     collapsed = np.array([_constant(each.mean(1), y) for each in found.signals])
     if not collapsed.any():
         return found, ()

@@ -67,7 +67,7 @@ def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int
         if "shadows" in cls.needs and not shadows:
             raise UserError(f"attack {name} needs shadow models; add --shadows 16")
         if missing := sorted(set(cls.needs) - {"known", "shadows", "probes"}):
-            raise UserError(f"attack {name} is not possible: {lacking(missing)}; leave it out")
+            raise UserError(f"attack {name} {lacking(missing)}; leave it out")
     attacks = [_built(name, options) for name in wanted if "probes" in ATTACKS.get(name).needs]
     for attack in attacks:
         if not all(probe.released for probe in attack.shadow_probes()):
@@ -88,7 +88,7 @@ def chosen_attacks(
         if why := _failed(_built(name, options), evident):
             raise UserError(f"attack {name} is not possible: {why}; leave it out")
         if missing := set(classes[name].needs) - there:
-            raise UserError(f"attack {name} is not possible: {lacking(sorted(missing))}; leave it out")
+            raise UserError(f"attack {name} {lacking(sorted(missing))}; leave it out")
         if why := unfit(classes[name], evident.answers):
             raise UserError(f"attack {name} is not possible: {why}; leave it out")
     skipped: dict[str, str] = {}
@@ -125,8 +125,8 @@ def _built(name: str, options: Mapping[str, Any]) -> Attack:
 
 
 def lacking(needs: Sequence[str]) -> str:
-    """Why an audit has not the evidence that an attack needs."""
-    return "; ".join(LACKING.get(need, need) for need in needs)
+    """What an attack needs that an audit has not, and why."""
+    return f"needs {', '.join(needs)}: {'; '.join(LACKING.get(need, need) for need in needs)}"
 
 
 def unfit(attack: type[Attack], audit: Mapping[str, Any]) -> str:
