@@ -412,7 +412,7 @@ def test_the_command_line_has_bounds_of_canaries(tmp_path, capsys):
     assert guarded([*words, "--claimed-epsilon", "1", "--attacks", "lira-online,label-only"]) == 0
     out = capsys.readouterr().out
     assert "300 mislabelled canaries" in out
-    assert "On canaries: If a fair coin" in out
+    assert "On canaries: A fair coin was drawn" in out
     assert "claimed epsilon of 1 is refuted" in out.split("On canaries")[1]
     (folder,) = (tmp_path / "runs").glob("audit-fit-*/results.json")
     assert len(json.loads(folder.read_text())["models"]) == 2

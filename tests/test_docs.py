@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.score_files import write_artifact
+from sklearn.datasets import load_digits
 
 from hampkit.data.splits import shadow_members
 
@@ -242,11 +243,14 @@ def fit(x, y, seed):
 
 @pytest.mark.slow
 def test_the_audits_of_the_docs_are_run(tmp_path, monkeypatch, cli):
-    """Both Python blocks, and each command as printed, with one attack; not those that need weights that others published."""
+    """The three Python blocks, and each command as printed, with one attack; not those that need weights that others publish."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     page = (ROOT / "docs/auditing.md").read_text("utf-8")
-    model, arrays = BLOCK.findall(page)
+    model, network, arrays = BLOCK.findall(page)
+    Path("my_digits.py").write_text(network, "utf-8")
+    x, y = load_digits(return_X_y=True)
+    np.savez("digits.npz", x=x, y=y)
     Path("digits_model.py").write_text(model, "utf-8")
     shutil.copytree(ROOT / "examples", "examples")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "examples")])
@@ -256,7 +260,7 @@ def test_the_audits_of_the_docs_are_run(tmp_path, monkeypatch, cli):
     shown = [*re.findall(r"```sh\n(.*?)```", page, re.DOTALL), *re.findall(r"```sh\n(.*?)```", readme(), re.DOTALL)]
     lines = [line for block in shown for line in block.splitlines() if line.startswith("hampkit audit ")]
     lines = [line for line in lines if "--weights" not in line and "hf:" not in line]
-    assert len(lines) == 10
+    assert len(lines) == 11
     for name in re.findall(r"scores (\S+)", " ".join(lines)):
         masks = shadow_members(4, 400, 0, "paired").numpy()[: 1 if "target" in name or "defense" in name else 4]
         write_artifact(Path(name), np.random.default_rng(0).normal(size=masks.shape), masks)
