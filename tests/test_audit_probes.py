@@ -643,3 +643,11 @@ def test_a_frame_with_mixed_values_is_refused_in_one_line():
 def test_predicted_labels_get_a_remedy():
     with pytest.raises(UserError, match=r"numpy.eye\(classes\)\[labels\]"):
         audited(lambda x, y, seed: lambda rows: np.zeros(len(rows), dtype=int), shadows=0)
+
+
+def test_the_page_names_the_model_with_canaries_and_separates_reasons():
+    found = audited(nearest, canaries=300, attacks=[])
+    page = found.files["html"].read_text()
+    assert "nearest · 300 mislabelled canaries: 300 examples" in page
+    assert page.count("All records: <code>records.csv</code>") == 1, "the file has the records, and no canaries"
+    assert "equal answers.</span>" in page

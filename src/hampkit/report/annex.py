@@ -35,6 +35,7 @@ def annex(results: Json, details: Sequence[Json]) -> list[dict[str, Any]]:
             "bounds": bounds_line(model["audit"]),
             "exposure": exposure_line(exposure_of(model)),
             "exposed": detail.get("exposed") or [],
+            "file": "" if model.get("canaries") else "records.csv",
         }
         for model, detail in zip(results["models"], details, strict=True)
         if model.get("audit")

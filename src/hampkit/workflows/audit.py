@@ -22,6 +22,7 @@ from hampkit.judging.exposed import Records, exposed_records
 from hampkit.judging.leave_one_out import repeated_scores, variance_used
 from hampkit.judging.predictive_value import PRIORS, predictive
 from hampkit.judging.results import ERROR, AttackResult, ModelResult
+from hampkit.judging.results.wording import named
 from hampkit.judging.subgroups import subgroups
 from hampkit.registry import ATTACKS
 from hampkit.rng import derive
@@ -204,7 +205,7 @@ def _result(subject: Subject, request: AuditRequest, made: Made, checks: Mapping
         run=target.folder,
         seed=request.seed,
         data={
-            "name": target.title,
+            "name": named({"recipe": target.title, "canaries": target.canaries}),
             "rows": len(pool),
             "features": int(np.prod(pool.shape)) if target.has_inputs else 0,
             "classes": pool.num_classes if target.has_labels else 0,
