@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from tests.test_pages import repeated_ids
 
 import hampkit
 from hampkit.attacks.probes import NoisyCopies
@@ -361,7 +362,7 @@ def test_canaries_are_judged_beside_the_data_set():
     assert page.count("claimed epsilon of 1 is refuted") == 3, (
         "in the verdict, beside it, and in the annex of the canaries"
     )
-    assert '"canaries"' in page, "the picture"
+    assert '"canary-chart"' in page, "the picture"
     (records,) = [results.files["records"].read_text()]
     assert records.count("\n") == ROWS + 1, "exposure of the records of the data set"
 
@@ -651,3 +652,4 @@ def test_the_page_names_the_model_with_canaries_and_separates_reasons():
     assert "nearest · 300 mislabelled canaries: 300 examples" in page
     assert page.count("All records: <code>records.csv</code>") == 1, "the file has the records, and no canaries"
     assert "equal answers.</span>" in page
+    assert not repeated_ids(page)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.test_pages import repeated_ids
 
 import hampkit
 from hampkit import UserError
@@ -187,7 +188,9 @@ def test_every_form_has_canaries_beside_the_data_set(run, cli):
         assert sha[:12] in text
         assert "60 mislabelled canaries" in text
         assert "epsilon ≥" in text
-    assert '"canaries"' in (folder / "report.html").read_text(), "the picture"
+    page = (folder / "report.html").read_text()
+    assert '"canary-chart"' in page, "the picture"
+    assert not repeated_ids(page)
     assert (folder / results.models[1].run / "records.csv").read_text().count("\n") == 61
 
 

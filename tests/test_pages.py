@@ -113,6 +113,17 @@ def page_data(html: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
+def repeated_ids(html: str) -> set[str]:
+    """The ids that two elements of a page have: a chart would be drawn into the first."""
+    ids = re.findall(r'<[a-z0-9]+ [^>]*?\bid="([^"]*)"', html)
+    return {name for name in ids if ids.count(name) > 1}
+
+
+def test_no_two_elements_have_one_id():
+    for html in (page(), render_comparison_html(comparison())):
+        assert not repeated_ids(html)
+
+
 def tables(html: str) -> list[str]:
     """The tables of results as HTML."""
     return re.findall(r'<table class="results.*?</table>', split(html)[0], re.DOTALL)

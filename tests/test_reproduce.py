@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.test_pages import repeated_ids
 
 from hampkit.report.critique import VIEWS, critique_rows
 from hampkit.report.critique_page import critique_chart
@@ -65,6 +66,7 @@ def test_the_command_writes_a_table_and_a_page(cli, tmp_path):
     assert [row["cells"][0] for row in rows][:2] == ["undefended", "hamp"]
     assert rows[2]["cells"][0].startswith("dp-sgd (as accurate as ")
     page, text = ((tmp_path / "r" / f"critique.{kind}").read_text() for kind in ("html", "md"))
+    assert not repeated_ids(page)
     assert "hampkit reproduce critique toy --defenses undefended,hamp --shadows 4 --canaries 40 rows=700" in text
     for form in (page, text, out):
         assert "knows the defense" in form

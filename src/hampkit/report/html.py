@@ -32,7 +32,7 @@ def page_context(results: Json, details: Sequence[Json], texts: Json) -> dict[st
     blocks = rows.blocks(results)
     canaries = canary_blocks(results)
     figures, panels = _charts(results, details, [block.title for block in blocks])
-    figures |= {"canaries": canary_chart(canaries)} if canaries else {}
+    figures |= {"canary-chart": canary_chart(canaries)} if canaries else {}
     return {
         "results": results,
         "version": results["hampkit"],
