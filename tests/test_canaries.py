@@ -260,6 +260,7 @@ def test_dp_sgd_is_matched_by_at_most_five_trainings(monkeypatch):
     assert "; epsilon 3; the search" in near.summary("epsilon 3")
     assert near.recipe.defense.options["target_epsilon"] == 0.0
     assert near.title == "dp-sgd (as accurate as hamp)"
+    assert far.title == "dp-sgd (nearest to undefended)"
 
 
 def test_defenses_of_one_accuracy_share_a_match(monkeypatch):
@@ -281,7 +282,9 @@ def test_compare_has_canaries_and_dp_sgd_of_equal_accuracy(cli, tmp_path):
     found = json.loads((tmp_path / "r" / "compare.json").read_text())
     entries = {entry["defense"]: entry for entry in found["entries"]}
     assert list(entries)[:2] == ["undefended", "round"]
-    assert any(name.startswith("dp-sgd (as accurate as undefended") for name in entries), list(entries)
+    assert any(
+        name.startswith(("dp-sgd (as accurate as undefended", "dp-sgd (nearest to undefended")) for name in entries
+    ), list(entries)
     assert all(entry["canaries"]["about"][0]["count"] == 40 for entry in entries.values())
     hashes = {entry["canaries"]["about"][0]["sha256"] for entry in entries.values()}
     assert len(hashes) == 1, "all defenses have the same canaries"

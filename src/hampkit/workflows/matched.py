@@ -33,8 +33,13 @@ class Match:
 
     @property
     def title(self) -> str:
-        """The name of the entry."""
-        return f"{NAME} (as accurate as {', '.join(self.defenses)})"
+        """The name of the entry, which states whether the accuracy was reached."""
+        return f"{NAME} ({'as accurate as' if self.close else 'nearest to'} {', '.join(self.defenses)})"
+
+    @property
+    def close(self) -> bool:
+        """Whether the validation accuracies differ by a point at most."""
+        return abs(self.reached - self.target) <= CLOSE
 
     @property
     def noise(self) -> float:
@@ -49,7 +54,7 @@ class Match:
 
     def summary(self, facts: str) -> str:
         """How it was matched; facts: what DP-SGD reports of the model."""
-        close = "" if abs(self.reached - self.target) <= CLOSE else ", the nearest that was found"
+        close = "" if self.close else ", the nearest that was found"
         said = (
             f"noise multiplier {self.noise:.3g} after {counted(self.trainings, 'training')}: validation accuracy"
             f" {100 * self.reached:.1f} % against {100 * self.target:.1f} %{close}"
