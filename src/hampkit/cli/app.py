@@ -52,6 +52,7 @@ from hampkit.cli.options import (
     What,
     Words,
     Workers,
+    comma_separated,
     only_options,
     split,
 )
@@ -136,7 +137,7 @@ def run(
 
     recipes, options = split(words or [], group)
     check_gate(junit, policy is not None or bool(fail_if))
-    names = [name.strip() for name in attacks.split(",")] if attacks else []
+    names = comma_separated(attacks)
     first = not (recipes or data or names or shadows or shadows_from or {"shadows.models", "models"} & set(options))
     bars = Bars(not quiet)
     with bars.shown():
@@ -274,7 +275,7 @@ def compare(
 
     names, options = split(words or [], group)
     check_defenses(names, defenses, *map(catalog().names, ("defenses", "datasets")))
-    chosen = [name.strip() for name in defenses.split(",")] if defenses else ()
+    chosen = comma_separated(defenses)
     folders, bars = _folders(names, data, out or runs_dir), Bars(not quiet)
     check_gate(junit, policy is not None or bool(fail_if))
     with bars.shown():

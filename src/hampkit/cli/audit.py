@@ -25,6 +25,7 @@ from hampkit.cli.options import (
     RunsDir,
     ShadowCount,
     Workers,
+    comma_separated,
     split,
 )
 from hampkit.cli.output import REPLACED, write, write_json
@@ -199,18 +200,14 @@ def audit(
             file, label=label, member=member, group=group, id=id, by=by, answers=answers, positive=positive, kind=kind,
             predict=model or None, members=members, nonmembers=nonmembers, inputs=inputs, text=text,
             train=train or None, data=data, shadows=shadows, canaries=canaries, canary_kind=canary_kind, workers=workers,
-            scores=scores, target_scores=target_scores, weights=weights, net=net, split=split_file, attacks=_names(attacks),
-            options=options,
+            scores=scores, target_scores=target_scores, weights=weights, net=net, split=split_file,
+            attacks=comma_separated(attacks), options=options,
             claimed_epsilon=claimed_epsilon, claimed_delta=claimed_delta, prior=prior or (), title=title, purpose=purpose,
             membership=membership, allow_equal=allow_equal, policy=policy, fail_if=fail_if or (), seed=seed,
             out=out, runs_dir=runs_dir, data_dir=data_dir, device=device, progress=bars.progress(),
         )  # fmt: skip
     _show(results, json, quiet)
     return ended(results.policy, junit, quiet or json)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")] if text else []
 
 
 def _check_alone(given: Mapping[str, Any]) -> None:

@@ -125,6 +125,11 @@ AUDIT_FLAGS = frozenset({
 })  # fmt: skip
 
 
+def comma_separated(text: str) -> list[str]:
+    """The names in an option such as ``--attacks lira-online,rank``; none for an empty text."""
+    return [name.strip() for name in text.split(",")] if text else []
+
+
 def split(
     words: list[str], group: str = "", keep_models: bool = False, flags: frozenset[str] = FLAGS
 ) -> tuple[list[str], dict[str, str]]:

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from hampkit.cli.options import DataDir, Debug, Defenses, Device, Out, Quiet, RunsDir, Seed, Wait, Workers, split
+from hampkit.cli.options import (
+    DataDir,
+    Debug,
+    Defenses,
+    Device,
+    Out,
+    Quiet,
+    RunsDir,
+    Seed,
+    Wait,
+    Workers,
+    comma_separated,
+    split,
+)
 from hampkit.cli.output import write
 from hampkit.errors import UserError
 
@@ -38,7 +51,7 @@ def critique(
         from hampkit.workflows.reproduce import DEFENSES, Critique, reproduce_critique
         from hampkit.workflows.session import session_of
 
-        chosen = tuple(name.strip() for name in defenses.split(",")) if defenses else DEFENSES
+        chosen = tuple(comma_separated(defenses)) or DEFENSES
         asked = Critique(names[0] if names else "location30", chosen, shadows, canaries, RecipeOptions(options, seed))
         settings = {"data_dir": data_dir, "runs_dir": runs_dir, "device": device, "workers": workers, "wait": wait}
         found = reproduce_critique(asked, out, session_of({**settings, "progress": bars.progress(sayer(quiet))}))  # pyright: ignore[reportArgumentType]

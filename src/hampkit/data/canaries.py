@@ -45,7 +45,7 @@ class Canaries:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a report states about them."""
+        """Their kind, number, number in training, and hash, as reports give them."""
         inside = int(self.included.sum())
         return {"kind": self.kind, "count": len(self), "included": inside, "sha256": self.sha256}
 

@@ -38,7 +38,7 @@ def comparison(titled: Titled, document: Json) -> tuple[list[str], list[dict[str
 
 
 def _twins(models: Sequence[Json]) -> bool:
-    """Whether these are one recipe without canaries and with them."""
+    """Whether these are two models of one recipe, one trained with canaries and one without."""
     recipes, kinds = {model["recipe"] for model in models}, {bool(model.get("canaries")) for model in models}
     return len(models) == 2 and len(recipes) == 1 and len(kinds) == 2
 

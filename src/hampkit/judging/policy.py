@@ -18,7 +18,7 @@ from hampkit.config.schema import build
 from hampkit.config.toml import tomllib
 from hampkit.errors import UserError, did_you_mean, one_line
 from hampkit.judging.results import FPRS
-from hampkit.judging.results.attacks import deciding_auc, exposure_of, few_models, of_models, of_target
+from hampkit.judging.results.attacks import deciding_auc, exposure_of, few_models, of_models, of_target, twins_of
 from hampkit.judging.results.wording import named
 
 Json = Mapping[str, Any]
@@ -160,18 +160,17 @@ def limit_of(text: str) -> Limit:
 
 
 def judged(limits: Sequence[Limit], results: Json) -> list[Outcome]:
-    """What becomes of each limit on each model of a results document.
+    """The outcome of each limit for each model of a results document.
 
-    A limit on the accuracy or on a subgroup is not one on a model with canaries whose twin without them is there.
+    Limits on accuracies and subgroups do not apply to a model with canaries if the same recipe without canaries is among the
+    results.
     """
     models = results["models"]
-    clean = {(model["recipe"], model.get("seed")) for model in models if not model.get("canaries")}
-    twins = [bool(model.get("canaries")) and (model["recipe"], model.get("seed")) in clean for model in models]
     return [
         _outcome(limit, model)
         for limit in limits
-        for model, twin in zip(models, twins, strict=True)
-        if not (twin and limit.what.startswith(("accuracy", "group.")))
+        for model, twin in zip(models, twins_of(models), strict=True)
+        if twin is None or not (limit.what.startswith(("accuracy", "group.")))
     ]
 
 

@@ -126,8 +126,7 @@ def _model(title: str, model: Json) -> dict[str, Any]:
         return {"model": title, "text": head + "no attack was made"} | named("Not attacked", NOT_ATTACKED)
     found, seed, again = found_side(best), _seed(model, best), _leave_one_out(model)
     text = head + (_found(model, best) if found else _not_found(model, best))
-    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)} | seed
-    said = {"model": title, "attack": best["attack"], "auc": auc, "text": text + _repeated_words(again)}
+    said = {"model": title, "attack": best["attack"], "auc": _auc(best) | seed, "text": text + _repeated_words(again)}
     said |= headline(
         bool(found),
         flags_of(model),
@@ -145,29 +144,39 @@ def _leave_one_out(model: Json) -> dict[str, Any]:
     best = strongest(of_models(model))
     if best is None or not found_side(best):
         return {}
-    auc = {**as_found(best, deciding_auc(best)), "turned": turned(best)}
-    found = {"attack": best["attack"], "targets": best["targets"], "auc": auc}
-    highest = max(of_models(model), key=_height)
-    if order_of(highest) == order_of(best) or _height(highest) <= _height(best):
-        return found
-    higher = {**as_found(highest, deciding_auc(highest)), "turned": turned(highest)}
-    return {**found, "highest": {"attack": highest["attack"], "auc": higher}}
+    found = {"attack": best["attack"], "targets": best["targets"], "auc": _auc(best)}
+    higher = _higher(of_models(model), best)
+    return found if higher is None else {**found, "highest": {"attack": higher["attack"], "auc": _auc(higher)}}
+
+
+def _auc(attack: Json) -> dict[str, Any]:
+    """The AUC that decides, turned around where the attack is, and whether it is."""
+    return {**as_found(attack, deciding_auc(attack)), "turned": turned(attack)}
+
+
+def _higher(attacks: Sequence[Json], surest: Json) -> Json | None:
+    """The attack with the highest AUC, if that is another than the one with the highest lower bound."""
+    highest = max(attacks, key=_height)
+    return None if order_of(highest) == order_of(surest) or _height(highest) <= _height(surest) else highest
 
 
 def _repeated_words(found: Json) -> str:
     """The end of the sentence on one model: what leave-one-out finds."""
     if not found:
         return ""
-    side = ", turned around," if found["auc"]["turned"] else ""
-    said = f"over {found['targets']:,} shadow models, {found['attack']}{side} has"
+    said = f"over {found['targets']:,} shadow models, {_named_side(found)} has"
     higher = found.get("highest")
     if higher is None:
         return f"; in leave-one-out membership can be inferred: {said} AUC {_interval(found['auc'])}"
-    side = ", turned around," if higher["auc"]["turned"] else ""
     return (
         f"; in leave-one-out membership can be inferred: {said} the highest lower bound, AUC {_interval(found['auc'])}, and"
-        f" {higher['attack']}{side} the highest AUC, {_interval(higher['auc'])}"
+        f" {_named_side(higher)} the highest AUC, {_interval(higher['auc'])}"
     )
+
+
+def _named_side(found: Json) -> str:
+    """The attack of a finding, and that it is turned around if it is."""
+    return found["attack"] + (", turned around," if found["auc"]["turned"] else "")
 
 
 def _seed(model: Json, attack: Json) -> dict[str, int]:
@@ -182,14 +191,12 @@ def _found(model: Json, surest: Json) -> str:
 
     An attack with an AUC below 0.5 is turned around: 1 − AUC takes the place of its AUC.
     """
-    highest = max(of_target(model), key=_height)
     if len(of_target(model)) == 1:
         return f"membership can be inferred: the only attack, {found_label(surest)}, has AUC {_shown_of(model, surest)}"
     said = f"membership can be inferred: of {_counted(model)}, {_subject(surest)} has the highest lower bound, AUC "
     said += _shown_of(model, surest)
-    if order_of(highest) == order_of(surest) or _height(highest) <= _height(surest):
-        return said
-    return f"{said}, and {_subject(highest)} the highest AUC, {_shown(highest)}"
+    higher = _higher(of_target(model), surest)
+    return said if higher is None else f"{said}, and {_subject(higher)} the highest AUC, {_shown(higher)}"
 
 
 def _not_found(model: Json, farthest: Json) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hampkit.judging.results.attacks import of_models, of_target, ranked, tpr_at
+from hampkit.judging.results.attacks import of_models, of_target, ranked, tpr_at, twins_of
 from hampkit.judging.results.wording import at_least, level_label, percent
 from hampkit.report.rows import Json, judged_on
 
@@ -47,8 +47,8 @@ class CanaryBlock:
 
 def canary_blocks(results: Json) -> list[CanaryBlock]:
     """One block for each model with canaries, beside the model of the same recipe and seed without them."""
-    clean = {(m["recipe"], m["seed"]): m for m in results["models"] if not m.get("canaries")}
-    return [_block(m, clean.get((m["recipe"], m["seed"]))) for m in results["models"] if m.get("canaries")]
+    models = results["models"]
+    return [_block(m, twin) for m, twin in zip(models, twins_of(models), strict=True) if m.get("canaries")]
 
 
 def about_line(canaries: Json) -> str:

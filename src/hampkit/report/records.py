@@ -8,6 +8,8 @@ from hampkit.judging.results.attacks import few_models
 from hampkit.judging.results.wording import percent
 from hampkit.report.rows import Json
 
+LARGEST = 100  # of an exposure that is shown
+
 
 @dataclass(frozen=True)
 class RecordTable:
@@ -30,9 +32,6 @@ def record_table(detail: Json, title: str, run: str) -> RecordTable | None:
     said = exposure_line(records.get("summary"))
     file = f"{run}/records.csv"
     return RecordTable(title + of, first[0]["attack"], file, said, tuple(_cells(record) for record in first))
-
-
-LARGEST = 100  # of an exposure that is shown
 
 
 def exposure_line(found: Json | None) -> str:

@@ -70,7 +70,7 @@ def scale_of(what: str, values: Any, kind: Kind, *more: Any) -> Scale:
 
 
 def floor_of(values: Any) -> float:
-    """What takes the place of a probability of 0 among probabilities: half of the smallest positive one."""
+    """Half of the smallest positive probability, by which probabilities of 0 are replaced."""
     found = np.asarray(values)
     return max(float(np.min(found, where=found > 0, initial=1.0)) / 2, _SMALLEST)
 

@@ -30,9 +30,8 @@ class ShadowAnswers:
     signals: NDArray[Any]  # (M, P, V) scaled logits ln p_y − ln(1 − p_y), float32, or float64 as they were published
     members: NDArray[np.bool_]  # (M, P): model m was trained on record i
 
-    probes: Mapping[Probe, NDArray[np.float32]] = field(
-        default_factory=dict
-    )  # what each kept of their answers, (M, P, k)
+    # what each probe kept of their answers, (M, P, k)
+    probes: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)
 
     def take(self, order: NDArray[np.int64]) -> ShadowAnswers:
         """The answers about these records, in this order."""
@@ -48,7 +47,7 @@ class ShadowAnswers:
 
 @dataclass(frozen=True)
 class Probed:
-    """What probes kept of the answers to their questions about P records."""
+    """The numbers that probes kept of the models' answers about P records."""
 
     target: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)  # (P, k)
     shadows: Mapping[Probe, NDArray[np.float32]] = field(default_factory=dict)  # (M, P, k)
@@ -57,10 +56,10 @@ class Probed:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """How a target was trained whose audited records are not all records."""
+    """The accuracy of a target that is audited on only some of its records, and the numbers of records behind it."""
 
     accuracy: Mapping[str, float]  # "train" and "test"; empty if it cannot be measured
-    rows: Mapping[str, int]  # the numbers of records behind them
+    rows: Mapping[str, int]  # the numbers of records, "train" and "test"
 
 
 @dataclass(frozen=True)
@@ -170,19 +169,20 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
     scale, views = _views(given)
     notes += [*_note_on_order(given, scale, views), *_note_on_labels(given, scale)]
     order = records.order(derive(seed, "audit"))
+    ordered = records.take(order)
     shadows, left_out = _without_collapsed(given, scale)
     fingerprint = _hash(views if views.shape[1] > 1 else views[:, 0], records)
     return Audited(
         title=given.title,
         fingerprint=fingerprint,
-        pool=records.pool(given.title, fingerprint, order),
-        membership=records.member[order],
+        pool=ordered.pool(given.title, fingerprint, order),
+        membership=ordered.member,
         views=torch.from_numpy(np.ascontiguousarray(views[order])),
         scale=scale,
         way=given.way,
-        ids=_ordered(records.ids, order),
-        by=_ordered(records.by, order),
-        persons=_ordered(records.persons, order),
+        ids=ordered.ids,
+        by=ordered.by,
+        persons=ordered.persons,
         shadows=None if shadows is None else shadows.take(order),
         as_target=given.as_target,
         notes=(*notes, *scale.notes, *left_out),
@@ -192,12 +192,8 @@ def audited(given: Given, seed: int, allow_equal: bool = False) -> Audited:
         failed=given.probed.failed,
         canaries=given.canaries,
         trained=given.trained,
-        alike=None if records.alike is None else records.alike[order],
+        alike=ordered.alike,
     )
-
-
-def _ordered(names: tuple[str, ...], order: NDArray[np.int64]) -> tuple[str, ...]:
-    return tuple(names[i] for i in order) if names else ()
 
 
 def _views(given: Given) -> tuple[Scale, NDArray[np.float64]]:
@@ -232,9 +228,8 @@ def _check_equal(given: Given, allow: bool) -> list[str]:
         return []
     kind = "the inputs" if given.records.x is not None else "the name"
     found = f"{equal:,} of {n:,} non-members of {given.what} have {kind} of a member"
-    if (
-        equal > MOST_EQUAL * n and not allow and not given.canaries
-    ):  # canaries with equal inputs have coins of their own
+    accepted = allow or given.canaries  # canaries with equal inputs have coins of their own
+    if equal > MOST_EQUAL * n and not accepted:
         raise UserError(
             f"{found}: attacks cannot tell them apart, and the numbers would be too low; remove them, or add --allow-equal"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class Encoding:
         """The encoded inputs (P, *shape) as probes and canaries take them, images with channels first."""
         return self.x.movedim(-1, 1) if self.channels_last else self.x
 
-    @property
+    @cached_property
     def domain(self) -> Domain:
         """The bounds of the inputs."""
         return domain_of(self.seen, tuple((place.start, place.stop) for place in self.places if place.text))
@@ -65,7 +66,7 @@ class Encoding:
         if isinstance(self.inputs, np.ndarray):
             given = self.inputs[rows]
             return np.where((new != old) & (filled | ~np.isnan(given)), new.astype(given.dtype), given)
-        found = self.inputs.iloc[rows].reset_index(drop=True)
+        found = some_of(self.inputs, rows)
         for place in self.places:
             column, part = self.inputs.iloc[:, place.column], slice(place.start, place.stop)
             there = column.notna().to_numpy()
@@ -79,6 +80,11 @@ class Encoding:
             if changed.any():
                 found.isetitem(place.column, _changed(found.iloc[:, place.column], changed, values))
         return found
+
+
+def some_of(inputs: Any, rows: NDArray[np.int64]) -> Any:
+    """The inputs of these records (n,), an array or a data frame as ``inputs``."""
+    return inputs[rows] if isinstance(inputs, np.ndarray) else inputs.iloc[rows].reset_index(drop=True)
 
 
 def encoded(table: Any, features: Sequence[str]) -> tuple[Tensor, tuple[Place, ...], tuple[str, ...]]:

@@ -51,7 +51,7 @@ class Rows:
         _, first, of = np.unique(_row_hashes(self.inputs), return_index=True, return_inverse=True)
         return first[of]
 
-    @property
+    @cached_property
     def encoding(self) -> Encoding:
         """The records as the model receives them, and as attacks see them."""
         return Encoding(self.inputs, self.x, self.places)

@@ -18,6 +18,7 @@ from hampkit.errors import UserError
 from hampkit.rng import derive, torch_rng
 from hampkit.types import Dataset, Domain, InputSpace, Probe
 
+SAME_ANSWERS = "equal questions have equal answers"  # why a repeated question finds nothing
 BLOCK = 2**23  # values of all questions of a block: 32 MB in float32
 
 

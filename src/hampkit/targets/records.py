@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,24 @@ class Records:
     def __len__(self) -> int:
         return len(self.y)
 
+    def take(self, rows: NDArray[np.int64]) -> Records:
+        """These records (n,), in this order."""
+
+        def names(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[row] for row in rows.tolist()) if values else ()
+
+        return replace(
+            self,
+            y=self.y[rows],
+            member=self.member[rows],
+            x=None if self.x is None else self.x[torch.from_numpy(rows)],
+            group=None if self.group is None else self.group[rows],
+            ids=names(self.ids),
+            by=names(self.by),
+            persons=names(self.persons),
+            alike=None if self.alike is None else self.alike[rows],
+        )
+
     def order(self, seed: int) -> NDArray[np.int64]:
         """(P,) the places of the members, then of the non-members, each in random order; rows of one group are neighbours.
 
@@ -61,19 +79,18 @@ class Records:
         return places[np.argsort(rank, kind="stable")]
 
     def pool(self, title: str, sha256: str, order: NDArray[np.int64]) -> Dataset:
-        """The records in this order (P,); without inputs, x has the shape (P, 0)."""
+        """The records as a data set; order: (P,) their places among the user's rows. Without inputs, x has the shape (P, 0)."""
         x = torch.zeros(len(self), 0) if self.x is None else self.x
-        rows = torch.from_numpy(order)
         return Dataset(
             name=title,
-            x=x[rows],
-            y=torch.from_numpy(self.y)[rows],
+            x=x,
+            y=torch.from_numpy(self.y),
             num_classes=len(self.classes),
             domain=self.domain or Domain.grid(tuple(x.shape[1:]), 0.0, 1.0, 0.0),
             sha256=sha256,
             classes=self.classes,
-            row=rows,
-            group=None if self.group is None else torch.from_numpy(self.group)[rows],
+            row=torch.from_numpy(order),
+            group=None if self.group is None else torch.from_numpy(self.group),
         )
 
     def equal(self) -> int:

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from hampkit.errors import UserError, one_line
 from hampkit.targets.answers import Kind, Scale, floor_of, scale_of
-from hampkit.targets.encoding import Encoding
+from hampkit.targets.encoding import Encoding, some_of
 from hampkit.targets.model import answers_of
-from hampkit.targets.probing import input_space, questions
+from hampkit.targets.probing import SAME_ANSWERS, input_space, questions
 from hampkit.types import Dataset, InputSpace, Probe
 
 Fit = Callable[[Any, Any, int], Any]  # (x, y, seed) → a model
-SAME_ANSWERS = "equal questions have equal answers"
 SAME = 1e-5  # by which two answers to one question may differ where nothing is random: batches round in other orders
 
 
@@ -65,7 +64,7 @@ def fitted(fit: Fit, about: About, member: NDArray[np.bool_], seed: int) -> Fitt
     Raises: `UserError` with the seed if the function fails.
     """
     inputs = about.encoding.inputs
-    rows = inputs[member] if isinstance(inputs, np.ndarray) else inputs.loc[member].reset_index(drop=True)
+    rows = some_of(inputs, np.flatnonzero(member))
     try:
         model = fit(rows, about.y[member], seed)
     except UserError:

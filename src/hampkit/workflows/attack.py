@@ -252,7 +252,7 @@ def _with_leave_one_out(
 
 def _randomised(result: AttackResult, answers: Answers) -> bool:
     """Whether an attack's numbers rest on one draw of the release's random numbers."""
-    return answers.randomised and result.tier == "probabilities" and result.queries == 1
+    return answers.randomised and result.sees_one_draw
 
 
 def _remove_records(folder: Path) -> None:

@@ -176,8 +176,7 @@ def _randomised(results: list[AttackResult], subject: Subject) -> list[AttackRes
     """The results with the flag of attacks that see one draw of random answers."""
     if not subject.target.randomised:
         return results
-    one = [r.tier == "probabilities" and r.queries == 1 for r in results]
-    return [replace(r, flags=(*r.flags, "randomised")) if once else r for r, once in zip(results, one, strict=True)]
+    return [replace(r, flags=(*r.flags, "randomised")) if r.sees_one_draw else r for r in results]
 
 
 def _exposure(subject: Subject) -> Records | None:

@@ -25,7 +25,6 @@ LACKING = {  # evidence that an attack needs → why it was not made
     "oracle": "no new questions: hampkit asks them of its own runs",
 }
 USUAL = ("label-only", "rank", "repeated")  # know a defense, and are made on every model that answers new questions
-NETWORK = ("stripped-lira", "stripped-rmia")  # know a defense, and attack the network behind the release
 NO_ORDER = "the answers are predicted labels, and the other classes have no order"
 NO_NETWORK = "what a training function returns is attacked, and no network behind it"
 STEPS = 300  # of the neural attack at most, but two epochs at least: twice as many found no more
@@ -37,7 +36,7 @@ NO_LABELS = "no labels beside the published scores, which the attack needs"
 
 @dataclass(frozen=True)
 class Evident:
-    """What an audit has for its attacks."""
+    """The evidence of an audit, and the attacks that it rules out."""
 
     case: Case
     answers: Mapping[str, Any]  # what the answers are, see `unfit`
@@ -66,8 +65,7 @@ def asked_attacks(names: Sequence[str], options: Mapping[str, Any], shadows: int
         cls = ATTACKS.get(name)
         if "shadows" in cls.needs and not shadows:
             raise UserError(f"attack {name} needs shadow models; add --shadows 16")
-        if missing := sorted(set(cls.needs) - {"known", "shadows", "probes"}):
-            raise UserError(f"attack {name} {lacking(missing)}; leave it out")
+        _check_evidence(name, {"known", "shadows", "probes"})
     attacks = [_built(name, options) for name in wanted if "probes" in ATTACKS.get(name).needs]
     for attack in attacks:
         if not all(probe.released for probe in attack.shadow_probes()):
@@ -87,8 +85,7 @@ def chosen_attacks(
     for name in wanted:
         if why := _failed(_built(name, options), evident):
             raise UserError(f"attack {name} is not possible: {why}; leave it out")
-        if missing := set(classes[name].needs) - there:
-            raise UserError(f"attack {name} {lacking(sorted(missing))}; leave it out")
+        _check_evidence(name, there)
         if why := unfit(classes[name], evident.answers):
             raise UserError(f"attack {name} is not possible: {why}; leave it out")
     skipped: dict[str, str] = {}
@@ -111,8 +108,8 @@ def _skipped(options: Mapping[str, Any], evident: Evident) -> dict[str, str]:
     found = {name: _failed(_built(name, options), evident) for name in USUAL}
     if evident.labels_only:
         found |= {name: NO_ORDER for name in USUAL if ATTACKS.get(name).tier == "ranks"}
-    own = dict.fromkeys(NETWORK, NO_NETWORK)
-    return {name: why for name, why in (found | own).items() if why}
+    found |= {name: NO_NETWORK for name, cls in ATTACKS.classes().items() if cls.tier == "weights"}
+    return {name: why for name, why in found.items() if why}
 
 
 def _failed(attack: Attack, evident: Evident) -> str:
@@ -124,9 +121,11 @@ def _built(name: str, options: Mapping[str, Any]) -> Attack:
     return build(ATTACKS.get(name), options.get(name, {}), f"attacks.{name}")
 
 
-def lacking(needs: Sequence[str]) -> str:
-    """What an attack needs that an audit has not, and why."""
-    return f"needs {', '.join(needs)}: {'; '.join(LACKING.get(need, need) for need in needs)}"
+def _check_evidence(name: str, held: set[str]) -> None:
+    """Raises: `UserError` for an attack that needs evidence which the audit lacks."""
+    if missing := sorted(set(ATTACKS.get(name).needs) - held):
+        why = "; ".join(str(LACKING.get(need, need)) for need in missing)
+        raise UserError(f"attack {name} needs {', '.join(missing)}: {why}; leave it out")
 
 
 def unfit(attack: type[Attack], audit: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ Scores = dict[str, NDArray[np.float64]]
 
 
 class Made(NamedTuple):
-    """What the attacks of an audit found."""
+    """The results and scores of the attacks of an audit."""
 
     results: list[AttackResult]  # on the target
     scores: Scores  # attack → its scores of the candidates (N,)

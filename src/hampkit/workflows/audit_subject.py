@@ -38,9 +38,8 @@ class Subject:
         alike = self.target.alike
         if self.target.canaries or self.judge.copies == "keep" or (alike is None and not self.target.has_inputs):
             return np.ones(n, dtype=bool)
-        if alike is not None:
-            return np.isin(np.arange(n), np.unique(alike, return_index=True)[1])
-        return first_alike(self.target.pool.x) == np.arange(n)
+        alike = first_alike(self.target.pool.x) if alike is None else alike
+        return np.isin(np.arange(n), np.unique(alike, return_index=True)[1])
 
     @cached_property
     def case(self) -> Case:
@@ -80,7 +79,7 @@ class Subject:
 
     @property
     def evident(self) -> Evident:
-        """What there is for attacks."""
+        """The evidence that attacks may use."""
         target = self.target
         return Evident(self.case, self.answers, target.way == "train", target.failed, target.labels_only)
 

@@ -13,7 +13,7 @@ from hampkit.errors import UserError
 from hampkit.registry import ATTACKS, DEFENSES
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models.base import ShadowSet
-from hampkit.targets.training_function import SAME_ANSWERS
+from hampkit.targets.probing import SAME_ANSWERS
 from hampkit.types import Probe
 from hampkit.workflows.query import Answers
 
@@ -93,6 +93,16 @@ def probes_of(attacks: Iterable[Attack]) -> tuple[Probe, ...]:
 def shadow_probes_of(attacks: Iterable[Attack]) -> tuple[Probe, ...]:
     """What attacks want shadow models asked, see `probes_of`."""
     return tuple(dict.fromkeys(probe for attack in attacks for probe in attack.shadow_probes()))
+
+
+def attacks_to_json(attacks: Iterable[Attack]) -> list[list[Any]]:
+    """The attacks that have probes, as JSON values for worker processes."""
+    return [[attack.name, asdict(attack)] for attack in attacks if attack.shadow_probes()]  # pyright: ignore[reportArgumentType]
+
+
+def attacks_from_json(values: Iterable[Any]) -> list[Attack]:
+    """The attacks that `attacks_to_json` wrote."""
+    return [build(ATTACKS.get(name), options, f"attacks.{name}") for name, options in values]
 
 
 def family(name: str) -> list[str]:

@@ -13,6 +13,7 @@ from hampkit.config.sections import CanaryConfig
 from hampkit.data.canaries import Canaries, make_canaries
 from hampkit.errors import UserError
 from hampkit.rng import derive, numpy_rng
+from hampkit.targets.encoding import some_of
 from hampkit.targets.model_inputs import Rows
 from hampkit.types import Dataset
 from hampkit.workflows.own_training import OwnTraining
@@ -51,12 +52,13 @@ def own_with_canaries(own: OwnTraining, config: CanaryConfig) -> OwnTraining:
 
 def _behind(rows: Rows, stay: NDArray[np.int64], made: Canaries, inputs: Any, labels: list[str]) -> Rows:
     """The rows that stay, and behind them the canaries. Every canary is a unit of its own, and others are always in training."""
-    if isinstance(rows.inputs, np.ndarray):
-        whole = np.concatenate([rows.inputs[stay], inputs])
+    before = some_of(rows.inputs, stay)
+    if isinstance(before, np.ndarray):
+        whole = np.concatenate([before, inputs])
     else:
         import pandas  # pyright: ignore[reportMissingImports]
 
-        whole = pandas.concat([rows.inputs.iloc[stay], inputs], ignore_index=True)
+        whole = pandas.concat([before, inputs], ignore_index=True)
     x = torch.cat([rows.x[torch.from_numpy(stay)], rows.encoding.stored(made.x).to(rows.x.dtype)])
     values = list(rows.labels)
     return Rows(

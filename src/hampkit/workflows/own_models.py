@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hampkit.attacks import Attack
-from hampkit.config.schema import build
 from hampkit.data.base import fingerprint
 from hampkit.errors import UserError
-from hampkit.registry import ATTACKS, load_own
+from hampkit.registry import load_own
 from hampkit.rng import derive
 from hampkit.runs.step import Step
 from hampkit.runs.store import Run, read_json, write_json
@@ -25,13 +23,13 @@ from hampkit.targets.answers import Kind
 from hampkit.targets.encoding import Encoding, Place
 from hampkit.targets.training_function import About, Fit, fitted, kept_answers
 from hampkit.types import Probe
-from hampkit.workflows.chosen_attacks import shadow_probes_of
+from hampkit.workflows.chosen_attacks import attacks_from_json, shadow_probes_of
 
 FAILED = "failed.json"  # probe → why the model cannot answer its questions
 
 
 class ModelAnswers(NamedTuple):
-    """What one model answered."""
+    """The answers of one model."""
 
     records: NDArray[Any]  # (N, C) to all records as they are
     probes: dict[Probe, NDArray[np.float32]]  # what each probe kept, (P, k)
@@ -52,7 +50,7 @@ class OwnModels:
         return len(self.masks)
 
     def step(self, m: int, probes: Sequence[Probe]) -> Step[ModelAnswers]:
-        """The answers of model m. Without probes the step has the name that it had before there were any."""
+        """The answers of model m. Without probes the step keeps the name that earlier versions gave it."""
         key: dict[str, Any] = {"members": fingerprint(torch.from_numpy(self.masks[m]))}
         if probes:
             key |= {"probes": sorted(map(place_of, probes)), "kind": self.kind}
@@ -84,11 +82,6 @@ def _passing(error: UserError) -> bool:
     return isinstance(cause, (MemoryError, OSError)) or any(word in str(cause) for word in ("out of memory", "CUDA"))
 
 
-def asked_in(attacks: Iterable[Attack]) -> list[list[Any]]:
-    """Attacks as JSON values, for worker processes."""
-    return [[attack.name, asdict(attack)] for attack in attacks]  # pyright: ignore[reportArgumentType]
-
-
 def worker(context: dict[str, Any]) -> Callable[..., None]:
     """The function that trains one model in a worker process, see `hampkit.types.Launcher`."""
     run, function = Run(Path(context["run"])), load_own(context["train"])
@@ -96,7 +89,7 @@ def worker(context: dict[str, Any]) -> Callable[..., None]:
     masks = np.load(folder / "masks.npy", allow_pickle=False)
     about = read_records(folder, context["classes"])
     models = OwnModels(function, about, masks, context["seed"], context["kind"])
-    probes = shadow_probes_of(build(ATTACKS.get(name), given, f"attacks.{name}") for name, given in context["attacks"])
+    probes = shadow_probes_of(attacks_from_json(context["attacks"]))
 
     def job(m: int, send: Callable[[dict[str, Any]], None]) -> None:
         models.step(m, probes).of(run)

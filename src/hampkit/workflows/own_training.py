@@ -36,8 +36,8 @@ from hampkit.targets.records import Records, check_sides, class_codes, names, so
 from hampkit.targets.training_function import About
 from hampkit.text import audit_folder
 from hampkit.types import Probe
-from hampkit.workflows.chosen_attacks import shadow_probes_of
-from hampkit.workflows.own_models import ModelAnswers, OwnModels, asked_in, records_step
+from hampkit.workflows.chosen_attacks import attacks_to_json, shadow_probes_of
+from hampkit.workflows.own_models import ModelAnswers, OwnModels, records_step
 from hampkit.workflows.session import Session
 
 WORKER = "hampkit.workflows.own_models:worker"
@@ -57,7 +57,7 @@ class Questions:
 
     @property
     def other(self) -> tuple[Probe, ...] | None:
-        """The questions of an audit that names no attacks, if they contain these."""
+        """The probes of an audit that names no attacks, if they include these and others."""
         usual = shadow_probes_of(self.usual)
         return usual if set(self.probes) < set(usual) else None
 
@@ -192,13 +192,20 @@ def given_of_training(own: OwnTraining, session: Session) -> Given:
         run = Run.create(session.runs_dir, own.folder, lambda folder: write_json(folder / "recipe.json", own.key))
         target, *shadows = _trained(own, run, session)
     rows, at = own.rows, own.audited
-    records = Records(
-        y[at], own.masks[0][at], classes, rows.x[torch.from_numpy(at)], _at(rows.group, at), _of(rows.ids, at),
-        rows.encoding.domain, _of(rows.by, at), _of(rows.persons, at), rows.alike[at],
-    )  # fmt: skip
+    every = Records(
+        y, own.masks[0], classes, rows.x, rows.group, rows.ids, rows.encoding.domain, rows.by, rows.persons, rows.alike
+    )
     what, notes = f"the answers of {own.name}", (*rows.notes, _note(own))
     given = Given(
-        own.name, what, records, target.records[at], "train", own.kind, notes=notes, coins=own.coins, folder=own.folder
+        own.name,
+        what,
+        every.take(at),
+        target.records[at],
+        "train",
+        own.kind,
+        notes=notes,
+        coins=own.coins,
+        folder=own.folder,
     )
     if own.canaries is not None:
         given = replace(given, canaries=own.canaries.facts, trained=_trained_on(own, target.records))
@@ -257,7 +264,7 @@ def _trained(own: OwnTraining, run: Run, session: Session) -> list[ModelAnswers]
         data = records_step(models)
         data.of(run)
         context = {"run": str(run.folder.resolve()), "train": own.path, "data": data.place, "seed": own.seed}
-        context |= {"kind": own.kind, "classes": len(own.labels[1]), "attacks": asked_in(own.asked.attacks)}
+        context |= {"kind": own.kind, "classes": len(own.labels[1]), "attacks": attacks_to_json(own.asked.attacks)}
         session.launcher.map(WORKER, context, missing, lambda e: jobs.finish(e["job"], e["trained"]))
     else:
         _say_inline(own, missing)
@@ -268,12 +275,12 @@ def _trained(own: OwnTraining, run: Run, session: Session) -> list[ModelAnswers]
 
 
 def _steps(own: OwnTraining, run: Run) -> list[Step[ModelAnswers]]:
-    """The step of each model: one that exists, in which the model answered these questions and others, or its own."""
-    steps = []
+    """The step of each model. An existing step with these and more questions takes the place of a new one."""
+    probes, other, steps = own.asked.probes, own.asked.other, []
     for m in range(len(own.models)):
-        step, other = own.models.step(m, own.asked.probes), own.asked.other
-        if other is not None and not step.done(run) and own.models.step(m, other).done(run):
-            step = own.models.step(m, other)
+        step = own.models.step(m, probes)
+        if other is not None and not step.done(run) and (found := own.models.step(m, other)).done(run):
+            step = found
         steps.append(step)
     return steps
 
@@ -295,14 +302,6 @@ def _say_inline(own: OwnTraining, missing: list[int]) -> None:
             Notice,
             stacklevel=4,
         )
-
-
-def _at(values: Any, rows: NDArray[np.int64]) -> Any:
-    return None if values is None else values[rows]
-
-
-def _of(values: Sequence[str], rows: NDArray[np.int64]) -> tuple[str, ...]:
-    return tuple(values[int(row)] for row in rows) if values else ()
 
 
 def _source(function: Any) -> str:

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hampkit.attacks import Attack, Shadows
-from hampkit.config.schema import build
 from hampkit.config.sections import ShadowConfig
 from hampkit.errors import Notice, UserError
 from hampkit.launch.progress import Jobs
-from hampkit.registry import ATTACKS
 from hampkit.runs.locks import locked
 from hampkit.runs.store import Run, read_json
 from hampkit.shadow_models import train as shadow_training
@@ -26,7 +24,7 @@ from hampkit.shadow_models.plan import Judged, Measuring, Plan, plan
 from hampkit.shadow_models.timing import MEASURING
 from hampkit.stats import grouped
 from hampkit.training.threads import threads
-from hampkit.workflows.chosen_attacks import choose, shadow_probes_of
+from hampkit.workflows.chosen_attacks import attacks_from_json, attacks_to_json, choose, shadow_probes_of
 from hampkit.workflows.open_run import recipe_of_run
 from hampkit.workflows.prepare import prepare
 from hampkit.workflows.problem import Problem
@@ -94,8 +92,8 @@ def worker(context: dict[str, Any]) -> Callable[..., None]:
         problem = prepare(replace(recipe, shadows=ShadowConfig(**context["shadows"])), session)
     if problem.folder != run.name:
         raise UserError(f"the data or the code of {run.name} changed during training; run the same command again")
-    attacks = [build(ATTACKS.get(name), options, f"attacks.{name}") for name, options in context["attacks"]]
-    return shadow_training.worker(problem.shadow_task(shadow_probes_of(attacks)), run, mode)
+    probes = shadow_probes_of(attacks_from_json(context["attacks"]))
+    return shadow_training.worker(problem.shadow_task(probes), run, mode)
 
 
 def plan_shadows(problem: Problem, session: Session, anew: bool = False, attacks: Sequence[str] = ()) -> Plan:
@@ -152,7 +150,7 @@ def _context(
         "device": str(problem.trainer.device),
         "shadows": asdict(problem.recipe.shadows),
         "mode": asdict(mode),
-        "attacks": [[attack.name, asdict(attack)] for attack in attacks if attack.shadow_probes()],  # pyright: ignore[reportArgumentType]
+        "attacks": attacks_to_json(attacks),
     }
 
 

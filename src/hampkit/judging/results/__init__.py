@@ -69,6 +69,11 @@ class AttackResult:
         return self.tier == "label"
 
     @property
+    def sees_one_draw(self) -> bool:
+        """Whether the attack rests on one draw of random answers, where answers are random."""
+        return self.tier == "probabilities" and self.queries == 1
+
+    @property
     def deciding(self) -> Interval:
         """The AUC that decides, with the interval that allows for the choice among the attacks, see `strength.deciding`."""
         mean, *by_seed = (asdict(auc) for auc in (self.auc_corrected or self.auc, *self.auc_by_seed))

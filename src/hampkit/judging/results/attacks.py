@@ -22,6 +22,12 @@ def of_models(model: Json) -> list[Json]:
     return [attack for attack in model["attacks"] if attack["unit"] == "leave-one-out"]
 
 
+def twins_of(models: Sequence[Json]) -> list[Json | None]:
+    """For each model with canaries the model of the same recipe and seed without them; None for all others."""
+    clean = {(model["recipe"], model.get("seed")): model for model in models if not model.get("canaries")}
+    return [clean.get((model["recipe"], model.get("seed"))) if model.get("canaries") else None for model in models]
+
+
 def deciding_auc(attack: Json) -> Json:
     """The AUC that decides, with the interval that allows for the choice among the attacks, see `strength.deciding`."""
     return deciding(attack.get("auc_corrected") or attack["auc"], attack.get("auc_by_seed") or [])
